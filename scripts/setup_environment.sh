@@ -1,0 +1,26 @@
+# Sourced by the other scripts: makes .venv where it is missing or out of date, and sets $PYTHON to its interpreter.
+# Usage: source scripts/setup_environment.sh [extra]      for example: dev
+export FLWR_TELEMETRY_ENABLED="${FLWR_TELEMETRY_ENABLED:-0}" RAY_USAGE_STATS_ENABLED="${RAY_USAGE_STATS_ENABLED:-0}"
+
+_extra="${1:-}"
+_package=".${_extra:+[$_extra]}"
+_base="${PYTHON:-python3}"
+PYTHON="$PWD/.venv/bin/python"
+
+if ! "$_base" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+  echo "error: Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11 and run again." >&2
+  exit 2
+fi
+# One stamp per extra, holding what was installed, so that a second run starts at once and a changed pyproject installs.
+_stamp=".venv/installed${_extra:+-$_extra}"
+if ! cmp -s pyproject.toml "$_stamp"; then
+  echo "Setting up .venv (several GB on the first run, a few minutes) ..."
+  [ -x "$PYTHON" ] || "$_base" -m venv .venv
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check -e "$_package"
+  cp pyproject.toml "$_stamp"
+fi
+if ! _error="$("$PYTHON" -c 'import cv2' 2>&1)"; then
+  echo "error: OpenCV cannot be loaded: ${_error##*$'\n'}" >&2
+  echo "On Debian and Ubuntu its system libraries come with: apt-get install libgl1 libglib2.0-0" >&2
+  exit 2
+fi

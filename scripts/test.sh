@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Environment, lint, types, tests: what CI runs. Further arguments go to pytest: bash scripts/test.sh -k patches
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/setup_environment.sh dev
+
+"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
+"$PYTHON" -m pyright
+"$PYTHON" -m pytest -q "$@"
