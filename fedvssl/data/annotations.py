@@ -1,0 +1,66 @@
+"""Annotation files: JSON lists of `{"name": "<Class>/<stem>", "label": 1-based}`.
+
+Labels are zero-based everywhere in Python and one-based on disk, as published. This file is where they are converted.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fedvssl.data.atomic import atomic_path
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One video: `name` is its path below the video folder without an ending, `label` is its zero-based class."""
+
+    name: str
+    label: int
+
+
+def read_annotations(path: Path) -> list[Annotation]:
+    """Read an annotation file.
+
+    Raises:
+        ValueError: if the file is missing, is no JSON list, is empty, or has an entry without a name or a label >= 1.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"No annotation file {path}: run data_tools.build_annotations or check the path.") from None
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as JSON ({error}): write it again with data_tools.") from error
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{path} holds no list of videos: write it again with data_tools.")
+    return [_annotation(entry, where=f"{path}, entry {number}") for number, entry in enumerate(entries, start=1)]
+
+
+def write_annotations(path: Path, annotations: Iterable[Annotation]) -> None:
+    """Write an annotation file, labels one-based, whole or not at all."""
+    entries = [{"name": annotation.name, "label": annotation.label + 1} for annotation in annotations]
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+
+
+def class_names(annotations: Iterable[Annotation]) -> dict[int, str]:
+    """Zero-based label -> name of the class, in the order of the labels.
+
+    The name is the folder part of the first video with that label, or the one-based label where there is no folder.
+    """
+    names: dict[int, str] = {}
+    for annotation in annotations:
+        folder = str(PurePosixPath(annotation.name).parent)
+        names.setdefault(annotation.label, str(annotation.label + 1) if folder == "." else folder)
+    return dict(sorted(names.items()))
+
+
+def _annotation(entry: Any, *, where: str) -> Annotation:
+    name = entry.get("name") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or not name:
+        raise ValueError(f'{where}: no "name"; expected {{"name": "<Class>/<stem>", "label": 1}}.')
+    label = entry.get("label")
+    if not isinstance(label, int) or isinstance(label, bool) or label < 1:
+        raise ValueError(f'{where} ({name}): "label" is {label!r}; labels on disk are whole numbers from 1.')
+    return Annotation(name=name, label=label - 1)

@@ -1,0 +1,102 @@
+"""Videos of one owner as a PyTorch dataset, and the loaders that training and testing read it through.
+
+A sample depends on (seed, round, partition, epoch, video index) and on nothing else: not on the number of workers, not
+on the order of the batches.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fedvssl.data.annotations import Annotation
+from fedvssl.data.video import Video, find_video, open_video
+
+
+class Sample(Protocol):
+    """What a worker does with one video: decode what is needed, crop, draw every random parameter."""
+
+    def __call__(self, video: Video, rng: np.random.Generator) -> dict[str, Tensor]: ...
+
+
+class ClipDataset(Dataset):
+    """One item per video: what `sample` returns, with "label" (zero-based) and "index" (both int64 scalars).
+
+    Args:
+        video_dir: folder below which `<name>.zip` or another container lies for every annotation.
+        annotations: the videos.
+        sample: decodes and draws.
+        seed_key: (seed, server_round, partition_id, epoch); empty where nothing is random.
+    """
+
+    def __init__(
+        self, video_dir: Path, annotations: Sequence[Annotation], sample: Sample, *, seed_key: tuple[int, ...] = ()
+    ) -> None:
+        self.video_dir = video_dir
+        self.annotations = annotations
+        self.sample = sample
+        self.seed_key = seed_key
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        annotation = self.annotations[index]
+        video = open_video(find_video(self.video_dir, annotation.name))
+        sample = self.sample(video, np.random.default_rng([*self.seed_key, index]))
+        return {**sample, "label": torch.tensor(annotation.label), "index": torch.tensor(index)}
+
+
+class BatchOrder:
+    """Shuffled batches of one epoch, each shared out over the processes.
+
+    With several processes the last batch is filled up with the first videos of the epoch, so that every process makes
+    the same number of steps; with one process every video comes exactly once.
+    """
+
+    def __init__(self, dataset: ClipDataset, *, batch_size: int, rank: int, world_size: int) -> None:
+        order = np.random.default_rng(dataset.seed_key).permutation(len(dataset))
+        if missing := -len(order) % world_size:
+            order = np.concatenate([order, np.resize(order, missing)])
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        self.batches = [batch[rank::world_size].tolist() for batch in batches]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+def train_loader(
+    dataset: ClipDataset, *, batch_size: int, num_workers: int, rank: int = 0, world_size: int = 1
+) -> DataLoader:
+    """One shuffled epoch, ordered by the dataset's seed_key. `batch_size` counts the clips of all processes together.
+
+    Raises:
+        ValueError: if a batch does not divide evenly over the processes.
+    """
+    if batch_size % world_size:
+        raise ValueError(f"batch_size={batch_size} does not divide over {world_size} processes: choose a multiple.")
+    order = BatchOrder(dataset, batch_size=batch_size, rank=rank, world_size=world_size)
+    return DataLoader(dataset, batch_sampler=order, num_workers=num_workers, **_worker_options())
+
+
+def test_loader(
+    dataset: ClipDataset, *, batch_size: int, num_workers: int, rank: int = 0, world_size: int = 1
+) -> DataLoader:
+    """Every video once over all processes, in order; `batch_size` videos a step and process."""
+    own = range(rank, len(dataset), world_size)
+    return DataLoader(dataset, batch_size=batch_size, sampler=own, num_workers=num_workers, **_worker_options())
+
+
+def _worker_options() -> dict:
+    return {"pin_memory": torch.cuda.is_available(), "worker_init_fn": _use_one_thread}
+
+
+def _use_one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,69 @@
+"""Values that change smoothly over a clip: drawn at a few key frames, interpolated between them.
+
+Used for the colour curves and the patch trajectories of Catch-the-Patch (arXiv 2105.02545).
+Shapes: T frames, K key frames.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+# How the share of the way travelled grows with the share of the time passed, and how often each way is drawn.
+EASINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "uniform": lambda u: u,
+    "accelerate": lambda u: u**2,
+    "decelerate": lambda u: 1 - (1 - u) ** 2,
+}
+EASING_PROBS = (0.7, 0.15, 0.15)
+
+
+def sample_key_frames(num_frames: int, probs: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+    """Draw the key frames of a clip: always the first and the last, and up to `len(probs) - 1` inner ones.
+
+    Args:
+        num_frames: T >= 2.
+        probs: probability of 0, 1, 2, ... inner key frames.
+
+    Returns:
+        int64 [K], increasing. The inner ones divide the clip evenly, each moved by up to a third of its share.
+    """
+    num_inner = int(rng.choice(len(probs), p=probs))
+    share = num_frames / (num_inner + 1)
+    inner = (share * np.arange(1, num_inner + 1)).astype(np.int64)
+    reach = int(share / 3)
+    if reach > 0:
+        inner += rng.integers(-reach, reach, size=num_inner)
+    return np.unique(np.concatenate([[0], inner, [num_frames - 1]]))
+
+
+def sample_easings(key_frames: np.ndarray, rng: np.random.Generator) -> list[str]:
+    """Draw how each of the K-1 stretches between key frames is travelled."""
+    return [str(name) for name in rng.choice(list(EASINGS), size=len(key_frames) - 1, p=EASING_PROBS)]
+
+
+def interpolate(values: np.ndarray, key_frames: np.ndarray, easings: Sequence[str]) -> np.ndarray:
+    """Fill the frames between key frames.
+
+    Args:
+        values: float [K,...] at the key frames.
+        key_frames: int [K], increasing from 0 to T-1.
+        easings: K-1 names out of `EASINGS`.
+
+    Returns:
+        float64 [T,...].
+    """
+    frames = np.empty((key_frames[-1] + 1, *values.shape[1:]))
+    for stretch, easing in enumerate(easings):
+        first, last = key_frames[stretch], key_frames[stretch + 1]
+        way = EASINGS[easing](np.linspace(0, 1, last - first + 1)).reshape(-1, *[1] * (values.ndim - 1))
+        frames[first : last + 1] = values[stretch] + way * (values[stretch + 1] - values[stretch])
+    return frames
+
+
+def random_curve(
+    draw: Callable[[int], np.ndarray], *, num_frames: int, key_frame_probs: Sequence[float], rng: np.random.Generator
+) -> np.ndarray:
+    """A curve through random values at random key frames: float64 [T]. draw: K -> float [K], the values."""
+    key_frames = sample_key_frames(num_frames, key_frame_probs, rng)
+    values = draw(len(key_frames))
+    return interpolate(values, key_frames, sample_easings(key_frames, rng))

@@ -1,0 +1,44 @@
+"""Which frames make a clip: random clips for training, evenly spread clips for testing.
+
+Shapes: N clips per video, T frames per clip. Indices are zero-based.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def random_clip(
+    num_frames: int, rng: np.random.Generator, *, clip_len: int, strides: Sequence[int], jitter: bool
+) -> np.ndarray:
+    """Draw one clip.
+
+    Args:
+        num_frames: length of the video, >= 1.
+        rng: source of all randomness.
+        clip_len: T.
+        strides: the distance between frames is drawn uniformly from these.
+        jitter: move each frame by up to `stride - 1` frames. The window from which the start is drawn ignores it, as
+            published, so the last frames may be clamped to the end of the video.
+
+    Returns:
+        int64 [T], non-decreasing, clamped to the last frame of a short video.
+    """
+    stride = int(rng.choice(strides))
+    room = num_frames - (stride * (clip_len - 1) + 1)
+    start = int(rng.integers(0, room, endpoint=True)) if room > 0 else 0
+    indices = start + stride * np.arange(clip_len)
+    if jitter:
+        indices += rng.integers(0, stride, size=clip_len)
+    return np.minimum(indices, num_frames - 1)
+
+
+def uniform_clips(num_frames: int, *, num_clips: int, clip_len: int, stride: int) -> np.ndarray:
+    """Spread `num_clips` clips evenly: each starts in the middle of its share of the possible starts.
+
+    Returns:
+        int64 [N,T]; identical clamped clips where the video is too short for one.
+    """
+    num_starts = max(0, num_frames - clip_len * stride + 1)
+    starts = (num_starts / num_clips * (np.arange(num_clips) + 0.5)).astype(np.int64)
+    return np.minimum(starts[:, None] + stride * np.arange(clip_len), num_frames - 1)

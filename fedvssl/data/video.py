@@ -1,0 +1,148 @@
+"""Reading videos: a zip of JPEG frames, or any container that PyAV decodes.
+
+Shapes: T frames, H W pixels. Frames are uint8 [T,H,W,3] RGB, indices are zero-based.
+"""
+
+import glob
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import av
+import numpy as np
+import simplejpeg
+from av.error import FFmpegError
+
+# What counts as a video where a folder is searched; reading itself trusts the content, not the ending.
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mkv", ".mov",
+    ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv",
+    ".y4m",
+})
+# fmt: on
+
+
+class Video(Protocol):
+    """A video whose frames can be read in any order."""
+
+    def __len__(self) -> int:
+        """Number of frames, >= 1."""
+        ...
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Frames as uint8 [len(indices),H,W,3] RGB, in the order asked for, which may repeat; each is decoded once."""
+        ...
+
+
+class VideoError(ValueError):
+    """A video that cannot be read; the message names the file."""
+
+
+class ZipVideo:
+    """Frames `img_00001.jpg` ... in a zip; only the frames asked for are decoded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise VideoError(f"{path} is not a readable zip ({error}): extract its frames again.") from error
+        self._frames = sorted(name for name in self._archive.namelist() if name.lower().endswith((".jpg", ".jpeg")))
+        if not self._frames:
+            raise VideoError(f"{path} holds no JPEG frames: extract its frames again.")
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        needed, places = _needed(indices, num_frames=len(self), path=self.path)
+        try:
+            frames = [simplejpeg.decode_jpeg(self._archive.read(self._frames[index])) for index in needed]
+            return np.stack(frames)[places]
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            raise VideoError(f"{self.path} has a damaged frame ({error}): extract its frames again.") from error
+
+
+class ContainerVideo:
+    """Any container that PyAV decodes; always decoded from the start, because seeking is not exact in every format.
+
+    The frames are counted by decoding them: the counts in the headers are wrong too often.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._length = sum(1 for _ in _decode(path))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        needed, places = _needed(indices, num_frames=len(self), path=self.path)
+        wanted = set(needed)
+        frames = []
+        for index, frame in enumerate(_decode(self.path)):
+            if index in wanted:
+                frames.append(frame.to_ndarray(format="rgb24"))
+            if len(frames) == len(wanted):
+                break
+        return np.stack(frames)[places]
+
+
+def open_video(path: Path) -> Video:
+    """Open a zip of JPEG frames or a container.
+
+    Raises:
+        VideoError: if the file cannot be read or holds no frame.
+    """
+    return ZipVideo(path) if path.suffix.lower() == ".zip" else ContainerVideo(path)
+
+
+def find_video(video_dir: Path, name: str) -> Path:
+    """Path of the video `name` ("<Class>/<stem>"): its zip, or else a container of that stem.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    path = video_dir / f"{name}.zip"
+    if path.is_file():
+        return path
+    candidates = sorted(path.parent.glob(f"{glob.escape(path.stem)}.*"))
+    for candidate in candidates:
+        if candidate.stem == path.stem and candidate.suffix.lower() in VIDEO_SUFFIXES:
+            return candidate
+    raise ValueError(f"No video {name} in {video_dir}: neither {name}.zip nor a container of that name is there.")
+
+
+def decode_frames(path: Path) -> Iterator[np.ndarray]:
+    """All frames of a container one after the other, each uint8 [H,W,3] RGB.
+
+    Raises:
+        VideoError: if the file cannot be opened, breaks off with an error or holds no frame.
+    """
+    return (frame.to_ndarray(format="rgb24") for frame in _decode(path))
+
+
+def _decode(path: Path) -> Iterator[av.VideoFrame]:
+    count = 0
+    try:
+        # A tag that is not UTF-8 must not keep anyone from the frames.
+        with av.open(str(path), metadata_errors="ignore") as container:
+            if not container.streams.video:
+                raise VideoError(f"{path} has no video stream.")
+            for frame in container.decode(video=0):
+                count += 1
+                yield frame
+    except (FFmpegError, OSError) as error:
+        raise VideoError(f"{path} cannot be decoded after frame {count} ({error}).") from error
+    if count == 0:
+        raise VideoError(f"{path} holds no frame.")
+
+
+def _needed(indices: Sequence[int] | np.ndarray, *, num_frames: int, path: Path) -> tuple[list[int], np.ndarray]:
+    """Sorted distinct indices, and where each asked-for frame is among them."""
+    needed, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
+    if len(needed) and not 0 <= needed[0] <= needed[-1] < num_frames:
+        raise IndexError(f"{path} has {num_frames} frames; frames {needed[0]}..{needed[-1]} were asked for.")
+    return needed.tolist(), places

@@ -1,0 +1,77 @@
+"""Datasets and loaders: reproducible samples, every video the right number of times."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedvssl.data import dataset as loaders
+from fedvssl.data.annotations import Annotation
+from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.data.video import Video
+from tests.videos import moving_square, write_frames
+
+
+def two_random_frames(video: Video, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    indices = rng.integers(0, len(video), 2)
+    return {"frames": torch.from_numpy(video.read(indices)), "drawn": torch.tensor(rng.random())}
+
+
+@pytest.fixture(scope="module")
+def video_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("zips")
+    for i in range(11):
+        write_frames(folder / f"A/clip{i}.zip", moving_square(num_frames=12, height=16, width=24, seed=i))
+    return folder
+
+
+def dataset(video_dir: Path, **options) -> ClipDataset:
+    annotations = [Annotation(f"A/clip{i}", i % 3) for i in range(11)]
+    return ClipDataset(video_dir, annotations, two_random_frames, **options)
+
+
+def epoch(video_dir: Path, key: tuple[int, ...], **options) -> dict[str, torch.Tensor]:
+    batches = list(train_loader(dataset(video_dir, seed_key=key), batch_size=4, **options))
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_samples_do_not_depend_on_the_number_of_workers(video_dir: Path, num_workers: int) -> None:
+    alone = epoch(video_dir, (7, 1, 0, 0), num_workers=0)
+    shared = epoch(video_dir, (7, 1, 0, 0), num_workers=num_workers)
+    assert all(torch.equal(alone[name], shared[name]) for name in alone)
+
+
+@pytest.mark.parametrize("key", [(8, 1, 0, 0), (7, 2, 0, 0), (7, 1, 1, 0), (7, 1, 0, 1)])
+def test_seed_round_partition_and_epoch_each_change_order_and_samples(video_dir: Path, key: tuple[int, ...]) -> None:
+    before, after = epoch(video_dir, (7, 1, 0, 0), num_workers=0), epoch(video_dir, key, num_workers=0)
+    assert not torch.equal(before["index"], after["index"])
+    by_video = [one["drawn"][one["index"].argsort()] for one in (before, after)]
+    assert not (by_video[0] == by_video[1]).any()
+
+
+def test_one_process_sees_every_video_once(video_dir: Path) -> None:
+    seen = epoch(video_dir, (7, 1, 0, 0), num_workers=0)
+    assert sorted(seen["index"].tolist()) == list(range(11))
+    assert (seen["label"] == seen["index"] % 3).all()
+
+
+def test_two_processes_share_each_training_batch(video_dir: Path) -> None:
+    data = dataset(video_dir, seed_key=(7, 0, 0, 0))
+    halves = [list(train_loader(data, batch_size=4, num_workers=0, rank=rank, world_size=2)) for rank in (0, 1)]
+    sizes = [[len(batch["index"]) for batch in half] for half in halves]
+    assert sizes == [[2, 2, 2], [2, 2, 2]]
+    assert {int(i) for half in halves for batch in half for i in batch["index"]} == set(range(11))
+
+
+def test_a_batch_that_does_not_divide_is_refused(video_dir: Path) -> None:
+    with pytest.raises(ValueError, match="batch_size=4 does not divide over 3 processes"):
+        train_loader(dataset(video_dir, seed_key=(0,)), batch_size=4, num_workers=0, world_size=3)
+
+
+def test_testing_counts_every_video_once_over_the_processes(video_dir: Path) -> None:
+    options = {"batch_size": 4, "num_workers": 0, "world_size": 2}
+    shares = [loaders.test_loader(dataset(video_dir), rank=rank, **options) for rank in (0, 1)]
+    seen = [int(i) for loader in shares for batch in loader for i in batch["index"]]
+    assert sorted(seen) == list(range(11))

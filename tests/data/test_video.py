@@ -1,0 +1,104 @@
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fedvssl.data.video
+from data_tools.extract_frames import FrameFormat, extract_video
+from fedvssl.data.video import VideoError, decode_frames, find_video, open_video
+from tests.videos import moving_square, write_frames, write_video
+
+FRAMES = moving_square(num_frames=7, height=36, width=50)
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "video.avi", FRAMES)
+
+
+@pytest.fixture
+def zipped(tmp_path: Path) -> Path:
+    return write_frames(tmp_path / "video.zip", FRAMES, quality=95)
+
+
+@pytest.mark.parametrize("kind", ["container", "zipped"])
+def test_any_order_and_repeats(kind: str, request: pytest.FixtureRequest) -> None:
+    video = open_video(request.getfixturevalue(kind))
+    assert len(video) == 7
+    frames = video.read([5, 0, 5, 6])
+    assert frames.shape == (4, 36, 50, 3) and frames.dtype == np.uint8
+    in_order = video.read(np.arange(7))
+    assert np.array_equal(frames, in_order[[5, 0, 5, 6]])
+    assert np.abs(frames.astype(int) - FRAMES[[5, 0, 5, 6]]).mean() < 8, "these frames, in RGB"
+
+
+def test_zip_and_container_agree(container: Path, tmp_path: Path) -> None:
+    extract_video(container, tmp_path / "extracted.zip", frames=FrameFormat(short_side=0, quality=95))
+    indices = [6, 1, 3]
+    a, b = (open_video(path).read(indices).mean(axis=-1) for path in (container, tmp_path / "extracted.zip"))
+    assert a.shape == b.shape == (3, 36, 50)
+    assert np.abs(a - b).mean() < 3, "brightness; JPEG halves the resolution of the colours"
+    assert np.abs(a - b[[1, 2, 0]]).mean() > 3, "the bound can tell frames apart"
+
+
+def test_each_frame_is_decoded_once(zipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    decode = fedvssl.data.video.simplejpeg.decode_jpeg
+    monkeypatch.setattr(fedvssl.data.video.simplejpeg, "decode_jpeg", lambda data: calls.append(0) or decode(data))
+    open_video(zipped).read([3, 3, 1, 3])
+    assert len(calls) == 2
+
+
+def test_frames_are_ordered_by_number_not_by_place_in_the_zip(tmp_path: Path) -> None:
+    write_frames(tmp_path / "straight.zip", FRAMES)
+    with zipfile.ZipFile(tmp_path / "straight.zip") as straight, zipfile.ZipFile(tmp_path / "mixed.zip", "w") as mixed:
+        for name in reversed(straight.namelist()):
+            mixed.writestr(name, straight.read(name))
+    a, b = (open_video(tmp_path / name).read([0, 4]) for name in ("straight.zip", "mixed.zip"))
+    assert np.array_equal(a, b)
+
+
+def test_frames_are_counted_by_decoding(tmp_path: Path) -> None:
+    """A stream without a header count, such as raw MPEG, still has a length."""
+    path = write_video(tmp_path / "video.m2v", FRAMES, codec="mpeg2video")
+    assert len(open_video(path)) == len(list(decode_frames(path))) == 7
+
+
+@pytest.mark.parametrize("index", [7, -1])
+def test_frames_outside_are_refused(container: Path, index: int) -> None:
+    with pytest.raises(IndexError, match="has 7 frames"):
+        open_video(container).read([0, index])
+
+
+@pytest.mark.parametrize("name", ["empty.avi", "noise.mp4", "noise.zip", "no_frames.zip", "nowhere.avi", "nowhere.zip"])
+def test_unreadable_files_are_named(tmp_path: Path, name: str) -> None:
+    if name.startswith("noise"):
+        (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(4000))
+    elif name.startswith("empty"):
+        (tmp_path / name).touch()
+    elif name.startswith("no_frames"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("readme.txt", "nothing")
+    with pytest.raises(VideoError, match=name):
+        open_video(tmp_path / name)
+
+
+def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "video.zip", "w") as archive:
+        archive.writestr("img_00001.jpg", b"no jpeg")
+    with pytest.raises(VideoError, match=r"video\.zip has a damaged frame"):
+        open_video(tmp_path / "video.zip").read([0])
+
+
+def test_find_video_prefers_the_zip(tmp_path: Path) -> None:
+    folder = tmp_path / "Class"
+    folder.mkdir()
+    for name in ("v.1.zip", "v.1.avi", "v.2.mp4", "v.2.txt", "v.2.zip.tmp", "v.3.txt", "v[4].MKV", "v4.avi"):
+        (folder / name).touch()
+    assert find_video(tmp_path, "Class/v.1") == folder / "v.1.zip"
+    assert find_video(tmp_path, "Class/v.2") == folder / "v.2.mp4"
+    assert find_video(tmp_path, "Class/v[4]") == folder / "v[4].MKV"
+    for missing in ("Class/v.3", "Class/v", "Other/v.1"):
+        with pytest.raises(ValueError, match=f"No video {missing} in"):
+            find_video(tmp_path, missing)
