@@ -1,0 +1,1 @@
+"""Command-line tools that turn raw videos and split lists into what `fedvssl` reads."""

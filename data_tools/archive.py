@@ -1,0 +1,89 @@
+"""Unpacking archives that came from the network: whole or not at all, and nothing outside the folder."""
+
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from .download import check_disk_space
+from .progress import Progress, show_bytes
+
+RAR_TOOLS = {  # command -> its arguments; both answer "no" to nothing and ask nothing
+    "unrar": lambda archive, folder: ["x", "-o+", "-y", "-idq", "--", str(archive), f"{folder}/"],
+    "7z": lambda archive, folder: ["x", "-y", "-bd", f"-o{folder}", "--", str(archive)],
+}
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack a .zip or .rar into `folder`, which exists afterwards only if everything went well.
+
+    Returns:
+        `folder`, untouched if it was there before.
+
+    Raises:
+        ValueError: if the archive is damaged, has an entry that leads outside, does not fit on the disk, or is a .rar
+            and there is no program for it.
+    """
+    if folder.is_dir():
+        return folder
+    temporary = folder.with_name(f"{folder.name}.unpacking")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        if archive.suffix.lower() == ".rar":
+            _unpack_rar(archive, temporary)
+        else:
+            _unpack_zip(archive, temporary)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def rar_tool() -> str:
+    """Name of the program that unpacks .rar files.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    for tool in RAR_TOOLS:
+        if shutil.which(tool):
+            return tool
+    raise ValueError("A .rar needs unrar or 7z: install one of them (Debian, Ubuntu: apt install unrar, or 7zip).")
+
+
+def _unpack_zip(archive: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(archive) as file:
+            entries = file.infolist()
+            for entry in entries:
+                _check_inside(entry.filename, archive)
+            size = sum(entry.file_size for entry in entries)
+            check_disk_space(folder, size)
+            with Progress(f"unpacking {archive.name}", total=size, show=show_bytes) as progress:
+                for entry in entries:
+                    file.extract(entry, folder)
+                    progress.advance(entry.file_size)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error
+
+
+def _unpack_rar(archive: Path, folder: Path) -> None:
+    tool = rar_tool()
+    check_disk_space(folder, archive.stat().st_size)
+    result = subprocess.run(
+        [tool, *RAR_TOOLS[tool](archive.absolute(), folder.absolute())], capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        lines = (result.stderr.strip() or result.stdout.strip() or "no message").splitlines()
+        raise ValueError(f"{tool} could not unpack {archive} ({lines[-1]}): delete it and fetch it again.")
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise ValueError(f"{archive} holds the link {path.name}, which may lead outside: unpack it by hand.")
+
+
+def _check_inside(name: str, archive: Path) -> None:
+    """Refuse absolute names and "..", in either spelling of paths."""
+    for path in (PurePosixPath(name), PureWindowsPath(name)):
+        if path.is_absolute() or path.drive or path.root or ".." in path.parts:
+            raise ValueError(f"{archive} has the entry '{name}', which leads outside the folder: do not trust it.")

@@ -1,0 +1,80 @@
+"""Split lists -> `<out_dir>/{train,test}_split_{1,2,3}.json`, the videos that have frames only.
+
+    python -m data_tools.build_annotations --ann_dir data/ucf101/lists --zip_dir data/ucf101/zips \\
+        --out_dir data/ucf101/annotations
+
+Without --ann_dir all videos in --zip_dir become one training split, labelled by their folders. Listed videos without a
+zip are left out, counted, and named in `<out_dir>/left_out.json`.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedvssl.data.annotations import write_annotations
+from fedvssl.data.atomic import atomic_path
+
+from .command import command_parser, run_command
+from .lists import Splits, read_splits, splits_from_names
+
+
+def build_annotations(splits: Splits, zip_dir: Path, out_dir: Path) -> list[str]:
+    """Write one annotation file per split and say what was left out.
+
+    Args:
+        splits: "train_split_1" -> its videos.
+        zip_dir: a video counts as there if `<zip_dir>/<name>.zip` is.
+
+    Returns:
+        names of the listed videos that are left out, sorted.
+
+    Raises:
+        ValueError: if no listed video has a zip.
+    """
+    listed = {annotation.name for split in splits.values() for annotation in split}
+    there = {name for name in listed if (zip_dir / f"{name}.zip").is_file()}
+    if not there:
+        raise ValueError(f"None of the {len(listed)} listed videos has a zip in {zip_dir}: extract the frames first.")
+    for old in out_dir.glob("t*_split_[0-9].json"):
+        old.unlink()
+    for split, annotations in sorted(splits.items()):
+        kept = [annotation for annotation in annotations if annotation.name in there]
+        left_out = len(annotations) - len(kept)
+        if kept:
+            write_annotations(out_dir / f"{split}.json", kept)
+            print(f"{split}.json: {len(kept)} videos" + (f", {left_out} left out" if left_out else ""))
+        else:
+            print(f"{split}.json: not written, none of its {left_out} videos has a zip")
+    return _write_left_out(sorted(listed - there), out_dir / "left_out.json")
+
+
+def splits_of_zips(zip_dir: Path) -> Splits:
+    """All zips as one training split, labelled by their folders."""
+    return splits_from_names(
+        path.relative_to(zip_dir).with_suffix("").as_posix() for path in zip_dir.rglob("[!.]*.zip")
+    )
+
+
+def _write_left_out(names: list[str], path: Path) -> list[str]:
+    path.unlink(missing_ok=True)
+    if names:
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
+        print(f"{len(names)} listed videos have no frames and are left out; all names are in {path}")
+        for name in names[:20]:
+            print(f"  left out: {name}")
+    return names
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = command_parser(__doc__)
+    parser.add_argument("--ann_dir", type=Path, help="folder with the split lists; without it folders are classes")
+    parser.add_argument("--zip_dir", type=Path, required=True, help="folder with the zips")
+    parser.add_argument("--out_dir", type=Path, required=True, help="folder for the annotation files")
+    args = parser.parse_args(argv)
+    splits = read_splits(args.ann_dir) if args.ann_dir else splits_of_zips(args.zip_dir)
+    build_annotations(splits, args.zip_dir, args.out_dir)
+
+
+if __name__ == "__main__":
+    run_command(main)

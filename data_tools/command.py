@@ -1,0 +1,28 @@
+"""How every data tool ends: mistakes become one sentence on stderr and exit code 2."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+
+def command_parser(description: str | None) -> argparse.ArgumentParser:
+    """Parser that shows the module docstring as it is written and the defaults of all flags."""
+
+    class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter): ...
+
+    return argparse.ArgumentParser(description=description, formatter_class=Formatter)
+
+
+def run_command(main: Callable[[], object]) -> None:
+    """Run a command; end with `error: <sentence>` where the user or the machine is at fault."""
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(_fail(f"error: {error}", code=2))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted: run the same command again to go on.", code=130))
+
+
+def _fail(message: str, *, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code

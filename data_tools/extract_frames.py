@@ -1,0 +1,205 @@
+"""Raw videos -> one zip of JPEG frames each: `<out_dir>/<Class>/<stem>.zip` with img_00001.jpg, img_00002.jpg, ...
+
+    python -m data_tools.extract_frames --raw_dir data/ucf101/raw --ann_dir data/ucf101/lists --out_dir data/ucf101/zips
+
+With --ann_dir the videos of the lists are extracted under the names of the lists; without, every video in --raw_dir
+under the name of its folder. Finished zips are kept, so the command can be run again after a stop. Videos that cannot
+be decoded are named at the end and in `<out_dir>/extract_report.json`; they do not stop the rest.
+"""
+
+import argparse
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import simplejpeg
+
+from fedvssl.data.atomic import atomic_path
+from fedvssl.data.geometry import resize
+from fedvssl.data.video import VideoError, decode_frames
+
+from .command import command_parser, run_command
+from .lists import Splits, read_splits
+from .progress import Progress
+from .raw_videos import find_raw_videos, match_to_names, name_by_folder
+
+REPORT_NAME = "extract_report.json"
+
+
+@dataclass(frozen=True)
+class FrameFormat:
+    """How frames are stored: short side in pixels (0 keeps the size of the video) and JPEG quality, 1 to 100."""
+
+    short_side: int = 144
+    quality: int = 90
+
+    def __post_init__(self) -> None:
+        if self.short_side < 0:
+            raise ValueError(f"--short_side {self.short_side}: give pixels, or 0 to keep the size of the videos.")
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"--quality {self.quality}: JPEG quality goes from 1 to 100.")
+
+
+@dataclass
+class Report:
+    """What became of every video; `failed` maps a name to the reason."""
+
+    frames: FrameFormat
+    written: int = 0
+    kept: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    def print(self) -> None:
+        print(f"{self.written} videos extracted, {self.kept} kept from before, {len(self.failed)} failed.")
+        for name, reason in sorted(self.failed.items()):
+            print(f"  failed: {name}: {reason}")
+        if self.missing:
+            print(f"{len(self.missing)} videos of the lists have no raw file: {shorten(self.missing)}")
+
+
+def extract_video(raw: Path, zip_path: Path, *, frames: FrameFormat) -> None:
+    """Decode, resize and store one video, whole or not at all.
+
+    Raises:
+        VideoError: if the video is empty or cannot be decoded to its end.
+    """
+    with atomic_path(zip_path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for number, frame in enumerate(decode_frames(raw), start=1):
+            if frames.short_side:
+                frame = resize(frame[None], frames.short_side)[0]
+            jpeg = simplejpeg.encode_jpeg(frame, quality=frames.quality, colorspace="RGB", colorsubsampling="420")
+            # A fixed date makes two extractions of one video the same, byte for byte.
+            archive.writestr(zipfile.ZipInfo(f"img_{number:05d}.jpg"), jpeg)
+
+
+def extract_videos(
+    videos: Mapping[str, Path], out_dir: Path, *, frames: FrameFormat, num_workers: int, missing: Sequence[str] = ()
+) -> Report:
+    """Extract all videos with several processes; finished zips are kept.
+
+    Args:
+        videos: "<Class>/<stem>" -> raw file.
+        out_dir: where the zips and the report go. Only one extraction at a time may work in it.
+        missing: listed videos without a raw file, for the report.
+
+    Raises:
+        ValueError: if the zips in `out_dir` were made with another format, or a worker process dies.
+    """
+    if num_workers < 1:
+        raise ValueError(f"--num_workers {num_workers}: at least one process is needed.")
+    _check_same_format(out_dir, frames)
+    report = Report(frames, missing=list(missing))
+    report.write(out_dir / REPORT_NAME)
+    for leftover in out_dir.rglob(".*.zip"):  # of a run that was killed
+        leftover.unlink()
+    jobs = [(name, raw, out_dir / f"{name}.zip") for name, raw in videos.items()]
+    to_do = [job for job in jobs if not job[2].exists()]
+    report.kept = len(jobs) - len(to_do)
+    with Progress("extracting videos", total=len(jobs), show="{:.4g}".format) as progress:
+        progress.start_at(report.kept)
+        for name, reason in _run(to_do, frames, num_workers):
+            if reason is None:
+                report.written += 1
+            else:
+                report.failed[name] = reason
+            progress.advance()
+    report.write(out_dir / REPORT_NAME)
+    return report
+
+
+def shorten(names: list[str], limit: int = 20) -> str:
+    """The first names of a list that may be long."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+Job = tuple[str, Path, Path]
+
+
+def _run(jobs: list[Job], frames: FrameFormat, num_workers: int) -> Iterator[tuple[str, str | None]]:
+    if not jobs:
+        return
+    # Spawned, because the threads of the decoder and of OpenCV do not survive a fork.
+    pool = ProcessPoolExecutor(min(num_workers, len(jobs)), mp_context=get_context("spawn"))
+    try:
+        yield from pool.map(partial(_try_extract, frames=frames), jobs)
+    except BrokenProcessPool as error:
+        raise ValueError(
+            "A worker process died, most likely for want of memory: run again with fewer --num_workers; "
+            "finished videos are kept."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _try_extract(job: Job, *, frames: FrameFormat) -> tuple[str, str | None]:
+    name, raw, zip_path = job
+    try:
+        extract_video(raw, zip_path, frames=frames)
+    except VideoError as error:
+        return name, str(error)
+    return name, None
+
+
+def _check_same_format(out_dir: Path, frames: FrameFormat) -> None:
+    path = out_dir / REPORT_NAME
+    if not path.is_file():
+        return
+    before = FrameFormat(**json.loads(path.read_text(encoding="utf-8"))["frames"])
+    if before != frames:
+        raise ValueError(
+            f"The zips in {out_dir} have --short_side {before.short_side} --quality {before.quality}: "
+            "use the same, or another output folder."
+        )
+
+
+def find_videos(raw_dir: Path, splits: Splits | None) -> tuple[dict[str, Path], list[str]]:
+    """Raw file of every video, and the listed videos that have none.
+
+    Args:
+        splits: the lists; None takes every video in `raw_dir`, called after its folder.
+
+    Raises:
+        ValueError: if there is nothing to extract or it is not clear which file is meant.
+    """
+    paths = find_raw_videos(raw_dir)
+    if splits is None:
+        return name_by_folder(paths, raw_dir), []
+    listed = dict.fromkeys(annotation.name for split in splits.values() for annotation in split)
+    videos, missing = match_to_names(paths, listed)
+    if not videos:
+        raise ValueError(f"None of the {len(listed)} listed videos has a file in {raw_dir}: check --raw_dir and lists.")
+    return videos, missing
+
+
+def add_frame_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--short_side", type=int, default=144, help="short side of the frames in pixels, 0 keeps it")
+    parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 100")
+    parser.add_argument("--num_workers", type=int, default=os.cpu_count() or 1, help="processes")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = command_parser(__doc__)
+    parser.add_argument("--raw_dir", type=Path, required=True, help="folder with the raw videos, nested or flat")
+    parser.add_argument("--ann_dir", type=Path, help="folder with the split lists; without it every video is taken")
+    parser.add_argument("--out_dir", type=Path, required=True, help="folder for the zips")
+    add_frame_flags(parser)
+    args = parser.parse_args(argv)
+    frames = FrameFormat(args.short_side, args.quality)
+    videos, missing = find_videos(args.raw_dir, read_splits(args.ann_dir) if args.ann_dir else None)
+    extract_videos(videos, args.out_dir, frames=frames, num_workers=args.num_workers, missing=missing).print()
+
+
+if __name__ == "__main__":
+    run_command(main)

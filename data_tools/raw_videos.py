@@ -1,0 +1,81 @@
+"""Finding the raw file of every video: nested and flat folders, any container, matched to lists by stem."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from fedvssl.data.video import VIDEO_SUFFIXES
+
+
+def find_raw_videos(raw_dir: Path) -> list[Path]:
+    """All files below `raw_dir` whose ending is that of a video, sorted.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if not raw_dir.is_dir():
+        raise ValueError(f"No folder {raw_dir}: --raw_dir is the folder with the raw videos.")
+    # Names that begin with a dot are left out: macOS puts a '._x.avi' beside every 'x.avi' it copies.
+    paths = sorted(p for p in raw_dir.rglob("[!.]*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+    if not paths:
+        raise ValueError(f"No video in {raw_dir} or its folders: --raw_dir is the folder with the raw videos.")
+    return paths
+
+
+def match_to_names(paths: Iterable[Path], names: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
+    """Find the raw file of every listed video by its stem.
+
+    Upper and lower case do not matter (UCF-101 spells HandStandPushups and HandstandPushups), nor does the ending. Of
+    several files with one stem those that agree in case, then those in a folder named like the class are preferred.
+
+    Args:
+        paths: raw files.
+        names: "<Class>/<stem>" as in the annotation files.
+
+    Returns:
+        name -> raw file, and the names that have none.
+
+    Raises:
+        ValueError: if several files fit a name equally well.
+    """
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        by_stem[path.stem.casefold()].append(path)
+    found: dict[str, Path] = {}
+    missing = []
+    for name in names:
+        candidates = _best(by_stem.get(PurePosixPath(name).name.casefold(), []), name)
+        if len(candidates) > 1:
+            raise ValueError(f"{candidates[0]} and {candidates[1]} both fit {name}: remove or rename one of them.")
+        if candidates:
+            found[name] = candidates[0]
+        else:
+            missing.append(name)
+    return found, missing
+
+
+def name_by_folder(paths: Iterable[Path], raw_dir: Path) -> dict[str, Path]:
+    """Without lists a video is called after its folder and its stem.
+
+    Returns:
+        "<folder>/<stem>" -> raw file; "<stem>" for files that lie in `raw_dir` itself.
+
+    Raises:
+        ValueError: if two files would get one name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = path.stem if path.parent == raw_dir else f"{path.parent.name}/{path.stem}"
+        if name in found:
+            raise ValueError(f"{found[name]} and {path} would both become {name}: remove or rename one of them.")
+        found[name] = path
+    return found
+
+
+def _best(candidates: list[Path], name: str) -> list[Path]:
+    """Narrow down by each preference that at least one candidate meets."""
+    listed = PurePosixPath(name)
+    same_case = [path for path in candidates if path.stem == listed.name]
+    candidates = same_case or candidates
+    same_class = [path for path in candidates if path.parent.name.casefold() == listed.parent.name.casefold()]
+    return same_class or candidates

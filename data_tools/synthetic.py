@@ -1,0 +1,193 @@
+"""A small action set as real .avi files with UCF-style lists, whose classes differ by motion and not by look.
+
+    python -m data_tools.synthetic --out_dir data/synthetic
+
+Writes `<out_dir>/raw/<Class>/v_<Class>_gXX_cYY.avi` and `<out_dir>/lists/{classInd,trainlist01,testlist01}.txt`.
+Textured sprites travel over a textured background on a torus: what leaves the picture on one side comes in on the
+other. Every sprite starts at a uniformly random place and angle, so at any one time the places and angles of all
+classes have the same distribution, and no single frame tells the class. No class turns into another one in a mirror,
+because training flips clips from left to right.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+
+from fedvssl.data.atomic import atomic_path
+
+from .command import command_parser, run_command
+from .progress import Progress
+
+Motion = tuple[np.ndarray, np.ndarray, np.ndarray]  # x and y in heights of the picture, angle in radians, each [T]
+CLIPS_PER_GROUP = 3
+NUM_SPRITES = 3
+
+
+def _circle(t: np.ndarray, side: float) -> Motion:
+    return 0.12 * np.cos(side * 0.25 * t), 0.12 * np.sin(side * 0.25 * t), 0 * t
+
+
+def _drift(t: np.ndarray, side: float) -> Motion:
+    return side * 0.03 * t, 0 * t, 0 * t
+
+
+def _fall(t: np.ndarray, side: float) -> Motion:
+    return 0 * t, 0.03 * t, 0 * t
+
+
+def _rise(t: np.ndarray, side: float) -> Motion:
+    return 0 * t, -0.03 * t, 0 * t
+
+
+def _shake(t: np.ndarray, side: float) -> Motion:
+    return side * 0.07 * np.sin(0.8 * t), 0 * t, 0 * t
+
+
+def _spin(t: np.ndarray, side: float) -> Motion:
+    return 0 * t, 0 * t, side * 0.2 * t
+
+
+# Time in frames and side (-1 or 1, drawn per video) -> displacement from the random start.
+MOTIONS: dict[str, Callable[[np.ndarray, float], Motion]] = {
+    "Circle": _circle,
+    "Drift": _drift,
+    "Fall": _fall,
+    "Rise": _rise,
+    "Shake": _shake,
+    "Spin": _spin,
+}
+
+
+@dataclass(frozen=True)
+class SyntheticSet:
+    """Size of the data set; videos per class, sizes in pixels."""
+
+    num_classes: int = 6
+    train_videos: int = 12
+    test_videos: int = 6
+    width: int = 96
+    height: int = 72
+    num_frames: int = 36
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.num_classes <= len(MOTIONS):
+            raise ValueError(f"num_classes={self.num_classes}: there are 2 to {len(MOTIONS)} classes.")
+        if min(self.train_videos, self.test_videos, self.num_frames) < 1:
+            raise ValueError("train_videos, test_videos and num_frames are at least 1.")
+        if min(self.width, self.height) < 32 or self.width % 2 or self.height % 2:
+            raise ValueError(f"{self.width}x{self.height}: width and height are even numbers from 32.")
+
+
+def make_video(motion: str, rng: np.random.Generator, *, width: int, height: int, num_frames: int) -> np.ndarray:
+    """Render one video: uint8 [num_frames,height,width,3] RGB."""
+    ys, xs = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    coarse = 0.3 + 0.4 * _random_colours(rng, 3, 4)
+    background = _sample(coarse, ys * len(coarse) / height, xs * coarse.shape[1] / width)
+    side = rng.choice([-1.0, 1.0])
+    # The phase is random too, so that the first frame is no special one.
+    t = np.arange(num_frames) + rng.uniform(0, 100)
+    dx, dy, turn = MOTIONS[motion](t, side)
+    frames = np.repeat(background[None], num_frames, axis=0)
+    for _ in range(NUM_SPRITES):
+        radius = height * rng.uniform(0.16, 0.24)
+        texture = _random_colours(rng, 4, 4)
+        x, y, angle = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, 2 * np.pi)
+        for index in range(num_frames):
+            place = (x + height * dx[index], y + height * dy[index])
+            _paste(frames[index], texture, place, angle=angle + turn[index], radius=radius)
+    return (frames * 255 + 0.5).astype(np.uint8)
+
+
+def write_video(path: Path, frames: np.ndarray, *, codec: str = "mpeg4", frames_per_second: int = 25) -> None:
+    """Encode uint8 [T,H,W,3] RGB frames; the container follows the ending of `path`."""
+    with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
+        stream = container.add_stream(codec, rate=frames_per_second)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.qmin, stream.codec_context.qmax = 2, 4  # the codec must not leave marks of the motion
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def write_dataset(out_dir: Path, spec: SyntheticSet) -> None:
+    """Write all videos and the lists. The first groups of every class are the test groups, as in UCF-101."""
+    classes = sorted(MOTIONS)[: spec.num_classes]
+    lines: dict[str, list[str]] = {"trainlist01.txt": [], "testlist01.txt": []}
+    lines["classInd.txt"] = [f"{label} {name}" for label, name in enumerate(classes, start=1)]
+    test_groups = -(-spec.test_videos // CLIPS_PER_GROUP)
+    places = [(True, 1, index) for index in range(spec.test_videos)]
+    places += [(False, 1 + test_groups, index) for index in range(spec.train_videos)]
+    with Progress("writing videos", total=len(classes) * len(places)) as progress:
+        for label, motion in enumerate(classes):
+            for is_test, first_group, index in places:
+                group, clip = first_group + index // CLIPS_PER_GROUP, 1 + index % CLIPS_PER_GROUP
+                name = f"{motion}/v_{motion}_g{group:02d}_c{clip:02d}.avi"
+                rng = np.random.default_rng((spec.seed, label, group, clip))
+                frames = make_video(motion, rng, width=spec.width, height=spec.height, num_frames=spec.num_frames)
+                write_video(out_dir / "raw" / name, frames)
+                lines["testlist01.txt" if is_test else "trainlist01.txt"].append(
+                    name if is_test else f"{name} {label + 1}"
+                )
+                progress.advance()
+    for file_name, content in lines.items():
+        with atomic_path(out_dir / "lists" / file_name) as temporary:
+            # CRLF, as in the official lists.
+            temporary.write_text("".join(f"{line}\n" for line in content), encoding="utf-8", newline="\r\n")
+
+
+def _random_colours(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """A coarse texture, float32 [rows,columns,3] in 0..1, to be read with `_sample`."""
+    return rng.uniform(0, 1, size=(rows, columns, 3)).astype(np.float32)
+
+
+def _sample(image: np.ndarray, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
+    """Bilinear values of a periodic image [H,W,3] at the places [...]: [...,3]."""
+    height, width = image.shape[:2]
+    top, left = np.floor(ys).astype(int), np.floor(xs).astype(int)
+    fy, fx = (ys - top)[..., None], (xs - left)[..., None]
+    rows, columns = (top % height, (top + 1) % height), (left % width, (left + 1) % width)
+    upper = image[rows[0], columns[0]] * (1 - fx) + image[rows[0], columns[1]] * fx
+    lower = image[rows[1], columns[0]] * (1 - fx) + image[rows[1], columns[1]] * fx
+    return (upper * (1 - fy) + lower * fy).astype(np.float32)
+
+
+def _paste(frame: np.ndarray, texture: np.ndarray, place: tuple[float, float], *, angle: float, radius: float) -> None:
+    """Lay a round sprite with a soft edge on the frame [H,W,3], in place, around the torus."""
+    (x, y), (height, width) = place, frame.shape[:2]
+    reach = int(radius) + 2
+    rows = np.arange(int(y) - reach, int(y) + reach + 1)
+    columns = np.arange(int(x) - reach, int(x) + reach + 1)
+    dy, dx = np.meshgrid(rows - y, columns - x, indexing="ij")
+    along = np.cos(angle) * dx + np.sin(angle) * dy
+    across = np.cos(angle) * dy - np.sin(angle) * dx
+    scale = len(texture) / (2 * radius)
+    opacity = np.clip(radius - np.hypot(dy, dx), 0, 1)[..., None].astype(np.float32)
+    pixels = np.ix_(rows % height, columns % width)
+    frame[pixels] = (1 - opacity) * frame[pixels] + opacity * _sample(texture, across * scale, along * scale)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = command_parser(__doc__)
+    parser.add_argument("--out_dir", type=Path, default=Path("data/synthetic"), help="folder for raw/ and lists/")
+    for name, meaning in {
+        "num_classes": f"2 to {len(MOTIONS)}",
+        "train_videos": "per class",
+        "test_videos": "per class",
+        "width": "of the pictures, pixels",
+        "height": "of the pictures, pixels",
+        "num_frames": "per video",
+        "seed": "another seed, other videos",
+    }.items():
+        parser.add_argument(f"--{name}", type=int, default=getattr(SyntheticSet, name), help=meaning)
+    args = vars(parser.parse_args(argv))
+    write_dataset(args.pop("out_dir"), SyntheticSet(**args))
+
+
+if __name__ == "__main__":
+    run_command(main)

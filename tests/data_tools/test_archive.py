@@ -1,0 +1,114 @@
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from data_tools import archive
+from data_tools.archive import unpack
+from data_tools.download import DownloadError
+
+
+def make_zip(path: Path, **entries: str) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in entries.items():
+            file.writestr(name, content)
+    return path
+
+
+def fake_tool(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An otherwise empty PATH for programs that unpack .rar files."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sh", "mkdir", "touch", "ln"):
+        real = next(Path(place) / name for place in os.defpath.split(":") if place and (Path(place) / name).exists())
+        (folder / name).symlink_to(real)
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def test_zip(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "a.zip", **{"UCF101/v_1.avi": "one", "readme..txt": "two"})
+    folder = unpack(path, tmp_path / "raw")
+    assert (folder / "UCF101" / "v_1.avi").read_text() == "one"
+    (folder / "own.txt").touch()
+    assert unpack(tmp_path / "gone.zip", folder) == folder and (folder / "own.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt"])
+def test_entries_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
+    path = make_zip(tmp_path / "a.zip", **{"good.txt": "good", name: "evil"})
+    with pytest.raises(ValueError, match="leads outside the folder"):
+        unpack(path, tmp_path / "in" / "raw")
+    assert not list((tmp_path / "in").iterdir()) and not list(tmp_path.rglob("*evil*"))
+
+
+def test_damaged_zip_leaves_nothing(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "a.zip", a="x" * 1000, b="y" * 1000)
+    content = bytearray(path.read_bytes())
+    content[1100:1200] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.zip is damaged"):
+        unpack(path, tmp_path / "raw")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_too_large_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(folder: Path, num_bytes: int) -> None:
+        raise DownloadError(f"{num_bytes} bytes")
+
+    monkeypatch.setattr(archive, "check_disk_space", no_room)
+    with pytest.raises(DownloadError, match="1000 bytes"):
+        unpack(make_zip(tmp_path / "a.zip", a="x" * 600, b="y" * 400), tmp_path / "raw")
+
+
+def test_what_an_interrupted_run_left_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "raw.unpacking").mkdir()
+    (tmp_path / "raw.unpacking" / "half").touch()
+    folder = unpack(make_zip(tmp_path / "a.zip", a="x"), tmp_path / "raw")
+    assert [p.name for p in folder.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "script"),
+    [
+        ("unrar", 'for last; do :; done; mkdir -p "$last/UCF-101"; touch "$last/UCF-101/v.avi"'),
+        (
+            "7z",
+            'for a; do case "$a" in -o*) out="${a#-o}/UCF-101";; esac; done; mkdir -p "$out"; touch "$out/v.avi"',
+        ),
+    ],
+)
+def test_rar(tmp_path: Path, tools: Path, tool: str, script: str) -> None:
+    fake_tool(tools, tool, script)
+    (tmp_path / "a.rar").touch()
+    assert (unpack(tmp_path / "a.rar", tmp_path / "raw") / "UCF-101" / "v.avi").exists()
+
+
+def test_rar_without_a_program(tmp_path: Path, tools: Path) -> None:
+    (tmp_path / "a.rar").touch()
+    with pytest.raises(ValueError, match="needs unrar or 7z"):
+        unpack(tmp_path / "a.rar", tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo 'CRC failed' >&2; exit 3", r"unrar could not unpack .*CRC failed"),
+        ('for last; do :; done; ln -s /etc "$last/link"', "holds the link link"),
+    ],
+)
+def test_bad_rar(tmp_path: Path, tools: Path, script: str, message: str) -> None:
+    fake_tool(tools, "unrar", script)
+    (tmp_path / "a.rar").touch()
+    with pytest.raises(ValueError, match=message):
+        unpack(tmp_path / "a.rar", tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
