@@ -1,0 +1,226 @@
+"""The moving patches of Catch-the-Patch (arXiv 2105.02545): how they are drawn, and how they are put into a clip.
+
+A worker draws a patch as numbers (`PatchGenerator`): its box in every frame, the frame it is cut from, its outline and
+its opacity. The device cuts, resizes and blends it (`render_patch`, `paste`), batched.
+
+Shapes: B batch, P patches, T frames, H W pixels. Boxes are x1, y1, x2, y2 in whole pixels, x2 and y2 exclusive.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from fedvssl.data.keyframes import interpolate, sample_easings, sample_key_frames
+
+RECTANGLE, ELLIPSE, RHOMBUS = range(3)
+OUTLINE_PROBS = (0.5, 0.35, 0.15)
+SOFT_EDGE_PROB = 0.5
+SOFT_EDGE_WIDTHS = (0.05, 0.20)  # as a fraction of the patch
+OPACITIES = (0.8, 1.0)
+
+
+# From a value and a number of frames to the value that many frames later.
+Step = Callable[[np.ndarray, int], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchGenerator:
+    """Draws the patches of one clip.
+
+    Args:
+        num_patches: P.
+        scales: square root of the area of a patch before jitter, in pixels, one is drawn.
+        ratios: width over height before jitter, one is drawn.
+        scale_jitter: each side is multiplied by exp(u), u uniform in +-scale_jitter.
+        key_frame_probs: probability of 0, 1, 2, ... inner key frames of a trajectory.
+        loc_velocity: largest movement of the centre, in pixels per frame and axis.
+        size_velocity: largest change of the logarithm of a side per frame.
+        paste_prob: share of the frames a patch is pasted on, beside the first and the one it was cut from.
+    """
+
+    num_patches: int
+    scales: Sequence[float]
+    ratios: Sequence[float]
+    scale_jitter: float
+    key_frame_probs: Sequence[float]
+    loc_velocity: float
+    size_velocity: float
+    paste_prob: float
+
+    def draw(self, rng: np.random.Generator, *, num_frames: int, height: int, width: int) -> dict[str, np.ndarray]:
+        """Draw all patches of a clip, in the order in which they are pasted.
+
+        Returns:
+            boxes int64 [P,T,4]; source int64 [P], the frame a patch is cut from; pasted bool [P,T]; outline int64 [P];
+            edge float [P], width of the soft edge, 0 for a hard one; opacity float [P,T].
+        """
+        boxes = self.trajectories(self.start_boxes(rng, height=height, width=width), rng, num_frames, height, width)
+        boxes = to_pixels(boxes, height=height, width=width)
+        boxes = boxes[paste_order(boxes)]
+        count = self.num_patches
+        source = rng.integers(0, num_frames, size=count)
+        pasted = rng.random((count, num_frames)) <= self.paste_prob
+        pasted[:, 0] = True
+        pasted[np.arange(count), source] = True
+        soft = rng.random(count) < SOFT_EDGE_PROB
+        return {
+            "boxes": boxes,
+            "source": source,
+            "pasted": pasted,
+            "outline": rng.choice(len(OUTLINE_PROBS), size=count, p=OUTLINE_PROBS),
+            "edge": np.where(soft, rng.uniform(*SOFT_EDGE_WIDTHS, size=count), 0.0),
+            "opacity": np.stack([self._opacity(rng, num_frames) for _ in range(count)]),
+        }
+
+    def start_boxes(self, rng: np.random.Generator, *, height: int, width: int) -> np.ndarray:
+        """Boxes in the first frame, inside the image: float64 [P,4]."""
+        roots = np.sqrt(rng.choice(self.ratios, size=self.num_patches))
+        scales = rng.choice(self.scales, size=self.num_patches)
+        sizes = np.stack([scales * roots, scales / roots], axis=1)
+        sizes *= np.exp(rng.uniform(-self.scale_jitter, self.scale_jitter, size=sizes.shape))
+        image = np.array([width, height])
+        sizes = np.clip(sizes, 1, image - 1)
+        corners = rng.uniform(0, image - sizes)
+        return np.concatenate([corners, corners + sizes], axis=1)
+
+    def trajectories(
+        self, boxes: np.ndarray, rng: np.random.Generator, num_frames: int, height: int, width: int
+    ) -> np.ndarray:
+        """Move and resize boxes [P,4] over the clip: float64 [P,T,4], clipped to the image.
+
+        Key frames and easing are drawn once per clip, for places and sizes apart; displacements and size factors per
+        patch and axis. At key frames a box of the first frame's size stays inside the image.
+        """
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        lowest, highest = sizes / 2, np.array([width, height]) - sizes / 2
+
+        def step_center(center: np.ndarray, frames: int) -> np.ndarray:
+            reach = self.loc_velocity * frames
+            return np.clip(center + rng.uniform(-reach, reach, size=center.shape), lowest, highest)
+
+        def step_size(size: np.ndarray, frames: int) -> np.ndarray:
+            reach = self.size_velocity * frames
+            return size * np.exp(rng.uniform(-reach, reach, size=size.shape))
+
+        centers = self._walk(boxes[:, :2] + sizes / 2, step_center, rng, num_frames)
+        sizes = self._walk(sizes, step_size, rng, num_frames)
+        moved = np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=2)
+        return np.clip(moved, 0, [width, height, width, height]).transpose(1, 0, 2)
+
+    def _walk(self, start: np.ndarray, step: Step, rng: np.random.Generator, num_frames: int) -> np.ndarray:
+        """Apply `step(value, frames)` from key frame to key frame and interpolate: [P,2] -> [T,P,2]."""
+        key_frames = sample_key_frames(num_frames, self.key_frame_probs, rng)
+        values = [start]
+        for frames in np.diff(key_frames):
+            values.append(step(values[-1], int(frames)))
+        return interpolate(np.stack(values), key_frames, sample_easings(key_frames, rng))
+
+    def _opacity(self, rng: np.random.Generator, num_frames: int) -> np.ndarray:
+        """Opacity of one patch in every frame: [T]."""
+        key_frames = sample_key_frames(num_frames, self.key_frame_probs, rng)
+        values = rng.uniform(*OPACITIES, size=len(key_frames))
+        return interpolate(values, key_frames, ["uniform"] * (len(key_frames) - 1))
+
+
+def to_pixels(boxes: np.ndarray, *, height: int, width: int) -> np.ndarray:
+    """Round boxes [...,4] half to even, keep them inside the image and at least one pixel wide and high: int64."""
+    rounded = np.round(boxes).astype(np.int64)
+    image = np.array([width, height])
+    corners = np.clip(rounded[..., :2], 0, image - 1)
+    return np.concatenate([corners, np.clip(rounded[..., 2:], corners + 1, image)], axis=-1)
+
+
+def paste_order(boxes: np.ndarray) -> np.ndarray:
+    """Large patches first, so that no small one disappears below them: int [P,T,4] -> int64 [P]."""
+    sizes = (boxes[..., 2:] - boxes[..., :2]).mean(axis=1)
+    return np.argsort(sizes.prod(axis=1))[::-1].copy()
+
+
+def paste(frames: Tensor, patch: Tensor, alpha: Tensor) -> Tensor:
+    """Blend one patch into every frame: frames * (1 - alpha) + patch * alpha.
+
+    Computed in the wider of the dtypes and returned in the dtype of `frames`: with uint8 frames and float64 alphas this
+    is the published arithmetic, which truncates after each patch; training uses float32 throughout.
+
+    Args:
+        frames: [...,H,W,3].
+        patch: [...,H,W,3], anything where alpha is 0.
+        alpha: [...,H,W,1] in 0..1, 0 outside the patch.
+    """
+    return (frames * (1 - alpha) + patch * alpha).to(frames.dtype)
+
+
+def render_patch(
+    frames: Tensor,
+    *,
+    boxes: Tensor,
+    source: Tensor,
+    pasted: Tensor,
+    outline: Tensor,
+    edge: Tensor,
+    opacity: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Cut one patch per clip and bring it to its place and size in every frame.
+
+    Args:
+        frames: float32 [B,T,H,W,3], the clips before any patch was pasted.
+        boxes: float32 [B,T,4]. source: int64 [B]. pasted: bool [B,T]. outline: int64 [B]. edge: float32 [B].
+        opacity: float32 [B,T]. See `PatchGenerator.draw`.
+
+    Returns:
+        patch float32 [B,T,H,W,3] and alpha float32 [B,T,H,W,1] for `paste`.
+    """
+    num_clips, num_frames, height, width, _ = frames.shape
+    every_clip = torch.arange(num_clips, device=frames.device)
+    source_box = boxes[every_clip, source]
+    mask = patch_mask(source_box, outline=outline, edge=edge, height=height, width=width)
+    cut = torch.cat([frames[every_clip, source], mask], dim=-1).permute(0, 3, 1, 2)
+    columns, inside_x = _source_coordinates(boxes[..., 0::2], source_box[:, 0::2], width)
+    rows, inside_y = _source_coordinates(boxes[..., 1::2], source_box[:, 1::2], height)
+    grid = torch.stack(torch.broadcast_tensors(columns[:, :, None, :], rows[:, :, :, None]), dim=-1)
+    resized = grid_sample(cut, grid.flatten(1, 2), mode="bilinear", padding_mode="border", align_corners=True)
+    resized = resized.unflatten(2, (num_frames, height)).permute(0, 2, 3, 4, 1)
+    visible = inside_y[:, :, :, None] & inside_x[:, :, None, :] & pasted[:, :, None, None]
+    alpha = resized[..., 3] * opacity[:, :, None, None] * visible
+    return resized[..., :3], alpha.unsqueeze(-1)
+
+
+def patch_mask(box: Tensor, *, outline: Tensor, edge: Tensor, height: int, width: int) -> Tensor:
+    """Outline of a patch in the frame it is cut from, before opacity: boxes [B,4] -> float32 [B,H,W,1] in 0..1."""
+    x = _distance_to_center(box[:, 0::2], width)[:, None, :]
+    y = _distance_to_center(box[:, 1::2], height)[:, :, None]
+    distances = torch.stack([torch.maximum(x, y), torch.sqrt(x**2 + y**2), x + y], dim=1)
+    distance = distances[torch.arange(len(box), device=box.device), outline]
+    hard = (distance < 0.5) | (outline == RECTANGLE)[:, None, None]
+    soft = ((0.5 - distance) / edge.clamp(min=1e-6)[:, None, None]).clamp(0, 1)
+    return torch.where((edge > 0)[:, None, None], hard * soft, hard.to(soft.dtype)).unsqueeze(-1)
+
+
+def _distance_to_center(span: Tensor, length: int) -> Tensor:
+    """Distance of each pixel to the middle of [start, end), as a fraction of its length: [B,2] -> [B,length]."""
+    start, size = span[:, :1], span[:, 1:] - span[:, :1]
+    center = start + torch.floor((size - 1) / 2)
+    return (torch.arange(length, device=span.device) - center).abs() / size
+
+
+def _source_coordinates(spans: Tensor, source: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Where each pixel of an axis comes from when the source span is resized to the span of each frame.
+
+    Half-pixel centres, clamped to the source span, as OpenCV's bilinear resize does it.
+
+    Args:
+        spans: [B,T,2], start and end in each frame. source: [B,2]. length: pixels of the axis.
+
+    Returns:
+        coordinate in -1..1 for grid_sample, [B,T,length]; bool [B,T,length], whether the pixel lies in the span.
+    """
+    pixel = torch.arange(length, device=spans.device)
+    start, end = spans[..., :1], spans[..., 1:]
+    first, last = source[:, None, :1], source[:, None, 1:]
+    position = (pixel + 0.5 - start) * ((last - first) / (end - start)) - 0.5
+    coordinate = first + torch.minimum(position.clamp(min=0), last - first - 1)
+    return coordinate * (2 / (length - 1)) - 1, (pixel >= start) & (pixel < end)

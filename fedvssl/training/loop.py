@@ -1,0 +1,142 @@
+"""The training loop, written once: federated clients and fine-tuning run `train_epoch`.
+
+A Task is an nn.Module with
+    augment(batch) -> batch     pixel arithmetic of the whole batch on the device, without gradients
+    forward(batch) -> scalars   "loss" is minimised, everything is logged
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+Batch = dict[str, Tensor]
+Report = Callable[[int, int, dict[str, Tensor]], None]
+
+
+class Task(Protocol):
+    """See the module's docstring. Every Task is an nn.Module."""
+
+    def augment(self, batch: Batch) -> Batch: ...
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch did: means per clip (with "loss"), number of clips, seconds waiting for data and computing."""
+
+    metrics: dict[str, float]
+    num_clips: int
+    seconds_data: float
+    seconds_compute: float
+
+    @property
+    def clips_per_second(self) -> float:
+        return self.num_clips / max(self.seconds_data + self.seconds_compute, 1e-9)
+
+
+def build_fabric(*, device: str = "auto", devices: int = 1, precision: str = "auto") -> Fabric:
+    """Start Fabric.
+
+    Args:
+        device: "cpu", "cuda" or "auto" (CUDA where there is one).
+        devices: number of processes.
+        precision: a Fabric precision, or "auto": bfloat16 autocast where the device computes in it natively.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "auto":
+        precision = "bf16-mixed" if has_native_bf16(device) else "32-true"
+    fabric = Fabric(accelerator=device, devices=devices, precision=precision)  # pyright: ignore[reportArgumentType]
+    fabric.launch()
+    return fabric
+
+
+def has_native_bf16(device: str) -> bool:
+    """Whether bfloat16 is an instruction there and not an emulation."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+def seed_torch(key: Sequence[int]) -> None:
+    """Seed torch's generators (initial weights, dropout) from a tuple such as (seed, round, partition, epoch)."""
+    torch.manual_seed(int(np.random.SeedSequence(list(key)).generate_state(1, np.uint64)[0] >> 1))
+
+
+def build_optimizer(module: nn.Module, *, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
+    """SGD over all parameters, weight decay on each of them, normalisation included, as published."""
+    return torch.optim.SGD(module.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+
+def step_lr(lr: float, *, steps: Sequence[int], gamma: float, position: int) -> float:
+    """The rate after `position` rounds or epochs are done: `lr`, times `gamma` for each step that has been reached."""
+    return lr * gamma ** sum(position >= step for step in steps)
+
+
+def train_epoch(
+    fabric: Fabric,
+    task: Any,
+    optimizer: Any,
+    loader: DataLoader,
+    *,
+    max_norm: float,
+    report: Report | None = None,
+) -> EpochResult:
+    """Train over one loader.
+
+    Args:
+        fabric: what `task` and `optimizer` were set up with.
+        task: a Task wrapped by `fabric.setup`.
+        optimizer: likewise.
+        loader: yields batches on the CPU.
+        max_norm: gradients are clipped to this L2 norm.
+        report: called after each step with (steps done, steps in all, running means). The means are 0-d tensors on the
+            device, and reading one waits for it: do so only for a line that is printed.
+
+    Raises:
+        ValueError: if the loss is not finite at the end of the epoch.
+    """
+    task.train()
+    sums: dict[str, Tensor] = {}
+    num_clips, seconds_data, started = 0, 0.0, time.perf_counter()
+    for step, (batch, waited) in enumerate(_timed(loader), start=1):
+        seconds_data += waited
+        batch = fabric.to_device(batch)
+        with torch.no_grad():
+            batch = task.module.augment(batch)
+        scalars = task(batch)
+        optimizer.zero_grad()
+        fabric.backward(scalars["loss"])
+        fabric.clip_gradients(task, optimizer, max_norm=max_norm, error_if_nonfinite=False)
+        optimizer.step()
+        size = len(batch["index"])
+        num_clips += size
+        for name, value in scalars.items():
+            sums[name] = sums.get(name, 0.0) + value.detach() * size
+        if report is not None:
+            report(step, len(loader), {name: total / num_clips for name, total in sums.items()})
+    metrics = {name: float(total) / num_clips for name, total in sums.items()}
+    if not math.isfinite(metrics["loss"]):
+        raise ValueError("The training diverged, its loss is not finite any more: lower training.lr.")
+    seconds = time.perf_counter() - started
+    return EpochResult(metrics, num_clips, seconds_data, seconds - seconds_data)
+
+
+def _timed(loader: Iterable[Batch]) -> Iterable[tuple[Batch, float]]:
+    """Each batch with the seconds that the loop waited for it."""
+    batches = iter(loader)
+    while True:
+        started = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - started

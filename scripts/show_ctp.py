@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Show what the network sees: one augmented Catch-the-Patch clip with the boxes of its patches, as a PNG.
+
+    python scripts/show_ctp.py data/ucf101/zips/Archery/v_Archery_g08_c01.zip --output ctp.png
+    python scripts/show_ctp.py clip.avi --seed 3 pretext.sample.crop_size=56 'pretext.sample.short_sides=[56,64]'
+
+A solid box: the patch is pasted in this frame. A dashed box: it is not, and the network has to tell where it would be.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from fedvssl import config
+from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from fedvssl.data.video import open_video
+
+COLOURS = ("tab:red", "tab:cyan", "tab:olive", "tab:pink", "tab:green", "tab:orange")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("video", type=Path, help="zip of frames, or any video file")
+    parser.add_argument("--output", type=Path, default=Path("ctp.png"))
+    parser.add_argument("--seed", type=int, default=0, help="another clip, other patches")
+    args, overrides = parser.parse_known_args()
+    cfg = config.compose("base", config.parse_overrides(overrides))
+    sample = config.build_sample(cfg)(open_video(args.video), np.random.default_rng(args.seed))
+    batch = {name: value.unsqueeze(0) for name, value in {**sample, "index": torch.tensor(0)}.items()}
+    augmented = config.build_task({**cfg, "model": {**cfg["model"], "width": 4}}).augment(batch)
+    pictures = to_pictures(augmented["clips"][0])
+
+    figure, axes = plt.subplots(4, 4, figsize=(12, 12.6), layout="compressed")
+    for frame, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=True)):
+        axis.imshow(picture)
+        axis.set_axis_off()
+        axis.set_title(f"frame {frame}", fontsize=9)
+        draw_boxes(axis, batch["boxes"][0, :, frame], batch["pasted"][0, :, frame])
+    figure.suptitle(f"{args.video.name}, seed {args.seed}")
+    figure.savefig(args.output, dpi=100)
+    print(f"{args.output}: solid boxes hold a patch, dashed ones do not in this frame")
+
+
+def to_pictures(clip: torch.Tensor) -> np.ndarray:
+    """Model input [3,T,H,W] -> [T,H,W,3] in 0..1."""
+    frames = clip.permute(1, 2, 3, 0) * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)
+    return frames.clamp(0, 1).numpy()
+
+
+def draw_boxes(axis: Axes, boxes: torch.Tensor, pasted: torch.Tensor) -> None:
+    """boxes [P,4] and flags [P] of one frame."""
+    for patch, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+        box = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, linewidth=1.5)
+        box.set_edgecolor(COLOURS[patch % len(COLOURS)])
+        box.set_linestyle("-" if pasted[patch] else "--")
+        axis.add_patch(box)
+
+
+if __name__ == "__main__":
+    main()

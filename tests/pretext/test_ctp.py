@@ -1,0 +1,137 @@
+"""Catch-the-Patch from a video to a loss: what a worker ships, what the device makes of it, that it learns."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedvssl import config
+from fedvssl.models.r3d import R3D
+from fedvssl.pretext.ctp import CtP, CtPSample
+from fedvssl.training.loop import build_fabric, build_optimizer, train_epoch
+from tests.videos import ArrayVideo, moving_square
+
+SMALL = [
+    "pretext.sample.crop_size=32",
+    "pretext.sample.short_sides=[32,36]",
+    "pretext.sample.patches.scales=[6,8,12]",
+    "pretext.sample.patches.loc_velocity=1",
+    "model.width=8",
+    "pretext.task.hidden_channels=32",
+]
+
+
+@pytest.fixture(scope="module")
+def small() -> dict:
+    return config.compose("base", SMALL)
+
+
+def draw_batch(sample: CtPSample, count: int, *, seed: int = 0) -> dict[str, torch.Tensor]:
+    video = ArrayVideo(moving_square(num_frames=40, height=48, width=64))
+    items = [{**sample(video, np.random.default_rng([seed, i])), "index": torch.tensor(i)} for i in range(count)]
+    return torch.utils.data.default_collate(items)
+
+
+def test_sample_has_the_promised_shapes(small: dict) -> None:
+    batch = draw_batch(config.build_sample(small), 2)
+    assert batch["frames"].shape == (2, 16, 32, 32, 3) and batch["frames"].dtype == torch.uint8
+    assert batch["boxes"].shape == (2, 3, 16, 4)
+    assert {name: tuple(batch[name].shape) for name in ("flip", "hue", "brightness", "opacity")} == {
+        "flip": (2,),
+        "hue": (2,),
+        "brightness": (2, 16),
+        "opacity": (2, 3, 16),
+    }
+    assert all(value.dtype != torch.float64 for value in batch.values())
+
+
+def test_sample_depends_on_its_generator_only(small: dict) -> None:
+    sample = config.build_sample(small)
+    first, again, other = (draw_batch(sample, 2, seed=seed) for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["boxes"], other["boxes"])
+
+
+def test_a_crop_larger_than_the_frames_is_refused() -> None:
+    bad = config.compose("base", [*SMALL, "pretext.sample.crop_size=40"])
+    with pytest.raises(ValueError, match=r"crop_size=40.*short_sides"):
+        config.build_sample(bad)
+
+
+def test_augment_pastes_patches_inside_their_boxes_only(small: dict) -> None:
+    quiet = config.compose("base", [*SMALL, *(f"pretext.sample.{n}_prob=0" for n in ("hue", "brightness", "contrast"))])
+    batch = draw_batch(config.build_sample(quiet), 4)
+    task = config.build_task(quiet)
+    done = task.augment(batch)
+    plain = task.augment({**batch, "pasted": torch.zeros_like(batch["pasted"])})
+    changed = (done["clips"] - plain["clips"]).abs().sum(1) > 0
+    covered = torch.zeros_like(changed)
+    for clip, frame, patch in np.ndindex(4, 16, 3):
+        if batch["pasted"][clip, patch, frame]:
+            x1, y1, x2, y2 = batch["boxes"][clip, patch, frame].tolist()
+            covered[clip, frame, y1:y2, x1:x2] = True
+    assert changed.any() and not (changed & ~covered).any()
+    assert done["clips"].shape == (4, 3, 16, 32, 32)
+    assert done["clips"].is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_augment_flips_before_it_pastes(small: dict) -> None:
+    """The boxes are drawn in the flipped picture, so that mirroring the input and the flag changes nothing."""
+    batch = draw_batch(config.build_sample(small), 2)
+    task = config.build_task(small)
+    mirrored = {**batch, "frames": batch["frames"].flip(3), "flip": ~batch["flip"]}
+    assert torch.equal(task.augment(batch)["clips"], task.augment(mirrored)["clips"])
+
+
+def test_colour_parameters_are_distributed_as_published() -> None:
+    from tests.parity.reference import load_json
+
+    stored = load_json("transform_param_stats")
+    sample = config.build_sample(config.compose("base", []))
+    rng = np.random.default_rng(0)
+    draws = [sample.draw_colour(rng) for _ in range(8000)]
+    joined = {name: np.stack([draw[name] for draw in draws]) for name in draws[0]}
+    levels = stored["quantile_levels"][1:-1]
+    assert abs(joined["hue_applied"].mean() - stored["hue_applied"]) < 0.02
+    np.testing.assert_allclose(np.quantile(joined["hue"], levels), stored["hue_delta_q"][1:-1], atol=0.5)
+    np.testing.assert_allclose(np.quantile(joined["saturation"], levels), stored["sat_q"][1:-1], atol=0.005)
+    for name, identity, tolerance in (("bright", 0.0, 1.5), ("contrast", 1.0, 0.01)):
+        curves = joined["brightness" if name == "bright" else name]
+        applied = curves[(curves != identity).any(axis=1)]
+        assert abs(len(applied) / len(curves) - stored[f"{name}_applied"]) < 0.02
+        np.testing.assert_allclose(np.quantile(applied, levels), stored[f"{name}_q"][1:-1], atol=tolerance)
+        spans = np.quantile(np.ptp(applied, axis=1), levels)
+        np.testing.assert_allclose(spans, stored[f"{name}_range_q"][1:-1], atol=tolerance)
+    applied = joined["brightness"][(joined["brightness"] != 0).any(axis=1)]
+    np.testing.assert_allclose(applied.std(0), stored["bright_mean_per_frame_std"], rtol=0.05)
+
+
+def test_gradients_reach_every_parameter(small: dict) -> None:
+    task = config.build_task(small)
+    task(task.augment(draw_batch(config.build_sample(small), 2)))["loss"].backward()
+    for name, parameter in task.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_initial_loss_falls_on_four_clips(small: dict) -> None:
+    torch.manual_seed(0)
+    batch = draw_batch(config.build_sample(small), 4)
+    fabric = build_fabric(device="cpu", precision="32-true")
+    task = CtP(R3D(width=8, spatial_strides=(1, 2, 2, 1)), hidden_channels=128)
+    optimizer = build_optimizer(task, lr=0.05, momentum=0.9, weight_decay=1e-4)
+    task, optimizer = fabric.setup(task, optimizer)
+    losses = [train_epoch(fabric, task, optimizer, [batch], max_norm=40).metrics["loss"] for _ in range(120)]
+    assert np.mean(losses[-5:]) < 0.1 * losses[0]
+
+
+def test_mixed_precision_does_not_round_boxes_and_targets(small: dict) -> None:
+    """Fabric turns the floating-point inputs of a module into bfloat16; odd coordinates above 256 would not survive."""
+    fabric = build_fabric(device="cpu", precision="bf16-mixed")
+    task = config.build_task(small)
+    seen = {}
+    task.head.loss = lambda predictions, boxes: (
+        seen.update(boxes=boxes) or {"loss_ctr": predictions.sum(), "loss_size": 0}
+    )
+    batch = task.augment(draw_batch(config.build_sample(small), 1))
+    batch["boxes"] = batch["boxes"] + 501
+    fabric.setup(task)(batch)
+    assert torch.equal(seen["boxes"], batch["boxes"].float())

@@ -1,0 +1,87 @@
+"""The training loop on a task of one weight."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fedvssl.training.loop import EpochResult, build_fabric, build_optimizer, seed_torch, step_lr, train_epoch
+
+
+class Line(nn.Module):
+    """Fits y = weight * x; `augment` counts its calls and doubles x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.0))
+        self.augmented = 0
+
+    def augment(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        assert not torch.is_grad_enabled()
+        self.augmented += 1
+        return {**batch, "x": 2 * batch["x"]}
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        error = self.weight * batch["x"] - batch["y"]
+        return {"loss": (error**2).mean(), "mean_error": error.detach().mean()}
+
+
+def batch(size: int, *, y: float = 1.0) -> dict[str, Tensor]:
+    return {"x": torch.full((size,), 0.5), "y": torch.full((size,), y), "index": torch.arange(size)}
+
+
+def train(batches: list[dict[str, Tensor]], *, lr: float = 0.1, max_norm: float = 40, **options) -> tuple:
+    fabric, module = build_fabric(device="cpu", precision="32-true"), Line()
+    task, optimizer = fabric.setup(module, build_optimizer(module, lr=lr, momentum=0, weight_decay=0))
+    return module, train_epoch(fabric, task, optimizer, batches, max_norm=max_norm, **options)
+
+
+def test_one_step_is_that_of_sgd() -> None:
+    module, result = train([batch(3)])
+    assert module.weight.item() == pytest.approx(0.1 * 2)  # the gradient of (w - 1)^2 at 0 is -2
+    assert module.augmented == 1
+    assert result.metrics == pytest.approx({"loss": 1.0, "mean_error": -1.0})
+    assert result.num_clips == 3 and result.seconds_compute > 0
+
+
+def test_means_are_per_clip_not_per_batch() -> None:
+    _, result = train([batch(3), batch(1, y=3.0)], lr=1e-9)
+    assert result.metrics["loss"] == pytest.approx((3 * 1 + 9) / 4)
+
+
+def test_gradients_are_clipped() -> None:
+    module, _ = train([batch(1, y=100.0)], max_norm=0.5)
+    assert module.weight.item() == pytest.approx(0.1 * 0.5)
+
+
+def test_report_gets_running_means() -> None:
+    seen = []
+    train([batch(1), batch(1, y=3.0)], lr=1e-9, report=lambda *step: seen.append((*step[:2], float(step[2]["loss"]))))
+    assert seen == [(1, 2, pytest.approx(1.0)), (2, 2, pytest.approx(5.0))]
+
+
+def test_divergence_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"diverged.*lower training\.lr"):
+        train([batch(1, y=1e30), batch(1)])
+
+
+def test_clips_per_second() -> None:
+    assert EpochResult({"loss": 0.0}, num_clips=30, seconds_data=1.0, seconds_compute=2.0).clips_per_second == 10
+
+
+@pytest.mark.parametrize(("position", "lr"), [(0, 1.0), (99, 1.0), (100, 0.1), (199, 0.1), (200, 0.01)])
+def test_learning_rate_steps(position: int, lr: float) -> None:
+    assert step_lr(1.0, steps=[100, 200], gamma=0.1, position=position) == pytest.approx(lr)
+
+
+def test_seeds_differ_by_key_and_repeat() -> None:
+    draws = []
+    for key in [(7, 1, 0, 0), (7, 2, 0, 0), (7, 0, 1, 0), (7, 1, 0, 0)]:
+        seed_torch(key)
+        draws.append(torch.rand(1).item())
+    assert draws[0] == draws[3] and len(set(draws)) == 3
+
+
+def test_weight_decay_reaches_every_parameter() -> None:
+    module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    (group,) = build_optimizer(module, lr=0.1, momentum=0.9, weight_decay=0.5).param_groups
+    assert len(group["params"]) == 4 and (group["weight_decay"], group["momentum"]) == (0.5, 0.9)
