@@ -1,0 +1,265 @@
+"""Fine-tune a recognizer on labelled videos, from a pre-trained backbone or from scratch.
+
+    python -m fedvssl.finetune finetune data_dir=data pretrained=model_pretrained.pth
+    python -m fedvssl.finetune finetune data_dir=data from_scratch=true work_dir=finetune_results_scratch
+    python -m fedvssl.finetune finetune data_dir=data devices=8
+
+The work_dir gets last.pth (model, optimizer, epoch), best.pth (the best test accuracy so far), metrics.jsonl,
+TensorBoard scalars, loss.png and config.yaml. Repeating a command goes on after last.pth, to the numbers of an
+uninterrupted run.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from fedvssl.config import Config, build, compose, parse_overrides
+from fedvssl.data.annotations import Annotation
+from fedvssl.data.atomic import atomic_path
+from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.training.checkpoint import load_torch, save_torch
+from fedvssl.training.loop import build_fabric, build_optimizer, seed_torch, step_lr, train_epoch
+from fedvssl.training.metrics import accuracies
+from fedvssl.training.processes import adopt_statistics, check_devices, reduce, sentence, synchronise_batch_norm, where
+from fedvssl.training.recognition import (
+    RecognitionTask,
+    labelled_videos,
+    load_weights,
+    predict,
+    recognizer_state,
+    split_list,
+)
+from fedvssl.training.resume import Settings, last_checkpoint, run_settings
+from fedvssl.training.run_log import Progress, RunLog, plot_losses
+
+# Settings that may differ when a run is continued: places, the machine, how long and how often.
+# The contents of the files behind the places are compared instead.
+FREE = {
+    *("work_dir", "data_dir", "pretrained", "data.video_dir", "data.annotation_dir"),
+    *("device", "devices", "num_workers", "progress", "test_batch_size", "training.epochs", "training.eval_every"),
+}
+SECONDS_BETWEEN_LINES = 10
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit code: 2 for a mistake of the user, told in one sentence."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    try:
+        if not words:
+            raise ValueError("Name a configuration: python -m fedvssl.finetune finetune [key=value ...].")
+        finetune(compose(words[0], parse_overrides(words[1:])))
+    except ValueError as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def finetune(config: Config) -> None:
+    """Train for the configured epochs, or for those that an earlier start left over.
+
+    Raises:
+        ValueError: for anything the user can mend, before the training starts where that is possible.
+    """
+    check_devices(device=config["device"], devices=config["devices"])
+    videos = {part: labelled_videos(config["data"], part) for part in ("train", "test")}
+    settings = settings_of(config)
+    last = last_checkpoint(Path(config["work_dir"]) / "last.pth", settings)
+    module = build_recognition_task(config)
+    # Everything above is checked once; the line below starts the other processes.
+    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=config["precision"])
+    run = start(fabric, module, config, settings, videos)
+    if last is not None:
+        run.restore(last)
+    fabric.print(f"{len(videos['train'])} training and {len(videos['test'])} test videos, {where(fabric)}")
+    fabric.print(f"{origin(config)}; {run.done} of {config['training']['epochs']} epochs are done")
+    run.train()
+    fabric.print(f"All epochs are done: test {run.work_dir / 'last.pth'} with scripts/dist_test.sh")
+
+
+def settings_of(config: Config) -> Settings:
+    """What an earlier start in the same work_dir must have shared.
+
+    Raises:
+        ValueError: if the pre-trained backbone is asked for and not there.
+    """
+    files = {f"{part} list": split_list(config["data"], part) for part in ("train", "test")}
+    if not config["from_scratch"]:
+        files["pretrained"] = Path(config["pretrained"])
+        if not files["pretrained"].is_file():
+            raise ValueError(
+                f"No pre-trained backbone {config['pretrained']}: write it with fedvssl.finetune_preprocess, "
+                "name another with pretrained=<file>, or set from_scratch=true."
+            )
+    return run_settings(config, free=FREE, files=files)
+
+
+def build_recognition_task(config: Config) -> RecognitionTask:
+    """The recognizer with its initial weights, on the CPU.
+
+    Raises:
+        ValueError: if the pre-trained file is not a backbone of this shape.
+    """
+    seed_torch((config["seed"], 0, 0, 0))
+    backbone = build(config["model"])
+    task = RecognitionTask(backbone, num_classes=config["data"]["num_classes"], dropout=config["dropout"])
+    if not config["from_scratch"]:
+        path = Path(config["pretrained"])
+        state = recognizer_state(load_torch(path))
+        own = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
+        load_weights(backbone, own, path=path)
+    return task
+
+
+def origin(config: Config) -> str:
+    if config["from_scratch"]:
+        return f"from scratch ({config['pretrained']} is not read)"
+    return f"from {config['pretrained']}"
+
+
+def start(
+    fabric: Fabric, module: RecognitionTask, config: Config, settings: Settings, videos: dict[str, list[Annotation]]
+) -> "Run":
+    """Wrap the module for this device and these processes."""
+    training = config["training"]
+    module = synchronise_batch_norm(fabric, module)  # pyright: ignore[reportAssignmentType]
+    wanted = {name: training[name] for name in ("lr", "momentum", "weight_decay")}
+    task, optimizer = fabric.setup(module, build_optimizer(module, **wanted))
+    return Run(config, settings, videos, fabric, task, optimizer)
+
+
+@dataclass
+class Run:
+    """One fine-tuning run: `done` epochs so far, the best top-1 accuracy (a fraction) of its evaluations."""
+
+    config: Config
+    settings: Settings
+    videos: dict[str, list[Annotation]]
+    fabric: Fabric
+    task: Any  # RecognitionTask, wrapped by Fabric
+    optimizer: Any
+    done: int = 0
+    best_top1_acc: float = -1.0
+
+    @property
+    def work_dir(self) -> Path:
+        return Path(self.config["work_dir"])
+
+    def restore(self, last: dict[str, Any]) -> None:
+        self.task.module.recognizer.load_state_dict(last["model"])
+        self.optimizer.load_state_dict(last["optimizer"])
+        self.done, self.best_top1_acc = last["epoch"], last["best_top1_acc"]
+
+    def train(self) -> None:
+        """The epochs that are left, each followed by its record and checkpoint."""
+        training, main_process = self.config["training"], self.fabric.is_global_zero
+        log = RunLog(self.work_dir, position="epoch", done=self.done) if main_process else None
+        if main_process:
+            with atomic_path(self.work_dir / "config.yaml") as temporary:
+                OmegaConf.save(OmegaConf.create(self.config), temporary)
+        progress = Progress("epoch", training["epochs"], done=self.done, write=self.fabric.print)
+        while self.done < training["epochs"]:
+            record = self.one_epoch()
+            progress.update(self.done, summary(record))
+            if log is not None:
+                log.write(record)
+                self.save(record)
+        if log is not None:
+            log.close()
+            plot_losses(log.path, self.work_dir / "loss.png")
+
+    def one_epoch(self) -> dict[str, float]:
+        """Train over the training videos once and evaluate where it is due. Returns the record of the epoch."""
+        training = self.config["training"]
+        lr = step_lr(training["lr"], steps=training["steps"], gamma=training["gamma"], position=self.done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        record = {"epoch": self.done + 1, "lr": lr, **self.train_once()}
+        self.done += 1
+        if self.done % training["eval_every"] == 0 or self.done == training["epochs"]:
+            record |= {f"test_{name}": value for name, value in self.evaluate().items()}
+        return record
+
+    def train_once(self) -> dict[str, float]:
+        """Means per clip over all processes, with the speed and the seconds of this process."""
+        seed, rank = self.config["seed"], self.fabric.global_rank
+        dataset = self.dataset("train", seed_key=(seed, 0, 0, self.done))
+        loader = train_loader(
+            dataset,
+            batch_size=self.config["training"]["batch_size"],
+            num_workers=self.config["num_workers"],
+            rank=rank,
+            world_size=self.fabric.world_size,
+        )
+        progress = self.progress("  step", len(loader))
+
+        def report(step: int, steps: int, means: dict[str, Tensor]) -> None:
+            if step < steps:
+                progress.update(step, lambda: f"loss {means['loss']:.3f}")
+
+        seed_torch((seed, 0, rank, self.done))  # dropout, different in each process
+        result = train_epoch(
+            self.fabric,
+            self.task,
+            self.optimizer,
+            loader,
+            max_norm=self.config["training"]["max_norm"],
+            report=report if self.config["progress"] else None,
+        )
+        adopt_statistics(self.fabric, self.task.module)
+        means = reduce(self.fabric, torch.tensor(list(result.metrics.values())), how="mean").tolist()
+        return {
+            **dict(zip(result.metrics, means, strict=True)),
+            "clips_per_second": result.clips_per_second * self.fabric.world_size,
+            "seconds_data": result.seconds_data,
+            "seconds_compute": result.seconds_compute,
+        }
+
+    def evaluate(self) -> dict[str, float]:
+        """Accuracies (fractions) on the test videos."""
+        dataset = self.dataset("test")
+        progress = self.progress("  test video", len(dataset))
+        logits, labels = predict(
+            self.fabric,
+            self.task.module,
+            dataset,
+            batch_size=self.config["test_batch_size"],
+            num_workers=self.config["num_workers"],
+            report=(lambda done: progress.update(done)) if self.config["progress"] else None,
+        )
+        return asdict(accuracies(logits, labels))
+
+    def dataset(self, part: str, *, seed_key: tuple[int, ...] = ()) -> ClipDataset:
+        sample = build(self.config[f"{part}_sample"])
+        return ClipDataset(Path(self.config["data"]["video_dir"]), self.videos[part], sample, seed_key=seed_key)
+
+    def progress(self, label: str, total: int) -> Progress:
+        return Progress(label, total, write=self.fabric.print, every_seconds=SECONDS_BETWEEN_LINES)
+
+    def save(self, record: dict[str, float]) -> None:
+        """last.pth, and best.pth where this epoch's evaluation is the best so far."""
+        state = {"model": self.task.module.recognizer.state_dict(), "epoch": self.done, "settings": self.settings}
+        if record.get("test_top1_acc", -1.0) > self.best_top1_acc:
+            self.best_top1_acc = record["test_top1_acc"]
+            save_torch(self.work_dir / "best.pth", state)
+        rest = {"optimizer": self.optimizer.state_dict(), "best_top1_acc": self.best_top1_acc}
+        save_torch(self.work_dir / "last.pth", {**state, **rest})
+
+
+def summary(record: dict[str, float]) -> str:
+    """ "loss 2.31  top-1 41.2 %  7.9 clips/s  test top-1 38.0 %" """
+    words = [f"loss {record['loss']:.3f}", f"top-1 {100 * record['top1_acc']:.1f} %"]
+    words.append(f"{record['clips_per_second']:.1f} clips/s")
+    if "test_top1_acc" in record:
+        words.append(f"test top-1 {100 * record['test_top1_acc']:.1f} %")
+    return "  ".join(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Test a fine-tuned recognizer: evenly spread clips of every test video, mean of their logits, accuracies.
+
+    python -m fedvssl.test test data_dir=data
+    python -m fedvssl.test test data_dir=data checkpoint=finetune_results/best.pth devices=8
+
+Prints the table and writes test.json, per_class.csv and confusion_matrix.png into the work_dir.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from fedvssl.config import Config, build, compose, parse_overrides
+from fedvssl.data.annotations import class_names
+from fedvssl.data.atomic import atomic_path
+from fedvssl.data.dataset import ClipDataset
+from fedvssl.training.checkpoint import load_torch
+from fedvssl.training.loop import build_fabric
+from fedvssl.training.metrics import Accuracies, accuracies, chance, class_accs, confusion_matrix, majority_class
+from fedvssl.training.processes import check_devices, sentence, where
+from fedvssl.training.recognition import RecognitionTask, labelled_videos, load_weights, predict, recognizer_state
+from fedvssl.training.run_log import Progress
+
+MOST_CLASSES_WITH_NAMES = 60  # more names than this cannot be read beside the confusion matrix
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit code: 2 for a mistake of the user, told in one sentence."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    try:
+        if not words:
+            raise ValueError("Name a configuration: python -m fedvssl.test test [key=value ...].")
+        run_test(compose(words[0], parse_overrides(words[1:])))
+    except ValueError as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run_test(config: Config) -> None:
+    """Test one checkpoint.
+
+    Raises:
+        ValueError: for a missing or unfitting checkpoint, list or video, before the work starts.
+    """
+    check_devices(device=config["device"], devices=config["devices"])
+    task, epoch = load_recognizer(config)
+    annotations = labelled_videos(config["data"], "test")
+    # Everything above is checked once; the line below starts the other processes.
+    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=config["precision"])
+    fabric.print(f"{len(annotations)} test videos, {where(fabric)}")
+    dataset = ClipDataset(Path(config["data"]["video_dir"]), annotations, build(config["test_sample"]))
+    logits, labels = predict_all(fabric, task.to(fabric.device), dataset, config)
+    if fabric.is_global_zero:
+        result = summarise(logits, labels, config=config, epoch=epoch)
+        print(table(result))
+        write_results(Path(config["work_dir"]), result, confusion_matrix(logits, labels), class_names(annotations))
+
+
+def load_recognizer(config: Config) -> tuple[RecognitionTask, int | None]:
+    """The recognizer of the checkpoint, on the CPU, and the epochs it was trained for, if the checkpoint says so."""
+    path = Path(config["checkpoint"])
+    if not path.is_file():
+        raise ValueError(
+            f"No checkpoint {path}: fine-tune first, or name one with checkpoint=<file> or work_dir=<folder>."
+        )
+    checkpoint = load_torch(path)
+    task = RecognitionTask(build(config["model"]), num_classes=config["data"]["num_classes"])
+    load_weights(task.recognizer, recognizer_state(checkpoint), path=path)
+    return task, checkpoint.get("epoch")
+
+
+def predict_all(fabric: Fabric, task: RecognitionTask, dataset: ClipDataset, config: Config) -> tuple[Tensor, Tensor]:
+    """Logits [V,K] and labels [V] of the test videos, with a line of progress where it is wanted."""
+    progress = Progress("video", len(dataset), write=fabric.print, every_seconds=10)
+    return predict(
+        fabric,
+        task,
+        dataset,
+        batch_size=config["test_batch_size"],
+        num_workers=config["num_workers"],
+        report=(lambda done: progress.update(done)) if config["progress"] else None,
+    )
+
+
+def summarise(logits: Tensor, labels: Tensor, *, config: Config, epoch: int | None) -> dict[str, Any]:
+    """What test.json holds: accuracies as fractions, those of guessing, and what was tested."""
+    num_classes = logits.shape[1]
+    return {
+        **asdict(accuracies(logits, labels)),
+        "chance": asdict(chance(num_classes)),
+        "majority_class": asdict(majority_class(labels)),
+        "num_videos": len(labels),
+        "num_clips": config["test_sample"]["num_clips"],
+        "num_classes": num_classes,
+        "dataset": config["data"]["name"],
+        "split": config["data"]["split"],
+        "checkpoint": str(config["checkpoint"]),
+        "epoch": epoch,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The accuracies in percent, beside what always answering the most frequent class and what guessing reach."""
+    rows = {
+        "recognizer": result,
+        "majority class": result["majority_class"],
+        f"chance (1/{result['num_classes']})": result["chance"],
+    }
+    lines = [f"{'':20}{'top-1':>10}{'top-5':>10}{'mean class':>12}   (percent)"]
+    for name, row in rows.items():
+        top1, top5, mean_class = (100 * row[key] for key in Accuracies.__dataclass_fields__)
+        lines.append(f"{name:20}{top1:10.2f}{top5:10.2f}{mean_class:12.2f}")
+    trained = "" if result["epoch"] is None else f", epoch {result['epoch']}"
+    lines.append(
+        f"{result['num_videos']} test videos of {result['dataset']} split {result['split']}, "
+        f"{result['num_clips']} clips each; {result['checkpoint']}{trained}"
+    )
+    return "\n".join(lines)
+
+
+def write_results(work_dir: Path, result: dict[str, Any], confusion: Tensor, names: dict[int, str]) -> None:
+    """test.json, per_class.csv (classes with videos) and confusion_matrix.png."""
+    with atomic_path(work_dir / "test.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    accs, videos = class_accs(confusion).tolist(), confusion.sum(dim=1).tolist()
+    with (
+        atomic_path(work_dir / "per_class.csv") as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        rows = csv.writer(file)
+        rows.writerow(["class", "label", "num_videos", "top1_acc"])  # zero-based labels, as everywhere in Python
+        rows.writerows([name, label, videos[label], f"{accs[label]:.4f}"] for label, name in names.items())
+    draw_confusion(work_dir / "confusion_matrix.png", confusion, names)
+
+
+def draw_confusion(png: Path, confusion: Tensor, names: dict[int, str]) -> None:
+    """Share of each true class's videos (row) that were taken for each class (column)."""
+    from matplotlib.figure import Figure  # without pyplot: no global state, no display
+
+    size = min(4 + 0.25 * len(confusion), 16)
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    axes = figure.add_subplot(xlabel="answer", ylabel="class")
+    shares = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)
+    image = axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="Blues")
+    if len(names) <= MOST_CLASSES_WITH_NAMES:
+        axes.set_xticks(list(names), list(names.values()), rotation=90)
+        axes.set_yticks(list(names), list(names.values()))
+    figure.colorbar(image, ax=axes, label="share of the class's videos", shrink=0.8)
+    with atomic_path(png) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

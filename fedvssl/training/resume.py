@@ -1,0 +1,61 @@
+"""Whether an earlier checkpoint belongs to the run that is asked for: the same settings, the same file contents.
+
+A run that silently goes on under other settings, or counts as finished with another data set, is worse than a refusal.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedvssl.training.checkpoint import load_torch
+
+Settings = dict[str, Any]
+
+
+def run_settings(config: Mapping[str, Any], *, free: Collection[str], files: Mapping[str, Path]) -> Settings:
+    """What decides the numbers of a run.
+
+    Args:
+        config: nested settings.
+        free: dotted names of settings that may change between two starts, such as places and the machine.
+        files: what is read, by a name that does not depend on the place. Their SHA-256 becomes part of the settings.
+
+    Returns:
+        {"training.lr": 0.01, ..., "contents of <name>": "<sha256>"}
+    """
+    settings = {name: value for name, value in _flat(config) if name not in free}
+    return {**settings, **{f"contents of {name}": _sha256(path) for name, path in files.items()}}
+
+
+def last_checkpoint(path: Path, settings: Settings) -> dict[str, Any] | None:
+    """The checkpoint to go on from; None if there is none.
+
+    Raises:
+        ValueError: if it is no checkpoint of a run, or of one with other settings; names the first that differs.
+    """
+    if not path.is_file():
+        return None
+    last = load_torch(path)
+    if not isinstance(last, dict) or "settings" not in last:
+        raise ValueError(f"{path} is no checkpoint of a run that can be continued: give another work_dir.")
+    before = last["settings"]
+    for name in sorted({*before, *settings}):
+        old, new = before.get(name), settings.get(name)
+        if old != new:
+            change = "differ now" if name.startswith("contents of") else f"was {old} and is {new} now"
+            raise ValueError(f"{path} is of another run, {name} {change}: give another work_dir or remove this one.")
+    return last
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

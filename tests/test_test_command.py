@@ -1,0 +1,112 @@
+"""The test command: every video once in any number of processes, its table and files, mistakes."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedvssl import test as command
+from fedvssl.config import build, compose
+from fedvssl.training.checkpoint import save_torch
+from fedvssl.training.loop import seed_torch
+from fedvssl.training.recognition import RecognitionTask
+from tests.action_set import CLASSES, TINY_TEST, write_action_set
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_action_set(tmp_path_factory.mktemp("data"), num_train=3, num_test=11)
+
+
+@pytest.fixture
+def work_dir(data_dir: Path, tmp_path: Path) -> Path:
+    """Holds the last.pth of a recognizer whose answers differ between videos."""
+    seed_torch((5,))
+    config = compose("test", [*TINY_TEST, f"data_dir={data_dir}"])
+    recognizer = RecognitionTask(build(config["model"]), num_classes=3).recognizer
+    torch.nn.init.normal_(recognizer.cls_head.fc_cls.weight)
+    recognizer.cls_head.fc_cls.bias.data -= recognizer.cls_head.fc_cls.weight.data.sum(dim=1)
+    save_torch(tmp_path / "last.pth", {"model": recognizer.state_dict(), "epoch": 12})
+    return tmp_path
+
+
+def arguments(data_dir: Path, work_dir: Path, *more: str) -> list[str]:
+    return ["test", *TINY_TEST, f"data_dir={data_dir}", f"work_dir={work_dir}", *more]
+
+
+def result_of(work_dir: Path) -> dict:
+    return json.loads((work_dir / "test.json").read_text())
+
+
+def test_writes_the_table_and_its_files(data_dir: Path, work_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(arguments(data_dir, work_dir)) == 0
+    shown, result = capsys.readouterr().out, result_of(work_dir)
+    assert "majority class" in shown and "chance (1/3)" in shown and "11 test videos of ucf101 split 1" in shown
+    assert f"{100 * result['top1_acc']:.2f}" in shown and "epoch 12" in shown
+    assert result["num_videos"] == 11 and result["num_clips"] == 2 and result["top5_acc"] == 1.0
+    assert result["chance"]["top1_acc"] == pytest.approx(1 / 3)
+    assert result["majority_class"]["top1_acc"] == pytest.approx(4 / 11)
+    assert (work_dir / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_per_class_accuracies_add_up(data_dir: Path, work_dir: Path) -> None:
+    assert command.main(arguments(data_dir, work_dir)) == 0
+    with (work_dir / "per_class.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["class"], row["label"], row["num_videos"]) for row in rows] == [
+        *((name, str(label), videos) for label, (name, videos) in enumerate(zip(CLASSES, "443", strict=True))),
+    ]
+    hits = sum(float(row["top1_acc"]) * int(row["num_videos"]) for row in rows)
+    assert hits / 11 == pytest.approx(result_of(work_dir)["top1_acc"], abs=1e-3)
+    mean = sum(float(row["top1_acc"]) for row in rows) / 3
+    assert mean == pytest.approx(result_of(work_dir)["mean_class_acc"], abs=1e-3)
+
+
+def test_two_processes_give_the_numbers_of_one(data_dir: Path, work_dir: Path) -> None:
+    results = {}
+    for processes in (1, 2):
+        words = arguments(data_dir, work_dir, f"devices={processes}")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "fedvssl.test", *words], env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("11 test videos of") == 1
+        results[processes] = (result_of(work_dir), (work_dir / "per_class.csv").read_text())
+    assert results[1] == results[2]
+    assert 0 < results[1][0]["top1_acc"] < 1  # otherwise a lost video would not show
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (["checkpoint=nowhere.pth"], "No checkpoint nowhere.pth"),
+        (["data.num_classes=101"], "'cls_head.fc_cls.weight' is [3, 32]"),
+        (["model.width=8"], "check model and data.num_classes"),
+        (["model.depth=18"], "has no 'backbone.layer1.1.conv1.conv.weight'"),
+        (["data_dir=nowhere"], "test_split_1.json"),
+        (["data.split=2"], "test_split_2.json"),
+        (["clips=3"], "clips"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    data_dir: Path, work_dir: Path, capsys: pytest.CaptureFixture[str], mistake: list[str], sentence: str
+) -> None:
+    assert command.main(arguments(data_dir, work_dir, *mistake)) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 1 and errors[0].startswith("error: ") and sentence in errors[0]
+    assert not (work_dir / "test.json").exists()
+
+
+def test_a_missing_video_is_named_before_the_work(
+    data_dir: Path, work_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_action_set(tmp_path / "other", num_train=1, num_test=3)
+    (other / "ucf101/zips/Run/test1.zip").unlink()
+    assert command.main(arguments(other, work_dir)) == 2
+    assert "Run/test1" in capsys.readouterr().err
