@@ -1,0 +1,229 @@
+"""The Flower ClientApp: load the shared arrays, train on the client's own videos, reply with the same names and facts.
+
+What to train comes with the server's message; where the data lies and which device there is, `Machine` says. So the
+same app serves the simulation and a real federation.
+
+Every state entry that the server does not send is the client's own, which under FedVSSL is the pretext head. It is kept
+in a file for each round, written before the reply: a run that is killed in round N starts round N again from the files
+of the rounds before, not from what half of the clients had already written.
+"""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+
+from fedvssl.config import Config, build_sample, build_task
+from fedvssl.data.annotations import Annotation, read_annotations
+from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.strategy.average import Arrays
+from fedvssl.strategy.exchange import ARRAYS, CONFIG, METRICS
+from fedvssl.strategy.fedavg import to_record
+from fedvssl.training.checkpoint import load_arrays, load_arrays_into, save_arrays, to_arrays
+from fedvssl.training.loop import EpochResult, build_fabric, build_optimizer, seed_torch, train_epoch
+from fedvssl.training.run_log import Progress
+
+PROGRESS_SECONDS = 10.0
+KEPT_HEADS = 2  # the head of this round, and the one it started from
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a client knows by itself.
+
+    Args:
+        video_dir: folder of the videos.
+        partition_dir: folder of `client_dist<partition_id + 1>.json`.
+        state_dir: folder for the client's own file and log.
+        device: "cpu", "cuda" or "auto".
+        num_workers: processes that decode.
+    """
+
+    video_dir: str
+    partition_dir: str
+    state_dir: str
+    device: str = "auto"
+    num_workers: int = 0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the server asks for in one message.
+
+    Args:
+        config: "model", "pretext" and "training" of the configuration, and "seed".
+        server_round: from 1.
+        lr: learning rate of this round.
+    """
+
+    config: Config
+    server_round: int
+    lr: float
+
+
+def build_client_app(machine: Machine) -> ClientApp:
+    """The app of every client; `context.node_config["partition-id"]` says which one it is."""
+    app = ClientApp()
+
+    @app.query()
+    def introduce(message: Message, context: Context) -> Message:
+        facts = MetricRecord({"partition-id": int(context.node_config["partition-id"])})
+        return Message(RecordDict({"client": facts}), reply_to=message)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return answer(message, machine=machine, partition_id=int(context.node_config["partition-id"]))
+
+    return app
+
+
+def answer(message: Message, *, machine: Machine, partition_id: int) -> Message:
+    """Reply to a training message. Whatever goes wrong becomes an error of one line; the traceback is in the log."""
+    folder = client_folder(machine, partition_id)
+    log = _open_log(folder / "train.log")
+    try:
+        content = train_client(message.content, machine=machine, partition_id=partition_id, write=log.info)
+        return Message(content, reply_to=message)
+    except Exception as error:
+        log.exception("failed")
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())} (traceback in {folder / 'train.log'})"
+        return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
+    finally:
+        for handler in log.handlers[:]:
+            log.removeHandler(handler)
+            handler.close()
+
+
+def train_client(
+    content: RecordDict, *, machine: Machine, partition_id: int, write: Callable[[str], None]
+) -> RecordDict:
+    """Train for one round; `write` takes progress lines.
+
+    Raises:
+        ValueError: if the client's videos or list are missing, or the arrays do not fit the model.
+    """
+    received = time.perf_counter()
+    arrays = {name: array.numpy() for name, array in content.array_records[ARRAYS].items()}
+    seconds_communication = time.perf_counter() - received
+    order = _read_order(content)
+    annotations = read_annotations(Path(machine.partition_dir) / f"client_dist{partition_id + 1}.json")
+    folder = client_folder(machine, partition_id)
+    seed_torch((order.config["seed"],))  # every client starts from the head that the server's model has
+    task = build_task(order.config)
+    load_arrays_into(task, {**last_head(folder, before=order.server_round), **arrays})
+    results = train_epochs(task, order, annotations, machine=machine, partition_id=partition_id, write=write)
+    state = to_arrays(task)
+    save_head(folder, {name: array for name, array in state.items() if name not in arrays}, order.server_round)
+    packed = time.perf_counter()
+    reply = to_record({name: state[name] for name in arrays})
+    seconds_communication += time.perf_counter() - packed
+    facts = summarise(results) | {"num-examples": len(annotations), "seconds-communication": seconds_communication}
+    facts["bytes-down"] = sum(len(array.data) for array in content.array_records[ARRAYS].values())
+    return RecordDict({ARRAYS: reply, METRICS: MetricRecord(facts)})
+
+
+def train_epochs(
+    task: Any,
+    order: Order,
+    annotations: list[Annotation],
+    *,
+    machine: Machine,
+    partition_id: int,
+    write: Callable[[str], None],
+) -> list[EpochResult]:
+    """Train `task` in place for the local epochs of one round."""
+    training, sample = order.config["training"], build_sample(order.config)
+    fabric = build_fabric(device=machine.device, precision=training["precision"])
+    optimizer = build_optimizer(task, lr=order.lr, momentum=training["momentum"], weight_decay=training["weight_decay"])
+    wrapped, optimizer = fabric.setup(task, optimizer)
+    results = []
+    for epoch in range(training["local_epochs"]):
+        key = (order.config["seed"], order.server_round, partition_id, epoch)
+        seed_torch(key)
+        dataset = ClipDataset(Path(machine.video_dir), annotations, sample, seed_key=key)
+        loader = train_loader(dataset, batch_size=training["batch_size"], num_workers=machine.num_workers)
+        label = f"round {order.server_round}  epoch {epoch + 1}/{training['local_epochs']}  batch"
+        progress = Progress(label, len(loader), write=write, every_seconds=PROGRESS_SECONDS)
+        results.append(
+            train_epoch(
+                fabric,
+                wrapped,
+                optimizer,
+                loader,
+                max_norm=training["max_norm"],
+                report=lambda step, _, means, progress=progress: progress.update(
+                    step, lambda: f"loss {float(means['loss']):.3f}"
+                ),
+            )
+        )
+    return results
+
+
+def summarise(results: list[EpochResult]) -> dict[str, float]:
+    """Means per clip over the epochs of a round, and sums of clips and seconds."""
+    num_clips = sum(result.num_clips for result in results)
+    facts = {
+        name: sum(result.metrics[name] * result.num_clips for result in results) / num_clips
+        for name in results[0].metrics
+    }
+    seconds_data = sum(result.seconds_data for result in results)
+    seconds_compute = sum(result.seconds_compute for result in results)
+    return facts | {
+        "num-clips": float(num_clips),
+        "seconds-data": seconds_data,
+        "seconds-compute": seconds_compute,
+        "clips-per-second": num_clips / (seconds_data + seconds_compute),
+    }
+
+
+def client_folder(machine: Machine, partition_id: int) -> Path:
+    return Path(machine.state_dir) / f"client_{partition_id}"
+
+
+def last_head(folder: Path, *, before: int) -> Arrays:
+    """The client's own arrays from the last round before `before` that it trained in; empty if there is none."""
+    rounds = [number for number in _head_rounds(folder) if number < before]
+    return load_arrays(_head_path(folder, max(rounds))) if rounds else {}
+
+
+def save_head(folder: Path, arrays: Arrays, server_round: int) -> None:
+    """Keep the client's own arrays, and of the earlier ones those that this round started from."""
+    if not arrays:
+        return
+    save_arrays(_head_path(folder, server_round), arrays)
+    earlier = sorted(number for number in _head_rounds(folder) if number <= server_round)
+    for number in earlier[:-KEPT_HEADS]:
+        _head_path(folder, number).unlink()
+
+
+def _head_path(folder: Path, server_round: int) -> Path:
+    return folder / f"head-round-{server_round}.npz"
+
+
+def _head_rounds(folder: Path) -> list[int]:
+    names = [re.fullmatch(r"head-round-(\d+)\.npz", path.name) for path in folder.glob("head-round-*.npz")]
+    return [int(name[1]) for name in names if name]
+
+
+def _read_order(content: RecordDict) -> Order:
+    record = content.config_records[CONFIG]
+    return Order(json.loads(str(record["config"])), int(record["server-round"]), float(record["lr"]))  # pyright: ignore
+
+
+def _open_log(path: Path) -> logging.Logger:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = logging.getLogger(f"fedvssl.client.{path.parent.name}")
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
+    log.setLevel(logging.INFO)
+    log.propagate = False  # this file is the client's; the server tells what matters of it
+    log.addHandler(handler)
+    return log

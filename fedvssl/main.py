@@ -1,0 +1,197 @@
+"""Federated pre-training in simulation.
+
+    python -m fedvssl.main data_dir=data
+    python -m fedvssl.main data_dir=data pool_size=3 rounds=10 strategy.mix_coeff=1 client_resources.num_gpus=0.5
+
+To continue a run, give the same settings and its folder; `rounds` may be higher:
+    python -m fedvssl.main data_dir=data rounds=40 hydra.run.dir=outputs/<DATE>/<TIME>/fedvssl_results
+
+Settings and presets are in conf/: base.yaml, strategy/, experiment/. Results go to outputs/<DATE>/<TIME>/<exp_name>/.
+"""
+
+import logging
+import os
+import sys
+import threading
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from fedvssl.config import Config, conf_dir, to_dict
+
+if TYPE_CHECKING:  # torch, flwr and ray are imported when a run starts, so that --help answers at once
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import ServerApp
+
+    from fedvssl.server_app import Outcome
+
+log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
+
+CONFIG_FILE, FLOWER_LOG = "config.yaml", "flower.log"
+GRACE_SECONDS = 60.0  # for the engine to end its actors
+# What may differ when a run is continued: how long and on what it runs, not what it computes.
+FREE_ON_RESUME = ("rounds", "client_resources", "round_timeout", "keep_last", "verbose", "training.num_workers")
+
+
+@hydra.main(config_path=str(conf_dir()), config_name="base", version_base="1.3")
+def main(composed: DictConfig) -> None:
+    """The command: mistakes end with `error: <sentence>` and exit code 2, a run that cannot go on with exit code 1."""
+    for name in ("FLWR_TELEMETRY_ENABLED", "RAY_USAGE_STATS_ENABLED"):
+        os.environ.setdefault(name, "0")
+    try:
+        run(to_dict(composed), run_dir=Path(HydraConfig.get().runtime.output_dir))
+    except ValueError as error:
+        sys.exit(_failed(error, code=2))
+    except RuntimeError as error:
+        sys.exit(_failed(error, code=1))
+    except KeyboardInterrupt:
+        code = _failed("interrupted; run again with the same hydra.run.dir to continue", code=130)
+        os._exit(code)  # sys.exit would wait for threads that wait for actors which the same Ctrl-C has ended
+
+
+def run(config: Config, *, run_dir: Path) -> None:
+    """Check everything, then train.
+
+    Raises:
+        ValueError: for a mistake in the configuration or the data, before anything is started.
+        RuntimeError: if the run cannot go on; everything saved so far is kept.
+    """
+    from fedvssl.client_app import Machine, build_client_app
+    from fedvssl.preflight import check_data, fit_to_machine
+    from fedvssl.server_app import Outcome, build_server_app, last_round
+
+    _send_flower_log_to(run_dir / FLOWER_LOG, terminal=config["verbose"])
+    config = fit_to_machine(config)
+    check_data(config)
+    outcome = Outcome()
+    server_app = build_server_app(config, run_dir=run_dir, outcome=outcome)
+    save_config(config, run_dir)
+    done = last_round(run_dir)
+    if done >= config["rounds"]:
+        log.info("All %d rounds are already in %s.", done, run_dir)
+        return
+    log.info("%s in %s", f"Continuing after round {done}" if done else "Starting", run_dir)
+    machine = Machine(
+        video_dir=os.path.abspath(config["data"]["video_dir"]),
+        partition_dir=os.path.abspath(config["partition_dir"]),
+        state_dir=os.path.abspath(run_dir / "clients"),
+        device="cuda" if config["client_resources"]["num_gpus"] else "cpu",
+        num_workers=config["training"]["num_workers"],
+    )
+    simulate(server_app, build_client_app(machine), config=config, run_dir=run_dir, outcome=outcome)
+    log.info("Done: %s", run_dir)
+
+
+def simulate(
+    server_app: "ServerApp", client_app: "ClientApp", *, config: Config, run_dir: Path, outcome: "Outcome"
+) -> None:
+    """Run both apps in Flower's simulation engine, one actor for each client that trains at a time.
+
+    The one place that knows `run_simulation`, which Flower has deprecated in favour of its own command line.
+
+    Raises:
+        RuntimeError: if the server ends the run or the engine breaks down.
+    """
+    from flwr.simulation import run_simulation
+
+    from fedvssl.preflight import num_cores, num_gpus
+    from fedvssl.strategy.exchange import FederationError
+
+    verbose = config["verbose"]
+    resources = {
+        **config["client_resources"],
+        # A killed actor would go back into Flower's pool and fail in every later round. A restarted one repeats its
+        # training call, which gives the same numbers: it starts from files and a seed.
+        "max_restarts": -1,
+        "max_task_retries": 1,
+    }
+    init_args = {
+        "address": "local",  # not the Ray head that may happen to run on this machine
+        "num_cpus": num_cores(),
+        "num_gpus": num_gpus(),
+        "include_dashboard": False,
+        "logging_level": logging.INFO if verbose else logging.ERROR,
+        "log_to_driver": verbose,
+    }
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of every actor without a GPU
+    backend_config: Any = {"client_resources": resources, "init_args": init_args}
+    with run_dir.joinpath(FLOWER_LOG).open("a") as ray_log, redirect_stdout(sys.stdout if verbose else ray_log):
+        returned = _watch(outcome)
+        try:
+            run_simulation(server_app, client_app, config["pool_size"], backend_config=backend_config)
+        except FederationError:
+            raise
+        except RuntimeError as error:
+            cause = error.__cause__ or error
+            raise RuntimeError(f"Flower's simulation broke down ({cause}); see {run_dir / FLOWER_LOG}.") from error
+        finally:
+            returned.set()
+            outcome.stop.set()  # the server's thread must not wait for clients that are gone
+
+
+def _watch(outcome: "Outcome") -> threading.Event:
+    """End the process if the engine does not return soon after the run's end; the caller sets the event when it does.
+
+    The engine waits for every client that still trains, also for one that was given up after the round's timeout.
+    """
+    returned = threading.Event()
+
+    def watch() -> None:
+        outcome.stop.wait()
+        if not returned.wait(GRACE_SECONDS):
+            log.warning("A client that was given up is still training; it is ended now.")
+            os._exit(_failed(outcome.error, code=1) if outcome.error else 0)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return returned
+
+
+def save_config(config: Config, run_dir: Path) -> None:
+    """Write config.yaml, or compare with the one that is there.
+
+    Raises:
+        ValueError: if the run in the folder had another configuration.
+    """
+    path = run_dir / CONFIG_FILE
+    if path.is_file():
+        earlier = OmegaConf.to_container(OmegaConf.load(path))
+        if changed := sorted(_differing_keys(earlier, config)):
+            raise ValueError(
+                f"{run_dir} is a run with another configuration ({', '.join(changed)} differ): "
+                "use its settings, or another hydra.run.dir."
+            )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
+
+
+def _differing_keys(old: object, new: object, prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ, without those that are free."""
+    if prefix in FREE_ON_RESUME:
+        return []
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [prefix] if old != new else []
+    inner = f"{prefix}." if prefix else ""
+    return [key for name in {*old, *new} for key in _differing_keys(old.get(name), new.get(name), f"{inner}{name}")]
+
+
+def _send_flower_log_to(path: Path, *, terminal: bool) -> None:
+    """Flower's lines go to a file, and to the terminal only if asked for."""
+    flower = logging.getLogger("flwr")
+    flower.propagate = False  # Hydra's root handler would print every line a second time
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(message)s"))
+    flower.handlers = [handler, *(flower.handlers if terminal else [])]
+
+
+def _failed(error: object, *, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

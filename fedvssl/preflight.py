@@ -1,0 +1,92 @@
+"""What can be known to go wrong before a federated run starts: the machine, the settings, the data."""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedvssl.config import Config, build_sample
+from fedvssl.data.annotations import read_annotations
+from fedvssl.data.video import find_video, open_video
+
+log = logging.getLogger(__name__)
+
+
+def num_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def num_gpus() -> int:
+    return torch.cuda.device_count()
+
+
+def fit_to_machine(config: Config) -> Config:
+    """The configuration with what the machine and the number of clients allow; a line tells each change.
+
+    Ray waits for ever for resources that do not exist, so they are lowered to what exists.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+    _check_numbers(config)
+    resources, strategy = dict(config["client_resources"]), dict(config["strategy"])
+    if resources["num_gpus"] and not num_gpus():
+        log.info("No GPU here: training runs on the CPU (client_resources.num_gpus=0).")
+        resources["num_gpus"] = 0
+    elif resources["num_gpus"] > num_gpus():
+        log.info("client_resources.num_gpus=%g lowered to the %d here.", resources["num_gpus"], num_gpus())
+        resources["num_gpus"] = num_gpus()
+    if resources["num_cpus"] > num_cores():
+        log.info("client_resources.num_cpus=%g lowered to the %d cores here.", resources["num_cpus"], num_cores())
+        resources["num_cpus"] = num_cores()
+    if strategy["min_fit_clients"] > config["pool_size"]:
+        log.info("strategy.min_fit_clients=%d lowered to pool_size.", strategy["min_fit_clients"])
+        strategy["min_fit_clients"] = config["pool_size"]
+    return {**config, "client_resources": resources, "strategy": strategy}
+
+
+def check_data(config: Config) -> None:
+    """Read every client's list and one sample.
+
+    Raises:
+        ValueError: if a list is missing or empty, or the first video cannot be found, read or sampled.
+    """
+    folder, video_dir = Path(config["partition_dir"]), Path(config["data"]["video_dir"])
+    num_files = len(list(folder.glob("client_dist*.json")))
+    if not num_files:
+        raise ValueError(f"No client_dist<N>.json in {folder}: make the partition, or set data_dir or partition_dir.")
+    if num_files < config["pool_size"]:
+        raise ValueError(
+            f"pool_size={config['pool_size']}, but {folder} holds the lists of {num_files} clients: "
+            f"set pool_size={num_files} or make the partition again."
+        )
+    if num_files > config["pool_size"]:
+        log.info("%s holds the lists of %d clients; the first %d take part.", folder, num_files, config["pool_size"])
+    lists = [read_annotations(folder / f"client_dist{number + 1}.json") for number in range(config["pool_size"])]
+    if not video_dir.is_dir():
+        raise ValueError(f"No folder {video_dir}: set data_dir to where the videos were prepared.")
+    sample = build_sample(config)
+    sample(open_video(find_video(video_dir, lists[0][0].name)), np.random.default_rng(config["seed"]))
+    log.info("%d clients, %d videos", len(lists), sum(map(len, lists)))
+
+
+def _check_numbers(config: Config) -> None:
+    training, resources = config["training"], config["client_resources"]
+    least = {
+        "pool_size": (config["pool_size"], 1),
+        "rounds": (config["rounds"], 1),
+        "seed": (config["seed"], 0),
+        "training.local_epochs": (training["local_epochs"], 1),
+        "training.batch_size": (training["batch_size"], 1),
+        "training.num_workers": (training["num_workers"], 0),
+        "client_resources.num_gpus": (resources["num_gpus"], 0),
+        "client_resources.num_cpus": (resources["num_cpus"], 1),
+        "round_timeout": (config["round_timeout"], 1),
+        "keep_last": (config["keep_last"] if config["keep_last"] is not None else 1, 1),
+    }
+    for key, (value, minimum) in least.items():
+        if value < minimum:
+            raise ValueError(f"{key}={value} must be at least {minimum}.")

@@ -1,0 +1,213 @@
+"""The Flower ServerApp: build the global model, run the rounds, save every one of them.
+
+A run's folder:
+    config.yaml                the resolved configuration; a resumed run must have the same
+    round-<N>-weights.npz      the shared arrays after round N, named, without pickle
+    metrics.jsonl, tensorboard/, loss.png
+    clients/client_<id>/       what stays with a client: its head and its log
+"""
+
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message
+from flwr.serverapp import Grid, ServerApp
+
+from fedvssl.config import Config, build, build_task
+from fedvssl.strategy.average import Arrays
+from fedvssl.strategy.exchange import exchange
+from fedvssl.strategy.fedavg import FedAvg, to_record
+from fedvssl.training.checkpoint import load_arrays, save_arrays, to_arrays
+from fedvssl.training.loop import seed_torch, step_lr
+from fedvssl.training.run_log import METRICS_FILE, Progress, Record, RunLog, plot_losses
+
+log = logging.getLogger(__name__)
+PROGRESS_SECONDS = 30.0
+SUMS = ("num_clips", "num_examples", "bytes_up", "bytes_down")  # over the clients of a round; the rest are means
+
+
+@dataclass
+class Outcome:
+    """What the server thread and the one that started it tell each other; `stop` ends the run and is set at its end."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+
+
+def build_server_app(config: Config, *, run_dir: Path, outcome: Outcome) -> ServerApp:
+    """The app of the server. Model and strategy are built here, so that mistakes show before anything is started.
+
+    Args:
+        config: the resolved configuration.
+        run_dir: the run's folder; a run that is found there is continued after its last saved round.
+        outcome: is told how the run ends.
+
+    Raises:
+        ValueError: if the configuration has a value that cannot be, or the folder holds arrays of another model.
+    """
+    strategy = build_strategy(config, stop=outcome.stop)
+    arrays = {name: array for name, array in initial_arrays(config).items() if strategy.is_shared(name)}
+    done = last_round(run_dir)
+    if done:
+        saved = load_arrays(round_path(run_dir, done))
+        if shapes(saved) != shapes(arrays):
+            raise ValueError(f"{round_path(run_dir, done)} holds another model: choose a new hydra.run.dir.")
+        arrays = saved
+    app = ServerApp()
+
+    @app.main()
+    def run(grid: Grid, context: Context) -> None:
+        try:
+            run_rounds(grid, strategy, arrays, config=config, run_dir=run_dir, done=done)
+        except BaseException as error:
+            outcome.error = error
+            raise
+        finally:
+            outcome.stop.set()
+
+    return app
+
+
+def build_strategy(config: Config, *, stop: threading.Event | None = None) -> FedAvg:
+    """The strategy of `config["strategy"]`; the published switch `strategy.fedavg=true` selects FedAvg.
+
+    Raises:
+        ValueError: if a setting is out of range.
+    """
+    settings = dict(config["strategy"])
+    if settings.pop("fedavg", False):
+        sampling = {name: settings[name] for name in ("fraction_fit", "min_fit_clients")}
+        settings = {"_target_": "fedvssl.strategy.fedavg.FedAvg", **sampling}
+    return build(
+        settings,
+        num_clients=config["pool_size"],
+        seed=config["seed"],
+        round_timeout=config["round_timeout"],
+        stop=stop,
+    )
+
+
+def initial_arrays(config: Config) -> Arrays:
+    """The whole state of the freshly initialised task; the seed decides."""
+    seed_torch((config["seed"],))
+    return to_arrays(build_task(config))
+
+
+def run_rounds(grid: Grid, strategy: FedAvg, arrays: Arrays, *, config: Config, run_dir: Path, done: int) -> None:
+    """Train rounds `done` + 1 to `config["rounds"]`, starting from `arrays`.
+
+    Raises:
+        FederationError: if a round has too few valid replies. Everything saved before stays.
+    """
+    run_log = RunLog(run_dir, done=done)
+    progress = Progress("round", config["rounds"], done=done, write=log.info)
+    try:
+        for server_round in range(done + 1, config["rounds"] + 1):
+            arrays, records = run_round(grid, strategy, arrays, config=config, server_round=server_round)
+            for record in records:
+                run_log.write(record)
+            save_arrays(round_path(run_dir, server_round), arrays)
+            forget_rounds(run_dir, keep_last=config["keep_last"])
+            progress.update(server_round, f"loss {records[0]['loss']:.4f}  {len(records) - 1} clients")
+    finally:
+        run_log.close()
+        plot_losses(run_dir / METRICS_FILE, run_dir / "loss.png")
+
+
+def run_round(
+    grid: Grid, strategy: FedAvg, arrays: Arrays, *, config: Config, server_round: int
+) -> tuple[Arrays, list[Record]]:
+    """One round: the new shared arrays; its record and that of each client.
+
+    Raises:
+        FederationError: if it has too few valid replies.
+    """
+    started = time.perf_counter()
+    order = order_record(config, server_round)
+    messages = strategy.configure_train(server_round, to_record(arrays), order, grid)
+    sent = time.perf_counter()
+    waiting = Progress(f"round {server_round}: clients", len(messages), write=log.info, every_seconds=PROGRESS_SECONDS)
+    replies: list[Message] = []
+
+    def tell(reply: Message) -> None:
+        replies.append(reply)
+        if len(replies) < len(messages):
+            waiting.update(len(replies))
+
+    exchange(grid, messages, timeout=strategy.round_timeout, stop=strategy.stop, on_reply=tell)
+    received = time.perf_counter()
+    aggregated, columns = strategy.aggregate_train(server_round, replies)
+    finished = time.perf_counter()
+    seconds = {"seconds": finished - started, "seconds_clients": received - sent}
+    seconds["seconds_aggregate"] = finished - received
+    records = to_records(dict(columns), server_round=server_round, lr=float(order["lr"]), seconds=seconds)  # pyright: ignore
+    return {name: array.numpy() for name, array in aggregated.items()}, records
+
+
+def order_record(config: Config, server_round: int) -> ConfigRecord:
+    """What every client of a round is told; the schedule of the learning rate counts rounds."""
+    training = config["training"]
+    lr = step_lr(training["lr"], steps=training["steps"], gamma=training["gamma"], position=server_round - 1)
+    sent = {name: config[name] for name in ("model", "pretext", "training", "seed")}
+    return ConfigRecord({"config": json.dumps(sent), "lr": lr})
+
+
+def to_records(columns: dict, *, server_round: int, lr: float, seconds: dict[str, float]) -> list[Record]:
+    """The round's record first, then one for each client.
+
+    Sums for clips, videos and bytes, weighted means (by videos) for the losses, plain means for seconds and rates.
+    """
+    failed = list(columns.pop("failed-partition-ids"))
+    columns = {name.replace("-", "_"): list(values) for name, values in columns.items()}
+    clients = [
+        {"server_round": server_round, **dict(zip(columns, row, strict=True))}
+        for row in zip(*columns.values(), strict=True)
+    ]
+    total: Record = {
+        "server_round": server_round,
+        "lr": lr,
+        "num_clients": len(clients),
+        "failed_partition_ids": failed,
+    }
+    for name, values in columns.items():
+        if name == "partition_id" or name.endswith("weight"):
+            continue
+        by_videos = None if name.startswith("seconds") or name == "clips_per_second" else columns["num_examples"]
+        total[name] = float(np.sum(values) if name in SUMS else np.average(values, weights=by_videos))
+    total["clips_per_second"] = total["num_clips"] / seconds["seconds_clients"]
+    return [total | seconds, *clients]
+
+
+def shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
+
+
+def round_path(run_dir: Path, server_round: int) -> Path:
+    return run_dir / f"round-{server_round}-weights.npz"
+
+
+def saved_rounds(run_dir: Path) -> list[int]:
+    """Numbers of the saved rounds, ascending."""
+    names: Iterable[re.Match[str] | None] = (
+        re.fullmatch(r"round-(\d+)-weights\.npz", path.name) for path in run_dir.glob("round-*-weights.npz")
+    )
+    return sorted(int(name[1]) for name in names if name)
+
+
+def last_round(run_dir: Path) -> int:
+    """The last saved round, 0 if there is none."""
+    return max(saved_rounds(run_dir), default=0)
+
+
+def forget_rounds(run_dir: Path, *, keep_last: int | None) -> None:
+    """Delete all but the last `keep_last` round files; None keeps all."""
+    if keep_last is not None:
+        for number in saved_rounds(run_dir)[:-keep_last]:
+            round_path(run_dir, number).unlink()

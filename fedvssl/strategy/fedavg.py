@@ -1,0 +1,220 @@
+"""Federated averaging (McMahan et al., arXiv 1602.05629) of the whole model.
+
+Also the round that every strategy here shares: wait for the clients, sample, send, check the replies, go on with the
+valid ones or end with a sentence.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from fedvssl.strategy.average import Arrays, weighted_mean
+from fedvssl.strategy.exchange import (
+    ARRAYS,
+    CONFIG,
+    POLL_SECONDS,
+    ClientUpdate,
+    FederationError,
+    exchange,
+    first_line,
+    read_update,
+)
+
+log = logging.getLogger(__name__)
+
+
+class FedAvg(Strategy):
+    """Share every array, average by number of videos.
+
+    A subclass says what is shared (`is_shared`), how much each client counts (`weigh`) and what happens with the mean
+    (`aggregate`).
+
+    Args:
+        fraction_fit: fraction of the clients that trains in a round, in [0, 1].
+        min_fit_clients: least number of clients that are sampled, and least number of valid replies with which a round
+            counts; with fewer the run ends.
+        num_clients: clients to wait for before a round starts.
+        seed: with the round it decides who is sampled, so that a resumed run asks the same clients.
+        round_timeout: seconds that a round waits for its clients.
+        stop: ends the waiting for clients when set.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        fraction_fit: float,
+        min_fit_clients: int,
+        num_clients: int,
+        seed: int,
+        round_timeout: float,
+        stop: threading.Event | None = None,
+    ) -> None:
+        if not 0 <= fraction_fit <= 1:
+            raise ValueError(f"strategy.fraction_fit={fraction_fit} must lie in [0, 1].")
+        if not 1 <= min_fit_clients <= num_clients:
+            raise ValueError(f"strategy.min_fit_clients={min_fit_clients} must lie in 1..pool_size={num_clients}.")
+        self.fraction_fit = fraction_fit
+        self.min_fit_clients = min_fit_clients
+        self.num_clients = num_clients
+        self.seed = seed
+        self.round_timeout = round_timeout
+        self.stop = stop or threading.Event()
+        self.global_arrays: Arrays = {}  # what the clients of this round started from
+        self.sampled: dict[int, int] = {}  # node id -> partition id, of this round
+        self._partition_of: dict[int, int] = {}  # the same for every node that has ever answered
+
+    def is_shared(self, name: str) -> bool:
+        """Whether the state entry `name` travels."""
+        return True
+
+    def weigh(self, clients: Sequence[ClientUpdate]) -> dict[str, np.ndarray]:
+        """Weights of the clients, [len(clients)] each; "weight" is the one that is used, others are only recorded."""
+        return {"weight": video_weights([client.metrics["num-examples"] for client in clients])}
+
+    def aggregate(self, server_round: int, clients: Sequence[ClientUpdate], weights: np.ndarray) -> Arrays:
+        """The new shared arrays."""
+        return weighted_mean([client.arrays for client in clients], weights)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> list[Message]:
+        """Messages for the clients of this round.
+
+        Raises:
+            FederationError: if fewer than `min_fit_clients` can be reached.
+        """
+        partition_of = self._reach_clients(grid)
+        size = max(int(self.fraction_fit * len(partition_of)), self.min_fit_clients)
+        chosen = sample_clients(list(partition_of.values()), size=size, seed=self.seed, server_round=server_round)
+        node_of = {partition_id: node_id for node_id, partition_id in partition_of.items()}
+        self.sampled = {node_of[partition_id]: partition_id for partition_id in chosen}
+        self.global_arrays = {name: array.numpy() for name, array in arrays.items()}
+        content = RecordDict({ARRAYS: arrays, CONFIG: ConfigRecord({**config, "server-round": server_round})})
+        return [self._message(content, node_id, MessageType.TRAIN) for node_id in self.sampled]
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
+        """Average the valid replies.
+
+        Returns:
+            The new shared arrays, and per-client columns: every list has one entry per valid client, in the order of
+            "partition-id". "failed-partition-ids" lists the others.
+
+        Raises:
+            FederationError: if fewer than `min_fit_clients` replies are valid.
+        """
+        clients, failures = self._read_replies(replies)
+        for partition_id, reason in sorted(failures.items()):
+            log.warning("round %d: %s failed: %s", server_round, client_name(partition_id), reason)
+        if len(clients) < self.min_fit_clients:
+            raise FederationError(
+                f"Round {server_round} has {len(clients)} valid replies of {len(self.sampled)} clients, "
+                f"strategy.min_fit_clients asks for {self.min_fit_clients}. {_told(failures)}"
+            )
+        weights = self.weigh(clients)
+        arrays = self.aggregate(server_round, clients, weights["weight"])
+        return to_record(arrays), _columns(clients, weights, failed=sorted(failures))
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> list[Message]:
+        """Nothing: a backbone is evaluated by fine-tuning it."""
+        return []
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> None:
+        """Nothing, see `configure_evaluate`."""
+
+    def summary(self) -> None:
+        """One line for Flower's own `start`."""
+        log.info("%s of at least %d of %d clients", type(self).__name__, self.min_fit_clients, self.num_clients)
+
+    def _read_replies(self, replies: Iterable[Message]) -> tuple[list[ClientUpdate], dict[int, str]]:
+        """Valid updates in the order of their partitions (so that the order of arrival cannot matter), and failures."""
+        clients = []
+        failures = {partition_id: f"no reply within {self.round_timeout:g} s" for partition_id in self.sampled.values()}
+        for reply in replies:
+            partition_id = self.sampled[reply.metadata.src_node_id]
+            try:
+                clients.append(read_update(reply, partition_id=partition_id, expected=self.global_arrays))
+                del failures[partition_id]
+            except ValueError as error:
+                failures[partition_id] = str(error)
+        return sorted(clients, key=lambda client: client.partition_id), failures
+
+    def _reach_clients(self, grid: Grid) -> dict[int, int]:
+        """Node id -> partition id of every client that can be asked."""
+        nodes = self._wait_for_nodes(grid)
+        asked = [
+            self._message(RecordDict(), node, MessageType.QUERY) for node in nodes if node not in self._partition_of
+        ]
+        reason = "it did not connect"
+        for reply in exchange(grid, asked, timeout=self.round_timeout, stop=self.stop):
+            if reply.has_error():
+                reason = first_line(reply.error.reason)
+                log.warning("node %d cannot take part: %s", reply.metadata.src_node_id, reason)
+            else:
+                self._partition_of[reply.metadata.src_node_id] = int(reply.content["client"]["partition-id"])  # pyright: ignore
+        reached = {node: self._partition_of[node] for node in nodes if node in self._partition_of}
+        if len(set(reached.values())) < len(reached):
+            raise FederationError(f"Two nodes hold the same partition: {sorted(reached.values())}.")
+        if len(reached) < self.min_fit_clients:
+            raise FederationError(
+                f"{len(reached)} clients can be reached, strategy.min_fit_clients asks for {self.min_fit_clients} "
+                f"(of a missing one: {reason})."
+            )
+        return reached
+
+    def _wait_for_nodes(self, grid: Grid) -> list[int]:
+        deadline = time.monotonic() + self.round_timeout
+        while len(nodes := sorted(grid.get_node_ids())) < self.num_clients and time.monotonic() < deadline:
+            if self.stop.is_set():
+                raise FederationError("The run was stopped.")
+            time.sleep(POLL_SECONDS)
+        return nodes
+
+    def _message(self, content: RecordDict, node_id: int, message_type: str) -> Message:
+        # Flower lets a message die after 12 h unless told otherwise; a reply to a dead message is lost.
+        return Message(content, node_id, message_type, ttl=2 * self.round_timeout)
+
+
+def video_weights(num_videos: Sequence[float]) -> np.ndarray:
+    """n_k / sum_k n_k, float64."""
+    return np.asarray(num_videos, dtype=np.float64) / np.sum(num_videos, dtype=np.float64)
+
+
+def sample_clients(partition_ids: Sequence[int], *, size: int, seed: int, server_round: int) -> list[int]:
+    """`size` different partitions in ascending order; depends on the set of partitions, the seed and the round only."""
+    rng = np.random.default_rng([seed, server_round])
+    return sorted(rng.choice(sorted(partition_ids), size=size, replace=False).tolist())
+
+
+def client_name(partition_id: int) -> str:
+    """How a client is called in lines for people; its file counts from 1."""
+    return f"client {partition_id} (client_dist{partition_id + 1}.json)"
+
+
+def to_record(arrays: Arrays) -> ArrayRecord:
+    return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})
+
+
+def _columns(clients: Sequence[ClientUpdate], weights: dict[str, np.ndarray], *, failed: list[int]) -> MetricRecord:
+    columns: dict[str, list] = {"partition-id": [client.partition_id for client in clients]}
+    for name in clients[0].metrics:
+        columns[name] = [client.metrics.get(name, math.nan) for client in clients]
+    columns |= {name: values.tolist() for name, values in weights.items()}
+    return MetricRecord({**columns, "failed-partition-ids": failed})
+
+
+def _told(failures: dict[int, str]) -> str:
+    (partition_id, reason), *others = sorted(failures.items())
+    more = f" ({len(others)} more are named in the log)" if others else ""
+    return f"{client_name(partition_id).capitalize()} failed: {reason}{more}."

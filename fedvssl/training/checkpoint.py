@@ -1,0 +1,103 @@
+"""Files that a run leaves behind: named arrays without pickle, torch state dicts; a crash never leaves half a file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedvssl.data.atomic import atomic_path
+
+Arrays = dict[str, np.ndarray]
+
+
+def save_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays to an .npz without pickle.
+
+    Raises:
+        ValueError: for an array of Python objects, which only pickle could store.
+    """
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise ValueError(f"'{name}' holds Python objects: only numeric arrays can be saved.")
+    with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def load_arrays(path: Path | str) -> Arrays:
+    """Read what `save_arrays` wrote.
+
+    Raises:
+        ValueError: if the file is missing, is not an .npz or needs pickle.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array")
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise ValueError(f"No file {path}.") from error
+    except (ValueError, OSError, EOFError, BadZipFile, AttributeError) as error:
+        raise ValueError(f"{path} is not an .npz of named numeric arrays ({error}).") from error
+
+
+def to_arrays(module: nn.Module, prefix: str = "") -> Arrays:
+    """Copies of the state entries whose full names start with `prefix`, in the module's order.
+
+    Half precision becomes float32: numpy has no bfloat16, and what is averaged should not be rounded first.
+    """
+    arrays = {}
+    for name, tensor in module.state_dict().items():
+        if name.startswith(prefix):
+            tensor = tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+            arrays[name] = np.array(tensor.cpu().numpy())
+    return arrays
+
+
+def load_arrays_into(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+    """Copy arrays into the module's state entries of the same names; entries that are not named keep their values.
+
+    Raises:
+        ValueError: for a name that the module does not have, a different shape, or floats for an integer entry.
+    """
+    state = module.state_dict()
+    if unknown := [name for name in arrays if name not in state]:
+        raise ValueError(f"The model has no {_listed(unknown)}: the arrays belong to another model.")
+    for name, array in arrays.items():
+        tensor = state[name]
+        if tuple(tensor.shape) != array.shape:
+            raise ValueError(f"'{name}' has shape {array.shape}, the model's has {tuple(tensor.shape)}.")
+        if not tensor.is_floating_point() and array.dtype.kind == "f":
+            raise ValueError(f"'{name}' is {array.dtype}, the model's is {tensor.dtype}: a counter cannot be a float.")
+    with torch.no_grad():
+        for name, array in arrays.items():
+            state[name].copy_(torch.from_numpy(np.array(array)))
+
+
+def save_torch(path: Path | str, content: Any) -> None:
+    """torch.save that cannot leave half a file."""
+    with atomic_path(Path(path)) as temporary:
+        torch.save(content, temporary)
+
+
+def load_torch(path: Path | str) -> Any:
+    """Read tensors and plain containers onto the CPU; code in the file is never run (`weights_only`).
+
+    Raises:
+        ValueError: if the file is missing, damaged, or holds anything else.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ValueError(f"No file {path}.") from error
+    except Exception as error:  # torch raises half a dozen types for damaged files
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path} is not a checkpoint of tensors ({reason}).") from error
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

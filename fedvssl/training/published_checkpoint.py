@@ -1,0 +1,156 @@
+"""The pickled checkpoints of the published code, read without running anything that is in them.
+
+The authors' repository and the Flower baseline wrote `np.savez(path, x)` where x is a Flower `Parameters` object or a
+list of arrays, so the .npz holds a pickle. Unpickling calls whatever the file names. Here every name leads to one of
+the stand-ins below or to an error: no function or class of Python, numpy or flwr is ever looked up for the file, so
+there is nothing that a hostile file could call.
+"""
+
+import io
+import pickle
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DTYPE = re.compile(r"[fiu][1248]|b1")
+
+
+def read_published(path: Path) -> list[np.ndarray]:
+    """The arrays of a published checkpoint in their order; they have no names.
+
+    Raises:
+        ValueError: if the file is no such checkpoint, or its pickle asks for anything but arrays.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = sorted(archive.namelist(), key=_number)
+            contents = [_read_npy(archive.read(entry)) for entry in entries]
+            return [array for content in contents for array in _flatten(content)]
+    except Exception as error:  # a damaged or hostile pickle can raise anything
+        raise ValueError(f"{path} is not a published checkpoint: {str(error) or type(error).__name__}") from error
+
+
+class _Dtype:
+    """Stand-in for numpy.dtype: a plain number type, or "O" for an array of objects."""
+
+    def __init__(self, code: str, *_options: object) -> None:
+        if not (isinstance(code, str) and (DTYPE.fullmatch(code) or code in ("O", "O8"))):
+            raise ValueError(f"the dtype {code!r} is not a plain number type.")
+        self.code = code
+        self.byte_order = "="
+
+    def __setstate__(self, state: tuple) -> None:
+        _version, byte_order, *_others = state
+        self.byte_order = byte_order if byte_order in ("<", ">") else "="
+
+    @property
+    def holds_objects(self) -> bool:
+        return self.code.startswith("O")
+
+    def numpy(self) -> np.dtype:
+        return np.dtype(self.byte_order + self.code)
+
+
+class _Array:
+    """Stand-in for numpy.ndarray: `content` is an array of numbers, or the list of what an object array holds."""
+
+    def __init__(self) -> None:
+        self.content: Any = None
+
+    def __setstate__(self, state: tuple) -> None:
+        _version, shape, dtype, is_fortran, raw = state
+        if not isinstance(dtype, _Dtype):
+            raise ValueError("an array without a dtype.")
+        if dtype.holds_objects:
+            if not isinstance(raw, list):
+                raise ValueError("an array of objects without its list.")
+            self.content = raw
+        else:
+            if not isinstance(raw, bytes):
+                raise ValueError("an array without its bytes.")
+            order = "F" if is_fortran else "C"
+            self.content = np.frombuffer(raw, dtype.numpy()).reshape(shape, order=order)
+
+
+class _Parameters:
+    """Stand-in for flwr's Parameters: `tensors` is a list of arrays in the .npy format."""
+
+    def __init__(self) -> None:
+        self.tensors: Any = None
+
+    def __setstate__(self, state: dict) -> None:
+        self.tensors = state["tensors"]
+
+
+def _reconstruct(_subtype: object, _shape: object, _typecode: object) -> _Array:
+    """Stand-in for numpy's function that makes an empty array, whose state comes next in the pickle."""
+    return _Array()
+
+
+def _scalar(dtype: _Dtype, raw: bytes) -> np.ndarray:
+    """Stand-in for numpy's function that makes a number."""
+    if not isinstance(dtype, _Dtype) or dtype.holds_objects or not isinstance(raw, bytes):
+        raise ValueError("a number without its bytes.")
+    return np.frombuffer(raw, dtype.numpy()).reshape(())
+
+
+STAND_INS: dict[tuple[str, str], Callable] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the stand-ins and nothing else."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        if global_name == "Parameters":  # it has moved between flwr's modules
+            return _Parameters
+        try:
+            return STAND_INS[module_name, global_name]
+        except KeyError:
+            raise ValueError(
+                f"the pickle asks for {module_name}.{global_name}, which no checkpoint needs: do not trust this file."
+            ) from None
+
+
+def _read_npy(data: bytes) -> Any:
+    """One entry of the .npz: an array of numbers, or what its pickle holds."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+    dtype = read_header(file)[2]
+    if dtype.hasobject:
+        return _Unpickler(file).load()
+    return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def _flatten(content: Any) -> list[np.ndarray]:
+    """Arrays of numbers in the order in which they stand in nested lists, object arrays and Parameters."""
+    if isinstance(content, np.ndarray):
+        return [content]
+    if isinstance(content, _Array):
+        return _flatten(content.content)
+    if isinstance(content, _Parameters):
+        if not (isinstance(content.tensors, list) and all(isinstance(data, bytes) for data in content.tensors)):
+            raise ValueError("Parameters without a list of bytes.")
+        return [np.load(io.BytesIO(data), allow_pickle=False) for data in content.tensors]
+    if isinstance(content, list | tuple):
+        return [array for item in content for array in _flatten(item)]
+    if isinstance(content, int | float):
+        return [np.asarray(content)]
+    raise ValueError(f"a {type(content).__name__} where an array should be.")
+
+
+def _number(entry: str) -> int:
+    """arr_7.npy -> 7"""
+    found = re.fullmatch(r"arr_(\d+)\.npy", entry)
+    if not found:
+        raise ValueError(f"the entry '{entry}' has a name; only positional arrays were published.")
+    return int(found[1])

@@ -1,0 +1,152 @@
+"""What a run tells: metrics as JSON lines and TensorBoard scalars, a plot of the loss, progress with the time left."""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from fedvssl.data.atomic import atomic_path
+
+Record = dict[str, Any]
+METRICS_FILE = "metrics.jsonl"
+
+
+class RunLog:
+    """metrics.jsonl and TensorBoard scalars of one run.
+
+    A record is one line with its position in the run ("server_round" or "epoch"); numbers become scalars at this step.
+    A record with "partition_id" is about one client and gets tags `client_<id>/<name>`.
+
+    Args:
+        folder: the run's folder.
+        position: name of the position.
+        done: rounds or epochs that are kept from an earlier start. Later records, of a round cut off before its
+            checkpoint, are dropped: the resumed run writes them again.
+    """
+
+    def __init__(self, folder: Path | str, *, position: str = "server_round", done: int = 0) -> None:
+        self.path = Path(folder) / METRICS_FILE
+        self.position = position
+        kept = [record for record in read_records(self.path) if record[position] <= done]
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(_line(record) for record in kept), encoding="utf-8")
+        self._scalars = SummaryWriter(str(Path(folder) / "tensorboard"), purge_step=done + 1)
+
+    def write(self, record: Record) -> None:
+        """Append one record. Values: numbers, strings, None or lists of them.
+
+        Raises:
+            ValueError: if the record has no position.
+        """
+        if self.position not in record:
+            raise ValueError(f"A record of {self.path} needs '{self.position}'.")
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(record))
+        prefix = f"client_{record['partition_id']}/" if "partition_id" in record else ""
+        for name, value in record.items():
+            if isinstance(value, Real) and name not in (self.position, "partition_id"):
+                self._scalars.add_scalar(prefix + name, float(value), record[self.position])
+        self._scalars.flush()
+
+    def close(self) -> None:
+        self._scalars.close()
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a metrics.jsonl; a last line that a crash cut off is left out. No file: no records."""
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def plot_losses(metrics_jsonl: Path, png: Path) -> None:
+    """Draw "loss" and its parts over the position: thick lines for the run, a thin one for each client."""
+    from matplotlib.figure import Figure  # without pyplot: no global state, no display
+    from matplotlib.ticker import MaxNLocator
+
+    lines: dict[tuple[str, bool], list[tuple[int, float]]] = defaultdict(list)
+    axis_label = "server_round"
+    for record in read_records(metrics_jsonl):
+        axis_label = "epoch" if "epoch" in record else "server_round"
+        client = record.get("partition_id")
+        for name, value in record.items():
+            is_part = client is None and (name.startswith("loss_") or name.endswith("_loss"))
+            if (name == "loss" or is_part) and isinstance(value, Real):
+                label = name if client is None else f"client {client}"
+                lines[label, client is None].append((record[axis_label], float(value)))
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel=axis_label.replace("_", " "), ylabel="loss")
+    for (label, thick), points in sorted(lines.items()):
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=2.5 if thick else 0.8, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if 0 < len(lines) <= 12:
+        axes.legend()
+    with atomic_path(png) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+class Progress:
+    """Lines such as "round 3/20  loss 12.31  5 clients  34.1 s  left 9:40".
+
+    Whole lines only, without carriage returns, so that a terminal, a log file and `tail -f` show the same.
+
+    Args:
+        label: what is counted.
+        total: how many there are.
+        done: how many were done before the start.
+        write: takes a line.
+        every_seconds: no more than one line in this time; the last one always comes.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        total: int,
+        *,
+        done: int = 0,
+        write: Callable[[str], None] = print,
+        every_seconds: float = 0.0,
+    ) -> None:
+        self.label, self.total, self.done = label, total, done
+        self.write, self.every_seconds = write, every_seconds
+        self.started = self.written = time.monotonic()
+        self.first = self.last = done
+        self.warm = False
+
+    def update(self, done: int, note: str | Callable[[], str] = "") -> None:
+        """Tell that `done` of the total are done. `note` may be a function: it is called only if a line is written."""
+        now = time.monotonic()
+        mean_seconds = (now - self.started) / max(done - self.first, 1)
+        if not self.warm:  # the first step holds the start of processes; the rest is judged without it
+            self.started, self.first, self.warm = now, done, True
+        if done < self.total and now - self.written < self.every_seconds:
+            return
+        step_seconds = (now - self.written) / max(done - self.last, 1)
+        pace = f"{step_seconds:.1f} s" if step_seconds >= 0.2 else f"{1 / max(step_seconds, 1e-9):.1f}/s"
+        note = note() if callable(note) else note
+        words = [f"{self.label} {done}/{self.total}", note, pace, f"left {clock(mean_seconds * (self.total - done))}"]
+        self.written, self.last = now, done
+        self.write("  ".join(word for word in words if word))
+
+
+def clock(seconds: float) -> str:
+    """580 -> "9:40", 36000 -> "10:00:00"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, default=float) + "\n"

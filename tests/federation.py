@@ -1,0 +1,118 @@
+"""A federation small enough for a test: a configuration, videos for each client, a grid without a simulation engine."""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedvssl.client_app import Machine
+from fedvssl.config import compose
+from fedvssl.data.annotations import Annotation, write_annotations
+from fedvssl.server_app import initial_arrays, order_record
+from fedvssl.strategy.fedavg import to_record
+from tests.videos import moving_square, write_frames
+
+TINY = (
+    "model.depth=10",
+    "model.width=4",
+    "pretext.sample.short_sides=[32,36]",
+    "pretext.sample.crop_size=32",
+    "pretext.sample.patches.scales=[6,8,10]",
+    "pretext.task.hidden_channels=16",
+    "training.num_workers=0",
+    "training.precision=32-true",
+    "client_resources.num_cpus=1",
+    "client_resources.num_gpus=0",
+    "rounds=2",
+)
+
+
+def write_clients(data_dir: Path, videos_per_client: Sequence[int] = (3, 4, 5)) -> None:
+    """Videos and client lists below `data_dir`/ucf101, as the data tools write them."""
+    for partition_id, num_videos in enumerate(videos_per_client):
+        names = [f"Class{partition_id}/v{partition_id}_{number}" for number in range(num_videos)]
+        for number, name in enumerate(names):
+            frames = moving_square(num_frames=20, height=36, width=48, seed=10 * partition_id + number)
+            write_frames(data_dir / "ucf101" / "zips" / f"{name}.zip", frames)
+        path = data_dir / "ucf101/annotations/client_distribution" / f"client_dist{partition_id + 1}.json"
+        write_annotations(path, [Annotation(name, partition_id) for name in names])
+
+
+def overrides(data_dir: Path, *others: str, num_clients: int = 3) -> list[str]:
+    sampling = [f"pool_size={num_clients}", f"strategy.min_fit_clients={num_clients}"]
+    return [*TINY, f"data_dir={data_dir}", *sampling, *others]
+
+
+def tiny_config(data_dir: Path, *others: str, num_clients: int = 3) -> dict[str, Any]:
+    return compose("base", overrides(data_dir, *others, num_clients=num_clients))
+
+
+def machine_of(config: dict[str, Any], run_dir: Path) -> Machine:
+    return Machine(config["data"]["video_dir"], config["partition_dir"], str(run_dir / "clients"), device="cpu")
+
+
+def training_content(config: dict[str, Any], server_round: int = 1, *, prefix: str = "backbone.") -> RecordDict:
+    """What the server would send: the initial arrays whose names start with `prefix`."""
+    arrays = {name: array for name, array in initial_arrays(config).items() if name.startswith(prefix)}
+    order = ConfigRecord({**order_record(config, server_round), "server-round": server_round})
+    return RecordDict({"arrays": to_record(arrays), "config": order})
+
+
+class LocalGrid(Grid):
+    """Runs every message at once, in this process. Node ids are random, as Flower's are.
+
+    Args:
+        app: answers the messages of every node.
+        num_nodes: partitions 0 .. num_nodes - 1.
+        on_train: called with (partition id, message) before a training message is handed on; may replace the reply,
+            raise, or return "silence" so that no reply ever comes.
+    """
+
+    def __init__(
+        self, app: ClientApp, num_nodes: int, on_train: Callable[[int, Message], Any] = lambda *_: None, seed: int = 0
+    ) -> None:
+        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+        self.app, self.on_train = app, on_train
+        nodes = np.random.default_rng(seed).choice(10**6, num_nodes, replace=False).tolist()
+        self.partition_of = dict(zip(nodes, range(num_nodes), strict=True))
+        self.replies: dict[str, Message] = {}
+        self.sent: list[tuple[int, Message]] = []  # training messages with their partitions
+        self._numbers = itertools.count(1)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return set(self.partition_of)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return [self._handle(message) for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        found = [self.replies.pop(number) for number in list(message_ids) if number in self.replies]
+        return reversed(found)
+
+    def _handle(self, message: Message) -> str:
+        number = message.metadata.__dict__["_message_id"] = str(next(self._numbers))
+        partition_id = self.partition_of[message.metadata.dst_node_id]
+        context = Context(1, message.metadata.dst_node_id, {"partition-id": partition_id}, RecordDict(), {})
+        reply = None
+        if message.metadata.message_type == "train":
+            self.sent.append((partition_id, message))
+            reply = self.on_train(partition_id, message)
+        if reply != "silence":
+            self.replies[number] = reply or self.app(message, context)
+        return number
+
+    def set_run(self, run: Any) -> None: ...
+
+    @property
+    def run(self) -> Any: ...
+
+    def create_message(self, *_: Any, **__: Any) -> Any: ...
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        return self.pull_messages(self.push_messages(messages))

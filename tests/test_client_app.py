@@ -1,0 +1,159 @@
+import json
+
+import numpy as np
+import pytest
+from flwr.app import Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedvssl import client_app
+from fedvssl.client_app import Machine, answer, last_head, save_head, summarise, train_client
+from fedvssl.server_app import initial_arrays
+from fedvssl.training.checkpoint import load_arrays
+from fedvssl.training.loop import EpochResult
+from tests.federation import machine_of, tiny_config, training_content, write_clients
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> dict:
+    data_dir = tmp_path_factory.mktemp("data")
+    write_clients(data_dir)
+    return tiny_config(data_dir)
+
+
+@pytest.fixture
+def machine(config, tmp_path) -> Machine:
+    return machine_of(config, tmp_path)
+
+
+def train(config, machine, *, server_round: int = 1, partition_id: int = 0, prefix: str = "backbone.") -> RecordDict:
+    sent = training_content(config, server_round, prefix=prefix)
+    return train_client(sent, machine=machine, partition_id=partition_id, write=lambda line: None)
+
+
+def numbers(reply: RecordDict) -> dict[str, np.ndarray]:
+    return {name: array.numpy() for name, array in reply.array_records["arrays"].items()}
+
+
+def test_a_reply_has_the_names_that_came_and_trained_values(config, machine):
+    reply, sent = numbers(train(config, machine)), training_content(config)["arrays"]
+    assert list(reply) == list(sent) and all(name.startswith("backbone.") for name in reply)
+    for name, array in reply.items():
+        assert array.dtype == sent[name].numpy().dtype and array.shape == sent[name].numpy().shape
+    assert not np.array_equal(reply["backbone.stem.conv.weight"], sent["backbone.stem.conv.weight"].numpy())
+    assert reply["backbone.stem.bn.num_batches_tracked"] == 1
+
+
+def test_the_facts_of_a_reply(config, machine):
+    facts = train(config, machine, partition_id=2).metric_records["metrics"]
+    assert facts["num-examples"] == 5 and facts["num-clips"] == 5
+    assert facts["loss"] == pytest.approx(facts["loss_ctr"] + facts["loss_size"]) and facts["loss"] > 0
+    assert facts["seconds-compute"] > 0 and facts["seconds-data"] > 0 and facts["clips-per-second"] > 0
+    assert facts["bytes-down"] == sum(len(array.data) for array in training_content(config)["arrays"].values())
+
+
+def test_the_head_stays_in_a_file_and_comes_back(config, machine, monkeypatch):
+    first = train(config, machine)
+    assert not any("head" in name for name in first.array_records["arrays"])
+    head = load_arrays(client_app.client_folder(machine, 0) / "head-round-1.npz")
+    fresh = {name: array for name, array in initial_arrays(config).items() if not name.startswith("backbone.")}
+    assert head.keys() == fresh.keys()
+    assert not np.array_equal(head["head.fc1.weight"], fresh["head.fc1.weight"]), "the head was trained"
+    started_from = {}
+    real = client_app.load_arrays_into
+    monkeypatch.setattr(client_app, "load_arrays_into", lambda task, a: started_from.update(a) or real(task, a))
+    train(config, machine, server_round=2)
+    for name, array in head.items():
+        np.testing.assert_array_equal(started_from[name], array)
+
+
+def test_heads_belong_to_one_client(config, machine):
+    train(config, machine, partition_id=0)
+    assert last_head(client_app.client_folder(machine, 1), before=99) == {}
+
+
+def test_a_repeated_round_starts_from_the_round_before(config, machine):
+    """What a crash after some heads of round 2 leaves: the resumed round 2 must give the same numbers."""
+    train(config, machine)
+    first, again = numbers(train(config, machine, server_round=2)), numbers(train(config, machine, server_round=2))
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, again[name])
+    from_the_later_head = numbers(train(config, machine, server_round=3))
+    assert not np.array_equal(from_the_later_head["backbone.stem.conv.weight"], first["backbone.stem.conv.weight"])
+
+
+def test_two_heads_are_kept(tmp_path):
+    for server_round in (3, 5, 9):
+        save_head(tmp_path, {"head.w": np.array([server_round])}, server_round)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["head-round-5.npz", "head-round-9.npz"]
+    assert last_head(tmp_path, before=9)["head.w"] == 5 and last_head(tmp_path, before=10)["head.w"] == 9
+    assert last_head(tmp_path, before=5) == {}
+
+
+def test_when_the_whole_model_is_shared_nothing_is_kept(config, machine):
+    reply = train(config, machine, prefix="")
+    assert set(reply.array_records["arrays"]) == set(initial_arrays(config))
+    assert not list(client_app.client_folder(machine, 0).glob("head*"))
+
+
+def test_training_is_reproducible_and_differs_between_rounds_and_seeds(config, machine, tmp_path):
+    def weights(config=config, folder="a", **where):
+        elsewhere = Machine(machine.video_dir, machine.partition_dir, str(tmp_path / folder), device="cpu")
+        return numbers(train(config, elsewhere, **where))["backbone.stem.conv.weight"]
+
+    np.testing.assert_array_equal(weights(folder="a"), weights(folder="b"))
+    assert not np.array_equal(weights(folder="c"), weights(folder="d", server_round=5))
+    assert not np.array_equal(weights(folder="e"), weights({**config, "seed": 8}, folder="f"))
+
+
+def test_local_epochs_see_different_samples(config, machine, monkeypatch):
+    keys = []
+    real = client_app.ClipDataset
+    monkeypatch.setattr(
+        client_app, "ClipDataset", lambda *a, seed_key: keys.append(seed_key) or real(*a, seed_key=seed_key)
+    )
+    longer = {**config, "training": {**config["training"], "local_epochs": 2}}
+    facts = train(longer, machine, server_round=3, partition_id=1).metric_records["metrics"]
+    assert keys == [(7, 3, 1, 0), (7, 3, 1, 1)]
+    assert facts["num-clips"] == 8 and facts["num-examples"] == 4
+
+
+def test_summary_weighs_epochs_by_clips():
+    results = [EpochResult({"loss": 1.0}, 1, 1.0, 2.0), EpochResult({"loss": 4.0}, 2, 1.0, 2.0)]
+    facts = summarise(results)
+    assert facts["loss"] == 3.0 and facts["num-clips"] == 3 and facts["clips-per-second"] == 0.5
+
+
+def test_the_message_decides_what_is_trained(config, machine):
+    """No setting of the training comes from the client's machine."""
+    other = {**config, "training": {**config["training"], "lr": 0.0}}
+    kept = numbers(train(other, machine))["backbone.stem.conv.weight"]
+    np.testing.assert_array_equal(kept, initial_arrays(config)["backbone.stem.conv.weight"])
+    sent = json.loads(str(training_content(config)["config"]["config"]))
+    assert set(sent) == {"model", "pretext", "training", "seed"}
+
+
+@pytest.mark.parametrize("fault", ["no list", "no video", "raises"])
+def test_a_failure_becomes_one_line_and_a_traceback_in_the_log(fault, config, tmp_path, monkeypatch):
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+    good = machine_of(config, tmp_path)
+    broken = {
+        "no list": Machine(good.video_dir, str(tmp_path), good.state_dir),
+        "no video": Machine(str(tmp_path), good.partition_dir, good.state_dir),
+        "raises": good,
+    }[fault]
+    if fault == "raises":
+        monkeypatch.setattr(client_app, "train_epoch", lambda *a, **k: 1 / 0)
+    message = Message(training_content(config), 5, "train")
+    reply = answer(message, machine=broken, partition_id=1)
+    reason = str(reply.error.reason)
+    assert "\n" not in reason and "train.log" in reason
+    assert {"no list": "client_dist2.json", "no video": "v1_", "raises": "ZeroDivisionError"}[fault] in reason
+    assert "Traceback" in (tmp_path / "clients" / "client_1" / "train.log").read_text()
+
+
+def test_a_client_writes_its_progress(config, machine):
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+    reply = answer(Message(training_content(config), 5, "train"), machine=machine, partition_id=0)
+    assert reply.has_content()
+    (line,) = (client_app.client_folder(machine, 0) / "train.log").read_text().splitlines()
+    assert "round 1  epoch 1/1  batch 1/1  loss " in line and line.endswith("left 0:00")

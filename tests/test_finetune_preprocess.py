@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from flwr.common import ndarrays_to_parameters
+
+from fedvssl.finetune_preprocess import main, name_by_position
+from fedvssl.models.r3d import R3D
+from fedvssl.training.checkpoint import load_torch, save_arrays, to_arrays
+from tests.parity.reference import load_json
+
+
+@pytest.fixture(scope="module")
+def published() -> list[np.ndarray]:
+    """The 126 arrays of a Catch-the-Patch model in the published order, counters turned into floats by averaging."""
+    rng = np.random.default_rng(0)
+    arrays = []
+    for name, shape, _ in load_json("r3d18_info")["ctp_model"]["state_dict"]:
+        is_counter = name.endswith("num_batches_tracked")
+        arrays.append(np.array(477.0) if is_counter else rng.standard_normal(shape, dtype=np.float32))
+    return arrays
+
+
+def assert_loads(path, expected: list[np.ndarray]) -> None:
+    state = torch.load(path, weights_only=True)
+    assert all(name.startswith("backbone.") for name in state)
+    backbone = R3D()
+    backbone.load_state_dict({name.removeprefix("backbone."): tensor for name, tensor in state.items()})
+    for tensor, array in zip(backbone.state_dict().values(), expected, strict=True):
+        np.testing.assert_array_equal(tensor.numpy(), array)
+        assert tensor.dtype in (torch.float32, torch.int64)
+
+
+@pytest.mark.parametrize("count", [120, 126])
+@pytest.mark.parametrize("form", ["parameters", "object array"])
+def test_published_checkpoints(count, form, published, tmp_path, monkeypatch):
+    content = np.empty(count, dtype=object)
+    content[:] = published[:count]
+    if form == "parameters":
+        content = np.array(ndarrays_to_parameters(published[:count]), dtype=object)
+    np.savez(tmp_path / "round-540.npz", content)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--pretrained_model_path=round-540.npz"]) == 0
+    assert_loads(tmp_path / "model_pretrained.pth", published[:120])
+
+
+def test_our_checkpoints_keep_the_backbone_and_leave_the_head(tmp_path):
+    arrays = {f"backbone.{name}": array for name, array in to_arrays(R3D(10, width=4)).items()}
+    save_arrays(tmp_path / "round-2-weights.npz", {**arrays, "head.fc1.weight": np.zeros((2, 2), np.float32)})
+    output = tmp_path / "sub" / "start.pth"
+    assert main([f"--pretrained_model_path={tmp_path / 'round-2-weights.npz'}", f"--output_path={output}"]) == 0
+    state = load_torch(output)
+    assert list(state) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(state[name].numpy(), array)
+        assert state[name].numpy().dtype == array.dtype
+
+
+def test_the_doubled_list_of_the_baseline_is_refused(published):
+    with pytest.raises(ValueError, match="252 arrays, which the published Flower baseline makes by concatenating"):
+        name_by_position([*published, *published])
+
+
+@pytest.mark.parametrize("count", [0, 119, 240])
+def test_other_lengths_are_refused(count, published):
+    with pytest.raises(ValueError, match=f"has {count} arrays; R3D-18 has 120"):
+        name_by_position((published * 2)[:count])
+
+
+def test_a_wrong_shape_is_named(published):
+    arrays = list(published[:120])
+    arrays[6] = arrays[6][:1]
+    with pytest.raises(ValueError, match=r"Array for 'layer1\.0\.conv1\.conv\.weight' has shape \(1, 64, 3, 3, 3\)"):
+        name_by_position(arrays)
+
+
+@pytest.mark.parametrize("content", ["missing", "text", "no backbone"])
+def test_mistakes_end_with_a_sentence(content, tmp_path, capsys):
+    path = tmp_path / "round.npz"
+    if content == "text":
+        path.write_text("text")
+    if content == "no backbone":
+        save_arrays(path, {"head.weight": np.zeros(1)})
+    assert main([f"--pretrained_model_path={path}", f"--output_path={tmp_path / 'out.pth'}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and str(path) in error and error.count("\n") == 1
+    assert not (tmp_path / "out.pth").exists()

@@ -1,0 +1,198 @@
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+
+from fedvssl import main
+from fedvssl.config import compose
+from fedvssl.main import save_config, simulate
+from fedvssl.server_app import Outcome, build_strategy
+from fedvssl.strategy.exchange import FederationError
+from fedvssl.strategy.fedavg import FedAvg
+from fedvssl.strategy.fedvssl import FedVSSL
+from fedvssl.training.checkpoint import load_arrays
+from fedvssl.training.run_log import read_records
+from tests.federation import overrides, write_clients
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    write_clients(path)
+    return path
+
+
+def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    """`python -m fedvssl.main` in `folder`."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", "fedvssl.main", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
+def test_defaults_are_the_published_ones():
+    config = compose("base", [])
+    assert (config["pool_size"], config["rounds"], config["exp_name"]) == (5, 20, "fedvssl_results")
+    strategy = config["strategy"]
+    assert (strategy["mix_coeff"], strategy["swbeta"], strategy["fedavg"]) == (0.9, 1, False)
+    assert (strategy["fraction_fit"], strategy["min_fit_clients"]) == (1.0, 5)
+    assert config["client_resources"] == {"num_gpus": 1.0, "num_cpus": 2}
+    training = config["training"]
+    assert (training["lr"], training["momentum"], training["weight_decay"]) == (0.01, 0.9, 1e-4)
+    assert (training["batch_size"], training["local_epochs"], training["steps"]) == (4, 1, [100, 200])
+    assert training["max_norm"] == 40
+    assert config["partition_dir"] == "data/ucf101/annotations/client_distribution"
+
+
+def test_presets():
+    ucf101, fedavg, kinetics = (
+        compose("base", [f"experiment={name}"]) for name in ("ucf101", "ucf101_fedavg", "kinetics400")
+    )
+    assert ucf101 == compose("base", [])
+    assert type(build_strategy(ucf101)) is FedVSSL and type(build_strategy(fedavg)) is FedAvg
+    assert {**fedavg, "strategy": ucf101["strategy"], "exp_name": ucf101["exp_name"]} == ucf101
+    assert (kinetics["pool_size"], kinetics["rounds"], kinetics["training"]["steps"]) == (100, 540, [])
+    strategy = build_strategy(kinetics)
+    assert max(int(strategy.fraction_fit * kinetics["pool_size"]), strategy.min_fit_clients) == 5
+    assert kinetics["data"]["name"] == "kinetics400"
+    assert compose("base", ["experiment=kinetics400", "rounds=3"])["rounds"] == 3, "the command line wins"
+
+
+def test_a_run_with_other_settings_is_refused(tmp_path):
+    save_config(compose("base", []), tmp_path)
+    written = (tmp_path / "config.yaml").read_text()
+    with pytest.raises(ValueError, match=r"another configuration \(seed, strategy.mix_coeff differ\)"):
+        save_config(compose("base", ["strategy.mix_coeff=1", "seed=8"]), tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == written
+
+
+@pytest.mark.parametrize("free", ["rounds=30", "client_resources.num_cpus=4", "verbose=true", "training.num_workers=0"])
+def test_what_does_not_change_the_numbers_may_change(free, tmp_path):
+    save_config(compose("base", []), tmp_path)
+    save_config(compose("base", [free]), tmp_path)
+    assert str(free.split("=")[1]) in (tmp_path / "config.yaml").read_text()
+
+
+def test_help_and_configuration_come_without_torch(tmp_path):
+    code = "import sys, fedvssl.main; sys.exit(any(name in sys.modules for name in ('torch', 'flwr', 'ray')))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    shown = command("--cfg", "job", "experiment=kinetics400", folder=tmp_path)
+    assert shown.returncode == 0 and "rounds: 540" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        ("strategy.mix_coeff=1.5", "error: strategy.mix_coeff=1.5 (alpha) must lie in [0, 1]."),
+        ("data_dir=/nowhere", "error: No client_dist<N>.json in /nowhere/"),
+    ],
+)
+def test_mistakes_end_with_a_sentence_before_anything_starts(mistake, sentence, data_dir, tmp_path):
+    result = command(*overrides(data_dir, "hydra.run.dir=run"), mistake, folder=tmp_path)
+    assert result.returncode == 2 and result.stderr.startswith(sentence) and result.stderr.count("\n") == 1
+    assert not list(tmp_path.rglob("clients")) and not list(tmp_path.rglob("config.yaml"))
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Flower's engine, replaced by a function that the test sets; returns what it was called with."""
+    calls: list[dict] = []
+
+    def replace(behaviour) -> list[dict]:
+        def run_simulation(server_app, client_app, num_supernodes, *, backend_config):
+            calls.append({"num_supernodes": num_supernodes, **backend_config})
+            behaviour()
+
+        monkeypatch.setattr("flwr.simulation.run_simulation", run_simulation)
+        return calls
+
+    return replace
+
+
+def run_engine(config, run_dir, outcome: Outcome | None = None) -> None:
+    outcome = outcome or Outcome()
+    try:
+        simulate(ServerApp(), ClientApp(), config=config, run_dir=run_dir, outcome=outcome)
+    finally:
+        assert outcome.stop.is_set(), "the server's thread would wait for ever"
+
+
+def test_the_engine_gets_a_local_ray_whose_actors_come_back(engine, tmp_path, capsys):
+    calls = engine(lambda: print("raylet noise"))
+    config = compose("base", ["pool_size=3", "client_resources={num_gpus: 0, num_cpus: 1}"])
+    run_engine(config, tmp_path)
+    (call,) = calls
+    assert call["num_supernodes"] == 3
+    resources, init = call["client_resources"], call["init_args"]
+    assert resources == {"num_gpus": 0, "num_cpus": 1, "max_restarts": -1, "max_task_retries": 1}
+    assert init["address"] == "local" and init["include_dashboard"] is False and init["log_to_driver"] is False
+    assert capsys.readouterr().out == "" and "raylet noise" in (tmp_path / "flower.log").read_text()
+    run_engine({**config, "verbose": True}, tmp_path)
+    assert capsys.readouterr().out == "raylet noise\n" and calls[1]["init_args"]["log_to_driver"] is True
+
+
+def test_an_engine_that_breaks_down_stops_the_server_and_says_where_to_look(engine, tmp_path):
+    engine(lambda: (_ for _ in ()).throw(RuntimeError("Simulation Runtime crashed.")))
+    with pytest.raises(RuntimeError, match=r"broke down \(Simulation Runtime crashed\.\); see .*flower\.log"):
+        run_engine(compose("base", []), tmp_path)
+    engine(lambda: (_ for _ in ()).throw(FederationError("Round 3 has 1 valid replies.")))
+    with pytest.raises(FederationError, match=r"^Round 3 has 1 valid replies\.$"):
+        run_engine(compose("base", []), tmp_path)
+
+
+@pytest.mark.parametrize("error", [None, FederationError("Round 3 has 0 valid replies.")])
+def test_an_engine_that_waits_for_a_lost_client_does_not_hold_the_command(error, engine, tmp_path, monkeypatch, capsys):
+    outcome, left, codes = Outcome(error=error), threading.Event(), []
+    monkeypatch.setattr(main, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(main.os, "_exit", lambda code: codes.append(code) or left.set())
+    engine(lambda: outcome.stop.set() or left.wait(30))
+    run_engine(compose("base", []), tmp_path, outcome)
+    assert codes == [1 if error else 0]
+    assert capsys.readouterr().err == ("error: Round 3 has 0 valid replies.\n" if error else "")
+
+
+@pytest.mark.ray
+def test_simulation_survives_a_killed_client_resumes_and_ends_with_a_sentence(data_dir, tmp_path):
+    """Round 1 loses a client whose process is killed, round 4 has too few; round 3 is done again after a resume."""
+    faults = ["pretext.task._target_=tests.faulty.FaultyCtP", "+pretext.task.seed=7"]
+    faults += ["+pretext.task.faults=[kill-1-0,raise-4-0,raise-4-1]", "strategy.min_fit_clients=2"]
+    arguments = overrides(data_dir, *faults)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+
+    first = command(*arguments, "rounds=3", f"hydra.run.dir={whole}", folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert (whole / "config.yaml").is_file() and (whole / "loss.png").is_file()
+    lines = first.stdout.splitlines()
+    assert lines[-1].endswith(f"Done: {whole}") and "round 3/3  loss" in lines[-2] and "3 clients" in lines[-2]
+    assert "round 1: client 0 (client_dist1.json) failed: Actor" in first.stdout
+    failed = [r["failed_partition_ids"] for r in read_records(whole / "metrics.jsonl") if "partition_id" not in r]
+    assert failed == [[0], [], []], "the killed client is back in the next round"
+    for noise in ("raylet", "INFO :", "DEPRECATED", "ClientAppActor", "Traceback"):
+        assert noise not in first.stdout + first.stderr
+
+    shutil.copytree(whole, cut)
+    (cut / "round-3-weights.npz").unlink()
+    second = command(*arguments, "rounds=4", f"hydra.run.dir={cut}", folder=tmp_path)
+    assert "Continuing after round 2" in second.stdout
+    expected, resumed = (load_arrays(folder / "round-3-weights.npz") for folder in (whole, cut))
+    assert expected.keys() == resumed.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(array, resumed[name])
+    assert second.returncode == 1 and second.stderr.count("\n") == 1
+    assert second.stderr.startswith("error: Round 4 has 1 valid replies of 3 clients")
+    assert "RuntimeError: told to fail" in second.stderr
+    assert sorted(path.name for path in cut.glob("round-*")) == [f"round-{n}-weights.npz" for n in (1, 2, 3)]

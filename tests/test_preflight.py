@@ -1,0 +1,114 @@
+import logging
+
+import pytest
+
+from fedvssl import preflight
+from fedvssl.preflight import check_data, fit_to_machine
+from tests.federation import tiny_config, write_clients
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    write_clients(path)
+    return path
+
+
+@pytest.fixture
+def lines(caplog):
+    caplog.set_level(logging.INFO, logger="fedvssl")
+    return caplog
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Two cores and no GPU, unless the test calls it."""
+
+    def be(cores: int, gpus: int) -> None:
+        monkeypatch.setattr(preflight, "num_cores", lambda: cores)
+        monkeypatch.setattr(preflight, "num_gpus", lambda: gpus)
+
+    be(2, 0)
+    return be
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "asked", "given", "told"),
+    [
+        (2, 0, (1.0, 2), (0, 2), ["No GPU here"]),
+        (8, 1, (1.0, 2), (1.0, 2), []),
+        (8, 4, (0.25, 2), (0.25, 2), []),
+        (8, 1, (2.0, 2), (1, 2), ["num_gpus=2 lowered to the 1 here"]),
+        (1, 0, (0, 2), (0, 1), ["num_cpus=2 lowered to the 1 cores here"]),
+        (8, 1, (0, 2), (0, 2), []),
+    ],
+)
+def test_resources_are_lowered_to_what_exists(cores, gpus, asked, given, told, data_dir, machine, lines):
+    machine(cores, gpus)
+    config = tiny_config(data_dir, f"client_resources={{num_gpus: {asked[0]}, num_cpus: {asked[1]}}}")
+    resources = fit_to_machine(config)["client_resources"]
+    assert (resources["num_gpus"], resources["num_cpus"]) == given
+    assert len(lines.messages) == len(told) and all(a in b for a, b in zip(told, lines.messages, strict=True))
+
+
+def test_fewer_clients_than_the_default_minimum_lower_the_minimum(data_dir, machine, lines):
+    config = tiny_config(data_dir, "pool_size=3", "strategy.min_fit_clients=5")
+    assert fit_to_machine(config)["strategy"]["min_fit_clients"] == 3
+    assert lines.messages == ["strategy.min_fit_clients=5 lowered to pool_size."]
+    assert config["strategy"]["min_fit_clients"] == 5, "the argument stays as it was"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "rounds=0",
+        "pool_size=0",
+        "seed=-1",
+        "training.local_epochs=0",
+        "training.batch_size=0",
+        "training.num_workers=-1",
+        "client_resources.num_gpus=-1",
+        "client_resources.num_cpus=0",
+        "round_timeout=0",
+        "keep_last=0",
+    ],
+)
+def test_numbers_out_of_range_are_named(override, data_dir, machine):
+    with pytest.raises(ValueError, match=f"{override} must be at least"):
+        fit_to_machine(tiny_config(data_dir, override))
+
+
+def test_good_data_passes(data_dir, lines):
+    check_data(tiny_config(data_dir))
+    assert lines.messages == ["3 clients, 12 videos"]
+
+
+def test_more_lists_than_clients_are_told(data_dir, lines):
+    check_data(tiny_config(data_dir, "pool_size=2"))
+    assert "holds the lists of 3 clients; the first 2 take part" in lines.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["pool_size=4"], "pool_size=4, but .* holds the lists of 3 clients: set pool_size=3"),
+        (["data.name=hmdb51"], r"No client_dist<N>\.json in "),
+        (["data.video_dir=/nowhere"], "No folder /nowhere: set data_dir"),
+        (["pretext.sample.crop_size=40"], "crop_size=40"),
+    ],
+)
+def test_mistakes_are_found_before_the_start(overrides, message, data_dir):
+    with pytest.raises(ValueError, match=message):
+        check_data(tiny_config(data_dir, *overrides))
+
+
+def test_a_missing_first_video_is_named(data_dir, tmp_path):
+    with pytest.raises(ValueError, match="v0_0"):
+        check_data(tiny_config(data_dir, f"data.video_dir={tmp_path}"))
+
+
+def test_an_unreadable_list_is_named(tmp_path):
+    write_clients(tmp_path, (1, 1))
+    (tmp_path / "ucf101/annotations/client_distribution/client_dist2.json").write_text("[")
+    with pytest.raises(ValueError, match=r"client_dist2\.json"):
+        check_data(tiny_config(tmp_path, num_clients=2))

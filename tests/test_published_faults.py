@@ -1,0 +1,185 @@
+"""The faults of the published code: each check passes here and fails when its fault is put back."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fedvssl
+from fedvssl import client_app, server_app
+from fedvssl.client_app import build_client_app, train_client
+from fedvssl.server_app import build_strategy, initial_arrays, order_record, round_path, run_rounds
+from fedvssl.strategy import fedvssl as fedvssl_strategy
+from fedvssl.strategy.average import weighted_mean
+from fedvssl.strategy.fedavg import FedAvg
+from fedvssl.strategy.fedvssl import FedVSSL, mix
+from fedvssl.training import checkpoint
+from tests.federation import LocalGrid, machine_of, tiny_config, training_content, write_clients
+from tests.strategy.test_fedvssl import CLIENTS, ROUNDS
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    write_clients(path)
+    return path
+
+
+def fails(check, *arguments) -> bool:
+    try:
+        check(*arguments)
+    except (AssertionError, KeyError, ValueError):
+        return True
+    return False
+
+
+def federate(config, run_dir) -> LocalGrid:
+    strategy = build_strategy(config)
+    arrays = {name: array for name, array in initial_arrays(config).items() if strategy.is_shared(name)}
+    grid = LocalGrid(build_client_app(machine_of(config, run_dir)), config["pool_size"])
+    run_rounds(grid, strategy, arrays, config=config, run_dir=run_dir, done=0)
+    return grid
+
+
+# Two lists are concatenated where two averages should be added: 126 arrays become 252, the first half alpha * FedAvg.
+def check_the_result_has_the_clients_arrays() -> None:
+    strategy = FedVSSL(mix_coeff=0.9, swbeta=0, **ROUNDS)
+    result = strategy.aggregate(1, CLIENTS, strategy.weigh(CLIENTS)["weight"])
+    assert result.keys() == CLIENTS[0].arrays.keys()
+    low = min(client.arrays["backbone.w"].min() for client in CLIENTS)
+    high = max(client.arrays["backbone.w"].max() for client in CLIENTS)
+    same = [type(client)(client.partition_id, CLIENTS[0].arrays, client.metrics) for client in CLIENTS]
+    unchanged = strategy.aggregate(1, same, strategy.weigh(same)["weight"])
+    np.testing.assert_array_equal(unchanged["backbone.w"], CLIENTS[0].arrays["backbone.w"])
+    assert low <= result["backbone.w"].min() and result["backbone.w"].max() <= high
+
+
+def concatenated(self, server_round, clients, weights):
+    halves = [[0.9 * array for array in weighted_mean([c.arrays for c in clients], weights).values()]] * 2
+    return {f"arr_{position}": array for position, array in enumerate(halves[0] + halves[1])}
+
+
+def shrunk(self, server_round, clients, weights):
+    mean = weighted_mean([c.arrays for c in clients], weights)
+    return {name: (0.9 * array).astype(array.dtype) for name, array in mean.items()}
+
+
+@pytest.mark.parametrize("fault", [concatenated, shrunk])
+def test_averages_are_added_and_not_concatenated(fault, monkeypatch):
+    check_the_result_has_the_clients_arrays()
+    monkeypatch.setattr(FedVSSL, "aggregate", fault)
+    assert fails(check_the_result_has_the_clients_arrays)
+
+
+# alpha multiplies the average by videos.
+def check_alpha_is_the_share_of_the_loss() -> None:
+    weights = FedVSSL(mix_coeff=0.9, swbeta=0, **ROUNDS).weigh(CLIENTS)
+    np.testing.assert_allclose(weights["weight"], 0.9 * weights["loss-weight"] + 0.1 * weights["video-weight"])
+
+
+def test_alpha_is_on_the_right_term(monkeypatch):
+    check_alpha_is_the_share_of_the_loss()
+    monkeypatch.setattr(fedvssl_strategy, "mix", lambda s, n, *, mix_coeff: mix(n, s, mix_coeff=mix_coeff))
+    assert fails(check_alpha_is_the_share_of_the_loss)
+
+
+# fedavg=true shares the backbone only.
+def check_fedavg_shares_the_head(data_dir, run_dir) -> None:
+    config = tiny_config(data_dir, "strategy.fedavg=true", "rounds=1")
+    grid = federate(config, run_dir)
+    assert any(name.startswith("head.") for name in grid.sent[0][1].content["arrays"])
+    assert any(name.startswith("head.") for name in checkpoint.load_arrays(round_path(run_dir, 1)))
+
+
+def test_fedavg_shares_the_whole_model(data_dir, tmp_path, monkeypatch):
+    check_fedavg_shares_the_head(data_dir, tmp_path / "sound")
+    monkeypatch.setattr(FedAvg, "is_shared", lambda self, name: name.startswith("backbone."))
+    assert fails(check_fedavg_shares_the_head, data_dir, tmp_path / "faulty")
+
+
+# Every client seeds with 7 in every round, so that each round replays the same batches and augmentations.
+def batches_of(config, run_dir, *, server_round: int, partition_id: int) -> list[dict]:
+    batches: list[dict] = []
+    real = client_app.train_loader
+
+    def record(*arguments, **options):
+        loader = real(*arguments, **options)
+        batches.extend(loader)
+        return loader
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client_app, "train_loader", record)
+        machine = machine_of(config, run_dir)
+        sent = training_content(config, server_round)
+        train_client(sent, machine=machine, partition_id=partition_id, write=lambda line: None)
+    return batches
+
+
+def check_rounds_differ(data_dir, run_dir) -> None:
+    config = tiny_config(data_dir)
+    first, second = (batches_of(config, run_dir, server_round=n, partition_id=1) for n in (1, 2))
+    again = batches_of(config, run_dir, server_round=1, partition_id=1)
+    assert len(first) == len(second) and first[0].keys() == second[0].keys()
+    by_video = [dict(zip(b["index"].tolist(), b["boxes"], strict=True)) for b in (first[0], second[0], again[0])]
+    for index in set(by_video[0]) & set(by_video[1]):
+        assert not by_video[0][index].equal(by_video[1][index]), "the same patches again"
+        assert by_video[0][index].equal(by_video[2][index])
+
+
+def test_each_round_draws_anew(data_dir, tmp_path, monkeypatch):
+    check_rounds_differ(data_dir, tmp_path / "sound")
+    real = client_app.ClipDataset
+    monkeypatch.setattr(client_app, "ClipDataset", lambda *a, seed_key: real(*a, seed_key=(7,)))
+    assert fails(check_rounds_differ, data_dir, tmp_path / "faulty")
+
+
+# The steps of the learning rate count the epochs of a client, of which a round has one.
+def check_the_rate_decays(data_dir, run_dir) -> None:
+    config = tiny_config(data_dir, "training.steps=[1]", "rounds=2")
+    grid = federate(config, run_dir)
+    rates = [message.content["config"]["lr"] for _, message in grid.sent]
+    assert rates == pytest.approx([0.01] * 3 + [0.001] * 3)
+
+
+def test_the_learning_rate_decays_by_rounds(data_dir, tmp_path, monkeypatch):
+    check_the_rate_decays(data_dir, tmp_path / "sound")
+    real = server_app.step_lr
+    monkeypatch.setattr(server_app, "step_lr", lambda lr, *, position, **steps: real(lr, position=0, **steps))
+    assert fails(check_the_rate_decays, data_dir, tmp_path / "faulty")
+    assert order_record(tiny_config(data_dir), 1)["lr"] == 0.01
+
+
+# Checkpoints are pickles, the loss is recovered by eval of log lines.
+def check_checkpoints_need_no_pickle(path: Path) -> None:
+    server_app.save_arrays(path, {"backbone.w": np.zeros(2, np.float32)})
+    with np.load(path, allow_pickle=False) as file:
+        assert file["backbone.w"].dtype == np.float32
+
+
+def test_checkpoints_are_named_arrays_without_pickle(tmp_path, monkeypatch):
+    check_checkpoints_need_no_pickle(tmp_path / "sound.npz")
+    pickled = np.empty(1, dtype=object)
+    pickled[0] = np.zeros(2)
+    monkeypatch.setattr(server_app, "save_arrays", lambda path, arrays: np.savez(path, pickled))
+    assert fails(check_checkpoints_need_no_pickle, tmp_path / "faulty.npz")
+
+
+def check_source_is_safe(source: str) -> None:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("eval", "exec", "pickle.load", "pickle.loads"), called
+            for option in node.keywords:
+                text = ast.unparse(option)
+                assert text not in ("allow_pickle=True", "weights_only=False"), text
+
+
+FAULTY_SOURCES = ["loss = eval(line)", "pickle.load(file)", "np.load(path, allow_pickle=True)"]
+FAULTY_SOURCES += ["torch.load(path, weights_only=False)"]
+
+
+def test_nothing_is_evaluated_or_unpickled():
+    for path in Path(fedvssl.__file__).parent.rglob("*.py"):
+        check_source_is_safe(path.read_text())
+    assert all(fails(check_source_is_safe, source) for source in FAULTY_SOURCES)

@@ -1,0 +1,53 @@
+"""What the README names exists: files, modules, scripts, configuration keys, options of the data tools."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedvssl import config
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if line.strip()]
+MODULES = [words for words in COMMANDS if words[:2] == ["python", "-m"]]
+LINKS = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_links_lead_to_files(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+def test_reading_order_has_at_most_eight_links() -> None:
+    section = README.split("## Reading the code")[1].split("##")[0]
+    assert 0 < len(re.findall(r"\]\(", section)) <= 8
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_scripts_and_modules_exist(words: list[str]) -> None:
+    if words[:2] == ["python", "-m"]:
+        assert importlib.util.find_spec(words[2])
+    else:
+        assert words[0] in ("bash", "python") and (ROOT / words[1]).is_file()
+
+
+@pytest.mark.parametrize("words", [w for w in MODULES if w[2] == "fedvssl.main"], ids=" ".join)
+def test_pretraining_overrides_are_known(words: list[str]) -> None:
+    assert config.compose("base", words[3:])["strategy"]
+
+
+@pytest.mark.parametrize("words", [w for w in COMMANDS if w[1].startswith("scripts/dist_")], ids=" ".join)
+def test_finetuning_overrides_are_known(words: list[str]) -> None:
+    assert config.compose(words[2], config.parse_overrides(words[4:]))["data"]
+
+
+@pytest.mark.parametrize("words", [w for w in MODULES if w[2].startswith("data_tools")], ids=" ".join)
+def test_flags_of_the_data_tools_are_known(words: list[str]) -> None:
+    usage = subprocess.run([sys.executable, "-m", words[2], "--help"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert all(flag in usage for flag in words if flag.startswith("--"))

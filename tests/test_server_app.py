@@ -1,0 +1,208 @@
+import contextlib
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from fedvssl import server_app
+from fedvssl.client_app import build_client_app
+from fedvssl.server_app import (
+    Outcome,
+    build_server_app,
+    build_strategy,
+    forget_rounds,
+    initial_arrays,
+    order_record,
+    round_path,
+    run_rounds,
+    saved_rounds,
+    to_records,
+)
+from fedvssl.strategy.exchange import FederationError
+from fedvssl.strategy.fedavg import FedAvg
+from fedvssl.strategy.fedvssl import FedVSSL
+from fedvssl.training.checkpoint import load_arrays, save_arrays
+from fedvssl.training.run_log import read_records
+from tests.federation import LocalGrid, machine_of, tiny_config, write_clients
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    write_clients(path)
+    return path
+
+
+def train(config, run_dir, *, done: int = 0, on_train=lambda *_: None) -> LocalGrid:
+    """What the app does with its grid, in this process; node ids differ between calls as between simulations."""
+    strategy = build_strategy(config)
+    arrays = initial_arrays(config) if not done else load_arrays(round_path(run_dir, done))
+    arrays = {name: array for name, array in arrays.items() if strategy.is_shared(name)}
+    grid = LocalGrid(build_client_app(machine_of(config, run_dir)), config["pool_size"], on_train, seed=done)
+    run_rounds(grid, strategy, arrays, config=config, run_dir=run_dir, done=done)
+    return grid
+
+
+def told(caplog) -> list[str]:
+    """What the server says; the clients have files of their own."""
+    return [record.message for record in caplog.records if not record.name.startswith("fedvssl.client.")]
+
+
+def test_a_run_leaves_weights_metrics_and_a_picture(data_dir, tmp_path, caplog):
+    config = tiny_config(data_dir)
+    with caplog.at_level(logging.INFO, logger="fedvssl"):
+        grid = train(config, tmp_path)
+    assert saved_rounds(tmp_path) == [1, 2]
+    weights = load_arrays(round_path(tmp_path, 2))
+    assert weights.keys() == {name for name in initial_arrays(config) if name.startswith("backbone.")}
+    records = read_records(tmp_path / "metrics.jsonl")
+    rounds = [record for record in records if "partition_id" not in record]
+    clients = [record for record in records if "partition_id" in record]
+    assert [record["server_round"] for record in rounds] == [1, 2] and len(clients) == 6
+    assert (tmp_path / "loss.png").is_file() and any((tmp_path / "tensorboard").iterdir())
+    for record in rounds:
+        for name in ("loss", "loss_ctr", "loss_size", "clips_per_second", "lr", "seconds", "seconds_clients"):
+            assert record[name] > 0, name
+        assert {"seconds_data", "seconds_compute", "seconds_communication", "seconds_aggregate"} <= record.keys()
+        assert record["num_examples"] == record["num_clips"] == 12 and record["bytes_up"] == record["bytes_down"] > 0
+    for record in clients:
+        assert {"loss_weight", "video_weight", "weight", "seconds_data", "seconds_compute", "bytes_up"} <= record.keys()
+    assert [record["video_weight"] for record in clients[:3]] == pytest.approx([3 / 12, 4 / 12, 5 / 12])
+    assert [line.split("  ")[0] for line in told(caplog)] == ["round 1/2", "round 2/2"]
+    assert "3 clients" in told(caplog)[0] and "left 0:00" in told(caplog)[1]
+    assert len(grid.sent) == 6
+
+
+def test_heads_never_leave_the_clients(data_dir, tmp_path):
+    names: set[str] = set()
+    grid = train(tiny_config(data_dir), tmp_path, on_train=lambda _, message: names.update(message.content["arrays"]))
+    assert names and all(name.startswith("backbone.") for name in names)
+    assert all(name.startswith("backbone.") for name in load_arrays(round_path(tmp_path, 2))) and grid.sent
+    heads = [load_arrays(tmp_path / f"clients/client_{n}/head-round-2.npz")["head.fc1.weight"] for n in range(3)]
+    assert not np.array_equal(heads[0], heads[1]) and not np.array_equal(heads[1], heads[2])
+
+
+def test_fedavg_shares_and_saves_the_whole_model(data_dir, tmp_path):
+    config = tiny_config(data_dir, "strategy.fedavg=true", "rounds=1")
+    grid = train(config, tmp_path)
+    assert set(grid.sent[0][1].content["arrays"]) == set(initial_arrays(config))
+    assert set(load_arrays(round_path(tmp_path, 1))) == set(initial_arrays(config))
+    assert not list(tmp_path.glob("clients/*/head*"))
+
+
+def test_a_resumed_run_gives_the_same_numbers(data_dir, tmp_path):
+    """Cut off after the clients of round 3 had written their heads and before the server had saved anything."""
+    config = tiny_config(data_dir, "rounds=3", "strategy.fraction_fit=0.7", "strategy.min_fit_clients=2")
+    train(config, tmp_path / "whole")
+    train({**config, "rounds": 2}, tmp_path / "cut")
+    stopped = tmp_path / "cut"
+    with pytest.raises(ZeroDivisionError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FedVSSL, "aggregate", lambda *_: 1 / 0)
+        train(config, stopped, done=2)
+    assert list(stopped.glob("clients/*/head-round-3.npz"))
+    train(config, stopped, done=2)
+    whole, resumed = (load_arrays(round_path(folder, 3)) for folder in (tmp_path / "whole", stopped))
+    assert whole.keys() == resumed.keys()
+    for name, array in whole.items():
+        np.testing.assert_array_equal(array, resumed[name])
+    for one, other in zip(*(read_records(f / "metrics.jsonl") for f in (tmp_path / "whole", stopped)), strict=True):
+        for name in ("server_round", "loss", "lr", "weight", "partition_id", "num_examples"):
+            assert one.get(name) == other.get(name)
+
+
+def test_a_failing_client_is_named_and_the_round_goes_on(data_dir, tmp_path, caplog):
+    config = tiny_config(data_dir, "strategy.min_fit_clients=2", "rounds=1")
+
+    def lose_videos(partition_id, message):
+        return broken_app(message, context_of(partition_id)) if partition_id == 1 else None
+
+    broken_app = build_client_app(machine_of({**config, "data": {"video_dir": str(tmp_path)}}, tmp_path))
+    with caplog.at_level(logging.INFO, logger="fedvssl"):
+        train(config, tmp_path, on_train=lose_videos)
+    assert told(caplog)[0].startswith("round 1: client 1 (client_dist2.json) failed: ValueError")
+    assert read_records(tmp_path / "metrics.jsonl")[0]["failed_partition_ids"] == [1]
+    assert "2 clients" in told(caplog)[1]
+
+
+def context_of(partition_id: int):
+    from flwr.app import Context, RecordDict
+
+    return Context(1, 1, {"partition-id": partition_id}, RecordDict(), {})
+
+
+def test_too_few_clients_end_the_run_and_keep_what_is_saved(data_dir, tmp_path):
+    def fall_silent(partition_id, message):
+        return "silence" if message.content["config"]["server-round"] == 2 else None
+
+    config = tiny_config(data_dir, "rounds=3", "round_timeout=1")
+    with pytest.raises(FederationError, match="Round 2 has 0 valid replies of 3 clients"):
+        train(config, tmp_path, on_train=fall_silent)
+    assert saved_rounds(tmp_path) == [1] and (tmp_path / "loss.png").is_file()
+    assert {record["server_round"] for record in read_records(tmp_path / "metrics.jsonl")} == {1}
+
+
+def test_the_published_switch_selects_fedavg(data_dir):
+    assert type(build_strategy(tiny_config(data_dir))) is FedVSSL
+    assert type(build_strategy(tiny_config(data_dir, "strategy.fedavg=true"))) is FedAvg
+    by_target = {"_target_": "fedvssl.strategy.fedavg.FedAvg", "fraction_fit": 1.0, "min_fit_clients": 2}
+    assert type(build_strategy({**tiny_config(data_dir), "strategy": by_target})) is FedAvg
+
+
+def test_the_learning_rate_follows_the_rounds(data_dir):
+    config = tiny_config(data_dir, "training.steps=[2,4]")
+    rates = [order_record(config, server_round)["lr"] for server_round in range(1, 7)]
+    assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001])
+    assert json.loads(str(order_record(config, 1)["config"]))["training"]["batch_size"] == 4
+
+
+def test_the_seed_decides_the_initial_model(data_dir):
+    one, same, other = (initial_arrays(tiny_config(data_dir, f"seed={seed}")) for seed in (1, 1, 2))
+    name = "backbone.stem.conv.weight"
+    np.testing.assert_array_equal(one[name], same[name])
+    assert not np.array_equal(one[name], other[name])
+
+
+def test_arrays_of_another_model_in_the_folder_are_refused(data_dir, tmp_path):
+    save_arrays(round_path(tmp_path, 1), {"backbone.w": np.zeros(1)})
+    with pytest.raises(ValueError, match="holds another model"):
+        build_server_app(tiny_config(data_dir), run_dir=tmp_path, outcome=Outcome())
+
+
+def test_the_app_tells_how_its_run_ends(data_dir, tmp_path):
+    config = tiny_config(data_dir, "rounds=1", "round_timeout=1")
+    for reply, error in ((None, None), ("silence", FederationError)):
+        outcome, run_dir = Outcome(), tmp_path / str(reply)
+        app = build_server_app(config, run_dir=run_dir, outcome=outcome)
+        grid = LocalGrid(build_client_app(machine_of(config, run_dir)), 3, lambda *_, reply=reply: reply)
+        with contextlib.suppress(FederationError):
+            app(grid, context_of(0))
+        assert outcome.stop.is_set() and isinstance(outcome.error, error or type(None))
+
+
+def test_only_the_last_rounds_are_kept(tmp_path):
+    for number in (1, 2, 9, 10, 11):
+        save_arrays(round_path(tmp_path, number), {"w": np.zeros(1)})
+    forget_rounds(tmp_path, keep_last=None)
+    assert saved_rounds(tmp_path) == [1, 2, 9, 10, 11]
+    forget_rounds(tmp_path, keep_last=2)
+    assert saved_rounds(tmp_path) == [10, 11] and server_app.last_round(tmp_path) == 11
+
+
+def test_records_of_a_round():
+    columns = {
+        "partition-id": [0, 2],
+        "loss": [1.0, 4.0],
+        "num-examples": [1.0, 2.0],
+        "num-clips": [1.0, 2.0],
+        "seconds-data": [1.0, 2.0],
+        "bytes-up": [5.0, 5.0],
+        "clips-per-second": [2.0, 3.0],
+        "weight": [0.5, 0.5],
+        "failed-partition-ids": [1],
+    }
+    total, *clients = to_records(columns, server_round=3, lr=0.1, seconds={"seconds_clients": 6.0})
+    assert total["loss"] == 3.0, "weighted by videos"
+    assert total["bytes_up"] == 10 and total["seconds_data"] == 1.5 and total["clips_per_second"] == 0.5
+    assert total["failed_partition_ids"] == [1] and "weight" not in total
+    assert [client["partition_id"] for client in clients] == [0, 2] and clients[1]["loss"] == 4.0

@@ -1,0 +1,53 @@
+"""The wheel: everything inside it, and it works from any folder without the checkout."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the unpacked wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, text=True)
+    (wheel,) = folder.glob("*.whl")
+    target = folder / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True, text=True)
+    return target
+
+
+def run(installed: Path, folder: Path, *words: str) -> str:
+    """Run `python <words>` in `folder` with the wheel before everything else on the path."""
+    environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, *words]
+    result = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
+    return result.stdout
+
+
+def test_the_wheel_is_what_is_imported(installed: Path, tmp_path: Path) -> None:
+    out = run(installed, tmp_path, "-c", "import fedvssl, fedvssl.config as c; print(fedvssl.__file__, c.conf_dir())")
+    package, conf = out.split()
+    assert Path(package).is_relative_to(installed) and Path(conf) == installed / "fedvssl" / "conf"
+
+
+def test_pretraining_configuration_resolves(installed: Path, tmp_path: Path) -> None:
+    out = run(installed, tmp_path, "-m", "fedvssl.main", "experiment=kinetics400", "--cfg", "job")
+    assert "rounds: 540" in out and "pool_size: 100" in out
+
+
+@pytest.mark.parametrize("name", ["base", "finetune", "test"])
+def test_configurations_compose(installed: Path, tmp_path: Path, name: str) -> None:
+    code = f"from fedvssl import config; print(config.compose('{name}', ['data_dir=/x'])['data']['video_dir'])"
+    assert run(installed, tmp_path, "-c", code).strip() == "/x/ucf101/zips"
+
+
+@pytest.mark.parametrize("module", ["partition", "extract_frames", "synthetic", "ucf101.prepare", "ucf101.download"])
+def test_data_tools_run(installed: Path, tmp_path: Path, module: str) -> None:
+    assert "usage:" in run(installed, tmp_path, "-m", f"fedvssl.data_tools.{module}", "--help")
