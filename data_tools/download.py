@@ -40,6 +40,10 @@ class DownloadError(ValueError):
     """A download that cannot be completed; the message says why and what to do."""
 
 
+class DiskSpaceError(DownloadError):
+    """The disk is too small."""
+
+
 def download(source: Source, folder: Path, *, attempts: int = 6, pause_seconds: float = 2.0) -> Path:
     """Fetch a file unless it is there already, going on where an earlier run stopped.
 
@@ -88,10 +92,10 @@ def download(source: Source, folder: Path, *, attempts: int = 6, pause_seconds: 
 
 
 def check_disk_space(folder: Path, num_bytes: int) -> None:
-    """Raise a DownloadError if the disk of `folder` has less than `num_bytes` free."""
+    """Raise a DiskSpaceError if the disk of `folder` has less than `num_bytes` free."""
     free = shutil.disk_usage(folder).free
     if num_bytes > free:
-        raise DownloadError(
+        raise DiskSpaceError(
             f"{show_bytes(num_bytes)} are needed and {show_bytes(free)} are free on the disk of {folder}: "
             "make room or choose another folder."
         )

@@ -76,9 +76,13 @@ def extract_video(raw: Path, zip_path: Path, *, frames: FrameFormat) -> None:
         VideoError: if the video is empty or cannot be decoded to its end.
     """
     with atomic_path(zip_path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        shape = None
         for number, frame in enumerate(decode_frames(raw), start=1):
             if frames.short_side:
                 frame = resize(frame[None], frames.short_side)[0]
+            shape = shape or frame.shape
+            if frame.shape != shape:
+                raise VideoError(f"{raw} changes its frame size at frame {number}: re-encode it with one size.")
             jpeg = simplejpeg.encode_jpeg(frame, quality=frames.quality, colorspace="RGB", colorsubsampling="420")
             # A fixed date makes two extractions of one video the same, byte for byte.
             archive.writestr(zipfile.ZipInfo(f"img_{number:05d}.jpg"), jpeg)
@@ -147,8 +151,10 @@ def _try_extract(job: Job, *, frames: FrameFormat) -> tuple[str, str | None]:
     name, raw, zip_path = job
     try:
         extract_video(raw, zip_path, frames=frames)
-    except VideoError as error:
-        return name, str(error)
+    except OSError:
+        raise  # a full disk is no fault of the video
+    except Exception as error:  # whatever a decoder makes of a damaged file must not stop the rest
+        return name, str(error) or type(error).__name__
     return name, None
 
 

@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--num_clients", type=int, default=5)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--method", choices=("uniform", "class-shard"), default="uniform")
-    parser.add_argument("--classes_per_client", type=int, help="for --method class-shard")
+    parser.add_argument("--classes_per_client", type=int, help="for --method class-shard; at most")
     args = parser.parse_args(argv)
     if (args.method == "class-shard") != (args.classes_per_client is not None):
         raise ValueError("--classes_per_client belongs to --method class-shard, which needs it.")

@@ -4,13 +4,13 @@ What to train comes with the server's message; where the data lies and which dev
 same app serves the simulation and a real federation.
 
 Every state entry that the server does not send is the client's own, which under FedVSSL is the pretext head. It is kept
-in a file for each round, written before the reply: a run that is killed in round N starts round N again from the files
-of the rounds before, not from what half of the clients had already written.
+in a file for each round, written before the reply. The message names the round whose file to go on with, the last in
+which this client's reply counted: neither a run that is killed within a round nor a client that is given up leaves a
+head that is ever used.
 """
 
 import json
 import logging
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +32,6 @@ from fedvssl.training.loop import EpochResult, build_fabric, build_optimizer, se
 from fedvssl.training.run_log import Progress
 
 PROGRESS_SECONDS = 10.0
-KEPT_HEADS = 2  # the head of this round, and the one it started from
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Machine:
     Args:
         video_dir: folder of the videos.
         partition_dir: folder of `client_dist<partition_id + 1>.json`.
-        state_dir: folder for the client's own file and log.
+        state_dir: folder of the clients' own folders, each with heads and a log.
         device: "cpu", "cuda" or "auto".
         num_workers: processes that decode.
     """
@@ -61,11 +60,13 @@ class Order:
     Args:
         config: "model", "pretext" and "training" of the configuration, and "seed".
         server_round: from 1.
+        head_round: round of the head to go on with, 0 for that of the initial model.
         lr: learning rate of this round.
     """
 
     config: Config
     server_round: int
+    head_round: int
     lr: float
 
 
@@ -108,25 +109,26 @@ def train_client(
     """Train for one round; `write` takes progress lines.
 
     Raises:
-        ValueError: if the client's videos or list are missing, or the arrays do not fit the model.
+        ValueError: if the client's videos, list or head are missing, or the arrays do not fit the model.
     """
-    received = time.perf_counter()
+    started = time.perf_counter()
     arrays = {name: array.numpy() for name, array in content.array_records[ARRAYS].items()}
-    seconds_communication = time.perf_counter() - received
     order = _read_order(content)
     annotations = read_annotations(Path(machine.partition_dir) / f"client_dist{partition_id + 1}.json")
     folder = client_folder(machine, partition_id)
     seed_torch((order.config["seed"],))  # every client starts from the head that the server's model has
     task = build_task(order.config)
-    load_arrays_into(task, {**last_head(folder, before=order.server_round), **arrays})
+    own = set(task.state_dict()) - set(arrays)
+    head = load_arrays(head_path(folder, order.head_round)) if own and order.head_round else {}
+    load_arrays_into(task, {**head, **arrays})
     results = train_epochs(task, order, annotations, machine=machine, partition_id=partition_id, write=write)
     state = to_arrays(task)
-    save_head(folder, {name: array for name, array in state.items() if name not in arrays}, order.server_round)
-    packed = time.perf_counter()
+    if own:
+        save_head(folder, {name: array for name, array in state.items() if name in own}, order)
     reply = to_record({name: state[name] for name in arrays})
-    seconds_communication += time.perf_counter() - packed
-    facts = summarise(results) | {"num-examples": len(annotations), "seconds-communication": seconds_communication}
+    facts: dict[str, Any] = summarise(results) | {"num-examples": len(annotations)}
     facts["bytes-down"] = sum(len(array.data) for array in content.array_records[ARRAYS].values())
+    facts["seconds-on-client"] = time.perf_counter() - started
     return RecordDict({ARRAYS: reply, METRICS: MetricRecord(facts)})
 
 
@@ -188,34 +190,22 @@ def client_folder(machine: Machine, partition_id: int) -> Path:
     return Path(machine.state_dir) / f"client_{partition_id}"
 
 
-def last_head(folder: Path, *, before: int) -> Arrays:
-    """The client's own arrays from the last round before `before` that it trained in; empty if there is none."""
-    rounds = [number for number in _head_rounds(folder) if number < before]
-    return load_arrays(_head_path(folder, max(rounds))) if rounds else {}
-
-
-def save_head(folder: Path, arrays: Arrays, server_round: int) -> None:
-    """Keep the client's own arrays, and of the earlier ones those that this round started from."""
-    if not arrays:
-        return
-    save_arrays(_head_path(folder, server_round), arrays)
-    earlier = sorted(number for number in _head_rounds(folder) if number <= server_round)
-    for number in earlier[:-KEPT_HEADS]:
-        _head_path(folder, number).unlink()
-
-
-def _head_path(folder: Path, server_round: int) -> Path:
+def head_path(folder: Path, server_round: int) -> Path:
     return folder / f"head-round-{server_round}.npz"
 
 
-def _head_rounds(folder: Path) -> list[int]:
-    names = [re.fullmatch(r"head-round-(\d+)\.npz", path.name) for path in folder.glob("head-round-*.npz")]
-    return [int(name[1]) for name in names if name]
+def save_head(folder: Path, arrays: Arrays, order: Order) -> None:
+    """Keep the client's own arrays of this round, and of the earlier rounds those that it started from."""
+    save_arrays(head_path(folder, order.server_round), arrays)
+    for server_round in range(1, order.server_round):
+        if server_round != order.head_round:
+            head_path(folder, server_round).unlink(missing_ok=True)
 
 
 def _read_order(content: RecordDict) -> Order:
-    record = content.config_records[CONFIG]
-    return Order(json.loads(str(record["config"])), int(record["server-round"]), float(record["lr"]))  # pyright: ignore
+    record: Any = content.config_records[CONFIG]
+    rounds = (int(record[name]) for name in ("server-round", "head-round"))
+    return Order(json.loads(record["config"]), *rounds, lr=float(record["lr"]))
 
 
 def _open_log(path: Path) -> logging.Logger:

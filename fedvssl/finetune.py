@@ -6,7 +6,7 @@
 
 The work_dir gets last.pth (model, optimizer, epoch), best.pth (the best test accuracy so far), metrics.jsonl,
 TensorBoard scalars, loss.png and config.yaml. Repeating a command goes on after last.pth, to the numbers of an
-uninterrupted run.
+uninterrupted run; with another kind or number of processors, or another precision, a line says that they may differ.
 """
 
 import sys
@@ -20,14 +20,22 @@ from lightning.fabric import Fabric
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from fedvssl.config import Config, build, compose, parse_overrides
+from fedvssl.config import Config, build, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.atomic import atomic_path
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.training.checkpoint import load_torch, save_torch
 from fedvssl.training.loop import build_fabric, build_optimizer, seed_torch, step_lr, train_epoch
 from fedvssl.training.metrics import accuracies
-from fedvssl.training.processes import adopt_statistics, check_devices, reduce, sentence, synchronise_batch_norm, where
+from fedvssl.training.processes import (
+    adopt_statistics,
+    check_devices,
+    ending_together,
+    exit_code,
+    reduce,
+    synchronise_batch_norm,
+    where,
+)
 from fedvssl.training.recognition import (
     RecognitionTask,
     labelled_videos,
@@ -45,20 +53,17 @@ FREE = {
     *("work_dir", "data_dir", "pretrained", "data.video_dir", "data.annotation_dir"),
     *("device", "devices", "num_workers", "progress", "test_batch_size", "training.epochs", "training.eval_every"),
 }
+LEAST = {
+    **{"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 1, "dropout": 0.0},
+    **{"training.epochs": 1, "training.batch_size": 1, "training.lr": 0.0, "training.momentum": 0.0},
+    **{"training.weight_decay": 0.0, "training.gamma": 0.0, "training.max_norm": 0.0},
+}
 SECONDS_BETWEEN_LINES = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit code: 2 for a mistake of the user, told in one sentence."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        if not words:
-            raise ValueError("Name a configuration: python -m fedvssl.finetune finetune [key=value ...].")
-        finetune(compose(words[0], parse_overrides(words[1:])))
-    except ValueError as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        return 2
-    return 0
+    """The command; returns its exit code."""
+    return exit_code(lambda: finetune(read_command_line("finetune", argv)))
 
 
 def finetune(config: Config) -> None:
@@ -67,27 +72,43 @@ def finetune(config: Config) -> None:
     Raises:
         ValueError: for anything the user can mend, before the training starts where that is possible.
     """
-    check_devices(device=config["device"], devices=config["devices"])
+    check(config)
     videos = {part: labelled_videos(config["data"], part) for part in ("train", "test")}
     settings = settings_of(config)
     last = last_checkpoint(Path(config["work_dir"]) / "last.pth", settings)
     module = build_recognition_task(config)
     # Everything above is checked once; the line below starts the other processes.
     fabric = build_fabric(device=config["device"], devices=config["devices"], precision=config["precision"])
-    run = start(fabric, module, config, settings, videos)
-    if last is not None:
-        run.restore(last)
-    fabric.print(f"{len(videos['train'])} training and {len(videos['test'])} test videos, {where(fabric)}")
-    fabric.print(f"{origin(config)}; {run.done} of {config['training']['epochs']} epochs are done")
-    run.train()
-    fabric.print(f"All epochs are done: test {run.work_dir / 'last.pth'} with scripts/dist_test.sh")
+    with ending_together(fabric):
+        run = start(fabric, module, config, settings, videos)
+        fabric.print(f"{len(videos['train'])} training and {len(videos['test'])} test videos, {where(fabric)}")
+        if last is not None:
+            run.restore(last)
+        fabric.print(f"{origin(config)}; {run.done} of {config['training']['epochs']} epochs are done")
+        run.train()
+        fabric.print(f"All epochs are done: test {run.work_dir / 'last.pth'} with scripts/dist_test.sh")
+
+
+def check(config: Config) -> None:
+    """Refuse with a ValueError what would fail later, perhaps after hours."""
+    training, devices = config["training"], config["devices"]
+    check_devices(device=config["device"], devices=devices)
+    check_numbers(config, LEAST if training["eval_every"] is None else {**LEAST, "training.eval_every": 1})
+    if not isinstance(training["steps"], list):
+        raise ValueError(f"training.steps={training['steps']} must be a list of epochs, for example [60,120].")
+    if not isinstance(config["from_scratch"], bool):
+        raise ValueError(f"from_scratch={config['from_scratch']} must be true or false.")
+    if (batch_size := training["batch_size"]) % devices:
+        raise ValueError(f"training.batch_size={batch_size} does not divide over {devices} processes: use a multiple.")
+    for part in ("train", "test"):
+        build(config[f"{part}_sample"])
 
 
 def settings_of(config: Config) -> Settings:
     """What an earlier start in the same work_dir must have shared.
 
     Raises:
-        ValueError: if the pre-trained backbone is asked for and not there.
+        ValueError: if the pre-trained backbone is asked for and not there, or still in the form of a round.
     """
     files = {f"{part} list": split_list(config["data"], part) for part in ("train", "test")}
     if not config["from_scratch"]:
@@ -96,6 +117,11 @@ def settings_of(config: Config) -> Settings:
             raise ValueError(
                 f"No pre-trained backbone {config['pretrained']}: write it with fedvssl.finetune_preprocess, "
                 "name another with pretrained=<file>, or set from_scratch=true."
+            )
+        if files["pretrained"].suffix == ".npz":
+            raise ValueError(
+                f"{config['pretrained']} holds the weights of a round: make model_pretrained.pth of it with "
+                f"python -m fedvssl.finetune_preprocess --pretrained_model_path={config['pretrained']}"
             )
     return run_settings(config, free=FREE, files=files)
 
@@ -111,7 +137,7 @@ def build_recognition_task(config: Config) -> RecognitionTask:
     task = RecognitionTask(backbone, num_classes=config["data"]["num_classes"], dropout=config["dropout"])
     if not config["from_scratch"]:
         path = Path(config["pretrained"])
-        state = recognizer_state(load_torch(path))
+        state = recognizer_state(load_torch(path), path=path)
         own = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
         load_weights(backbone, own, path=path)
     return task
@@ -152,6 +178,8 @@ class Run:
         return Path(self.config["work_dir"])
 
     def restore(self, last: dict[str, Any]) -> None:
+        if last["where"] != where(self.fabric):
+            self.fabric.print(f"The epochs so far ran on {last['where']}: from here on the numbers may differ.")
         self.task.module.recognizer.load_state_dict(last["model"])
         self.optimizer.load_state_dict(last["optimizer"])
         self.done, self.best_top1_acc = last["epoch"], last["best_top1_acc"]
@@ -182,7 +210,7 @@ class Run:
             group["lr"] = lr
         record = {"epoch": self.done + 1, "lr": lr, **self.train_once()}
         self.done += 1
-        if self.done % training["eval_every"] == 0 or self.done == training["epochs"]:
+        if self.done % (training["eval_every"] or training["epochs"]) == 0 or self.done == training["epochs"]:
             record |= {f"test_{name}": value for name, value in self.evaluate().items()}
         return record
 
@@ -244,7 +272,8 @@ class Run:
 
     def save(self, record: dict[str, float]) -> None:
         """last.pth, and best.pth where this epoch's evaluation is the best so far."""
-        state = {"model": self.task.module.recognizer.state_dict(), "epoch": self.done, "settings": self.settings}
+        state = {"model": self.task.module.recognizer.state_dict(), "epoch": self.done}
+        state |= {"settings": self.settings, "where": where(self.fabric)}
         if record.get("test_top1_acc", -1.0) > self.best_top1_acc:
             self.best_top1_acc = record["test_top1_acc"]
             save_torch(self.work_dir / "best.pth", state)

@@ -45,8 +45,11 @@ def read_backbone(path: Path) -> Arrays:
         raise ValueError(f"No file {path}.")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not an .npz file.")
-    with zipfile.ZipFile(path) as archive:
-        is_positional = any(name.startswith("arr_") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            is_positional = any(name.startswith("arr_") for name in archive.namelist())
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is damaged ({error}).") from error
     if is_positional:
         return name_by_position(read_published(path))
     arrays = {name: array for name, array in load_arrays(path).items() if name.startswith(BACKBONE)}

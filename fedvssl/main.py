@@ -9,19 +9,24 @@ To continue a run, give the same settings and its folder; `rounds` may be higher
 Settings and presets are in conf/: base.yaml, strategy/, experiment/. Results go to outputs/<DATE>/<TIME>/<exp_name>/.
 """
 
+import json
 import logging
 import os
 import sys
 import threading
+import traceback
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, to_dict
+from fedvssl.data.atomic import atomic_path
 
 if TYPE_CHECKING:  # torch, flwr and ray are imported when a run starts, so that --help answers at once
     from flwr.clientapp import ClientApp
@@ -31,10 +36,15 @@ if TYPE_CHECKING:  # torch, flwr and ray are imported when a run starts, so that
 
 log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
 
-CONFIG_FILE, FLOWER_LOG = "config.yaml", "flower.log"
+CONFIG_FILE, SETTINGS_FILE, FLOWER_LOG = "config.yaml", "settings.json", "flower.log"
 GRACE_SECONDS = 60.0  # for the engine to end its actors
-# What may differ when a run is continued: how long and on what it runs, not what it computes.
-FREE_ON_RESUME = ("rounds", "client_resources", "round_timeout", "keep_last", "verbose", "training.num_workers")
+# Settings that may differ when a run is continued: places, the machine, how long, with how few clients a round counts.
+# The contents of the clients' lists are compared instead of their place.
+FREE = {
+    *("data_dir", "partition_dir", "data.video_dir", "data.annotation_dir", "exp_name"),
+    *("client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
+    *("rounds", "round_timeout", "keep_last", "strategy.min_fit_clients"),
+}
 
 
 @hydra.main(config_path=str(conf_dir()), config_name="base", version_base="1.3")
@@ -42,14 +52,16 @@ def main(composed: DictConfig) -> None:
     """The command: mistakes end with `error: <sentence>` and exit code 2, a run that cannot go on with exit code 1."""
     for name in ("FLWR_TELEMETRY_ENABLED", "RAY_USAGE_STATS_ENABLED"):
         os.environ.setdefault(name, "0")
+    logging.raiseExceptions = False  # a full disk is told once, and not for every line of a log
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
-        run(to_dict(composed), run_dir=Path(HydraConfig.get().runtime.output_dir))
-    except ValueError as error:
-        sys.exit(_failed(error, code=2))
-    except RuntimeError as error:
-        sys.exit(_failed(error, code=1))
+        run(to_dict(composed), run_dir=run_dir)
+    except (ValueError, TypeError, HydraException, OmegaConfBaseException) as error:  # all but the first: a wrong type
+        sys.exit(_failed(_one_line(error), code=2))
+    except (RuntimeError, OSError) as error:
+        sys.exit(_failed(_end_of_run(error, run_dir), code=1))
     except KeyboardInterrupt:
-        code = _failed("interrupted; run again with the same hydra.run.dir to continue", code=130)
+        code = _failed(_end_of_run("Interrupted", run_dir), code=130)
         os._exit(code)  # sys.exit would wait for threads that wait for actors which the same Ctrl-C has ended
 
 
@@ -58,7 +70,7 @@ def run(config: Config, *, run_dir: Path) -> None:
 
     Raises:
         ValueError: for a mistake in the configuration or the data, before anything is started.
-        RuntimeError: if the run cannot go on; everything saved so far is kept.
+        RuntimeError, OSError: if the run cannot go on; everything saved so far is kept.
     """
     from fedvssl.client_app import Machine, build_client_app
     from fedvssl.preflight import check_data, fit_to_machine
@@ -69,7 +81,7 @@ def run(config: Config, *, run_dir: Path) -> None:
     check_data(config)
     outcome = Outcome()
     server_app = build_server_app(config, run_dir=run_dir, outcome=outcome)
-    save_config(config, run_dir)
+    claim(run_dir, config)
     done = last_round(run_dir)
     if done >= config["rounds"]:
         log.info("All %d rounds are already in %s.", done, run_dir)
@@ -120,20 +132,22 @@ def simulate(
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of every actor without a GPU
     backend_config: Any = {"client_resources": resources, "init_args": init_args}
     with run_dir.joinpath(FLOWER_LOG).open("a") as ray_log, redirect_stdout(sys.stdout if verbose else ray_log):
-        returned = _watch(outcome)
+        returned = _watch(outcome, run_dir)
         try:
             run_simulation(server_app, client_app, config["pool_size"], backend_config=backend_config)
         except FederationError:
             raise
-        except RuntimeError as error:
-            cause = error.__cause__ or error
-            raise RuntimeError(f"Flower's simulation broke down ({cause}); see {run_dir / FLOWER_LOG}.") from error
+        except Exception as error:
+            traceback.print_exception(error, file=ray_log)
+            who = "The server" if error is outcome.error else "Flower's simulation"
+            cause = _one_line(error.__cause__ or error)
+            raise RuntimeError(f"{who} broke down ({cause}); see {run_dir / FLOWER_LOG}.") from error
         finally:
             returned.set()
             outcome.stop.set()  # the server's thread must not wait for clients that are gone
 
 
-def _watch(outcome: "Outcome") -> threading.Event:
+def _watch(outcome: "Outcome", run_dir: Path) -> threading.Event:
     """End the process if the engine does not return soon after the run's end; the caller sets the event when it does.
 
     The engine waits for every client that still trains, also for one that was given up after the round's timeout.
@@ -143,39 +157,30 @@ def _watch(outcome: "Outcome") -> threading.Event:
     def watch() -> None:
         outcome.stop.wait()
         if not returned.wait(GRACE_SECONDS):
-            log.warning("A client that was given up is still training; it is ended now.")
-            os._exit(_failed(outcome.error, code=1) if outcome.error else 0)
+            log.warning("Flower's engine has not ended within %g s of the run; it is ended now.", GRACE_SECONDS)
+            os._exit(_failed(_end_of_run(outcome.error, run_dir), code=1) if outcome.error else 0)
 
     threading.Thread(target=watch, daemon=True).start()
     return returned
 
 
-def save_config(config: Config, run_dir: Path) -> None:
-    """Write config.yaml, or compare with the one that is there.
+def claim(run_dir: Path, config: Config) -> None:
+    """Write config.yaml and settings.json; where an earlier start has left them, the settings must be the same.
 
     Raises:
-        ValueError: if the run in the folder had another configuration.
+        ValueError: if the run in the folder is another one.
     """
-    path = run_dir / CONFIG_FILE
-    if path.is_file():
-        earlier = OmegaConf.to_container(OmegaConf.load(path))
-        if changed := sorted(_differing_keys(earlier, config)):
-            raise ValueError(
-                f"{run_dir} is a run with another configuration ({', '.join(changed)} differ): "
-                "use its settings, or another hydra.run.dir."
-            )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path.write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
+    from fedvssl.training.resume import first_change, run_settings
 
-
-def _differing_keys(old: object, new: object, prefix: str = "") -> list[str]:
-    """Dotted keys whose values differ, without those that are free."""
-    if prefix in FREE_ON_RESUME:
-        return []
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return [prefix] if old != new else []
-    inner = f"{prefix}." if prefix else ""
-    return [key for name in {*old, *new} for key in _differing_keys(old.get(name), new.get(name), f"{inner}{name}")]
+    lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
+    settings = run_settings(config, free=FREE, files={path.name: path for path in lists})
+    path = run_dir / SETTINGS_FILE
+    if path.is_file() and (change := first_change(json.loads(path.read_text(encoding="utf-8")), settings)):
+        raise ValueError(f"{run_dir} is of another run, {change}: use its settings, or another hydra.run.dir.")
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    with atomic_path(run_dir / CONFIG_FILE) as temporary:
+        OmegaConf.save(OmegaConf.create(config), temporary)
 
 
 def _send_flower_log_to(path: Path, *, terminal: bool) -> None:
@@ -186,6 +191,18 @@ def _send_flower_log_to(path: Path, *, terminal: bool) -> None:
     handler.setLevel(logging.INFO)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(message)s"))
     flower.handlers = [handler, *(flower.handlers if terminal else [])]
+
+
+def _one_line(error: object) -> str:
+    """What went wrong; the class is named where the message alone may say nothing, such as KeyError's."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    text = " ".join(str(error).split())
+    return text if isinstance(error, str | ValueError | RuntimeError) else f"{type(error).__name__}: {text}"
+
+
+def _end_of_run(error: object, run_dir: Path) -> str:
+    return f"{_one_line(error).removesuffix('.')}. Run again with hydra.run.dir={run_dir} to continue."
 
 
 def _failed(error: object, *, code: int) -> int:

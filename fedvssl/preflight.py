@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from fedvssl.config import Config, build_sample
-from fedvssl.data.annotations import read_annotations
+from fedvssl.data.annotations import Annotation, read_annotations
 from fedvssl.data.video import find_video, open_video
 
 log = logging.getLogger(__name__)
+REAL_NUMBERS = ("lr", "momentum", "weight_decay", "gamma", "max_norm")  # of training
 
 
 def num_cores() -> int:
@@ -49,10 +50,13 @@ def fit_to_machine(config: Config) -> Config:
 
 
 def check_data(config: Config) -> None:
-    """Read every client's list and one sample.
+    """Read every client's list, look for every video and take one sample.
+
+    A client that lacks a video fails in each of its rounds. A line names it; the run goes on if enough are left.
 
     Raises:
-        ValueError: if a list is missing or empty, or the first video cannot be found, read or sampled.
+        ValueError: if a list is missing or empty, fewer than `strategy.min_fit_clients` clients have all their videos,
+            or the first video cannot be read or sampled.
     """
     folder, video_dir = Path(config["partition_dir"]), Path(config["data"]["video_dir"])
     num_files = len(list(folder.glob("client_dist*.json")))
@@ -68,25 +72,61 @@ def check_data(config: Config) -> None:
     lists = [read_annotations(folder / f"client_dist{number + 1}.json") for number in range(config["pool_size"])]
     if not video_dir.is_dir():
         raise ValueError(f"No folder {video_dir}: set data_dir to where the videos were prepared.")
+    complete = _complete_lists(lists, video_dir, at_least=config["strategy"]["min_fit_clients"])
     sample = build_sample(config)
-    sample(open_video(find_video(video_dir, lists[0][0].name)), np.random.default_rng(config["seed"]))
-    log.info("%d clients, %d videos", len(lists), sum(map(len, lists)))
+    sample(open_video(find_video(video_dir, complete[0][0].name)), np.random.default_rng(config["seed"]))
+    log.info("%d clients, %d videos", len(complete), sum(map(len, complete)))
+
+
+def _complete_lists(lists: list[list[Annotation]], video_dir: Path, *, at_least: int) -> list[list[Annotation]]:
+    """The lists of the clients that have all their videos."""
+    complete, lacks = [], []
+    for number, annotations in enumerate(lists, start=1):
+        if missing := [annotation.name for annotation in annotations if not _is_there(video_dir, annotation.name)]:
+            lacks.append(f"client_dist{number}.json: {len(missing)} of {len(annotations)} videos are missing in ")
+            lacks[-1] += f"{video_dir}, the first is {missing[0]}"
+        else:
+            complete.append(annotations)
+    if lacks and len(complete) < at_least:
+        raise ValueError(
+            f"{len(complete)} of {len(lists)} clients have all their videos, strategy.min_fit_clients asks for "
+            f"{at_least}: prepare them, set data_dir, or lower it ({lacks[0]})."
+        )
+    for line in lacks:
+        log.warning("%s; this client will fail in its rounds", line)
+    return complete
+
+
+def _is_there(video_dir: Path, name: str) -> bool:
+    try:
+        find_video(video_dir, name)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_numbers(config: Config) -> None:
-    training, resources = config["training"], config["client_resources"]
-    least = {
+    training, resources, sampling = config["training"], config["client_resources"], config["strategy"]
+    if not isinstance(training["steps"], list):
+        raise ValueError(f"training.steps={training['steps']} must be a list of rounds, such as [100,200].")
+    least = {  # 1 for a whole number, 1.0 for any
         "pool_size": (config["pool_size"], 1),
         "rounds": (config["rounds"], 1),
         "seed": (config["seed"], 0),
+        "strategy.fraction_fit": (sampling["fraction_fit"], 0.0),
+        "strategy.min_fit_clients": (sampling["min_fit_clients"], 1),
         "training.local_epochs": (training["local_epochs"], 1),
         "training.batch_size": (training["batch_size"], 1),
         "training.num_workers": (training["num_workers"], 0),
-        "client_resources.num_gpus": (resources["num_gpus"], 0),
-        "client_resources.num_cpus": (resources["num_cpus"], 1),
-        "round_timeout": (config["round_timeout"], 1),
+        **{f"training.{name}": (training[name], 0.0) for name in REAL_NUMBERS},
+        **{f"training.steps[{n}]": (step, 0) for n, step in enumerate(training["steps"])},
+        "client_resources.num_gpus": (resources["num_gpus"], 0.0),
+        "client_resources.num_cpus": (resources["num_cpus"], 1.0),
+        "round_timeout": (config["round_timeout"], 1.0),
         "keep_last": (config["keep_last"] if config["keep_last"] is not None else 1, 1),
     }
     for key, (value, minimum) in least.items():
-        if value < minimum:
-            raise ValueError(f"{key}={value} must be at least {minimum}.")
+        if isinstance(value, bool) or not isinstance(value, int if isinstance(minimum, int) else int | float):
+            raise ValueError(f"{key}={value} must be a {'whole ' if isinstance(minimum, int) else ''}number.")
+        if not value >= minimum:
+            raise ValueError(f"{key}={value} must be at least {minimum:g}.")

@@ -1,15 +1,17 @@
 """The Flower ServerApp: build the global model, run the rounds, save every one of them.
 
 A run's folder:
-    config.yaml                the resolved configuration; a resumed run must have the same
+    config.yaml                the resolved configuration
+    settings.json              what of it, and of the clients' lists, decides the numbers; a resumed run has the same
     round-<N>-weights.npz      the shared arrays after round N, named, without pickle
-    metrics.jsonl, tensorboard/, loss.png
-    clients/client_<id>/       what stays with a client: its head and its log
+    metrics.jsonl              a line for each round and each client that counted in it; also as tensorboard/, loss.png
+    clients/client_<id>/       what stays with a client: its heads and its log
 """
 
 import json
 import logging
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterable
@@ -22,14 +24,15 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedvssl.config import Config, build, build_task
 from fedvssl.strategy.average import Arrays
-from fedvssl.strategy.exchange import exchange
+from fedvssl.strategy.exchange import METRICS, exchange
 from fedvssl.strategy.fedavg import FedAvg, to_record
 from fedvssl.training.checkpoint import load_arrays, save_arrays, to_arrays
 from fedvssl.training.loop import seed_torch, step_lr
-from fedvssl.training.run_log import METRICS_FILE, Progress, Record, RunLog, plot_losses
+from fedvssl.training.run_log import METRICS_FILE, Progress, Record, RunLog, plot_losses, read_records
 
 log = logging.getLogger(__name__)
 PROGRESS_SECONDS = 30.0
+FEDVSSL = "fedvssl.strategy.fedvssl.FedVSSL"
 SUMS = ("num_clips", "num_examples", "bytes_up", "bytes_down")  # over the clients of a round; the rest are means
 
 
@@ -50,16 +53,20 @@ def build_server_app(config: Config, *, run_dir: Path, outcome: Outcome) -> Serv
         outcome: is told how the run ends.
 
     Raises:
-        ValueError: if the configuration has a value that cannot be, or the folder holds arrays of another model.
+        ValueError: if the configuration has a value that cannot be, the folder holds arrays of another model, or the
+            disk is too small.
     """
     strategy = build_strategy(config, stop=outcome.stop)
-    arrays = {name: array for name, array in initial_arrays(config).items() if strategy.is_shared(name)}
+    state = initial_arrays(config)
+    arrays = {name: array for name, array in state.items() if strategy.is_shared(name)}
     done = last_round(run_dir)
     if done:
         saved = load_arrays(round_path(run_dir, done))
         if shapes(saved) != shapes(arrays):
             raise ValueError(f"{round_path(run_dir, done)} holds another model: choose a new hydra.run.dir.")
         arrays = saved
+    strategy.head_rounds = accepted_rounds(run_dir, done=done)
+    check_disk(run_dir, needed=bytes_kept(config, strategy, state))
     app = ServerApp()
 
     @app.main()
@@ -79,25 +86,66 @@ def build_strategy(config: Config, *, stop: threading.Event | None = None) -> Fe
     """The strategy of `config["strategy"]`; the published switch `strategy.fedavg=true` selects FedAvg.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: if a setting is out of range, or the strategy has none of this name.
     """
     settings = dict(config["strategy"])
-    if settings.pop("fedavg", False):
+    target = settings["_target_"]
+    if settings.get("fedavg") and target != FEDVSSL:
+        raise ValueError(f"strategy.fedavg=true takes the place of FedVSSL, but the strategy is {target}: drop one.")
+    if target == FEDVSSL and settings.pop("fedavg"):
         sampling = {name: settings[name] for name in ("fraction_fit", "min_fit_clients")}
         settings = {"_target_": "fedvssl.strategy.fedavg.FedAvg", **sampling}
-    return build(
-        settings,
-        num_clients=config["pool_size"],
-        seed=config["seed"],
-        round_timeout=config["round_timeout"],
-        stop=stop,
-    )
+    run = {"num_clients": config["pool_size"], "seed": config["seed"], "round_timeout": config["round_timeout"]}
+    return build(settings, **run, stop=stop)
 
 
 def initial_arrays(config: Config) -> Arrays:
     """The whole state of the freshly initialised task; the seed decides."""
     seed_torch((config["seed"],))
     return to_arrays(build_task(config))
+
+
+def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
+    """Partition id -> the last round up to `done` in which its reply counted.
+
+    Raises:
+        ValueError: if the run's records do not reach so far.
+    """
+    records = [record for record in read_records(run_dir / METRICS_FILE) if record["server_round"] <= done]
+    if done and (not records or records[-1]["server_round"] < done):
+        raise ValueError(
+            f"{run_dir / METRICS_FILE} does not reach round {done}, so which heads the clients go on with is lost: "
+            "choose a new hydra.run.dir."
+        )
+    return {record["partition_id"]: record["server_round"] for record in records if "partition_id" in record}
+
+
+def bytes_kept(config: Config, strategy: FedAvg, state: Arrays) -> int:
+    """Size of what the whole run has on the disk at most: round files, and two heads of each client that is sampled."""
+    sizes = {True: 0, False: 0}
+    for name, array in state.items():
+        sizes[strategy.is_shared(name)] += array.nbytes
+    rounds, pool_size = config["rounds"], config["pool_size"]
+    # The oldest round file is deleted after the newest is written.
+    num_files = rounds if config["keep_last"] is None else min(rounds, config["keep_last"] + 1)
+    num_heads = 2 * min(pool_size, rounds * strategy.sample_size(pool_size))
+    return num_files * sizes[True] + num_heads * sizes[False]
+
+
+def check_disk(run_dir: Path, *, needed: int) -> None:
+    """Compare `needed` bytes, less those that earlier starts have written, with what is free.
+
+    Raises:
+        ValueError: if they do not fit.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    written = [*run_dir.glob("round-*-weights.npz"), *run_dir.glob("clients/*/head-round-*.npz")]
+    missing = needed - sum(path.stat().st_size for path in written)
+    if missing > (free := shutil.disk_usage(run_dir).free):
+        raise ValueError(
+            f"Round files and heads need {missing / 1e9:.1f} GB more in {run_dir}, {free / 1e9:.1f} GB are free: "
+            "lower keep_last (null keeps all rounds), or set hydra.run.dir to a folder on another disk."
+        )
 
 
 def run_rounds(grid: Grid, strategy: FedAvg, arrays: Arrays, *, config: Config, run_dir: Path, done: int) -> None:
@@ -137,6 +185,7 @@ def run_round(
     replies: list[Message] = []
 
     def tell(reply: Message) -> None:
+        time_communication(reply, seconds=time.perf_counter() - sent)
         replies.append(reply)
         if len(replies) < len(messages):
             waiting.update(len(replies))
@@ -149,6 +198,17 @@ def run_round(
     seconds["seconds_aggregate"] = finished - received
     records = to_records(dict(columns), server_round=server_round, lr=float(order["lr"]), seconds=seconds)  # pyright: ignore
     return {name: array.numpy() for name, array in aggregated.items()}, records
+
+
+def time_communication(reply: Message, *, seconds: float) -> None:
+    """Add "seconds-communication" to a reply's facts: its round trip of `seconds` less what the client worked itself.
+
+    That is packing, transport and unpacking both ways, the waiting for a free actor where there are fewer actors than
+    clients, in the first round the start of the actors, and up to POLL_SECONDS until the reply is noticed.
+    """
+    facts = reply.content.metric_records.get(METRICS) if reply.has_content() else None
+    if facts is not None and "seconds-on-client" in facts:
+        facts["seconds-communication"] = seconds - float(facts["seconds-on-client"])  # pyright: ignore
 
 
 def order_record(config: Config, server_round: int) -> ConfigRecord:

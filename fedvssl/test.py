@@ -17,31 +17,24 @@ from typing import Any
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from fedvssl.config import Config, build, compose, parse_overrides
+from fedvssl.config import Config, build, check_numbers, read_command_line
 from fedvssl.data.annotations import class_names
 from fedvssl.data.atomic import atomic_path
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.training.checkpoint import load_torch
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.metrics import Accuracies, accuracies, chance, class_accs, confusion_matrix, majority_class
-from fedvssl.training.processes import check_devices, sentence, where
+from fedvssl.training.processes import check_devices, ending_together, exit_code, where
 from fedvssl.training.recognition import RecognitionTask, labelled_videos, load_weights, predict, recognizer_state
 from fedvssl.training.run_log import Progress
 
+LEAST = {"num_workers": 0, "test_batch_size": 1, "data.num_classes": 1}
 MOST_CLASSES_WITH_NAMES = 60  # more names than this cannot be read beside the confusion matrix
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit code: 2 for a mistake of the user, told in one sentence."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        if not words:
-            raise ValueError("Name a configuration: python -m fedvssl.test test [key=value ...].")
-        run_test(compose(words[0], parse_overrides(words[1:])))
-    except ValueError as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        return 2
-    return 0
+    """The command; returns its exit code."""
+    return exit_code(lambda: run_test(read_command_line("test", argv)))
 
 
 def run_test(config: Config) -> None:
@@ -50,18 +43,21 @@ def run_test(config: Config) -> None:
     Raises:
         ValueError: for a missing or unfitting checkpoint, list or video, before the work starts.
     """
+    check_numbers(config, LEAST)
     check_devices(device=config["device"], devices=config["devices"])
+    sample = build(config["test_sample"])
     task, epoch = load_recognizer(config)
     annotations = labelled_videos(config["data"], "test")
     # Everything above is checked once; the line below starts the other processes.
     fabric = build_fabric(device=config["device"], devices=config["devices"], precision=config["precision"])
-    fabric.print(f"{len(annotations)} test videos, {where(fabric)}")
-    dataset = ClipDataset(Path(config["data"]["video_dir"]), annotations, build(config["test_sample"]))
-    logits, labels = predict_all(fabric, task.to(fabric.device), dataset, config)
-    if fabric.is_global_zero:
-        result = summarise(logits, labels, config=config, epoch=epoch)
-        print(table(result))
-        write_results(Path(config["work_dir"]), result, confusion_matrix(logits, labels), class_names(annotations))
+    with ending_together(fabric):
+        fabric.print(f"{len(annotations)} test videos, {where(fabric)}")
+        dataset = ClipDataset(Path(config["data"]["video_dir"]), annotations, sample)
+        logits, labels = predict_all(fabric, task.to(fabric.device), dataset, config)
+        if fabric.is_global_zero:
+            result = summarise(logits, labels, config=config, epoch=epoch)
+            print(table(result))
+            write_results(Path(config["work_dir"]), result, confusion_matrix(logits, labels), class_names(annotations))
 
 
 def load_recognizer(config: Config) -> tuple[RecognitionTask, int | None]:
@@ -73,7 +69,7 @@ def load_recognizer(config: Config) -> tuple[RecognitionTask, int | None]:
         )
     checkpoint = load_torch(path)
     task = RecognitionTask(build(config["model"]), num_classes=config["data"]["num_classes"])
-    load_weights(task.recognizer, recognizer_state(checkpoint), path=path)
+    load_weights(task.recognizer, recognizer_state(checkpoint, path=path), path=path)
     return task, checkpoint.get("epoch")
 
 

@@ -18,10 +18,10 @@ ACCURACIES = {"top1_acc": "top-1", "top5_acc": "top-5", "mean_class_acc": "mean 
 
 def main() -> int:
     try:
-        rows = dict(read_row(word) for word in sys.argv[1:])
+        rows = [read_row(word) for word in sys.argv[1:]]
         if not rows:
             raise ValueError("Name the rows: label=folder, or label=folder,folder,... for several seeds.")
-        print(table(rows))
+        print(table(dict(rows)))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -53,10 +53,10 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     lines = [f"{'':24}" + "".join(f"{title:>16}" for title in ACCURACIES.values()) + "   (percent)"]
     lines += [_line(label, row) for label, row in rows.items()]
     lines += [_line("majority class", [first["majority_class"]]), _line("chance", [first["chance"]])]
-    seeds = max(len(row) for row in rows.values())
+    seeds = " and ".join(str(number) for number in sorted({len(row) for row in rows.values()}))
     lines.append(
         f"{first['num_videos']} test videos of {first['num_classes']} classes, {first['dataset']} split "
-        f"{first['split']}, {first['num_clips']} clips each" + (f", {seeds} seeds" if seeds > 1 else ", one seed")
+        f"{first['split']}, {first['num_clips']} clips each, {seeds} seed{'s' if seeds != '1' else ''}"
     )
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ config="$1" gpus="$2"
 shift 2
 root="$(cd "$(dirname "$0")/.." && pwd)"
 python="$root/.venv/bin/python"
-[ -x "$python" ] || python=python
+[ -x "$python" ] || python=python3
 export FLWR_TELEMETRY_ENABLED=0 RAY_USAGE_STATS_ENABLED=0
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 exec "$python" -m fedvssl.finetune "$config" "devices=$gpus" "$@"

@@ -28,6 +28,10 @@ done
 
 python="$root/.venv/bin/python"
 [[ -x "$python" ]] || python=python3
+"$python" -c 'import mmcv' 2>/dev/null || {
+  echo "error: the environment is missing: bash scripts/test.sh or scripts/quickstart.sh makes it, or pip install -e ." >&2
+  exit 2
+}
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 out_dir="$data_dir/$name"
 

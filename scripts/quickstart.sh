@@ -2,13 +2,13 @@
 # Every stage once, on a small machine: environment, data, partition, federated pre-training, fine-tuning, test, table.
 #   bash scripts/quickstart.sh                                            an embedded synthetic action set
 #   bash scripts/quickstart.sh --raw_dir <videos> --ann_dir <UCF lists>   the same on clips of your own
-# --work_dir <folder> (default outputs/quickstart). A repeated command goes on where it stopped; after other clips or
-# settings give another work_dir.
+# --work_dir <folder>, by default outputs/quickstart, or outputs/quickstart_own for clips of your own. A repeated command
+# goes on where it stopped; other clips need another work_dir.
 set -euo pipefail
 invoked_from="$PWD"
 cd "$(dirname "$0")/.."
 
-raw_dir="" ann_dir="" work_dir="outputs/quickstart"
+raw_dir="" ann_dir="" work_dir=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --raw_dir=*|--ann_dir=*|--work_dir=*) declare "${1:2}"; shift ;;
@@ -21,18 +21,34 @@ done
 if [ -n "$raw_dir$ann_dir" ] && { [ -z "$raw_dir" ] || [ -z "$ann_dir" ]; }; then
   echo "error: --raw_dir and --ann_dir belong together: the videos and their lists." >&2; exit 2
 fi
-absolute() { (cd "$invoked_from" && realpath -m "$1"); }
-if [ -n "$raw_dir" ]; then raw_dir="$(absolute "$raw_dir")" ann_dir="$(absolute "$ann_dir")"; fi
-[ "$work_dir" = outputs/quickstart ] || work_dir="$(absolute "$work_dir")"
+absolute() { case "$1" in /*) echo "$1" ;; *) echo "$invoked_from/$1" ;; esac; }
+if [ -n "$work_dir" ]; then
+  work_dir="$(absolute "$work_dir")"
+else
+  work_dir="outputs/quickstart${raw_dir:+_own}"
+fi
+if [ -n "$raw_dir" ]; then
+  raw_dir="$(absolute "$raw_dir")" ann_dir="$(absolute "$ann_dir")"
+  for folder in "$raw_dir" "$ann_dir"; do
+    [ -d "$folder" ] || { echo "error: there is no folder $folder." >&2; exit 2; }
+  done
+fi
+# One work_dir belongs to one set of clips.
+mkdir -p "$work_dir"
+clips="$work_dir/clips.txt"
+[ -f "$clips" ] || echo "${raw_dir:-synthetic} $ann_dir" > "$clips"
+if [ "$(cat "$clips")" != "${raw_dir:-synthetic} $ann_dir" ]; then
+  echo "error: $work_dir is of other clips ($(cat "$clips")): give another --work_dir." >&2; exit 2
+fi
 
-source scripts/setup_environment.sh
+source scripts/setup_environment.sh ""
 started=$SECONDS
 stage() { printf '\n== %s   [%d s]\n' "$1" "$((SECONDS - started))"; }
 
 if [ -z "$raw_dir" ]; then
   stage "1/7 a synthetic action set, classes differ by motion only"
   raw_dir="$work_dir/synthetic/raw" ann_dir="$work_dir/synthetic/lists"
-  [ -f "$ann_dir/testlist01.txt" ] || "$PYTHON" -m data_tools.synthetic --out_dir "$work_dir/synthetic"
+  [ -f "$ann_dir/classInd.txt" ] || "$PYTHON" -m data_tools.synthetic --out_dir "$work_dir/synthetic"
 else
   stage "1/7 the videos of $raw_dir"
 fi

@@ -1,8 +1,8 @@
 # Sourced by the other scripts: makes .venv where it is missing or out of date, and sets $PYTHON to its interpreter.
-# Usage: source scripts/setup_environment.sh [extra]      for example: dev
+# Usage: source scripts/setup_environment.sh <extra>      "" or "dev"
 export FLWR_TELEMETRY_ENABLED="${FLWR_TELEMETRY_ENABLED:-0}" RAY_USAGE_STATS_ENABLED="${RAY_USAGE_STATS_ENABLED:-0}"
 
-_extra="${1:-}"
+_extra="$1"
 _package=".${_extra:+[$_extra]}"
 _base="${PYTHON:-python3}"
 PYTHON="$PWD/.venv/bin/python"
@@ -15,12 +15,19 @@ fi
 _stamp=".venv/installed${_extra:+-$_extra}"
 if ! cmp -s pyproject.toml "$_stamp"; then
   echo "Setting up .venv (several GB on the first run, a few minutes) ..."
-  [ -x "$PYTHON" ] || "$_base" -m venv .venv
+  if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
+    "$_base" -m venv --clear .venv || {
+      echo "error: no virtual environment can be made; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2
+    }
+  fi
   "$PYTHON" -m pip install --quiet --disable-pip-version-check -e "$_package"
   cp pyproject.toml "$_stamp"
 fi
 if ! _error="$("$PYTHON" -c 'import cv2' 2>&1)"; then
   echo "error: OpenCV cannot be loaded: ${_error##*$'\n'}" >&2
-  echo "On Debian and Ubuntu its system libraries come with: apt-get install libgl1 libglib2.0-0" >&2
+  case "$_error" in
+    *.so*) echo "On Debian and Ubuntu its system libraries come with: apt-get install libgl1 libglib2.0-0" >&2 ;;
+    *) echo "Remove .venv and run again." >&2 ;;
+  esac
   exit 2
 fi

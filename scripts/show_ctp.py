@@ -8,6 +8,7 @@ A solid box: the patch is pasted in this frame. A dashed box: it is not, and the
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -20,33 +21,46 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from fedvssl import config
+from fedvssl.data.atomic import atomic_path
 from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedvssl.data.video import open_video
 
 COLOURS = ("tab:red", "tab:cyan", "tab:olive", "tab:pink", "tab:green", "tab:orange")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path, help="zip of frames, or any video file")
     parser.add_argument("--output", type=Path, default=Path("ctp.png"))
     parser.add_argument("--seed", type=int, default=0, help="another clip, other patches")
     args, overrides = parser.parse_known_args()
+    try:
+        draw(args.video, args.output, seed=args.seed, overrides=overrides)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{args.output}: solid boxes hold a patch, dashed ones do not in this frame")
+    return 0
+
+
+def draw(video: Path, output: Path, *, seed: int, overrides: list[str]) -> None:
+    """Augment one clip as in training and write the picture."""
     cfg = config.compose("base", config.parse_overrides(overrides))
-    sample = config.build_sample(cfg)(open_video(args.video), np.random.default_rng(args.seed))
+    sample = config.build_sample(cfg)(open_video(video), np.random.default_rng(seed))
     batch = {name: value.unsqueeze(0) for name, value in {**sample, "index": torch.tensor(0)}.items()}
     augmented = config.build_task({**cfg, "model": {**cfg["model"], "width": 4}}).augment(batch)
     pictures = to_pictures(augmented["clips"][0])
 
-    figure, axes = plt.subplots(4, 4, figsize=(12, 12.6), layout="compressed")
-    for frame, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=True)):
+    rows = -(-len(pictures) // 4)
+    figure, axes = plt.subplots(rows, 4, figsize=(12, 3.15 * rows), layout="compressed", squeeze=False)
+    for frame, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
         axis.imshow(picture)
         axis.set_axis_off()
         axis.set_title(f"frame {frame}", fontsize=9)
         draw_boxes(axis, batch["boxes"][0, :, frame], batch["pasted"][0, :, frame])
-    figure.suptitle(f"{args.video.name}, seed {args.seed}")
-    figure.savefig(args.output, dpi=100)
-    print(f"{args.output}: solid boxes hold a patch, dashed ones do not in this frame")
+    figure.suptitle(f"{video.name}, seed {seed}")
+    with atomic_path(output) as temporary:
+        figure.savefig(temporary, dpi=100)
 
 
 def to_pictures(clip: torch.Tensor) -> np.ndarray:
@@ -65,4 +79,4 @@ def draw_boxes(axis: Axes, boxes: torch.Tensor, pasted: torch.Tensor) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

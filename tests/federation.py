@@ -57,10 +57,13 @@ def machine_of(config: dict[str, Any], run_dir: Path) -> Machine:
     return Machine(config["data"]["video_dir"], config["partition_dir"], str(run_dir / "clients"), device="cpu")
 
 
-def training_content(config: dict[str, Any], server_round: int = 1, *, prefix: str = "backbone.") -> RecordDict:
+def training_content(
+    config: dict[str, Any], server_round: int = 1, *, head_round: int = 0, prefix: str = "backbone."
+) -> RecordDict:
     """What the server would send: the initial arrays whose names start with `prefix`."""
     arrays = {name: array for name, array in initial_arrays(config).items() if name.startswith(prefix)}
-    order = ConfigRecord({**order_record(config, server_round), "server-round": server_round})
+    rounds = {"server-round": server_round, "head-round": head_round}
+    order = ConfigRecord({**order_record(config, server_round), **rounds})
     return RecordDict({"arrays": to_record(arrays), "config": order})
 
 

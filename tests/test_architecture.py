@@ -14,6 +14,7 @@ ALLOWED = {
     "pretext": {"pretext", "data"},
     "training": {"training", "data", "models"},
     "config": set(),
+    "preflight": {"data", "config"},
     "server_app": {"strategy", "training", "data", "pretext", "models", "config"},
     "client_app": {"strategy", "training", "data", "pretext", "models", "config"},
 }
@@ -24,6 +25,7 @@ ONLY_IN = {
     "flwr": {"main", "server_app", "client_app", "strategy"},
     "av": {"data/video"},
     "mmcv": {"data"},
+    "cv2": {"data"},
     "ray": set(),
     "data_tools": set(),
     "benchmarks": set(),

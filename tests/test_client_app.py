@@ -6,7 +6,7 @@ from flwr.app import Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedvssl import client_app
-from fedvssl.client_app import Machine, answer, last_head, save_head, summarise, train_client
+from fedvssl.client_app import Machine, Order, answer, save_head, summarise, train_client
 from fedvssl.server_app import initial_arrays
 from fedvssl.training.checkpoint import load_arrays
 from fedvssl.training.loop import EpochResult
@@ -25,8 +25,8 @@ def machine(config, tmp_path) -> Machine:
     return machine_of(config, tmp_path)
 
 
-def train(config, machine, *, server_round: int = 1, partition_id: int = 0, prefix: str = "backbone.") -> RecordDict:
-    sent = training_content(config, server_round, prefix=prefix)
+def train(config, machine, *, server_round: int = 1, partition_id: int = 0, **sending) -> RecordDict:
+    sent = training_content(config, server_round, **sending)
     return train_client(sent, machine=machine, partition_id=partition_id, write=lambda line: None)
 
 
@@ -48,6 +48,7 @@ def test_the_facts_of_a_reply(config, machine):
     assert facts["num-examples"] == 5 and facts["num-clips"] == 5
     assert facts["loss"] == pytest.approx(facts["loss_ctr"] + facts["loss_size"]) and facts["loss"] > 0
     assert facts["seconds-compute"] > 0 and facts["seconds-data"] > 0 and facts["clips-per-second"] > 0
+    assert facts["seconds-on-client"] > facts["seconds-compute"] + facts["seconds-data"]
     assert facts["bytes-down"] == sum(len(array.data) for array in training_content(config)["arrays"].values())
 
 
@@ -61,36 +62,55 @@ def test_the_head_stays_in_a_file_and_comes_back(config, machine, monkeypatch):
     started_from = {}
     real = client_app.load_arrays_into
     monkeypatch.setattr(client_app, "load_arrays_into", lambda task, a: started_from.update(a) or real(task, a))
-    train(config, machine, server_round=2)
+    train(config, machine, server_round=2, head_round=1)
     for name, array in head.items():
         np.testing.assert_array_equal(started_from[name], array)
 
 
-def test_heads_belong_to_one_client(config, machine):
-    train(config, machine, partition_id=0)
-    assert last_head(client_app.client_folder(machine, 1), before=99) == {}
+def test_the_head_is_that_of_the_client_and_the_round_that_the_order_names(config, machine, monkeypatch):
+    """Never another client's, never one of a later round in which this client was given up."""
+    for partition_id in (0, 1):
+        for server_round in (1, 2):
+            train(config, machine, server_round=server_round, head_round=server_round - 1, partition_id=partition_id)
+    expected = load_arrays(client_app.client_folder(machine, 1) / "head-round-1.npz")
+    started_from = {}
+    real = client_app.load_arrays_into
+    monkeypatch.setattr(client_app, "load_arrays_into", lambda task, a: started_from.update(a) or real(task, a))
+    train(config, machine, server_round=3, head_round=1, partition_id=1)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(started_from[name], array)
+    started_from.clear()
+    train(config, machine, server_round=3, head_round=0, partition_id=1)
+    assert not started_from.keys() & expected.keys(), "the head of the initial model"
+
+
+def test_a_lost_head_is_named(config, machine):
+    with pytest.raises(ValueError, match=r"No file .*client_1/head-round-4\.npz"):
+        train(config, machine, server_round=5, head_round=4, partition_id=1)
 
 
 def test_a_repeated_round_starts_from_the_round_before(config, machine):
     """What a crash after some heads of round 2 leaves: the resumed round 2 must give the same numbers."""
     train(config, machine)
-    first, again = numbers(train(config, machine, server_round=2)), numbers(train(config, machine, server_round=2))
+    first, again = (numbers(train(config, machine, server_round=2, head_round=1)) for _ in range(2))
     for name, array in first.items():
         np.testing.assert_array_equal(array, again[name])
-    from_the_later_head = numbers(train(config, machine, server_round=3))
+    from_the_later_head = numbers(train(config, machine, server_round=3, head_round=2))
     assert not np.array_equal(from_the_later_head["backbone.stem.conv.weight"], first["backbone.stem.conv.weight"])
 
 
-def test_two_heads_are_kept(tmp_path):
-    for server_round in (3, 5, 9):
-        save_head(tmp_path, {"head.w": np.array([server_round])}, server_round)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["head-round-5.npz", "head-round-9.npz"]
-    assert last_head(tmp_path, before=9)["head.w"] == 5 and last_head(tmp_path, before=10)["head.w"] == 9
-    assert last_head(tmp_path, before=5) == {}
+def test_two_heads_are_kept_the_new_one_and_the_one_it_started_from(tmp_path):
+    def save(server_round: int, head_round: int) -> list[str]:
+        save_head(tmp_path, {"head.w": np.array([server_round])}, Order({}, server_round, head_round, lr=0.1))
+        return sorted(path.name.split("-")[2] for path in tmp_path.iterdir())
+
+    assert save(3, 0) == ["3.npz"] and save(5, 3) == ["3.npz", "5.npz"]
+    assert save(9, 3) == ["3.npz", "9.npz"], "the reply of round 5 was not accepted"
+    assert save(5, 3) == ["3.npz", "5.npz", "9.npz"], "a client that was given up in round 5 cannot take the head of 9"
 
 
 def test_when_the_whole_model_is_shared_nothing_is_kept(config, machine):
-    reply = train(config, machine, prefix="")
+    reply = train(config, machine, prefix="", server_round=2, head_round=1)
     assert set(reply.array_records["arrays"]) == set(initial_arrays(config))
     assert not list(client_app.client_folder(machine, 0).glob("head*"))
 

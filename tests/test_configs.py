@@ -1,5 +1,6 @@
 """Every YAML file composes, and the dotted names in it can be built."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,9 @@ def test_published_defaults() -> None:
     assert (strategy["fedavg"], strategy["fraction_fit"], strategy["min_fit_clients"]) == (False, 1.0, 5)
     assert (training["lr"], training["momentum"], training["weight_decay"]) == (0.01, 0.9, 1e-4)
     assert training["steps"] == [100, 200] and training["batch_size"] == 4 and training["max_norm"] == 40
+    assert (cfg["exp_name"], training["local_epochs"]) == ("fedvssl_results", 1)
+    assert cfg["client_resources"] == {"num_gpus": 1.0, "num_cpus": 2}
+    assert cfg["partition_dir"] == "data/ucf101/annotations/client_distribution"
 
 
 def test_a_file_of_the_users_own_may_build_on_ours(tmp_path: Path) -> None:
@@ -66,3 +70,97 @@ def test_published_flags_become_overrides() -> None:
     assert config.parse_overrides(words) == ["work_dir=./finetune_results", "data_dir=data", "progress=true", "seed=3"]
     with pytest.raises(ValueError, match="'word' is not an override"):
         config.parse_overrides(["word"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["/data/a b", "/data/UCF(101)", "/data/x=1,y", "/data/{a}:b", "/data/Müller", "C:\\clips\\", "it's", "/data/100%"],
+)
+def test_the_value_of_a_flag_is_taken_as_it_is(value: str) -> None:
+    assert config.compose("finetune", config.parse_overrides([f"--data_dir={value}"]))["data_dir"] == value
+
+
+def test_values_of_flags_keep_their_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    words = ["--data_dir=~/clips", "--seed=3", "--training.lr=1e-3", "--training.steps=[1, 2]", "--from_scratch=true"]
+    cfg = config.compose("finetune", config.parse_overrides([*words, "--pretrained='a b'", "--work_dir=${data_dir}/w"]))
+    training = cfg["training"]
+    assert (cfg["data_dir"], cfg["seed"], training["lr"], training["steps"]) == ("/home/me/clips", 3, 1e-3, [1, 2])
+    assert (cfg["from_scratch"], cfg["pretrained"], cfg["work_dir"]) == (True, "a b", "/home/me/clips/w")
+
+
+def test_words_without_dashes_are_left_to_hydra() -> None:
+    words = ["data_dir='/data/a b'", "training.steps=[1,2]", "+seed=choice(1,2)"]
+    assert config.parse_overrides(words) == words
+
+
+@pytest.mark.parametrize("name", ["finetune", "finetune.yaml", "conf/finetune.yaml", "./conf/finetune.yaml"])
+def test_our_configurations_are_found_from_any_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.compose(name, []) == config.compose(str(config.conf_dir() / "finetune.yaml"), [])
+
+
+@pytest.mark.parametrize("name", ["experiments/mine/finetune.yaml", "/nowhere/conf/finetune.yaml", "finetune.json"])
+def test_a_mistyped_path_is_not_taken_for_one_of_ours(name: str) -> None:
+    with pytest.raises(ValueError, match=f"No configuration '{name}'"):
+        config.compose(name, [])
+
+
+def test_a_file_that_is_no_yaml_gets_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("a: [1,\nb: }")
+    with pytest.raises(ValueError, match=r"mine\.yaml"):
+        config.compose(str(tmp_path / "mine.yaml"), [])
+
+
+def test_the_configuration_of_another_command_lacks_a_key() -> None:
+    with pytest.raises(ValueError, match=r"'conf/test\.yaml' has no 'pretrained', which fedvssl\.finetune needs"):
+        config.read_command_line("finetune", ["conf/test.yaml"])
+    with pytest.raises(ValueError, match=r"'finetune' has no 'checkpoint', which fedvssl\.test needs"):
+        config.read_command_line("test", ["finetune"])
+    with pytest.raises(ValueError, match=r"Name a configuration: python -m fedvssl\.test test"):
+        config.read_command_line("test", [])
+
+
+def test_a_key_that_is_missing_below_is_named_and_a_target_may_have_other_keys(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    cfg = config.compose("finetune", [])
+    cfg["model"] = {"_target_": "mine.Backbone"}
+    own.write_text(json.dumps(cfg))
+    assert config.read_command_line("finetune", [str(own)])["model"] == cfg["model"]
+    del cfg["training"]["gamma"]
+    own.write_text(json.dumps(cfg))
+    with pytest.raises(ValueError, match=r"has no 'training\.gamma'"):
+        config.read_command_line("finetune", [str(own)])
+
+
+@pytest.mark.parametrize(
+    ("value", "minimum", "sentence"),
+    [
+        (0, 1, "a.b=0 must be a whole number, at least 1"),
+        (1.5, 1, "a.b=1.5 must be a whole number"),
+        ("abc", 1, "a.b=abc must be a whole number"),
+        (True, 1, "a.b=True must be a whole number"),
+        (None, 0.0, "a.b=None must be a number, at least 0"),
+        (-0.1, 0.0, "a.b=-0.1 must be a number"),
+        (float("nan"), 0.0, "a.b=nan must be a number"),
+    ],
+)
+def test_numbers_out_of_range_are_named(value: object, minimum: float, sentence: str) -> None:
+    config.check_numbers({"a": {"b": 2}}, {"a.b": minimum})
+    with pytest.raises(ValueError, match=sentence):
+        config.check_numbers({"a": {"b": value}}, {"a.b": minimum})
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        ({"_target_": "fedvssl.models.r3d.R4D"}, "R4D"),
+        ({"_target_": "fedvssl.models.r3d.R3D", "breadth": 3}, "breadth"),
+        ({"_target_": "fedvssl.models.r3d.R3D", "depth": 50}, "depth=50 is unknown"),
+    ],
+)
+def test_what_cannot_be_built_gets_a_sentence(entries: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        config.build(entries)

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 
 from fedvssl import finetune
 from fedvssl.config import compose
+from fedvssl.data.annotations import read_annotations
+from fedvssl.data.dataset import BatchOrder, ClipDataset
 from fedvssl.training.checkpoint import load_torch, save_torch
 from tests.action_set import TINY, TINY_TEST, write_action_set
 
@@ -100,6 +103,24 @@ def test_evaluates_every_k_epochs_and_at_the_end(data_dir: Path, tmp_path: Path)
     assert ["test_top1_acc" in record for record in records(tmp_path)] == [False, True, True]
 
 
+def test_evaluates_only_at_the_end_where_no_interval_is_set(data_dir: Path, tmp_path: Path) -> None:
+    assert run(data_dir, tmp_path, "training.epochs=2", "training.eval_every=null") == 0
+    assert ["test_top1_acc" in record for record in records(tmp_path)] == [False, True]
+
+
+def test_other_processors_on_a_continued_run_are_told(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data_dir, tmp_path, "training.epochs=1") == 0
+    assert run(data_dir, tmp_path, "training.epochs=1") == 0
+    assert "may differ" not in capsys.readouterr().out
+    last = load_torch(tmp_path / "last.pth")
+    assert "1 CPU process" in last["where"] and "32-true" in last["where"]
+    save_torch(tmp_path / "last.pth", {**last, "where": "2 GPU processes, bf16-mixed"})
+    assert run(data_dir, tmp_path, "training.epochs=1") == 0
+    assert "ran on 2 GPU processes, bf16-mixed: from here on the numbers may differ" in capsys.readouterr().out
+
+
 def write_pretrained(path: Path, data_dir: Path, *, seed: int = 123) -> dict[str, torch.Tensor]:
     task = finetune.build_recognition_task(compose("finetune", overrides(data_dir, path.parent, f"seed={seed}")))
     state = {name: value for name, value in task.recognizer.state_dict().items() if name.startswith("backbone.")}
@@ -150,6 +171,16 @@ def test_another_pretrained_file_under_the_same_name_is_noticed(
         (["from_scratch=false", "pretrained=nowhere.pth"], "No pre-trained backbone nowhere.pth"),
         (["devices=0"], "devices=0 is not a number of processes"),
         (["crop_size=64"], "A crop of 64 pixels does not fit"),
+        (["test_sample.crop_size=64"], "A crop of 64 pixels does not fit into frames of 43x32"),
+        (["training.epochs=0"], "training.epochs=0 must be a whole number, at least 1"),
+        (["training.epochs=abc"], "training.epochs=abc must be a whole number"),
+        (["training.batch_size=0"], "training.batch_size=0 must be"),
+        (["training.eval_every=0"], "training.eval_every=0 must be"),
+        (["training.steps=60"], "training.steps=60 must be a list"),
+        (["training.max_norm=null"], "training.max_norm=None must be a number"),
+        (["num_workers=-1"], "num_workers=-1 must be"),
+        (["from_scratch=no"], "from_scratch=no must be true or false"),
+        (["devices=3"], "training.batch_size=4 does not divide over 3 processes"),
         (["training.lr=1e30"], "The training diverged"),
     ],
 )
@@ -160,6 +191,35 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 1 and errors[0].startswith("error: ") and sentence in errors[0]
     assert not (tmp_path / "work/last.pth").exists()
+
+
+def test_numbers_are_checked_before_the_videos_and_the_processes(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("labelled_videos", "build_fabric"):
+        monkeypatch.setattr(finetune, name, None)
+    for mistake in ("training.eval_every=0", "devices=3", "test_sample.crop_size=64"):
+        assert run(data_dir, tmp_path, mistake) == 2
+
+
+@pytest.mark.parametrize("content", ["list", "tensor", "round"])
+def test_a_file_that_is_no_backbone_gets_a_sentence(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    path = tmp_path / ("round-20-weights.npz" if content == "round" else "p.pth")
+    save_torch(path, [torch.zeros(2)] if content == "list" else torch.zeros(2))
+    assert run(data_dir, tmp_path / "work", "from_scratch=false", f"pretrained={path}") == 2
+    expected = "-m fedvssl.finetune_preprocess" if content == "round" else f"{path} holds no named tensors"
+    assert expected in capsys.readouterr().err
+
+
+def test_what_the_disk_refuses_is_one_sentence(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert run(data_dir, tmp_path / "file/work") == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert errors[-1].startswith("error: ") and str(tmp_path / "file") in errors[-1]
 
 
 def test_an_unfitting_backbone_is_refused_before_training(
@@ -216,18 +276,66 @@ def test_published_command_lines(tmp_path: Path) -> None:
     assert "top-1" in tested.stdout and (tmp_path / "finetune_results/test.json").is_file()
 
 
-def test_two_processes_train_one_model(data_dir: Path, tmp_path: Path) -> None:
-    work_dir = tmp_path / "results"
-    places = [f"work_dir={work_dir}", f"data_dir={data_dir}"]
-    trained = script("dist_train.sh", "finetune", 2, *places, *TINY, "from_scratch=true", cwd=tmp_path)
+def train_on_two(data_dir: Path, work_dir: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return script("dist_train.sh", "finetune", 2, *overrides(data_dir, work_dir, *more), cwd=data_dir)
+
+
+@pytest.fixture(scope="module")
+def seven_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A number that divides neither over two processes nor into batches of four."""
+    return write_action_set(tmp_path_factory.mktemp("seven"), num_train=7, num_test=5)
+
+
+@pytest.fixture(scope="module")
+def trained_on_two(seven_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work_dir = tmp_path_factory.mktemp("two") / "results"
+    trained = train_on_two(seven_videos, work_dir)
     assert trained.returncode == 0, trained.stderr
     assert "2 CPU processes" in trained.stdout and trained.stdout.count("epoch 1/2") == 1
-    tested = script("dist_test.sh", "test", 1, *places, *TINY_TEST, cwd=tmp_path)
+    return work_dir
+
+
+def test_two_processes_train_one_model(seven_videos: Path, trained_on_two: Path) -> None:
+    places = [f"work_dir={trained_on_two}", f"data_dir={seven_videos}"]
+    tested = script("dist_test.sh", "test", 1, *places, *TINY_TEST, cwd=seven_videos)
     assert tested.returncode == 0, tested.stderr
     # The evaluation during training saw the model that was saved, in both processes.
-    result = json.loads((work_dir / "test.json").read_text())
+    result = json.loads((trained_on_two / "test.json").read_text())
     for name in ("top1_acc", "top5_acc", "mean_class_acc"):
-        assert records(work_dir)[-1][f"test_{name}"] == pytest.approx(result[name])
+        assert records(trained_on_two)[-1][f"test_{name}"] == pytest.approx(result[name])
+
+
+def test_two_processes_go_on_to_the_numbers_of_an_uninterrupted_run(
+    seven_videos: Path, trained_on_two: Path, tmp_path: Path
+) -> None:
+    for epochs in (1, 2):
+        trained = train_on_two(seven_videos, tmp_path / "work", f"training.epochs={epochs}")
+        assert trained.returncode == 0, trained.stderr
+    assert equal(load_torch(tmp_path / "work/last.pth"), load_torch(trained_on_two / "last.pth"))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_damaged_video_in_one_of_two_processes_ends_both(tmp_path: Path, rank: int) -> None:
+    data_dir = write_action_set(tmp_path / "data", num_train=4, num_test=3)
+    annotations = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")
+    dataset = ClipDataset(data_dir, annotations, None, seed_key=(7, 0, 0, 0))  # pyright: ignore[reportArgumentType]
+    index = BatchOrder(dataset, batch_size=4, rank=rank, world_size=2).batches[0][0]
+    damaged = data_dir / f"ucf101/zips/{annotations[index].name}.zip"
+    damaged.write_bytes(b"no zip")
+    started = time.monotonic()
+    failed = train_on_two(data_dir, tmp_path / "work")
+    assert failed.returncode == 2 and time.monotonic() - started < 120
+    assert failed.stderr.count("error:") == 1 and "Traceback" not in failed.stderr
+    assert f"error: {damaged} is not a readable zip" in failed.stderr
+    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in text_of(path)]
+    assert not left
+
+
+def text_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # the process has ended
+        return b""
 
 
 def test_a_mistake_with_two_processes_is_told_once(data_dir: Path, tmp_path: Path) -> None:

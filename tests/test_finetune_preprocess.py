@@ -73,11 +73,14 @@ def test_a_wrong_shape_is_named(published):
         name_by_position(arrays)
 
 
-@pytest.mark.parametrize("content", ["missing", "text", "no backbone"])
+@pytest.mark.parametrize("content", ["missing", "text", "damaged", "no backbone"])
 def test_mistakes_end_with_a_sentence(content, tmp_path, capsys):
     path = tmp_path / "round.npz"
     if content == "text":
         path.write_text("text")
+    if content == "damaged":
+        save_arrays(path, {"head.weight": np.zeros(1)})
+        path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x00\x00"))  # the list of its entries
     if content == "no backbone":
         save_arrays(path, {"head.weight": np.zeros(1)})
     assert main([f"--pretrained_model_path={path}", f"--output_path={tmp_path / 'out.pth'}"]) == 2

@@ -12,14 +12,16 @@ from flwr.serverapp import ServerApp
 
 from fedvssl import main
 from fedvssl.config import compose
-from fedvssl.main import save_config, simulate
+from fedvssl.data.annotations import Annotation, write_annotations
+from fedvssl.main import claim, simulate
+from fedvssl.preflight import fit_to_machine
 from fedvssl.server_app import Outcome, build_strategy
 from fedvssl.strategy.exchange import FederationError
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.training.checkpoint import load_arrays
 from fedvssl.training.run_log import read_records
-from tests.federation import overrides, write_clients
+from tests.federation import overrides, tiny_config, write_clients
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,20 +46,6 @@ def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
     )
 
 
-def test_defaults_are_the_published_ones():
-    config = compose("base", [])
-    assert (config["pool_size"], config["rounds"], config["exp_name"]) == (5, 20, "fedvssl_results")
-    strategy = config["strategy"]
-    assert (strategy["mix_coeff"], strategy["swbeta"], strategy["fedavg"]) == (0.9, 1, False)
-    assert (strategy["fraction_fit"], strategy["min_fit_clients"]) == (1.0, 5)
-    assert config["client_resources"] == {"num_gpus": 1.0, "num_cpus": 2}
-    training = config["training"]
-    assert (training["lr"], training["momentum"], training["weight_decay"]) == (0.01, 0.9, 1e-4)
-    assert (training["batch_size"], training["local_epochs"], training["steps"]) == (4, 1, [100, 200])
-    assert training["max_norm"] == 40
-    assert config["partition_dir"] == "data/ucf101/annotations/client_distribution"
-
-
 def test_presets():
     ucf101, fedavg, kinetics = (
         compose("base", [f"experiment={name}"]) for name in ("ucf101", "ucf101_fedavg", "kinetics400")
@@ -67,24 +55,74 @@ def test_presets():
     assert {**fedavg, "strategy": ucf101["strategy"], "exp_name": ucf101["exp_name"]} == ucf101
     assert (kinetics["pool_size"], kinetics["rounds"], kinetics["training"]["steps"]) == (100, 540, [])
     strategy = build_strategy(kinetics)
-    assert max(int(strategy.fraction_fit * kinetics["pool_size"]), strategy.min_fit_clients) == 5
+    assert strategy.sample_size(kinetics["pool_size"]) == 5
+    assert strategy.min_fit_clients == 3, "one lost client does not end 540 rounds"
+    assert kinetics["keep_last"] == 5, "540 files would be 72 GB"
     assert kinetics["data"]["name"] == "kinetics400"
     assert compose("base", ["experiment=kinetics400", "rounds=3"])["rounds"] == 3, "the command line wins"
 
 
-def test_a_run_with_other_settings_is_refused(tmp_path):
-    save_config(compose("base", []), tmp_path)
+@pytest.fixture
+def lists(tmp_path):
+    """The lists of two clients, in a folder of their own."""
+    return write_lists(tmp_path / "lists", ["a/1", "a/2"])
+
+
+def write_lists(folder: Path, names: list[str]) -> Path:
+    for number, name in enumerate(names, start=1):
+        write_annotations(folder / f"client_dist{number}.json", [Annotation(name, 0)])
+    return folder
+
+
+def config_of(lists: Path, *others: str) -> dict:
+    return compose("base", ["pool_size=2", f"partition_dir={lists}", *others])
+
+
+def test_a_run_with_other_settings_is_refused(lists, tmp_path):
+    claim(tmp_path, config_of(lists))
     written = (tmp_path / "config.yaml").read_text()
-    with pytest.raises(ValueError, match=r"another configuration \(seed, strategy.mix_coeff differ\)"):
-        save_config(compose("base", ["strategy.mix_coeff=1", "seed=8"]), tmp_path)
+    with pytest.raises(ValueError, match=r"is of another run, strategy\.mix_coeff was 0\.9 and is 1 now"):
+        claim(tmp_path, config_of(lists, "strategy.mix_coeff=1"))
     assert (tmp_path / "config.yaml").read_text() == written
 
 
-@pytest.mark.parametrize("free", ["rounds=30", "client_resources.num_cpus=4", "verbose=true", "training.num_workers=0"])
-def test_what_does_not_change_the_numbers_may_change(free, tmp_path):
-    save_config(compose("base", []), tmp_path)
-    save_config(compose("base", [free]), tmp_path)
-    assert str(free.split("=")[1]) in (tmp_path / "config.yaml").read_text()
+@pytest.mark.parametrize(
+    ("free", "written"),
+    [
+        ("rounds=30", "rounds: 30"),
+        ("client_resources.num_cpus=4", "num_cpus: 4"),
+        ("verbose=true", "verbose: true"),
+        ("training.num_workers=0", "num_workers: 0"),
+        ("strategy.min_fit_clients=1", "min_fit_clients: 1"),
+        ("data_dir=elsewhere", "elsewhere/ucf101/zips"),
+        ("exp_name=another", "exp_name: another"),
+    ],
+)
+def test_what_does_not_change_the_numbers_may_change(free, written, lists, tmp_path):
+    claim(tmp_path, config_of(lists))
+    claim(tmp_path, config_of(lists, free))
+    assert written in (tmp_path / "config.yaml").read_text()
+
+
+def test_a_data_set_may_move_but_its_partition_may_not_be_made_again(lists, tmp_path):
+    claim(tmp_path, config_of(lists))
+    claim(tmp_path, config_of(write_lists(tmp_path / "moved", ["a/1", "a/2"])))
+    again = write_lists(tmp_path / "again", ["a/1", "a/3"])
+    with pytest.raises(ValueError, match=r"another run, contents of client_dist2\.json differ now"):
+        claim(tmp_path, config_of(again))
+
+
+def test_a_finished_run_is_not_taken_for_one_with_other_clips(data_dir, tmp_path, monkeypatch):
+    """Not "all rounds are already in" where the folder of the quickstart is used again."""
+    claim(tmp_path, fit_to_machine(tiny_config(data_dir)))
+    other = tmp_path / "other"
+    write_clients(other, (3, 3, 3))
+    monkeypatch.setattr(main, "_send_flower_log_to", lambda *_, **__: None)
+    monkeypatch.setattr("fedvssl.server_app.last_round", lambda run_dir: 2)
+    monkeypatch.setattr("fedvssl.server_app.build_server_app", lambda *_, **__: None)
+    main.run(tiny_config(data_dir), run_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"another run, contents of client_dist2\.json differ"):
+        main.run(tiny_config(other), run_dir=tmp_path)
 
 
 def test_help_and_configuration_come_without_torch(tmp_path):
@@ -99,6 +137,8 @@ def test_help_and_configuration_come_without_torch(tmp_path):
     [
         ("strategy.mix_coeff=1.5", "error: strategy.mix_coeff=1.5 (alpha) must lie in [0, 1]."),
         ("data_dir=/nowhere", "error: No client_dist<N>.json in /nowhere/"),
+        ("rounds=abc", "error: rounds=abc must be a whole number."),
+        ("pretext.sample.crop_size=wide", "error: TypeError: "),
     ],
 )
 def test_mistakes_end_with_a_sentence_before_anything_starts(mistake, sentence, data_dir, tmp_path):
@@ -154,6 +194,47 @@ def test_an_engine_that_breaks_down_stops_the_server_and_says_where_to_look(engi
         run_engine(compose("base", []), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(28, "No space left on device", "round-3.npz"), "No space left on device: round-3.npz"),
+        (KeyError("loss"), "KeyError: 'loss'"),
+    ],
+)
+def test_whatever_ends_the_server_becomes_one_sentence(error, sentence, engine, tmp_path):
+    engine(lambda: (_ for _ in ()).throw(error))
+    with pytest.raises(RuntimeError) as caught:
+        run_engine(compose("base", []), tmp_path, Outcome(error=error))
+    assert str(caught.value) == f"The server broke down ({sentence}); see {tmp_path / 'flower.log'}."
+    assert "Traceback" in (tmp_path / "flower.log").read_text()
+
+
+ENDS = [
+    (FederationError("Round 3 has 1 valid replies."), 1, "Round 3 has 1 valid replies. Run again with hydra.run.dir="),
+    (OSError(28, "No space left on device", "a.npz"), 1, "No space left on device: a.npz. Run again with hydra.run"),
+    (KeyboardInterrupt(), 130, "Interrupted. Run again with hydra.run.dir="),
+    (ValueError("rounds=0 must be at least 1."), 2, "rounds=0 must be at least 1.\n"),
+    (TypeError("no number"), 2, "TypeError: no number\n"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "sentence"), ENDS, ids=lambda value: type(value).__name__)
+def test_the_command_ends_with_one_sentence_that_says_how_to_continue(
+    error, code, sentence, tmp_path, monkeypatch, capsys
+):
+    def stop(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(main, "run", lambda *_, **__: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(main.os, "_exit", stop)
+    monkeypatch.setattr(sys, "argv", ["fedvssl.main", f"hydra.run.dir={tmp_path}"])
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    told = capsys.readouterr().err
+    assert caught.value.code == code and told.startswith(f"error: {sentence}") and told.count("\n") == 1
+    assert (str(tmp_path) in told) == (code != 2)
+
+
 @pytest.mark.parametrize("error", [None, FederationError("Round 3 has 0 valid replies.")])
 def test_an_engine_that_waits_for_a_lost_client_does_not_hold_the_command(error, engine, tmp_path, monkeypatch, capsys):
     outcome, left, codes = Outcome(error=error), threading.Event(), []
@@ -162,7 +243,8 @@ def test_an_engine_that_waits_for_a_lost_client_does_not_hold_the_command(error,
     engine(lambda: outcome.stop.set() or left.wait(30))
     run_engine(compose("base", []), tmp_path, outcome)
     assert codes == [1 if error else 0]
-    assert capsys.readouterr().err == ("error: Round 3 has 0 valid replies.\n" if error else "")
+    sentence = f"error: Round 3 has 0 valid replies. Run again with hydra.run.dir={tmp_path} to continue.\n"
+    assert capsys.readouterr().err == (sentence if error else "")
 
 
 @pytest.mark.ray
@@ -195,4 +277,10 @@ def test_simulation_survives_a_killed_client_resumes_and_ends_with_a_sentence(da
     assert second.returncode == 1 and second.stderr.count("\n") == 1
     assert second.stderr.startswith("error: Round 4 has 1 valid replies of 3 clients")
     assert "RuntimeError: told to fail" in second.stderr
+    assert "strategy.min_fit_clients asks for 2: lower it" in second.stderr
+    assert second.stderr.endswith(f" Run again with hydra.run.dir={cut} to continue.\n")
     assert sorted(path.name for path in cut.glob("round-*")) == [f"round-{n}-weights.npz" for n in (1, 2, 3)]
+
+    third = command(*arguments, "rounds=4", f"hydra.run.dir={cut}", "strategy.min_fit_clients=1", folder=tmp_path)
+    assert third.returncode == 0 and "Continuing after round 3" in third.stdout, "what the sentence said helps"
+    assert (cut / "round-4-weights.npz").is_file()

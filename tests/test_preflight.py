@@ -83,6 +83,47 @@ def test_good_data_passes(data_dir, lines):
     assert lines.messages == ["3 clients, 12 videos"]
 
 
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("rounds=abc", "rounds=abc must be a whole number"),
+        ("rounds=2.5", "rounds=2.5 must be a whole number"),
+        ("pool_size=true", "pool_size=True must be a whole number"),
+        ("training.lr=fast", "training.lr=fast must be a number"),
+        ("training.steps=5", "training.steps=5 must be a list of rounds"),
+        ("training.steps=[a]", r"training.steps\[0\]=a must be a whole number"),
+        ("strategy.min_fit_clients=most", "strategy.min_fit_clients=most must be a whole number"),
+    ],
+)
+def test_wrong_types_are_named(override, sentence, data_dir, machine):
+    with pytest.raises(ValueError, match=sentence):
+        fit_to_machine(tiny_config(data_dir, override))
+
+
+@pytest.fixture
+def with_gaps(tmp_path):
+    """Client 0 lacks its first video, client 1 its last two."""
+    write_clients(tmp_path)
+    for name in ("v0_0", "v1_2", "v1_3"):
+        (tmp_path / f"ucf101/zips/Class{name[1]}/{name}.zip").unlink()
+    return tmp_path
+
+
+def test_clients_without_all_their_videos_are_named_and_the_rest_goes_on(with_gaps, lines):
+    check_data(tiny_config(with_gaps, "strategy.min_fit_clients=1"))
+    assert [record.levelname for record in lines.records] == ["WARNING", "WARNING", "INFO"]
+    assert lines.messages[0].startswith("client_dist1.json: 1 of 3 videos are missing in ")
+    assert lines.messages[1].startswith("client_dist2.json: 2 of 4 videos") and "Class1/v1_2;" in lines.messages[1]
+    assert lines.messages[2] == "1 clients, 5 videos"
+
+
+def test_too_few_clients_with_all_their_videos_are_a_mistake(with_gaps):
+    with pytest.raises(
+        ValueError, match=r"1 of 3 clients have all .* asks for 2: .* \(client_dist1\.json: 1 of 3 .*v0_0"
+    ):
+        check_data(tiny_config(with_gaps, "strategy.min_fit_clients=2"))
+
+
 def test_more_lists_than_clients_are_told(data_dir, lines):
     check_data(tiny_config(data_dir, "pool_size=2"))
     assert "holds the lists of 3 clients; the first 2 take part" in lines.messages[0]

@@ -9,6 +9,7 @@ import pytest
 import fedvssl
 from fedvssl import client_app, server_app
 from fedvssl.client_app import build_client_app, train_client
+from fedvssl.data import partition
 from fedvssl.server_app import build_strategy, initial_arrays, order_record, round_path, run_rounds
 from fedvssl.strategy import fedvssl as fedvssl_strategy
 from fedvssl.strategy.average import weighted_mean
@@ -34,10 +35,10 @@ def fails(check, *arguments) -> bool:
     return False
 
 
-def federate(config, run_dir) -> LocalGrid:
+def federate(config, run_dir, *, on_train=lambda *_: None) -> LocalGrid:
     strategy = build_strategy(config)
     arrays = {name: array for name, array in initial_arrays(config).items() if strategy.is_shared(name)}
-    grid = LocalGrid(build_client_app(machine_of(config, run_dir)), config["pool_size"])
+    grid = LocalGrid(build_client_app(machine_of(config, run_dir)), config["pool_size"], on_train)
     run_rounds(grid, strategy, arrays, config=config, run_dir=run_dir, done=0)
     return grid
 
@@ -150,21 +151,95 @@ def test_the_learning_rate_decays_by_rounds(data_dir, tmp_path, monkeypatch):
     assert order_record(tiny_config(data_dir), 1)["lr"] == 0.01
 
 
-# Checkpoints are pickles, the loss is recovered by eval of log lines.
-def check_checkpoints_need_no_pickle(path: Path) -> None:
-    server_app.save_arrays(path, {"backbone.w": np.zeros(2, np.float32)})
-    with np.load(path, allow_pickle=False) as file:
-        assert file["backbone.w"].dtype == np.float32
+# Checkpoints are pickles.
+def check_checkpoints_need_no_pickle(data_dir, run_dir) -> None:
+    config = tiny_config(data_dir, "rounds=1")
+    federate(config, run_dir)
+    with np.load(round_path(run_dir, 1), allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    expected = {name: array for name, array in initial_arrays(config).items() if name.startswith("backbone.")}
+    assert {name: (a.dtype, a.shape) for name, a in arrays.items()} == {
+        name: (a.dtype, a.shape) for name, a in expected.items()
+    }
 
 
-def test_checkpoints_are_named_arrays_without_pickle(tmp_path, monkeypatch):
-    check_checkpoints_need_no_pickle(tmp_path / "sound.npz")
-    pickled = np.empty(1, dtype=object)
-    pickled[0] = np.zeros(2)
-    monkeypatch.setattr(server_app, "save_arrays", lambda path, arrays: np.savez(path, pickled))
-    assert fails(check_checkpoints_need_no_pickle, tmp_path / "faulty.npz")
+def save_pickled(path: Path, arrays: dict) -> None:
+    np.savez(path, np.array([*arrays.values(), None], dtype=object)[:-1])
 
 
+@pytest.mark.parametrize("fault", [save_pickled, lambda path, arrays: np.savez(path, *arrays.values())])
+def test_checkpoints_are_named_arrays_without_pickle(fault, data_dir, tmp_path, monkeypatch):
+    check_checkpoints_need_no_pickle(data_dir, tmp_path / "sound")
+    monkeypatch.setattr(server_app, "save_arrays", fault)
+    assert fails(check_checkpoints_need_no_pickle, data_dir, tmp_path / "faulty")
+
+
+# Client state is found by listing files.
+def check_each_client_goes_on_with_its_own_accepted_head(data_dir, run_dir) -> None:
+    """Round 2 loses client 1 after it has written its head; every head of round 3 must be one that was accepted."""
+    config = tiny_config(data_dir, "rounds=3", "strategy.min_fit_clients=2", "round_timeout=3")
+    started_from: dict[tuple[int, int], np.ndarray] = {}
+    accepted: dict[int, np.ndarray] = {}
+
+    def train(partition_id, message):
+        server_round = message.content["config"]["server-round"]
+        state: dict[str, np.ndarray] = {}
+        real = client_app.load_arrays_into
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client_app, "load_arrays_into", lambda task, a: state.update(a) or real(task, a))
+            reply = client_app.answer(message, machine=machine_of(config, run_dir), partition_id=partition_id)
+        if server_round > 1:
+            started_from[server_round, partition_id] = state[HEAD]
+            np.testing.assert_array_equal(state[HEAD], accepted[partition_id])
+        if (server_round, partition_id) == (2, 1):
+            return "silence"
+        folder = client_app.client_folder(machine_of(config, run_dir), partition_id)
+        accepted[partition_id] = checkpoint.load_arrays(client_app.head_path(folder, server_round))[HEAD]
+        return reply
+
+    federate(config, run_dir, on_train=train)
+    assert len(started_from) == 6
+
+
+HEAD = "head.fc1.weight"
+
+
+def load_the_newest(path: Path) -> dict[str, np.ndarray]:
+    return checkpoint.load_arrays(max(path.parent.glob("head-round-*.npz")))
+
+
+def one_folder_for_all(machine, partition_id: int) -> Path:
+    return Path(machine.state_dir) / "client"
+
+
+@pytest.mark.parametrize(("name", "fault"), [("load_arrays", load_the_newest), ("client_folder", one_folder_for_all)])
+def test_heads_are_not_found_by_listing_files(name, fault, data_dir, tmp_path, monkeypatch):
+    check_each_client_goes_on_with_its_own_accepted_head(data_dir, tmp_path / "sound")
+    monkeypatch.setattr(client_app, name, fault)
+    assert fails(check_each_client_goes_on_with_its_own_accepted_head, data_dir, tmp_path / "faulty")
+
+
+# The window of classes of the Kinetics-400 partition slides by 1 instead of by its width.
+def check_every_video_has_one_client() -> None:
+    labels = np.repeat(np.arange(12), 4)
+    parts = partition.class_shard(labels, 6, classes_per_client=4)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+    assert all(len(set(labels[part])) == 4 for part in parts)
+
+
+def test_the_window_of_classes_does_not_overlap(monkeypatch):
+    check_every_video_has_one_client()
+    real = partition._deal
+
+    def slide_by_one(labels, groups, *rest):
+        classes = np.concatenate(groups)
+        return real(labels, [classes[first : first + len(group)] for first, group in enumerate(groups)], *rest)
+
+    monkeypatch.setattr(partition, "_deal", slide_by_one)
+    assert fails(check_every_video_has_one_client)
+
+
+# The loss is recovered by eval of log lines.
 def check_source_is_safe(source: str) -> None:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):

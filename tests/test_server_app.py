@@ -1,6 +1,9 @@
 import contextlib
 import json
 import logging
+import shutil
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +12,10 @@ from fedvssl import server_app
 from fedvssl.client_app import build_client_app
 from fedvssl.server_app import (
     Outcome,
+    accepted_rounds,
     build_server_app,
     build_strategy,
+    bytes_kept,
     forget_rounds,
     initial_arrays,
     order_record,
@@ -37,6 +42,7 @@ def data_dir(tmp_path_factory):
 def train(config, run_dir, *, done: int = 0, on_train=lambda *_: None) -> LocalGrid:
     """What the app does with its grid, in this process; node ids differ between calls as between simulations."""
     strategy = build_strategy(config)
+    strategy.head_rounds = accepted_rounds(run_dir, done=done)
     arrays = initial_arrays(config) if not done else load_arrays(round_path(run_dir, done))
     arrays = {name: array for name, array in arrays.items() if strategy.is_shared(name)}
     grid = LocalGrid(build_client_app(machine_of(config, run_dir)), config["pool_size"], on_train, seed=done)
@@ -62,9 +68,10 @@ def test_a_run_leaves_weights_metrics_and_a_picture(data_dir, tmp_path, caplog):
     assert [record["server_round"] for record in rounds] == [1, 2] and len(clients) == 6
     assert (tmp_path / "loss.png").is_file() and any((tmp_path / "tensorboard").iterdir())
     for record in rounds:
-        for name in ("loss", "loss_ctr", "loss_size", "clips_per_second", "lr", "seconds", "seconds_clients"):
+        for name in ("loss", "loss_ctr", "loss_size", "clips_per_second", "lr", "seconds", "seconds_communication"):
             assert record[name] > 0, name
-        assert {"seconds_data", "seconds_compute", "seconds_communication", "seconds_aggregate"} <= record.keys()
+        assert {"seconds_data", "seconds_compute", "seconds_on_client", "seconds_aggregate"} <= record.keys()
+        assert record["seconds_clients"] > 0
         assert record["num_examples"] == record["num_clips"] == 12 and record["bytes_up"] == record["bytes_down"] > 0
     for record in clients:
         assert {"loss_weight", "video_weight", "weight", "seconds_data", "seconds_compute", "bytes_up"} <= record.keys()
@@ -140,6 +147,69 @@ def test_too_few_clients_end_the_run_and_keep_what_is_saved(data_dir, tmp_path):
         train(config, tmp_path, on_train=fall_silent)
     assert saved_rounds(tmp_path) == [1] and (tmp_path / "loss.png").is_file()
     assert {record["server_round"] for record in read_records(tmp_path / "metrics.jsonl")} == {1}
+
+
+def test_a_client_that_was_given_up_goes_on_with_its_last_accepted_head(data_dir, tmp_path, monkeypatch):
+    """In round 2 it writes its head, but its reply never comes; the same after a resume."""
+    config = tiny_config(data_dir, "rounds=2", "strategy.min_fit_clients=2", "round_timeout=3")
+
+    def reply_late(partition_id, message):
+        if (partition_id, message.content["config"]["server-round"]) == (1, 2):
+            build_client_app(machine_of(config, tmp_path))(message, context_of(partition_id))
+            return "silence"
+
+    train(config, tmp_path, on_train=reply_late)
+    assert (tmp_path / "clients/client_1/head-round-2.npz").is_file()
+    assert accepted_rounds(tmp_path, done=2) == {0: 2, 1: 1, 2: 2} and accepted_rounds(tmp_path, done=0) == {}
+    grid = train({**config, "rounds": 3}, tmp_path, done=2)
+    named = {partition_id: message.content["config"]["head-round"] for partition_id, message in grid.sent}
+    assert named == {0: 2, 1: 1, 2: 2}
+    strategy = build_strategy(config)
+    monkeypatch.setattr(server_app, "build_strategy", lambda *_, **__: strategy)
+    build_server_app(config, run_dir=tmp_path, outcome=Outcome())
+    assert strategy.head_rounds == {0: 3, 1: 3, 2: 3}, "a run that is continued knows them"
+
+
+def test_a_run_whose_records_are_lost_is_refused(data_dir, tmp_path):
+    config = tiny_config(data_dir, "rounds=1")
+    train(config, tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"metrics\.jsonl does not reach round 1"):
+        build_server_app(config, run_dir=tmp_path, outcome=Outcome())
+
+
+def test_communication_is_the_round_trip_without_the_clients_own_work(data_dir, tmp_path):
+    config = tiny_config(data_dir, "rounds=1")
+
+    def travel(partition_id, message):
+        reply = build_client_app(machine_of(config, tmp_path))(message, context_of(partition_id))
+        time.sleep(0.5 if partition_id == 0 else 0)
+        return reply
+
+    train(config, tmp_path, on_train=travel)
+    whole, *clients = read_records(tmp_path / "metrics.jsonl")
+    for record in clients:  # the grid of this test answers one client after the other while it sends
+        assert record["seconds_on_client"] > record["seconds_compute"]
+        assert record["seconds_communication"] > 0.5
+        assert whole["seconds_clients"] == pytest.approx(
+            record["seconds_communication"] + record["seconds_on_client"], abs=0.4
+        )
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_start(data_dir, tmp_path, monkeypatch):
+    config = tiny_config(data_dir, "rounds=4", "keep_last=2", "pool_size=3")
+    strategy, state = build_strategy(config), initial_arrays(config)
+    sizes = [sum(a.nbytes for n, a in state.items() if n.startswith(part)) for part in ("backbone.", "head.")]
+    needed = bytes_kept(config, strategy, state)
+    assert needed == 3 * sizes[0] + 2 * 3 * sizes[1]
+    assert bytes_kept({**config, "keep_last": None}, strategy, state) - needed == sizes[0]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
+    with pytest.raises(ValueError, match=r"need 0\.\d GB more in .*, 0\.\d GB are free: lower keep_last"):
+        build_server_app(config, run_dir=tmp_path, outcome=Outcome())
+    head = tmp_path / "clients/client_1/head-round-1.npz"
+    head.parent.mkdir(parents=True)
+    head.write_bytes(b"..")
+    build_server_app(config, run_dir=tmp_path, outcome=Outcome())  # what is there already is not needed again
 
 
 def test_the_published_switch_selects_fedavg(data_dir):

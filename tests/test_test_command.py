@@ -92,6 +92,10 @@ def test_two_processes_give_the_numbers_of_one(data_dir: Path, work_dir: Path) -
         (["data_dir=nowhere"], "test_split_1.json"),
         (["data.split=2"], "test_split_2.json"),
         (["clips=3"], "clips"),
+        (["test_batch_size=0"], "test_batch_size=0 must be"),
+        (["num_workers=-1"], "num_workers=-1 must be"),
+        (["test_sample.num_clips=0"], "num_clips=0 must be"),
+        (["crop_size=64"], "A crop of 64 pixels does not fit"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
@@ -101,6 +105,23 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 1 and errors[0].startswith("error: ") and sentence in errors[0]
     assert not (work_dir / "test.json").exists()
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(2)], torch.zeros(2)], ids=["list", "tensor"])
+def test_a_file_that_is_no_checkpoint_gets_a_sentence(
+    data_dir: Path, work_dir: Path, capsys: pytest.CaptureFixture[str], content: object
+) -> None:
+    save_torch(work_dir / "odd.pth", content)
+    assert command.main(arguments(data_dir, work_dir, f"checkpoint={work_dir / 'odd.pth'}")) == 2
+    assert "odd.pth holds no named tensors" in capsys.readouterr().err
+
+
+def test_what_the_disk_refuses_is_one_sentence(
+    data_dir: Path, work_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (work_dir / "test.json").mkdir()
+    assert command.main(arguments(data_dir, work_dir)) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: [Errno ")
 
 
 def test_a_missing_video_is_named_before_the_work(

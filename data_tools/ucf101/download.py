@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..archive import rar_tool, unpack
 from ..command import command_parser, run_command
-from ..download import DownloadError, Source, check_disk_space, download
+from ..download import DiskSpaceError, DownloadError, Source, check_disk_space, download
 from .sources import LISTS, VIDEOS
 
 PARTS = {"lists": LISTS, "raw": VIDEOS}
@@ -27,14 +27,17 @@ def fetch(sources: Sequence[Source], folder: Path, downloads: Path) -> Path:
         print(f"{folder} is there already.")
         return folder
     reasons = []
+    largest = max(source.size or 0 for source in sources)
     for source in sources:
         try:
             if source.file_name.endswith(".rar"):
                 rar_tool()  # before 7 GB are fetched in vain
             downloads.mkdir(parents=True, exist_ok=True)
             there = sum(path.stat().st_size for path in downloads.glob(f"{source.file_name}*"))
-            check_disk_space(downloads, 2 * (source.size or 0) - there)  # the archive, and what is in it
+            check_disk_space(downloads, 2 * (source.size or largest) - there)  # the archive, and what is in it
             return unpack(download(source, downloads), folder)
+        except DiskSpaceError:
+            raise  # another source would not fit either
         except ValueError as error:
             print(f"{source.url}: {error}")
             reasons.append(str(error))

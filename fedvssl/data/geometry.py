@@ -3,8 +3,11 @@
 Shapes: T frames, H W pixels. Frames are uint8 [T,H,W,3].
 """
 
+import cv2
 import mmcv
 import numpy as np
+
+cv2.setNumThreads(1)  # frames are small and workers are many: threads below them would only wait for each other
 
 Scale = int | tuple[int, int]
 

@@ -38,7 +38,7 @@ def class_shard(labels: Sequence[int], num_clients: int, *, classes_per_client: 
     G = ceil(K / classes_per_client) groups of as equal a size as possible. Client i serves group i mod G; the clients
     of a group share out the videos of each of its classes. With K = 400, 100 clients and 8 classes per client this is
     the sound form of the published Kinetics-400 rule: 50 groups of 8 classes, each class halved between clients i and
-    i + 50. Where K is no multiple of `classes_per_client` some clients have fewer.
+    i + 50. Where K is no multiple of `classes_per_client` the groups are smaller.
 
     Returns:
         N arrays of int64 indices, class by class.

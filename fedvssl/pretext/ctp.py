@@ -109,12 +109,14 @@ class CtP(nn.Module):
         self,
         backbone: nn.Module,
         *,
-        clip_len: int = 16,
-        hidden_channels: int = 512,
-        roi_size: int = 5,
-        target_stds: Sequence[float] = (0.8, 0.8, 0.04, 0.04),
+        clip_len: int,
+        hidden_channels: int,
+        roi_size: int,
+        target_stds: Sequence[float],
     ) -> None:
         super().__init__()
+        if clip_len % 8:
+            raise ValueError(f"pretext.sample.clip_len={clip_len} must be a multiple of 8.")
         assert isinstance(backbone.out_channels, int)
         self.backbone = backbone
         self.head = CtPHead(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import Message, Metadata
 from flwr.serverapp import Grid
 
 from fedvssl.strategy.average import Arrays
@@ -52,7 +52,7 @@ def exchange(
     Raises:
         FederationError: if `stop` was set.
     """
-    pending = set(grid.push_messages(messages))
+    pending = set(grid.push_messages(messages)) - {None}  # None: Flower could not send it
     deadline = time.monotonic() + timeout
     replies: list[Message] = []
     while pending and time.monotonic() < deadline:
@@ -65,6 +65,15 @@ def exchange(
         if pending:
             time.sleep(POLL_SECONDS)
     return replies
+
+
+def destinations(sent: Iterable[Metadata]) -> dict[str, int]:
+    """Message id -> node id of messages that were pushed, which is when they get their ids.
+
+    A reply tells its node through this and not by its sender: what Flower itself replies when a node is gone or a
+    message has expired comes from the SuperLink.
+    """
+    return {metadata.message_id: metadata.dst_node_id for metadata in sent}
 
 
 def read_update(reply: Message, *, partition_id: int, expected: Mapping[str, np.ndarray]) -> ClientUpdate:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Metadata, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -22,12 +22,14 @@ from fedvssl.strategy.exchange import (
     POLL_SECONDS,
     ClientUpdate,
     FederationError,
+    destinations,
     exchange,
     first_line,
     read_update,
 )
 
 log = logging.getLogger(__name__)
+SAMPLING = 0x5EED_C11E  # where other seeds have their partition: no client draws from the same stream
 
 
 class FedAvg(Strategy):
@@ -71,7 +73,9 @@ class FedAvg(Strategy):
         self.stop = stop or threading.Event()
         self.global_arrays: Arrays = {}  # what the clients of this round started from
         self.sampled: dict[int, int] = {}  # node id -> partition id, of this round
-        self._partition_of: dict[int, int] = {}  # the same for every node that has ever answered
+        self.head_rounds: dict[int, int] = {}  # partition id -> the last round in which its reply was accepted
+        self._partition_of: dict[int, int] = {}  # node id -> partition id of every node that has ever answered
+        self._sent: list[Metadata] = []  # of this round's messages
 
     def is_shared(self, name: str) -> bool:
         """Whether the state entry `name` travels."""
@@ -85,22 +89,33 @@ class FedAvg(Strategy):
         """The new shared arrays."""
         return weighted_mean([client.arrays for client in clients], weights)
 
+    def sample_size(self, num_clients: int) -> int:
+        """How many of `num_clients` train in a round."""
+        return max(int(self.fraction_fit * num_clients), self.min_fit_clients)
+
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
-        """Messages for the clients of this round.
+        """Messages for the clients of this round; each names the round whose head the client goes on with, 0 for none.
+
+        A client that was given up may still write a head of that round: no order will ever name it.
 
         Raises:
             FederationError: if fewer than `min_fit_clients` can be reached.
         """
         partition_of = self._reach_clients(grid)
-        size = max(int(self.fraction_fit * len(partition_of)), self.min_fit_clients)
+        size = self.sample_size(len(partition_of))
         chosen = sample_clients(list(partition_of.values()), size=size, seed=self.seed, server_round=server_round)
         node_of = {partition_id: node_id for node_id, partition_id in partition_of.items()}
         self.sampled = {node_of[partition_id]: partition_id for partition_id in chosen}
         self.global_arrays = {name: array.numpy() for name, array in arrays.items()}
-        content = RecordDict({ARRAYS: arrays, CONFIG: ConfigRecord({**config, "server-round": server_round})})
-        return [self._message(content, node_id, MessageType.TRAIN) for node_id in self.sampled]
+        messages = []
+        for node_id, partition_id in self.sampled.items():
+            head_round = self.head_rounds.get(partition_id, 0)
+            order = ConfigRecord({**config, "server-round": server_round, "head-round": head_round})
+            messages.append(self._message(RecordDict({ARRAYS: arrays, CONFIG: order}), node_id, MessageType.TRAIN))
+        self._sent = [message.metadata for message in messages]
+        return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
         """Average the valid replies.
@@ -118,10 +133,12 @@ class FedAvg(Strategy):
         if len(clients) < self.min_fit_clients:
             raise FederationError(
                 f"Round {server_round} has {len(clients)} valid replies of {len(self.sampled)} clients, "
-                f"strategy.min_fit_clients asks for {self.min_fit_clients}. {_told(failures)}"
+                f"strategy.min_fit_clients asks for {self.min_fit_clients}: lower it to go on without the others. "
+                f"{_told(failures)}"
             )
         weights = self.weigh(clients)
         arrays = self.aggregate(server_round, clients, weights["weight"])
+        self.head_rounds |= {client.partition_id: server_round for client in clients}
         return to_record(arrays), _columns(clients, weights, failed=sorted(failures))
 
     def configure_evaluate(
@@ -140,9 +157,10 @@ class FedAvg(Strategy):
     def _read_replies(self, replies: Iterable[Message]) -> tuple[list[ClientUpdate], dict[int, str]]:
         """Valid updates in the order of their partitions (so that the order of arrival cannot matter), and failures."""
         clients = []
+        node_of = destinations(self._sent)
         failures = {partition_id: f"no reply within {self.round_timeout:g} s" for partition_id in self.sampled.values()}
         for reply in replies:
-            partition_id = self.sampled[reply.metadata.src_node_id]
+            partition_id = self.sampled[node_of[reply.metadata.reply_to_message_id]]
             try:
                 clients.append(read_update(reply, partition_id=partition_id, expected=self.global_arrays))
                 del failures[partition_id]
@@ -157,19 +175,22 @@ class FedAvg(Strategy):
             self._message(RecordDict(), node, MessageType.QUERY) for node in nodes if node not in self._partition_of
         ]
         reason = "it did not connect"
-        for reply in exchange(grid, asked, timeout=self.round_timeout, stop=self.stop):
+        replies = exchange(grid, asked, timeout=self.round_timeout, stop=self.stop)
+        node_of = destinations(message.metadata for message in asked)
+        for reply in replies:
+            node_id = node_of[reply.metadata.reply_to_message_id]
             if reply.has_error():
                 reason = first_line(reply.error.reason)
-                log.warning("node %d cannot take part: %s", reply.metadata.src_node_id, reason)
+                log.warning("node %d cannot take part: %s", node_id, reason)
             else:
-                self._partition_of[reply.metadata.src_node_id] = int(reply.content["client"]["partition-id"])  # pyright: ignore
+                self._partition_of[node_id] = int(reply.content["client"]["partition-id"])  # pyright: ignore
         reached = {node: self._partition_of[node] for node in nodes if node in self._partition_of}
         if len(set(reached.values())) < len(reached):
             raise FederationError(f"Two nodes hold the same partition: {sorted(reached.values())}.")
         if len(reached) < self.min_fit_clients:
             raise FederationError(
-                f"{len(reached)} clients can be reached, strategy.min_fit_clients asks for {self.min_fit_clients} "
-                f"(of a missing one: {reason})."
+                f"{len(reached)} clients can be reached, strategy.min_fit_clients asks for {self.min_fit_clients}: "
+                f"lower it to go on without the others (of a missing one: {reason})."
             )
         return reached
 
@@ -193,7 +214,7 @@ def video_weights(num_videos: Sequence[float]) -> np.ndarray:
 
 def sample_clients(partition_ids: Sequence[int], *, size: int, seed: int, server_round: int) -> list[int]:
     """`size` different partitions in ascending order; depends on the set of partitions, the seed and the round only."""
-    rng = np.random.default_rng([seed, server_round])
+    rng = np.random.default_rng([seed, server_round, SAMPLING])
     return sorted(rng.choice(sorted(partition_ids), size=size, replace=False).tolist())
 
 

@@ -1,5 +1,6 @@
 """Files that a run leaves behind: named arrays without pickle, torch state dicts; a crash never leaves half a file."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,16 +45,15 @@ def load_arrays(path: Path | str) -> Arrays:
         raise ValueError(f"{path} is not an .npz of named numeric arrays ({error}).") from error
 
 
-def to_arrays(module: nn.Module, prefix: str = "") -> Arrays:
-    """Copies of the state entries whose full names start with `prefix`, in the module's order.
+def to_arrays(module: nn.Module) -> Arrays:
+    """Copies of all state entries, by their full names, in the module's order.
 
     Half precision becomes float32: numpy has no bfloat16, and what is averaged should not be rounded first.
     """
     arrays = {}
     for name, tensor in module.state_dict().items():
-        if name.startswith(prefix):
-            tensor = tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
-            arrays[name] = np.array(tensor.cpu().numpy())
+        tensor = tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+        arrays[name] = np.array(tensor.cpu().numpy())
     return arrays
 
 
@@ -78,9 +78,13 @@ def load_arrays_into(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> Non
 
 
 def save_torch(path: Path | str, content: Any) -> None:
-    """torch.save that cannot leave half a file."""
+    """torch.save that cannot leave half a file; the same content gives the same bytes."""
+    # By way of memory: given the temporary path, torch would write its name into the archive, and a full disk would be
+    # a RuntimeError about positions.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with atomic_path(Path(path)) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_torch(path: Path | str) -> Any:

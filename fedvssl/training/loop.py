@@ -103,7 +103,7 @@ def train_epoch(
             device, and reading one waits for it: do so only for a line that is printed.
 
     Raises:
-        ValueError: if the loss is not finite at the end of the epoch.
+        ValueError: if the mean loss or a weight is not finite at the end of the epoch.
     """
     task.train()
     sums: dict[str, Tensor] = {}
@@ -125,8 +125,8 @@ def train_epoch(
         if report is not None:
             report(step, len(loader), {name: total / num_clips for name, total in sums.items()})
     metrics = {name: float(total) / num_clips for name, total in sums.items()}
-    if not math.isfinite(metrics["loss"]):
-        raise ValueError("The training diverged, its loss is not finite any more: lower training.lr.")
+    if not (math.isfinite(metrics["loss"]) and all(bool(weight.isfinite().all()) for weight in task.parameters())):
+        raise ValueError("The training diverged, loss or weights are not finite any more: lower training.lr.")
     seconds = time.perf_counter() - started
     return EpochResult(metrics, num_clips, seconds_data, seconds - seconds_data)
 

@@ -1,8 +1,67 @@
 """One run in several processes: one per GPU, or several on the CPU, each with its decoding workers."""
 
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
+
+PATIENCE = 5.0  # seconds that a process gives another one to fail first
+
+
+def exit_code(command: Callable[[], object]) -> int:
+    """Run a command. Returns 0, or 2 for what the user can mend, told in one sentence."""
+    try:
+        command()
+    except (ValueError, OSError) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
+        return 2
+    return 0
+
+
+@contextmanager
+def ending_together(fabric: Fabric) -> Iterator[None]:
+    """Where one process fails, all end, and only that one tells why.
+
+    Left alone, the others would wait for it, or fail in turn with a traceback about a lost connection.
+
+    Raises:
+        SystemExit: in process 0, with the exit code of another process that has failed.
+        ChildProcessError: in process 0, if another process was killed.
+    """
+    children = getattr(fabric.strategy.launcher, "procs", [])  # of process 0, which has started them
+    try:
+        yield
+    except BaseException as error:
+        # Fabric's observer looks at this list. Emptied, it leaves process 0 the time to end in order.
+        own, children[:] = list(children), []
+        try:
+            if fabric.global_rank > 0:
+                time.sleep(PATIENCE)  # process 0 may fail for the same reason; it ends this one then
+            elif fabric.world_size > 1 and isinstance(error, RuntimeError):
+                _follow(own)  # the connection to another process may be lost
+            raise
+        finally:
+            for child in own:
+                child.kill()
+                child.wait()
+
+
+def _follow(children: Sequence[subprocess.Popen]) -> None:
+    """End like the first child that fails; return if none does."""
+    deadline = time.monotonic() + 2 * PATIENCE
+    while time.monotonic() < deadline:
+        for child in children:
+            code = child.poll()
+            if code and code < 0:
+                raise ChildProcessError(f"Another process of this run was killed by signal {-code}: too little memory?")
+            if code:
+                raise SystemExit(code)  # it has told why
+        time.sleep(0.1)
 
 
 def check_devices(*, device: str, devices: int) -> None:

@@ -3,19 +3,21 @@
 The authors' repository and the Flower baseline wrote `np.savez(path, x)` where x is a Flower `Parameters` object or a
 list of arrays, so the .npz holds a pickle. Unpickling calls whatever the file names. Here every name leads to one of
 the stand-ins below or to an error: no function or class of Python, numpy or flwr is ever looked up for the file, so
-there is nothing that a hostile file could call.
+there is nothing that a hostile file could call. What it could make large is limited before it is read.
 """
 
 import io
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+MOST_BYTES = 2**30  # eight times a published checkpoint
+MOST_ITEMS = 1000  # arrays and the lists around them; the largest published file has 252 arrays
 DTYPE = re.compile(r"[fiu][1248]|b1")
 
 
@@ -27,11 +29,15 @@ def read_published(path: Path) -> list[np.ndarray]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_size(entry.file_size for entry in archive.infolist())
             entries = sorted(archive.namelist(), key=_number)
-            contents = [_read_npy(archive.read(entry)) for entry in entries]
-            return [array for content in contents for array in _flatten(content)]
+            return _flatten([_read_npy(archive.read(entry)) for entry in entries])
     except Exception as error:  # a damaged or hostile pickle can raise anything
         raise ValueError(f"{path} is not a published checkpoint: {str(error) or type(error).__name__}") from error
+
+
+# Every stand-in is a class with a __setstate__ of its own. On anything else pickle's BUILD would set the attributes
+# that the file names, and so change this module.
 
 
 class _Dtype:
@@ -56,9 +62,12 @@ class _Dtype:
 
 
 class _Array:
-    """Stand-in for numpy.ndarray: `content` is an array of numbers, or the list of what an object array holds."""
+    """Stand-in for numpy.ndarray, and for the function that makes an empty one, whose state comes next in the pickle.
 
-    def __init__(self) -> None:
+    `content` is an array of numbers, or the list of what an object array holds.
+    """
+
+    def __init__(self, *_options: object) -> None:
         self.content: Any = None
 
     def __setstate__(self, state: tuple) -> None:
@@ -76,6 +85,14 @@ class _Array:
             self.content = np.frombuffer(raw, dtype.numpy()).reshape(shape, order=order)
 
 
+class _Scalar(_Array):
+    """Stand-in for numpy's function that makes a number."""
+
+    def __init__(self, dtype: _Dtype, raw: bytes) -> None:
+        super().__init__()
+        self.__setstate__((1, (), dtype, False, raw))
+
+
 class _Parameters:
     """Stand-in for flwr's Parameters: `tensors` is a list of arrays in the .npy format."""
 
@@ -86,23 +103,11 @@ class _Parameters:
         self.tensors = state["tensors"]
 
 
-def _reconstruct(_subtype: object, _shape: object, _typecode: object) -> _Array:
-    """Stand-in for numpy's function that makes an empty array, whose state comes next in the pickle."""
-    return _Array()
-
-
-def _scalar(dtype: _Dtype, raw: bytes) -> np.ndarray:
-    """Stand-in for numpy's function that makes a number."""
-    if not isinstance(dtype, _Dtype) or dtype.holds_objects or not isinstance(raw, bytes):
-        raise ValueError("a number without its bytes.")
-    return np.frombuffer(raw, dtype.numpy()).reshape(())
-
-
-STAND_INS: dict[tuple[str, str], Callable] = {
+STAND_INS: dict[tuple[str, str], type] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
-    **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _Scalar for core in ("core", "_core")},
 }
 
 
@@ -132,20 +137,43 @@ def _read_npy(data: bytes) -> Any:
 
 
 def _flatten(content: Any) -> list[np.ndarray]:
-    """Arrays of numbers in the order in which they stand in nested lists, object arrays and Parameters."""
-    if isinstance(content, np.ndarray):
-        return [content]
-    if isinstance(content, _Array):
-        return _flatten(content.content)
-    if isinstance(content, _Parameters):
-        if not (isinstance(content.tensors, list) and all(isinstance(data, bytes) for data in content.tensors)):
+    """Arrays of numbers in the order in which they stand in nested lists, object arrays and Parameters.
+
+    What is named many times over is small in the file and endless here, so all items and bytes are counted.
+    """
+    arrays, waiting = [], [content]
+    for _ in range(MOST_ITEMS):
+        if not waiting:
+            return arrays
+        _check_size(array.nbytes for array in arrays)
+        item = waiting.pop()
+        if isinstance(item, np.ndarray | int | float):
+            arrays.append(np.asarray(item))
+        else:
+            waiting.extend(reversed(_inner(item)))
+    raise ValueError(f"it holds more than {MOST_ITEMS} arrays and lists.")
+
+
+def _inner(item: Any) -> list:
+    """What a list, an array or Parameters hold."""
+    if isinstance(item, _Array):
+        return [item.content]
+    items = item.tensors if isinstance(item, _Parameters) else item
+    if not isinstance(items, list | tuple):
+        raise ValueError(f"a {type(items).__name__} where an array should be.")
+    if len(items) > MOST_ITEMS:
+        raise ValueError(f"it holds more than {MOST_ITEMS} arrays.")
+    if isinstance(item, _Parameters):
+        if not all(isinstance(data, bytes) for data in items):
             raise ValueError("Parameters without a list of bytes.")
-        return [np.load(io.BytesIO(data), allow_pickle=False) for data in content.tensors]
-    if isinstance(content, list | tuple):
-        return [array for item in content for array in _flatten(item)]
-    if isinstance(content, int | float):
-        return [np.asarray(content)]
-    raise ValueError(f"a {type(content).__name__} where an array should be.")
+        _check_size(len(data) for data in items)
+        return [np.load(io.BytesIO(data), allow_pickle=False) for data in items]
+    return list(items)
+
+
+def _check_size(sizes: Iterable[int]) -> None:
+    if sum(sizes) > MOST_BYTES:
+        raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes.")
 
 
 def _number(entry: str) -> int:

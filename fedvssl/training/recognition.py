@@ -53,6 +53,10 @@ class TrainSample:
     hue: float
     saturation: float
 
+    def __post_init__(self) -> None:
+        _check_whole(clip_len=self.clip_len, frame_stride=self.frame_stride, crop_size=self.crop_size)
+        _check_crop(self.crop_size, self.sizes)
+
     def __call__(self, video: Video, rng: np.random.Generator) -> dict[str, Tensor]:
         """Returns "frames" uint8 [T,H,W,3], "brightness" and "contrast" float32 [T], and float32 or bool scalars."""
         indices = sampling.random_clip(
@@ -91,6 +95,11 @@ class TestSample:
     size: tuple[int, int]
     crop_size: int
 
+    def __post_init__(self) -> None:
+        _check_whole(num_clips=self.num_clips, clip_len=self.clip_len, frame_stride=self.frame_stride)
+        _check_whole(crop_size=self.crop_size)
+        _check_crop(self.crop_size, [self.size])
+
     def __call__(self, video: Video, rng: np.random.Generator) -> dict[str, Tensor]:
         """Returns "frames" uint8 [N,T,H,W,3]."""
         indices = sampling.uniform_clips(
@@ -101,6 +110,23 @@ class TestSample:
         long, short = self.size
         frames = geometry.center_crop(geometry.resize(video.read(distinct), (long, short)), size=self.crop_size)
         return {"frames": torch.from_numpy(frames)[positions.reshape(indices.shape)]}
+
+
+def _check_whole(**numbers: object) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}={value} must be a whole number, at least 1.")
+
+
+def _check_crop(crop_size: int, sizes: Sequence[tuple[int, int]]) -> None:
+    for size in sizes:
+        if not (isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(side, int) for side in size)):
+            raise ValueError(f"The size {size} must be a pair of pixels, [long, short].")
+        if min(size) < crop_size:
+            raise ValueError(
+                f"A crop of {crop_size} pixels does not fit into frames of {size[0]}x{size[1]}: "
+                "lower crop_size or raise the sizes."
+            )
 
 
 class RecognitionTask(nn.Module):
@@ -205,9 +231,22 @@ def labelled_videos(data: dict[str, Any], part: str) -> list[Annotation]:
     return annotations
 
 
-def recognizer_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The named tensors of a checkpoint: ours ("model"), a published one ("state_dict"), or the tensors themselves."""
-    return checkpoint.get("model", checkpoint.get("state_dict", checkpoint))
+def recognizer_state(checkpoint: Any, *, path: Path) -> dict[str, Tensor]:
+    """The named tensors of a checkpoint: ours ("model"), a published one ("state_dict"), or the tensors themselves.
+
+    Args:
+        checkpoint: what the file holds.
+        path: the file, for the message.
+
+    Raises:
+        ValueError: if it holds something else.
+    """
+    state = checkpoint
+    if isinstance(checkpoint, dict):
+        state = checkpoint.get("model", checkpoint.get("state_dict", checkpoint))
+    if not (isinstance(state, dict) and all(isinstance(name, str) and torch.is_tensor(state[name]) for name in state)):
+        raise ValueError(f"{path} holds no named tensors: give a file of fedvssl.finetune or finetune_preprocess.")
+    return state
 
 
 def load_weights(module: nn.Module, state: dict[str, Tensor], *, path: Path) -> None:

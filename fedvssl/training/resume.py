@@ -39,13 +39,18 @@ def last_checkpoint(path: Path, settings: Settings) -> dict[str, Any] | None:
     last = load_torch(path)
     if not isinstance(last, dict) or "settings" not in last:
         raise ValueError(f"{path} is no checkpoint of a run that can be continued: give another work_dir.")
-    before = last["settings"]
+    if change := first_change(last["settings"], settings):
+        raise ValueError(f"{path} is of another run, {change}: give another work_dir or remove this one.")
+    return last
+
+
+def first_change(before: Settings, settings: Settings) -> str | None:
+    """The first setting in which two starts differ, as part of a sentence; None if they share all."""
     for name in sorted({*before, *settings}):
         old, new = before.get(name), settings.get(name)
         if old != new:
-            change = "differ now" if name.startswith("contents of") else f"was {old} and is {new} now"
-            raise ValueError(f"{path} is of another run, {name} {change}: give another work_dir or remove this one.")
-    return last
+            return f"{name} differ now" if name.startswith("contents of") else f"{name} was {old} and is {new} now"
+    return None
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -124,3 +124,28 @@ def test_impossible_flags(tmp_path: Path, flags: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match=flags[0]):
         main(["--raw_dir", str(tmp_path / "raw"), "--out_dir", str(tmp_path / "zips"), *flags])
     assert not list((tmp_path).rglob("*.zip"))
+
+
+def test_a_frame_size_that_changes_is_a_fault_of_the_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [np.zeros((20, 30, 3), np.uint8), np.zeros((20, 32, 3), np.uint8)]
+    monkeypatch.setattr(data_tools.extract_frames, "decode_frames", lambda raw: iter(frames))
+    with pytest.raises(VideoError, match="changes its frame size at frame 2"):
+        extract_video(tmp_path / "v.avi", tmp_path / "v.zip", frames=FrameFormat(short_side=0))
+    assert not list(tmp_path.iterdir())
+
+
+def test_whatever_a_decoder_raises_is_reported_but_a_full_disk_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = ("A/v", Path("v.avi"), Path("v.zip"))
+    faults = {"surprise": RuntimeError("unknown pixel format"), "disk": OSError("no space left")}
+    for name, fault in faults.items():
+
+        def fail(*_args: object, fault: Exception = fault, **_options: object) -> None:
+            raise fault
+
+        monkeypatch.setattr(data_tools.extract_frames, "extract_video", fail)
+        if name == "surprise":
+            result = data_tools.extract_frames._try_extract(job, frames=FrameFormat())
+            assert result == ("A/v", "unknown pixel format")
+        else:
+            with pytest.raises(OSError, match="no space left"):
+                data_tools.extract_frames._try_extract(job, frames=FrameFormat())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from data_tools.download import DiskSpaceError
 from data_tools.ucf101 import download as ucf101_download
 from data_tools.ucf101.download import PARTS, fetch, main
 from data_tools.ucf101.sources import LISTS, VIDEOS
@@ -64,3 +65,15 @@ def test_room_for_the_archive_and_its_content(tmp_path: Path, monkeypatch: pytes
         fetch((server.source(name="a.zip", size=len(content)),), tmp_path / "raw", tmp_path / "downloads")
         assert not server.requests
     assert needed == [len(content)]
+
+
+def test_a_full_disk_does_not_lead_to_the_next_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path, num_bytes: int) -> None:
+        raise DiskSpaceError("no room")
+
+    monkeypatch.setattr(ucf101_download, "check_disk_space", full)
+    with serving(FileServer(zipped(**{"v.avi": "x"}))) as server:
+        sources = (server.source(name="a.zip"), server.source(name="b.zip"))
+        with pytest.raises(DiskSpaceError, match="no room"):
+            fetch(sources, tmp_path / "raw", tmp_path / "downloads")
+        assert not server.requests

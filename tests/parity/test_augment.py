@@ -82,13 +82,13 @@ def test_identity_parameters_change_nothing() -> None:
     assert torch.equal(augment.flip(frames, torch.tensor([False])), frames)
 
 
-@pytest.mark.parametrize("name", ["uint8", "float"])
-def test_normalize(name: str) -> None:
-    source = {"uint8": "frames_bgr_uint8", "float": "hue_float_out"}[name]
-    stored = torch.from_numpy(STORED[f"to_tensor_{name}_in"])
+@pytest.mark.parametrize(("name", "source"), [("uint8", "frames_bgr_uint8"), ("float", "brightness_then_contrast_out")])
+def test_normalize(name: str, source: str) -> None:
     ours = augment.normalize(batch(source))[0]
-    if name == "uint8":
-        np.testing.assert_allclose(ours.transpose(0, 1), stored, atol=1e-5)
+    np.testing.assert_allclose(ours.transpose(0, 1), STORED[f"to_tensor_{name}_in"], atol=5e-5)
+
+
+def test_normalize_keeps_the_layout_that_convolutions_want() -> None:
     clips = augment.normalize(torch.rand(2, 4, 8, 8, 3))
     assert clips.is_contiguous(memory_format=torch.channels_last_3d)
 
@@ -98,6 +98,11 @@ def test_flip_and_crops() -> None:
     np.testing.assert_array_equal(augment.flip(batch("frames_bgr_uint8"), torch.tensor([True]))[0], rgb("flip"))
     np.testing.assert_array_equal(geometry.crop(frames, top=3, left=7, size=32), rgb("random_crop_y3_x7_32"))
     np.testing.assert_array_equal(geometry.center_crop(frames, size=32), rgb("center_crop_32x32"))
+
+
+def test_crops_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"crop of 41 pixels does not fit into frames of 52x40"):
+        geometry.center_crop(rgb("frames_bgr_uint8"), size=41)
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (26, 20), (37, 29)])

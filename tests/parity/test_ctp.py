@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedvssl.models.r3d import R3D
+from fedvssl import config
 from fedvssl.pretext.ctp import CtP, CtPHead, box_iou
 from fedvssl.training.loop import build_fabric, build_optimizer, train_epoch
 from tests.parity.reference import hash_input, hash_weights, load_json, load_npz
@@ -62,16 +62,20 @@ def test_head(case: str) -> None:
     np.testing.assert_allclose(norms, stored["grad_param_norms"], rtol=1e-4, atol=1e-9)
 
 
+def paper_model() -> CtP:
+    return config.build_task(config.compose("base", []))
+
+
 def test_whole_model_names_and_size() -> None:
     info = load_json("r3d18_info")["ctp_model"]
-    model = CtP(R3D(spatial_strides=(1, 2, 2, 1)))
+    model = paper_model()
     assert [[k, list(v.shape), str(v.dtype)[6:]] for k, v in model.state_dict().items()] == info["state_dict"]
     assert sum(p.numel() for p in model.parameters()) == info["n_params"] == 40_278_016
 
 
 def test_three_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     stored = load_npz("ctp_model_sgd")
-    model = CtP(R3D(spatial_strides=(1, 2, 2, 1)))
+    model = paper_model()
     hash_weights(model)
     with torch.no_grad():
         model.head.fc1.weight *= 0.05

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from fedvssl import config
-from fedvssl.models.r3d import R3D
-from fedvssl.pretext.ctp import CtP, CtPSample
+from fedvssl.data import geometry
+from fedvssl.pretext.ctp import CtPSample
 from fedvssl.training.loop import build_fabric, build_optimizer, train_epoch
+from tests.parity.reference import load_json
 from tests.videos import ArrayVideo, moving_square
 
 SMALL = [
@@ -57,6 +58,26 @@ def test_a_crop_larger_than_the_frames_is_refused() -> None:
         config.build_sample(bad)
 
 
+def test_a_clip_length_the_backbone_cannot_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"clip_len=20 must be a multiple of 8"):
+        config.build_task(config.compose("base", [*SMALL, "pretext.sample.clip_len=20"]))
+
+
+def test_flip_and_short_side_are_drawn_as_published() -> None:
+    """The short side shows in the frames: one pixel in the corner of an otherwise black video is resized with them."""
+    stored = load_json("transform_param_stats")
+    sample = config.build_sample(config.compose("base", []))
+    video = ArrayVideo(np.zeros((20, 240, 320, 3), np.uint8))
+    sides: list[int] = []
+    rng = np.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(geometry, "resize", lambda frames, side: sides.append(side) or frames)
+        flips = [bool(sample(video, rng)["flip"]) for _ in range(3000)]
+    assert abs(np.mean(flips) - stored["flip_freq_p0_5"]) < 0.03
+    for side, share in zip((112, 128, 144), sorted(stored["scale_choice_freq_240x320"].items()), strict=True):
+        assert abs(sides.count(side) / 3000 - share[1]) < 0.03
+
+
 def test_augment_pastes_patches_inside_their_boxes_only(small: dict) -> None:
     quiet = config.compose("base", [*SMALL, *(f"pretext.sample.{n}_prob=0" for n in ("hue", "brightness", "contrast"))])
     batch = draw_batch(config.build_sample(quiet), 4)
@@ -83,8 +104,6 @@ def test_augment_flips_before_it_pastes(small: dict) -> None:
 
 
 def test_colour_parameters_are_distributed_as_published() -> None:
-    from tests.parity.reference import load_json
-
     stored = load_json("transform_param_stats")
     sample = config.build_sample(config.compose("base", []))
     rng = np.random.default_rng(0)
@@ -116,7 +135,7 @@ def test_initial_loss_falls_on_four_clips(small: dict) -> None:
     torch.manual_seed(0)
     batch = draw_batch(config.build_sample(small), 4)
     fabric = build_fabric(device="cpu", precision="32-true")
-    task = CtP(R3D(width=8, spatial_strides=(1, 2, 2, 1)), hidden_channels=128)
+    task = config.build_task(config.compose("base", [*SMALL, "pretext.task.hidden_channels=128"]))
     optimizer = build_optimizer(task, lr=0.05, momentum=0.9, weight_decay=1e-4)
     task, optimizer = fabric.setup(task, optimizer)
     losses = [train_epoch(fabric, task, optimizer, [batch], max_norm=40).metrics["loss"] for _ in range(120)]

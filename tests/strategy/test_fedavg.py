@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.server.superlink.linkstate.utils import (
+    create_message_error_unavailable_ins_message,
+    create_message_error_unavailable_res_message,
+)
 
 from fedvssl.strategy import fedavg
 from fedvssl.strategy.exchange import FederationError, exchange, first_line
@@ -83,6 +87,12 @@ def test_sampling_depends_on_seed_and_round_and_not_on_node_ids():
     assert sampled(nodes=1) != sampled(nodes=1, seed=8)
 
 
+def test_the_draw_of_clients_shares_no_stream_with_a_clients_batches():
+    for server_round in range(1, 6):
+        of_client_0 = np.random.default_rng([7, server_round, 0, 0]).choice(100, size=5, replace=False)
+        assert sample_clients(range(100), size=5, seed=7, server_round=server_round) != sorted(of_client_0)
+
+
 def test_every_client_is_sampled_sooner_or_later():
     drawn = [sample_clients(range(10), size=3, seed=7, server_round=n) for n in range(100)]
     assert {n for clients in drawn for n in clients} == set(range(10))
@@ -121,6 +131,58 @@ def test_an_invalid_reply_is_named_and_left_out(fault, caplog):
     assert line.startswith("round 1: client 1 (client_dist2.json) failed: ") and SENTENCES.get(fault, fault) in line
 
 
+FLOWERS_OWN = {
+    "Node Unavailable": lambda m: create_message_error_unavailable_res_message(m.metadata, "node_unavail"),
+    "expired": lambda m: create_message_error_unavailable_ins_message(m.metadata.message_id, 1),
+}
+
+
+@pytest.mark.parametrize("word", FLOWERS_OWN)
+def test_an_error_of_flower_itself_belongs_to_the_client_that_was_asked(word, caplog):
+    """It comes from the SuperLink, whose node id is none of the clients'."""
+    grid = LocalGrid(echo_app(), 3, lambda partition_id, m: FLOWERS_OWN[word](m) if partition_id == 2 else None)
+    with caplog.at_level(logging.WARNING, logger="fedvssl"):
+        _, metrics = run_round(strategy_for(3, min_fit_clients=2), grid)
+    assert metrics["partition-id"] == [0, 1] and metrics["failed-partition-ids"] == [2]
+    (line,) = caplog.messages
+    assert line.startswith("round 1: client 2 (client_dist3.json) failed: ") and word in line
+
+
+def test_an_error_of_flower_itself_to_the_first_question_names_the_node(caplog, monkeypatch):
+    grid = LocalGrid(echo_app(), 2)
+    lost, answer = sorted(grid.partition_of)[0], grid.app
+    monkeypatch.setattr(
+        grid,
+        "app",
+        lambda m, context: FLOWERS_OWN["Node Unavailable"](m) if m.metadata.dst_node_id == lost else answer(m, context),
+    )
+    with caplog.at_level(logging.WARNING, logger="fedvssl"):
+        run_round(strategy_for(2, min_fit_clients=1, round_timeout=0.5), grid)
+    assert caplog.messages[0].startswith(f"node {lost} cannot take part: ")
+
+
+def test_a_message_that_cannot_be_sent_is_not_waited_for(monkeypatch):
+    grid = LocalGrid(echo_app(), 2)
+    push = grid.push_messages
+    monkeypatch.setattr(grid, "push_messages", lambda messages: [None, *list(push(messages))[1:]])
+    messages = [Message(RecordDict(), node_id, "query") for node_id in grid.partition_of]
+    started = time.monotonic()
+    assert len(exchange(grid, messages, timeout=20, stop=threading.Event())) == 1
+    assert time.monotonic() - started < 10
+
+
+def test_an_order_names_the_last_round_in_which_the_reply_counted():
+    def fall_silent(partition_id, message):
+        return "silence" if (partition_id, message.content["config"]["server-round"]) == (1, 2) else None
+
+    grid = LocalGrid(echo_app(), 2, fall_silent)
+    strategy = strategy_for(2, min_fit_clients=1, round_timeout=0.3)
+    for server_round in (1, 2, 3):
+        run_round(strategy, grid, server_round)
+    named = [(who, message.content["config"]["head-round"]) for who, message in grid.sent]
+    assert [sorted(named[n : n + 2]) for n in (0, 2, 4)] == [[(0, 0), (1, 0)], [(0, 1), (1, 1)], [(0, 2), (1, 1)]]
+
+
 def test_too_few_valid_replies_end_the_run_with_one_sentence():
     grid = LocalGrid(
         echo_app(), 3, lambda partition_id, message: INVALID["no video"](message) if partition_id else None
@@ -128,8 +190,8 @@ def test_too_few_valid_replies_end_the_run_with_one_sentence():
     with pytest.raises(FederationError) as caught:
         run_round(strategy_for(3, min_fit_clients=2), grid, server_round=6)
     assert str(caught.value) == (
-        "Round 6 has 1 valid replies of 3 clients, strategy.min_fit_clients asks for 2. "
-        "Client 1 (client_dist2.json) failed: it trained on no video (1 more are named in the log)."
+        "Round 6 has 1 valid replies of 3 clients, strategy.min_fit_clients asks for 2: lower it to go on without "
+        "the others. Client 1 (client_dist2.json) failed: it trained on no video (1 more are named in the log)."
     )
 
 

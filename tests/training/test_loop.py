@@ -85,3 +85,9 @@ def test_weight_decay_reaches_every_parameter() -> None:
     module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     (group,) = build_optimizer(module, lr=0.1, momentum=0.9, weight_decay=0.5).param_groups
     assert len(group["params"]) == 4 and (group["weight_decay"], group["momentum"]) == (0.5, 0.9)
+
+
+def test_an_infinite_gradient_in_the_last_step_is_an_error_too() -> None:
+    """The loss was finite when it was computed; what must not be saved is the weight after it."""
+    with pytest.raises(ValueError, match="diverged"):
+        train([batch(1, y=10.0)], lr=1e38)

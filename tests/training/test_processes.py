@@ -1,4 +1,11 @@
-"""What a machine cannot give is refused in a sentence."""
+"""What a machine cannot give is refused in a sentence; several processes end as one."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -47,3 +54,92 @@ def test_the_sentence_of_an_error_comes_without_the_traceback_of_a_worker() -> N
     assert processes.sentence(ValueError("No file x.")) == "No file x."
     caught = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n  ...\nValueError: No file x.\n"
     assert processes.sentence(ValueError(caught)) == "No file x."
+
+
+@pytest.mark.parametrize(
+    ("world_size", "device", "expected"),
+    [(2, "cuda", torch.nn.SyncBatchNorm), (1, "cuda", torch.nn.BatchNorm3d), (2, "cpu", torch.nn.BatchNorm3d)],
+)
+def test_batch_norm_is_synchronised_between_gpus_only(world_size: int, device: str, expected: type) -> None:
+    fabric: Any = SimpleNamespace(world_size=world_size, device=torch.device(device))
+    module = torch.nn.Sequential(torch.nn.Conv3d(3, 2, 1), torch.nn.BatchNorm3d(2, eps=1e-3, momentum=0.2))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    converted = processes.synchronise_batch_norm(fabric, module)
+    norm: Any = converted[1]  # pyright: ignore[reportIndexIssue]
+    assert type(norm) is expected and (norm.eps, norm.momentum) == (1e-3, 0.2)
+    assert before.keys() == converted.state_dict().keys()
+    assert all(torch.equal(value, before[name]) for name, value in converted.state_dict().items())
+
+
+def failing(error: Exception):
+    def command() -> None:
+        raise error
+
+    return command
+
+
+def test_mistakes_and_what_the_disk_refuses_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert processes.exit_code(lambda: None) == 0
+    assert processes.exit_code(failing(ValueError("No file x."))) == 2
+    assert processes.exit_code(failing(OSError(28, "No space left on device"))) == 2
+    assert capsys.readouterr().err == "error: No file x.\nerror: [Errno 28] No space left on device\n"
+    with pytest.raises(KeyError):
+        processes.exit_code(failing(KeyError("a mistake of ours keeps its traceback")))
+
+
+@pytest.fixture
+def children() -> Iterator[list[subprocess.Popen]]:
+    """The list that Fabric keeps and its observer looks at."""
+    started: list[subprocess.Popen] = []
+    yield started
+    for child in started:
+        child.kill()
+
+
+def child_of(children: list[subprocess.Popen], code: str) -> subprocess.Popen:
+    children.append(subprocess.Popen([sys.executable, "-c", code]))
+    return children[-1]
+
+
+def process(children: list[subprocess.Popen], *, rank: int = 0) -> Any:
+    launcher = SimpleNamespace(procs=children) if rank == 0 else None
+    return SimpleNamespace(world_size=2, global_rank=rank, strategy=SimpleNamespace(launcher=launcher))
+
+
+SLEEP = "import time; time.sleep(60)"
+
+
+def test_a_mistake_in_process_0_ends_the_others_at_once(children) -> None:
+    child = child_of(children, SLEEP)
+    with pytest.raises(ValueError, match="damaged"), processes.ending_together(process(children)):
+        raise ValueError("damaged")
+    assert child.returncode == -9 and not children
+
+
+def test_process_0_follows_one_that_has_failed_and_ends_the_rest(children) -> None:
+    told, other = child_of(children, "raise SystemExit(2)"), child_of(children, SLEEP)
+    with pytest.raises(SystemExit) as caught, processes.ending_together(process(children)):
+        raise RuntimeError("Connection closed by peer")
+    assert caught.value.code == told.returncode == 2 and other.returncode == -9
+
+
+def test_a_killed_process_is_told_by_process_0(children) -> None:
+    child_of(children, SLEEP).terminate()
+    with pytest.raises(ChildProcessError, match="killed by signal 15"), processes.ending_together(process(children)):
+        raise RuntimeError("Connection closed by peer")
+
+
+def test_an_error_of_process_0_itself_keeps_its_traceback(children, monkeypatch) -> None:
+    monkeypatch.setattr(processes, "PATIENCE", 0.1)
+    child = child_of(children, SLEEP)
+    with pytest.raises(RuntimeError, match="out of memory"), processes.ending_together(process(children)):
+        raise RuntimeError("out of memory")
+    assert child.returncode == -9
+
+
+def test_another_process_lets_process_0_fail_first(monkeypatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    with pytest.raises(ValueError, match="damaged"), processes.ending_together(process([], rank=1)):
+        raise ValueError("damaged")
+    assert waited == [processes.PATIENCE]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flwr.common import ndarrays_to_parameters
 
-from fedvssl.training.published_checkpoint import read_published
+from fedvssl.training import published_checkpoint
+from fedvssl.training.published_checkpoint import STAND_INS, read_published
 
 ARRAYS = [
     np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -157,3 +158,50 @@ def test_lists_that_hold_themselves_and_wrong_lengths_are_refused(tmp_path):
     for name in ("loop", "short", "damaged"):
         with pytest.raises(ValueError, match=f"{name}.npz is not a published checkpoint"):
             read_published(tmp_path / f"{name}.npz")
+
+
+@pytest.mark.parametrize("state", ["attributes", "slots"])
+@pytest.mark.parametrize(("module", "name"), [*STAND_INS, ("flwr.common", "Parameters")])
+def test_a_pickle_cannot_change_the_stand_ins(module, name, state, tmp_path):
+    """BUILD on the function or class itself, not on what it makes."""
+    stand_in = published_checkpoint._Unpickler(io.BytesIO()).find_class(module, name)
+    before = dict(vars(stand_in))
+    attributes = f"}}S'{module}.{state}'\nS'poison'\ns".encode()
+    built = attributes if state == "attributes" else b"N" + attributes + b"\x86"
+    write_pickle(tmp_path / "hostile.npz", f"\x80\x04c{module}\n{name}\n".encode("latin1") + built + b"b.")
+    with pytest.raises(ValueError, match="not a published checkpoint"):
+        read_published(tmp_path / "hostile.npz")
+    assert dict(vars(stand_in)) == before
+
+
+@pytest.mark.parametrize("leaf", [[0, 0], []], ids=["numbers", "nothing"])
+def test_lists_that_share_lists_are_not_expanded(leaf, tmp_path):
+    nested = leaf
+    for _ in range(100):
+        nested = [nested, nested]
+    write_pickle(tmp_path / "round.npz", pickle.dumps(nested))
+    assert (tmp_path / "round.npz").stat().st_size < 1500
+    with pytest.raises(ValueError, match="more than 1000 arrays and lists"):
+        read_published(tmp_path / "round.npz")
+
+
+@pytest.mark.parametrize("form", ["list", "parameters"])
+def test_a_long_list_is_refused(form, tmp_path):
+    arrays = [np.zeros(1, np.float32)] * 1001
+    content = ndarrays_to_parameters(arrays) if form == "parameters" else arrays
+    write_pickle(tmp_path / "round.npz", pickle.dumps(content))
+    with pytest.raises(ValueError, match="more than 1000 arrays"):
+        read_published(tmp_path / "round.npz")
+
+
+@pytest.mark.parametrize("form", ["entry", "tensors", "parameters"])
+def test_what_would_fill_the_memory_is_refused_before_it_is_unpacked(form, tmp_path, monkeypatch):
+    array = np.zeros(10_000, np.float32)
+    parameters = ndarrays_to_parameters([array] * (1 if form == "parameters" else 5))
+    parameters.tensors = [parameters.tensors[0]] * len(parameters.tensors)  # one and the same bytes in the pickle
+    write_pickle(tmp_path / "round.npz", pickle.dumps([parameters] * 5 if form == "parameters" else parameters))
+    monkeypatch.setattr(published_checkpoint, "MOST_BYTES", 1000 if form == "entry" else 100_000)
+    if form == "entry":
+        monkeypatch.setattr(zipfile.ZipFile, "read", None)
+    with pytest.raises(ValueError, match="unpacks to more than"):
+        read_published(tmp_path / "round.npz")

@@ -210,8 +210,38 @@ def test_a_missing_video_or_list_is_named(tmp_path: Path) -> None:
 def test_weights_load_from_our_and_from_published_checkpoints(key: str | None) -> None:
     source, target = nn.Linear(3, 2), nn.Linear(3, 2)
     checkpoint = {key: source.state_dict(), "epoch": 3} if key else source.state_dict()
-    load_weights(target, recognizer_state(checkpoint), path=Path("x.pth"))
+    load_weights(target, recognizer_state(checkpoint, path=Path("x.pth")), path=Path("x.pth"))
     assert torch.equal(source.weight, target.weight)
+
+
+@pytest.mark.parametrize(
+    "content", [[torch.zeros(1)], torch.zeros(1), {"model": 3}, {"weight": [1.0]}, {1: torch.zeros(1)}]
+)
+def test_a_file_without_named_tensors_is_refused(content: object) -> None:
+    with pytest.raises(ValueError, match=r"x\.pth holds no named tensors"):
+        recognizer_state(content, path=Path("x.pth"))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"crop_size": 19}, "A crop of 19 pixels does not fit into frames of 24x18"),
+        ({"crop_size": "large"}, "crop_size=large must be a whole number"),
+        ({"clip_len": 0}, "clip_len=0 must be a whole number, at least 1"),
+        ({"frame_stride": 1.5}, "frame_stride=1.5 must be a whole number"),
+    ],
+)
+def test_clips_that_cannot_be_cut_are_refused_at_once(change: dict, sentence: str) -> None:
+    for sample in (lambda: TrainSample(**{**TRAIN, **change}), lambda: recognition.TestSample(**{**TEST, **change})):
+        with pytest.raises(ValueError, match=sentence):
+            sample()
+
+
+def test_sizes_that_are_no_pairs_and_a_video_without_clips_are_refused() -> None:
+    with pytest.raises(ValueError, match="The size 149 must be a pair"):
+        TrainSample(**{**TRAIN, "sizes": [149, 112]})
+    with pytest.raises(ValueError, match="num_clips=0 must be a whole number"):
+        recognition.TestSample(**{**TEST, "num_clips": 0})
 
 
 @pytest.mark.parametrize(
