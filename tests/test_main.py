@@ -138,7 +138,7 @@ def test_help_and_configuration_come_without_torch(tmp_path):
         ("strategy.mix_coeff=1.5", "error: strategy.mix_coeff=1.5 (alpha) must lie in [0, 1]."),
         ("data_dir=/nowhere", "error: No client_dist<N>.json in /nowhere/"),
         ("rounds=abc", "error: rounds=abc must be a whole number."),
-        ("pretext.sample.crop_size=wide", "error: TypeError: "),
+        ("pretext.sample.crop_size=wide", "error: "),
     ],
 )
 def test_mistakes_end_with_a_sentence_before_anything_starts(mistake, sentence, data_dir, tmp_path):
