@@ -151,7 +151,12 @@ def train_epochs(
         key = (order.config["seed"], order.server_round, partition_id, epoch)
         seed_torch(key)
         dataset = ClipDataset(Path(machine.video_dir), annotations, sample, seed_key=key)
-        loader = train_loader(dataset, batch_size=training["batch_size"], num_workers=machine.num_workers)
+        loader = train_loader(
+            dataset,
+            batch_size=training["batch_size"],
+            num_workers=machine.num_workers,
+            pin_memory=fabric.device.type == "cuda",
+        )
         label = f"round {order.server_round}  epoch {epoch + 1}/{training['local_epochs']}  batch"
         progress = Progress(label, len(loader), write=write, every_seconds=PROGRESS_SECONDS)
         results.append(

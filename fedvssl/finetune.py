@@ -224,6 +224,7 @@ class Run:
             num_workers=self.config["num_workers"],
             rank=rank,
             world_size=self.fabric.world_size,
+            pin_memory=self.fabric.device.type == "cuda",
         )
         progress = self.progress("  step", len(loader))
 

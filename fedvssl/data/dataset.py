@@ -73,9 +73,17 @@ class BatchOrder:
 
 
 def train_loader(
-    dataset: ClipDataset, *, batch_size: int, num_workers: int, rank: int = 0, world_size: int = 1
+    dataset: ClipDataset,
+    *,
+    batch_size: int,
+    num_workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
 ) -> DataLoader:
     """One shuffled epoch, ordered by the dataset's seed_key. `batch_size` counts the clips of all processes together.
+
+    `pin_memory` makes copies to a GPU fast; on the CPU it would open the GPU for nothing.
 
     Raises:
         ValueError: if a batch does not divide evenly over the processes.
@@ -83,19 +91,25 @@ def train_loader(
     if batch_size % world_size:
         raise ValueError(f"batch_size={batch_size} does not divide over {world_size} processes: choose a multiple.")
     order = BatchOrder(dataset, batch_size=batch_size, rank=rank, world_size=world_size)
-    return DataLoader(dataset, batch_sampler=order, num_workers=num_workers, **_worker_options())
+    return DataLoader(dataset, batch_sampler=order, **_worker_options(num_workers, pin_memory))
 
 
 def test_loader(
-    dataset: ClipDataset, *, batch_size: int, num_workers: int, rank: int = 0, world_size: int = 1
+    dataset: ClipDataset,
+    *,
+    batch_size: int,
+    num_workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
 ) -> DataLoader:
     """Every video once over all processes, in order; `batch_size` videos a step and process."""
     own = range(rank, len(dataset), world_size)
-    return DataLoader(dataset, batch_size=batch_size, sampler=own, num_workers=num_workers, **_worker_options())
+    return DataLoader(dataset, batch_size=batch_size, sampler=own, **_worker_options(num_workers, pin_memory))
 
 
-def _worker_options() -> dict:
-    return {"pin_memory": torch.cuda.is_available(), "worker_init_fn": _use_one_thread}
+def _worker_options(num_workers: int, pin_memory: bool) -> dict:
+    return {"num_workers": num_workers, "pin_memory": pin_memory, "worker_init_fn": _use_one_thread}
 
 
 def _use_one_thread(_worker: int) -> None:

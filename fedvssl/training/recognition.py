@@ -190,7 +190,7 @@ def predict(
         float32 [V,K] and int64 labels [V] on the CPU, in the order of the list, the same in every process.
     """
     task.eval()
-    share = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+    share = {"rank": fabric.global_rank, "world_size": fabric.world_size, "pin_memory": fabric.device.type == "cuda"}
     logits = torch.zeros(len(dataset), task.num_classes, device=fabric.device)
     labels = torch.zeros(len(dataset), dtype=torch.int64, device=fabric.device)
     done = 0
