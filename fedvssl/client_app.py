@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ from fedvssl.data.annotations import Annotation, read_annotations
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.strategy.average import Arrays
 from fedvssl.strategy.exchange import ARRAYS, CONFIG, METRICS
-from fedvssl.strategy.fedavg import to_record
+from fedvssl.strategy.record import from_record, to_record
 from fedvssl.training.checkpoint import load_arrays, load_arrays_into, save_arrays, to_arrays
-from fedvssl.training.loop import EpochResult, build_fabric, build_optimizer, seed_torch, train_epoch
+from fedvssl.training.loop import EpochResult, build_fabric, seed_torch, set_up, train_epoch
 from fedvssl.training.run_log import Progress
 
 PROGRESS_SECONDS = 10.0
@@ -95,6 +96,7 @@ def answer(message: Message, *, machine: Machine, partition_id: int) -> Message:
         return Message(content, reply_to=message)
     except Exception as error:
         log.exception("failed")
+        initial_task.cache_clear()  # who knows in which state it is
         reason = f"{type(error).__name__}: {' '.join(str(error).split())} (traceback in {folder / 'train.log'})"
         return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
     finally:
@@ -112,24 +114,50 @@ def train_client(
         ValueError: if the client's videos, list or head are missing, or the arrays do not fit the model.
     """
     started = time.perf_counter()
-    arrays = {name: array.numpy() for name, array in content.array_records[ARRAYS].items()}
-    order = _read_order(content)
+    received: Any = content[ARRAYS]
+    arrays, order = from_record(received), _read_order(content)
     annotations = read_annotations(Path(machine.partition_dir) / f"client_dist{partition_id + 1}.json")
     folder = client_folder(machine, partition_id)
-    seed_torch((order.config["seed"],))  # every client starts from the head that the server's model has
-    task = build_task(order.config)
-    own = set(task.state_dict()) - set(arrays)
-    head = load_arrays(head_path(folder, order.head_round)) if own and order.head_round else {}
-    load_arrays_into(task, {**head, **arrays})
+    task, own = initial_task(json.dumps(order.config), frozenset(arrays))
+    head = load_arrays(head_path(folder, order.head_round)) if own and order.head_round else own
+    load_state(task, {**head, **arrays})
     results = train_epochs(task, order, annotations, machine=machine, partition_id=partition_id, write=write)
+    task.zero_grad()  # their memory, until the next client
     state = to_arrays(task)
     if own:
-        save_head(folder, {name: array for name, array in state.items() if name in own}, order)
+        save_head(folder, {name: state[name] for name in own}, order)
     reply = to_record({name: state[name] for name in arrays})
     facts: dict[str, Any] = summarise(results) | {"num-examples": len(annotations)}
-    facts["bytes-down"] = sum(len(array.data) for array in content.array_records[ARRAYS].values())
+    facts["bytes-down"] = sum(len(array.data) for array in received.values())
     facts["seconds-on-client"] = time.perf_counter() - started
     return RecordDict({ARRAYS: reply, METRICS: MetricRecord(facts)})
+
+
+@lru_cache(maxsize=1)
+def initial_task(config: str, sent: frozenset[str]) -> tuple[Any, Arrays]:
+    """The task of a configuration, and copies of those of its initial arrays that the server does not send.
+
+    Flower lets one process train client after client, round after round, and building a task takes longer than sending
+    its arrays. So the last one is kept. What it has learned is nobody's: `load_state` overwrites all of it.
+
+    Args:
+        config: JSON text of what the server has sent.
+        sent: names of the arrays that it sends.
+    """
+    settings = json.loads(config)
+    seed_torch((settings["seed"],))  # every client starts from the head that the server's model has
+    task = build_task(settings)
+    return task, {name: array.copy() for name, array in to_arrays(task).items() if name not in sent}
+
+
+def load_state(task: Any, arrays: Arrays) -> None:
+    """Overwrite the whole state of a task, so that nothing of what it has learned before is left.
+
+    Raises:
+        ValueError: if the arrays do not fit the task.
+    """
+    load_arrays_into(task, arrays)
+    assert arrays.keys() == task.state_dict().keys(), "a state entry would keep what another client has learned"
 
 
 def train_epochs(
@@ -144,8 +172,8 @@ def train_epochs(
     """Train `task` in place for the local epochs of one round."""
     training, sample = order.config["training"], build_sample(order.config)
     fabric = build_fabric(device=machine.device, precision=training["precision"])
-    optimizer = build_optimizer(task, lr=order.lr, momentum=training["momentum"], weight_decay=training["weight_decay"])
-    wrapped, optimizer = fabric.setup(task, optimizer)
+    wanted = {name: training[name] for name in ("momentum", "weight_decay")}
+    wrapped, optimizer = set_up(fabric, task, lr=order.lr, compiled=training["compile"], **wanted)
     results = []
     for epoch in range(training["local_epochs"]):
         key = (order.config["seed"], order.server_round, partition_id, epoch)
@@ -159,18 +187,18 @@ def train_epochs(
         )
         label = f"round {order.server_round}  epoch {epoch + 1}/{training['local_epochs']}  batch"
         progress = Progress(label, len(loader), write=write, every_seconds=PROGRESS_SECONDS)
-        results.append(
-            train_epoch(
-                fabric,
-                wrapped,
-                optimizer,
-                loader,
-                max_norm=training["max_norm"],
-                report=lambda step, _, means, progress=progress: progress.update(
-                    step, lambda: f"loss {float(means['loss']):.3f}"
-                ),
-            )
+        result = train_epoch(
+            fabric,
+            wrapped,
+            optimizer,
+            loader,
+            max_norm=training["max_norm"],
+            report=lambda step, _, means, progress=progress: progress.update(
+                step, lambda: f"loss {float(means['loss']):.3f}"
+            ),
         )
+        write(f"{result.clips_per_second:.1f} clips/s, {100 * result.data_share:.1f} % of the time waiting for data")
+        results.append(result)
     return results
 
 
@@ -187,6 +215,7 @@ def summarise(results: list[EpochResult]) -> dict[str, float]:
         "num-clips": float(num_clips),
         "seconds-data": seconds_data,
         "seconds-compute": seconds_compute,
+        "data-share": seconds_data / (seconds_data + seconds_compute),
         "clips-per-second": num_clips / (seconds_data + seconds_compute),
     }
 
@@ -208,7 +237,7 @@ def save_head(folder: Path, arrays: Arrays, order: Order) -> None:
 
 
 def _read_order(content: RecordDict) -> Order:
-    record: Any = content.config_records[CONFIG]
+    record: Any = content[CONFIG]
     rounds = (int(record[name]) for name in ("server-round", "head-round"))
     return Order(json.loads(record["config"]), *rounds, lr=float(record["lr"]))
 

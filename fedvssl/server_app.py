@@ -14,25 +14,27 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
 from fedvssl.config import Config, build, build_task
 from fedvssl.strategy.average import Arrays
 from fedvssl.strategy.exchange import METRICS, exchange
-from fedvssl.strategy.fedavg import FedAvg, to_record
+from fedvssl.strategy.fedavg import FedAvg
+from fedvssl.strategy.record import from_record, to_record
 from fedvssl.training.checkpoint import load_arrays, save_arrays, to_arrays
 from fedvssl.training.loop import seed_torch, step_lr
-from fedvssl.training.run_log import METRICS_FILE, Progress, Record, RunLog, plot_losses, read_records
+from fedvssl.training.run_log import METRICS_FILE, Progress, Record, RunLog, plot_losses, read_records, speed
 
 log = logging.getLogger(__name__)
 PROGRESS_SECONDS = 30.0
 FEDVSSL = "fedvssl.strategy.fedvssl.FedVSSL"
+RATES = ("clips_per_second", "data_share")
 SUMS = ("num_clips", "num_examples", "bytes_up", "bytes_down")  # over the clients of a round; the rest are means
 
 
@@ -149,29 +151,31 @@ def check_disk(run_dir: Path, *, needed: int) -> None:
 
 
 def run_rounds(grid: Grid, strategy: FedAvg, arrays: Arrays, *, config: Config, run_dir: Path, done: int) -> None:
-    """Train rounds `done` + 1 to `config["rounds"]`, starting from `arrays`.
+    """Train rounds `done` + 1 to `config["rounds"]`, starting from `arrays`, which is emptied.
 
     Raises:
         FederationError: if a round has too few valid replies. Everything saved before stays.
     """
+    record = to_record(arrays)  # the one form in which the server keeps the model; all else are views on it
+    arrays.clear()  # whoever started the run still has this dict, but should not have the numbers a second time
     run_log = RunLog(run_dir, done=done)
     progress = Progress("round", config["rounds"], done=done, write=log.info)
     try:
         for server_round in range(done + 1, config["rounds"] + 1):
-            arrays, records = run_round(grid, strategy, arrays, config=config, server_round=server_round)
-            for record in records:
-                run_log.write(record)
-            save_arrays(round_path(run_dir, server_round), arrays)
+            record, told = run_round(grid, strategy, record, config=config, server_round=server_round)
+            for line in told:
+                run_log.write(line)
+            save_arrays(round_path(run_dir, server_round), from_record(record))
             forget_rounds(run_dir, keep_last=config["keep_last"])
-            progress.update(server_round, f"loss {records[0]['loss']:.4f}  {len(records) - 1} clients")
+            progress.update(server_round, f"loss {told[0]['loss']:.4f}  {len(told) - 1} clients  {speed(told[0])}")
     finally:
         run_log.close()
         plot_losses(run_dir / METRICS_FILE, run_dir / "loss.png")
 
 
 def run_round(
-    grid: Grid, strategy: FedAvg, arrays: Arrays, *, config: Config, server_round: int
-) -> tuple[Arrays, list[Record]]:
+    grid: Grid, strategy: FedAvg, arrays: ArrayRecord, *, config: Config, server_round: int
+) -> tuple[ArrayRecord, list[Record]]:
     """One round: the new shared arrays; its record and that of each client.
 
     Raises:
@@ -179,35 +183,57 @@ def run_round(
     """
     started = time.perf_counter()
     order = order_record(config, server_round)
-    messages = strategy.configure_train(server_round, to_record(arrays), order, grid)
+    messages = strategy.configure_train(server_round, arrays, order, grid)
     sent = time.perf_counter()
-    waiting = Progress(f"round {server_round}: clients", len(messages), write=log.info, every_seconds=PROGRESS_SECONDS)
-    replies: list[Message] = []
-
-    def tell(reply: Message) -> None:
-        time_communication(reply, seconds=time.perf_counter() - sent)
-        replies.append(reply)
-        if len(replies) < len(messages):
-            waiting.update(len(replies))
-
-    exchange(grid, messages, timeout=strategy.round_timeout, stop=strategy.stop, on_reply=tell)
-    received = time.perf_counter()
-    aggregated, columns = strategy.aggregate_train(server_round, replies)
+    replies = exchange(grid, messages, timeout=strategy.round_timeout, stop=strategy.stop)
+    arrivals = Arrivals(replies, sent=sent, expected=len(messages), label=f"round {server_round}: clients")
+    aggregated, columns = strategy.aggregate_train(server_round, arrivals)
     finished = time.perf_counter()
-    seconds = {"seconds": finished - started, "seconds_clients": received - sent}
-    seconds["seconds_aggregate"] = finished - received
+    seconds = {"seconds": finished - started, "seconds_clients": arrivals.seconds}
+    seconds["seconds_aggregate"] = finished - sent - arrivals.seconds
     records = to_records(dict(columns), server_round=server_round, lr=float(order["lr"]), seconds=seconds)  # pyright: ignore
-    return {name: array.numpy() for name, array in aggregated.items()}, records
+    return aggregated, records
+
+
+class Arrivals(Iterator[Message]):
+    """The replies of a round as they come in; tells how many have come, and which time each took.
+
+    Args:
+        replies: what to pass on. No reference to a reply is kept.
+        sent: when the messages were sent, of `time.perf_counter`.
+        expected: how many replies may come.
+        label: of the lines that tell how many have come.
+    """
+
+    def __init__(self, replies: Iterator[Message], *, sent: float, expected: int, label: str) -> None:
+        self.seconds = time.perf_counter() - sent  # of waiting for replies, without what is done with them in between
+        self._replies = replies
+        self._sent = sent
+        self._count, self._expected = 0, expected
+        self._progress = Progress(label, expected, write=log.info, every_seconds=PROGRESS_SECONDS)
+
+    def __next__(self) -> Message:
+        started = time.perf_counter()
+        try:
+            reply = next(self._replies)
+        finally:
+            self.seconds += time.perf_counter() - started
+        time_communication(reply, seconds=time.perf_counter() - self._sent)
+        self._count += 1
+        if self._count < self._expected:
+            self._progress.update(self._count)
+        return reply
 
 
 def time_communication(reply: Message, *, seconds: float) -> None:
     """Add "seconds-communication" to a reply's facts: its round trip of `seconds` less what the client worked itself.
 
     That is packing, transport and unpacking both ways, the waiting for a free actor where there are fewer actors than
-    clients, in the first round the start of the actors, and up to POLL_SECONDS until the reply is noticed.
+    clients, in the first round the start of the actors, and the time until the reply is noticed: POLL_SECONDS at most,
+    or as long as the server is busy with another one.
     """
-    facts = reply.content.metric_records.get(METRICS) if reply.has_content() else None
-    if facts is not None and "seconds-on-client" in facts:
+    facts = reply.content.get(METRICS) if reply.has_content() else None
+    if isinstance(facts, MetricRecord) and "seconds-on-client" in facts:
         facts["seconds-communication"] = seconds - float(facts["seconds-on-client"])  # pyright: ignore
 
 
@@ -239,7 +265,7 @@ def to_records(columns: dict, *, server_round: int, lr: float, seconds: dict[str
     for name, values in columns.items():
         if name == "partition_id" or name.endswith("weight"):
             continue
-        by_videos = None if name.startswith("seconds") or name == "clips_per_second" else columns["num_examples"]
+        by_videos = None if name.startswith("seconds") or name in RATES else columns["num_examples"]
         total[name] = float(np.sum(values) if name in SUMS else np.average(values, weights=by_videos))
     total["clips_per_second"] = total["num_clips"] / seconds["seconds_clients"]
     return [total | seconds, *clients]

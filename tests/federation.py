@@ -15,7 +15,7 @@ from fedvssl.client_app import Machine
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.server_app import initial_arrays, order_record
-from fedvssl.strategy.fedavg import to_record
+from fedvssl.strategy.record import to_record
 from tests.videos import moving_square, write_frames
 
 TINY = (
@@ -95,8 +95,7 @@ class LocalGrid(Grid):
         return [self._handle(message) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        found = [self.replies.pop(number) for number in list(message_ids) if number in self.replies]
-        return reversed(found)
+        return [self.replies.pop(number) for number in message_ids if number in self.replies]
 
     def _handle(self, message: Message) -> str:
         number = message.metadata.__dict__["_message_id"] = str(next(self._numbers))

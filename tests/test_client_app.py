@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,7 +7,16 @@ from flwr.app import Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedvssl import client_app
-from fedvssl.client_app import Machine, Order, answer, save_head, summarise, train_client
+from fedvssl.client_app import (
+    Machine,
+    Order,
+    answer,
+    initial_task,
+    load_state,
+    save_head,
+    summarise,
+    train_client,
+)
 from fedvssl.server_app import initial_arrays
 from fedvssl.training.checkpoint import load_arrays
 from fedvssl.training.loop import EpochResult
@@ -31,7 +41,8 @@ def train(config, machine, *, server_round: int = 1, partition_id: int = 0, **se
 
 
 def numbers(reply: RecordDict) -> dict[str, np.ndarray]:
-    return {name: array.numpy() for name, array in reply.array_records["arrays"].items()}
+    arrays: Any = reply["arrays"]
+    return {name: array.numpy() for name, array in arrays.items()}
 
 
 def test_a_reply_has_the_names_that_came_and_trained_values(config, machine):
@@ -81,7 +92,8 @@ def test_the_head_is_that_of_the_client_and_the_round_that_the_order_names(confi
         np.testing.assert_array_equal(started_from[name], array)
     started_from.clear()
     train(config, machine, server_round=3, head_round=0, partition_id=1)
-    assert not started_from.keys() & expected.keys(), "the head of the initial model"
+    for name in expected:
+        np.testing.assert_array_equal(started_from[name], initial_arrays(config)[name], "the head of the initial model")
 
 
 def test_a_lost_head_is_named(config, machine):
@@ -123,6 +135,66 @@ def test_training_is_reproducible_and_differs_between_rounds_and_seeds(config, m
     np.testing.assert_array_equal(weights(folder="a"), weights(folder="b"))
     assert not np.array_equal(weights(folder="c"), weights(folder="d", server_round=5))
     assert not np.array_equal(weights(folder="e"), weights({**config, "seed": 8}, folder="f"))
+
+
+@pytest.mark.parametrize(
+    "sending",
+    [{"head_round": 1}, {"head_round": 0}, {"head_round": 0, "prefix": ""}],
+    ids=["head", "no head", "FedAvg"],
+)
+def test_what_a_process_trained_before_leaves_no_trace(sending, config, machine):
+    order = {"server_round": 2, "partition_id": 1, **sending}
+    train(config, machine, partition_id=1)
+    initial_task.cache_clear()
+    fresh = numbers(train(config, machine, **order))
+    prefix = {"prefix": sending["prefix"]} if "prefix" in sending else {}
+    train(config, machine, server_round=5, partition_id=0, **prefix)
+    used = numbers(train(config, machine, **order))
+    assert initial_task.cache_info().misses == 1, "it is the same task"
+    for name, array in fresh.items():
+        np.testing.assert_array_equal(array, used[name])
+
+
+def test_a_task_is_built_once_for_a_configuration(config, machine, monkeypatch):
+    built = []
+    real = client_app.build_task
+    monkeypatch.setattr(client_app, "build_task", lambda c: built.append(c) or real(c))
+    initial_task.cache_clear()
+    for server_round, partition_id in [(1, 0), (1, 1), (2, 0)]:
+        train(config, machine, server_round=server_round, partition_id=partition_id)
+    assert len(built) == 1
+    train({**config, "seed": 8}, machine)
+    train(config, machine)
+    assert len(built) == 3, "only the last one is kept"
+
+
+def test_a_kept_task_holds_no_gradients_and_no_hooks(config, machine):
+    train(config, machine)
+    task, own = initial_task(json.dumps(json.loads(str(training_content(config)["config"]["config"]))), sent(config))
+    assert initial_task.cache_info().hits, "the one that was trained"
+    assert all(parameter.grad is None for parameter in task.parameters())
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    assert not any(getattr(module, kind) for module in task.modules() for kind in kinds)
+    for name, array in own.items():
+        np.testing.assert_array_equal(array, initial_arrays(config)[name])
+
+
+def sent(config) -> frozenset[str]:
+    return frozenset(training_content(config)["arrays"])
+
+
+def test_a_task_with_something_of_another_client_is_not_trained(config):
+    task, _ = initial_task(json.dumps(config), sent(config))
+    with pytest.raises(AssertionError, match="what another client has learned"):
+        load_state(task, numbers(training_content(config)))
+
+
+def test_after_a_failure_the_task_is_built_anew(config, machine, monkeypatch):
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+    train(config, machine)
+    monkeypatch.setattr(client_app, "train_epoch", lambda *a, **k: 1 / 0)
+    assert answer(Message(training_content(config), 5, "train"), machine=machine, partition_id=1).has_error()
+    assert initial_task.cache_info().currsize == 0
 
 
 def test_local_epochs_see_different_samples(config, machine, monkeypatch):
@@ -175,5 +247,6 @@ def test_a_client_writes_its_progress(config, machine):
     TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
     reply = answer(Message(training_content(config), 5, "train"), machine=machine, partition_id=0)
     assert reply.has_content()
-    (line,) = (client_app.client_folder(machine, 0) / "train.log").read_text().splitlines()
-    assert "round 1  epoch 1/1  batch 1/1  loss " in line and line.endswith("left 0:00")
+    batch, epoch = (client_app.client_folder(machine, 0) / "train.log").read_text().splitlines()
+    assert "round 1  epoch 1/1  batch 1/1  loss " in batch and batch.endswith("left 0:00")
+    assert "clips/s" in epoch and epoch.endswith("% of the time waiting for data")

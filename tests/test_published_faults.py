@@ -11,13 +11,11 @@ from fedvssl import client_app, server_app
 from fedvssl.client_app import build_client_app, train_client
 from fedvssl.data import partition
 from fedvssl.server_app import build_strategy, initial_arrays, order_record, round_path, run_rounds
-from fedvssl.strategy import fedvssl as fedvssl_strategy
-from fedvssl.strategy.average import weighted_mean
 from fedvssl.strategy.fedavg import FedAvg
-from fedvssl.strategy.fedvssl import FedVSSL, mix
+from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.training import checkpoint
 from tests.federation import LocalGrid, machine_of, tiny_config, training_content, write_clients
-from tests.strategy.test_fedvssl import CLIENTS, ROUNDS
+from tests.strategy.test_fedvssl import CLIENTS, ROUNDS, aggregate, weigh
 
 
 @pytest.fixture(scope="module")
@@ -46,23 +44,22 @@ def federate(config, run_dir, *, on_train=lambda *_: None) -> LocalGrid:
 # Two lists are concatenated where two averages should be added: 126 arrays become 252, the first half alpha * FedAvg.
 def check_the_result_has_the_clients_arrays() -> None:
     strategy = FedVSSL(mix_coeff=0.9, swbeta=0, **ROUNDS)
-    result = strategy.aggregate(1, CLIENTS, strategy.weigh(CLIENTS)["weight"])
+    result = aggregate(strategy, CLIENTS)
     assert result.keys() == CLIENTS[0].arrays.keys()
     low = min(client.arrays["backbone.w"].min() for client in CLIENTS)
     high = max(client.arrays["backbone.w"].max() for client in CLIENTS)
     same = [type(client)(client.partition_id, CLIENTS[0].arrays, client.metrics) for client in CLIENTS]
-    unchanged = strategy.aggregate(1, same, strategy.weigh(same)["weight"])
+    unchanged = aggregate(strategy, same)
     np.testing.assert_array_equal(unchanged["backbone.w"], CLIENTS[0].arrays["backbone.w"])
     assert low <= result["backbone.w"].min() and result["backbone.w"].max() <= high
 
 
-def concatenated(self, server_round, clients, weights):
-    halves = [[0.9 * array for array in weighted_mean([c.arrays for c in clients], weights).values()]] * 2
+def concatenated(self, server_round, mean):
+    halves = [[0.9 * array for array in mean.values()]] * 2
     return {f"arr_{position}": array for position, array in enumerate(halves[0] + halves[1])}
 
 
-def shrunk(self, server_round, clients, weights):
-    mean = weighted_mean([c.arrays for c in clients], weights)
+def shrunk(self, server_round, mean):
     return {name: (0.9 * array).astype(array.dtype) for name, array in mean.items()}
 
 
@@ -75,13 +72,21 @@ def test_averages_are_added_and_not_concatenated(fault, monkeypatch):
 
 # alpha multiplies the average by videos.
 def check_alpha_is_the_share_of_the_loss() -> None:
-    weights = FedVSSL(mix_coeff=0.9, swbeta=0, **ROUNDS).weigh(CLIENTS)
+    strategy = FedVSSL(mix_coeff=0.9, swbeta=0, **ROUNDS)
+    weights = weigh(strategy, CLIENTS)
     np.testing.assert_allclose(weights["weight"], 0.9 * weights["loss-weight"] + 0.1 * weights["video-weight"])
+    arrays = [client.arrays["backbone.w"].astype(np.float64) for client in CLIENTS]
+    expected = np.average(arrays, axis=0, weights=weights["weight"])
+    np.testing.assert_allclose(aggregate(strategy, CLIENTS)["backbone.w"], expected, rtol=1e-5, atol=1e-6)
+
+
+def other_way_round(self):
+    return {"loss": 1 - self.mix_coeff, "video": self.mix_coeff}
 
 
 def test_alpha_is_on_the_right_term(monkeypatch):
     check_alpha_is_the_share_of_the_loss()
-    monkeypatch.setattr(fedvssl_strategy, "mix", lambda s, n, *, mix_coeff: mix(n, s, mix_coeff=mix_coeff))
+    monkeypatch.setattr(FedVSSL, "averages", other_way_round)
     assert fails(check_alpha_is_the_share_of_the_loss)
 
 

@@ -27,6 +27,7 @@ from fedvssl.server_app import (
 from fedvssl.strategy.exchange import FederationError
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
+from fedvssl.strategy.intake import Intake
 from fedvssl.training.checkpoint import load_arrays, save_arrays
 from fedvssl.training.run_log import read_records
 from tests.federation import LocalGrid, machine_of, tiny_config, write_clients
@@ -194,6 +195,24 @@ def test_communication_is_the_round_trip_without_the_clients_own_work(data_dir, 
         assert whole["seconds_clients"] == pytest.approx(
             record["seconds_communication"] + record["seconds_on_client"], abs=0.4
         )
+
+
+def test_averaging_is_timed_apart_from_waiting(data_dir, tmp_path, monkeypatch):
+    real = Intake.add
+    monkeypatch.setattr(Intake, "add", lambda intake, update: time.sleep(0.3) or real(intake, update))
+    train(tiny_config(data_dir, "rounds=1"), tmp_path)
+    whole, *clients = read_records(tmp_path / "metrics.jsonl")
+    assert 0.9 < whole["seconds_aggregate"] < whole["seconds"] - sum(c["seconds_on_client"] for c in clients)
+    assert whole["seconds"] == pytest.approx(whole["seconds_clients"] + whole["seconds_aggregate"], abs=0.3)
+
+
+def test_whoever_starts_a_run_does_not_hold_its_numbers(data_dir, tmp_path):
+    config = tiny_config(data_dir, "rounds=1")
+    strategy = build_strategy(config)
+    arrays = {name: array for name, array in initial_arrays(config).items() if strategy.is_shared(name)}
+    grid = LocalGrid(build_client_app(machine_of(config, tmp_path)), 3)
+    run_rounds(grid, strategy, arrays, config=config, run_dir=tmp_path, done=0)
+    assert not arrays and saved_rounds(tmp_path) == [1]
 
 
 def test_a_disk_that_is_too_small_is_told_before_the_start(data_dir, tmp_path, monkeypatch):

@@ -1,16 +1,21 @@
-"""Sending messages to clients and collecting what comes back: replies, errors, silence."""
+"""Sending messages to clients and collecting what comes back one by one: replies, errors, silence.
+
+Records are taken as `content[name]`. Flower's `content.array_records` and the like make an object that holds itself and
+with it all arrays of the message, until the garbage collector runs.
+"""
 
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import Message, Metadata
+from flwr.app import ArrayRecord, Message, Metadata, MetricRecord
 from flwr.serverapp import Grid
 
 from fedvssl.strategy.average import Arrays
+from fedvssl.strategy.record import view
 
 POLL_SECONDS = 0.1
 ARRAYS, METRICS, CONFIG = "arrays", "metrics", "config"
@@ -22,49 +27,45 @@ class FederationError(RuntimeError):
 
 @dataclass(frozen=True)
 class ClientUpdate:
-    """A valid reply: what one client learned and what it reports; `metrics` has "loss" and "num-examples"."""
+    """A valid reply: what one client learned (read-only) and reports; `metrics` has "loss" and "num-examples"."""
 
     partition_id: int
     arrays: Arrays
     metrics: dict[str, float]
 
 
-def exchange(
-    grid: Grid,
-    messages: Iterable[Message],
-    *,
-    timeout: float,
-    stop: threading.Event,
-    on_reply: Callable[[Message], None] = lambda reply: None,
-) -> list[Message]:
-    """Send messages and wait for their replies.
+def exchange(grid: Grid, messages: Iterable[Message], *, timeout: float, stop: threading.Event) -> Iterator[Message]:
+    """Send messages, at once, and iterate over their replies as they come in.
 
-    `grid.send_and_receive` would do it as well, but keeps waiting for the whole timeout when the simulation underneath
-    has broken down.
+    `grid.send_and_receive` would do it as well, but keeps all replies in memory, and waits for the whole timeout when
+    the simulation underneath has broken down.
 
     Args:
         grid: Flower's connection to the nodes.
         messages: one for each node.
-        timeout: seconds after which those that have replied are returned.
+        timeout: seconds from now after which the iterator ends with those that have replied.
         stop: ends the waiting when set.
-        on_reply: called with each reply as it comes in.
 
     Raises:
-        FederationError: if `stop` was set.
+        FederationError: by the iterator, if `stop` was set.
     """
-    pending = set(grid.push_messages(messages)) - {None}  # None: Flower could not send it
-    deadline = time.monotonic() + timeout
-    replies: list[Message] = []
-    while pending and time.monotonic() < deadline:
+    sent = [number for number in grid.push_messages(messages) if number is not None]  # None: it could not be sent
+    return _replies(grid, sent, deadline=time.monotonic() + timeout, stop=stop)
+
+
+def _replies(grid: Grid, pending: list[str], *, deadline: float, stop: threading.Event) -> Iterator[Message]:
+    is_over = False
+    while pending and not is_over:
         if stop.is_set():
             raise FederationError("The run was stopped.")
-        for reply in grid.pull_messages(pending):
-            pending.discard(reply.metadata.reply_to_message_id)
-            replies.append(reply)
-            on_reply(reply)
-        if pending:
+        is_over = time.monotonic() >= deadline  # before the last look, as whoever takes a reply may take its time
+        for message_id in pending[:]:
+            # One by one: the others lie with Flower until there is room for them here.
+            if replies := list(grid.pull_messages([message_id])):
+                pending.remove(message_id)
+                yield replies.pop()  # and no reference is left here
+        if pending and not is_over:
             time.sleep(POLL_SECONDS)
-    return replies
 
 
 def destinations(sent: Iterable[Metadata]) -> dict[str, int]:
@@ -84,20 +85,19 @@ def read_update(reply: Message, *, partition_id: int, expected: Mapping[str, np.
     """
     if reply.has_error():
         raise ValueError(first_line(reply.error.reason))
-    if ARRAYS not in reply.content.array_records or METRICS not in reply.content.metric_records:
+    record, facts = reply.content.get(ARRAYS), reply.content.get(METRICS)
+    if not (isinstance(record, ArrayRecord) and isinstance(facts, MetricRecord)):
         raise ValueError(f"the reply lacks the records '{ARRAYS}' and '{METRICS}'")
-    record = reply.content.array_records[ARRAYS]
     if set(record) != set(expected):
         raise ValueError(f"the reply has {len(record)} arrays with other names than the {len(expected)} that were sent")
-    facts = reply.content.metric_records[METRICS].items()
-    metrics = {name: float(value) for name, value in facts if isinstance(value, int | float)}
+    metrics = {name: float(value) for name, value in facts.items() if isinstance(value, int | float)}
     if not np.isfinite(metrics.get("loss", np.nan)):
         raise ValueError(f"the loss is {metrics.get('loss', 'missing')}")
     if not metrics.get("num-examples", 0) > 0:
         raise ValueError("it trained on no video")
     arrays = {}
     for name, sent in expected.items():
-        array = record[name].numpy()
+        array = view(record[name])
         if array.shape != sent.shape or array.dtype != sent.dtype:
             raise ValueError(f"'{name}' is {array.dtype} {array.shape} instead of {sent.dtype} {sent.shape}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -8,25 +8,26 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Metadata, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, Metadata, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fedvssl.strategy.average import Arrays, weighted_mean
+from fedvssl.strategy.average import Arrays, softmax
 from fedvssl.strategy.exchange import (
     ARRAYS,
     CONFIG,
     POLL_SECONDS,
-    ClientUpdate,
     FederationError,
     destinations,
     exchange,
     first_line,
     read_update,
 )
+from fedvssl.strategy.intake import Intake
+from fedvssl.strategy.record import from_record, to_record
 
 log = logging.getLogger(__name__)
 SAMPLING = 0x5EED_C11E  # where other seeds have their partition: no client draws from the same stream
@@ -35,8 +36,8 @@ SAMPLING = 0x5EED_C11E  # where other seeds have their partition: no client draw
 class FedAvg(Strategy):
     """Share every array, average by number of videos.
 
-    A subclass says what is shared (`is_shared`), how much each client counts (`weigh`) and what happens with the mean
-    (`aggregate`).
+    A subclass says what is shared (`is_shared`), which averages are made of it (`averages`), how much a client counts
+    in each (`log_weights`), and what becomes of the mean (`aggregate`).
 
     Args:
         fraction_fit: fraction of the clients that trains in a round, in [0, 1].
@@ -71,7 +72,7 @@ class FedAvg(Strategy):
         self.seed = seed
         self.round_timeout = round_timeout
         self.stop = stop or threading.Event()
-        self.global_arrays: Arrays = {}  # what the clients of this round started from
+        self.global_arrays: Arrays = {}  # what the clients of this round started from; read-only
         self.sampled: dict[int, int] = {}  # node id -> partition id, of this round
         self.head_rounds: dict[int, int] = {}  # partition id -> the last round in which its reply was accepted
         self._partition_of: dict[int, int] = {}  # node id -> partition id of every node that has ever answered
@@ -81,13 +82,21 @@ class FedAvg(Strategy):
         """Whether the state entry `name` travels."""
         return True
 
-    def weigh(self, clients: Sequence[ClientUpdate]) -> dict[str, np.ndarray]:
-        """Weights of the clients, [len(clients)] each; "weight" is the one that is used, others are only recorded."""
-        return {"weight": video_weights([client.metrics["num-examples"] for client in clients])}
+    def averages(self) -> dict[str, float]:
+        """Kinds of average that are made of the replies, and the share of each in the mean; the shares sum to 1."""
+        return {"video": 1.0}
 
-    def aggregate(self, server_round: int, clients: Sequence[ClientUpdate], weights: np.ndarray) -> Arrays:
-        """The new shared arrays."""
-        return weighted_mean([client.arrays for client in clients], weights)
+    def log_weights(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Logarithm of a client's weight in each kind of average; only differences between clients count.
+
+        Args:
+            metrics: what the client reports, "loss" and "num-examples" among it.
+        """
+        return {"video": math.log(metrics["num-examples"])}
+
+    def aggregate(self, server_round: int, mean: Arrays) -> Arrays:
+        """The new shared arrays. They may be made in place in `mean`; `global_arrays` has the old ones."""
+        return mean
 
     def sample_size(self, num_clients: int) -> int:
         """How many of `num_clients` train in a round."""
@@ -108,7 +117,7 @@ class FedAvg(Strategy):
         chosen = sample_clients(list(partition_of.values()), size=size, seed=self.seed, server_round=server_round)
         node_of = {partition_id: node_id for node_id, partition_id in partition_of.items()}
         self.sampled = {node_of[partition_id]: partition_id for partition_id in chosen}
-        self.global_arrays = {name: array.numpy() for name, array in arrays.items()}
+        self.global_arrays = from_record(arrays)
         messages = []
         for node_id, partition_id in self.sampled.items():
             head_round = self.head_rounds.get(partition_id, 0)
@@ -118,7 +127,7 @@ class FedAvg(Strategy):
         return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
-        """Average the valid replies.
+        """Average the valid replies, each as it comes; the next one is asked for when it is gone.
 
         Returns:
             The new shared arrays, and per-client columns: every list has one entry per valid client, in the order of
@@ -127,19 +136,22 @@ class FedAvg(Strategy):
         Raises:
             FederationError: if fewer than `min_fit_clients` replies are valid.
         """
-        clients, failures = self._read_replies(replies)
+        intake = Intake(self.sampled.values(), averages=self.averages(), log_weights=self.log_weights)
+        failures = self._take_in(replies, intake)
+        mean = intake.finish()
         for partition_id, reason in sorted(failures.items()):
             log.warning("round %d: %s failed: %s", server_round, client_name(partition_id), reason)
-        if len(clients) < self.min_fit_clients:
+        if len(intake.metrics) < self.min_fit_clients:
             raise FederationError(
-                f"Round {server_round} has {len(clients)} valid replies of {len(self.sampled)} clients, "
+                f"Round {server_round} has {len(intake.metrics)} valid replies of {len(self.sampled)} clients, "
                 f"strategy.min_fit_clients asks for {self.min_fit_clients}: lower it to go on without the others. "
                 f"{_told(failures)}"
             )
-        weights = self.weigh(clients)
-        arrays = self.aggregate(server_round, clients, weights["weight"])
-        self.head_rounds |= {client.partition_id: server_round for client in clients}
-        return to_record(arrays), _columns(clients, weights, failed=sorted(failures))
+        record = to_record(self.aggregate(server_round, mean))
+        self.head_rounds |= dict.fromkeys(intake.metrics, server_round)
+        log_weights = [self.log_weights(metrics) for metrics in intake.metrics.values()]
+        weights = weight_columns(log_weights, self.averages())
+        return record, _columns(intake.metrics, weights, failed=sorted(failures))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -154,19 +166,23 @@ class FedAvg(Strategy):
         """One line for Flower's own `start`."""
         log.info("%s of at least %d of %d clients", type(self).__name__, self.min_fit_clients, self.num_clients)
 
-    def _read_replies(self, replies: Iterable[Message]) -> tuple[list[ClientUpdate], dict[int, str]]:
-        """Valid updates in the order of their partitions (so that the order of arrival cannot matter), and failures."""
-        clients = []
+    def _take_in(self, replies: Iterable[Message], intake: Intake) -> dict[int, str]:
+        """Partition id -> why there is no valid reply, of those of whom there is none."""
         node_of = destinations(self._sent)
         failures = {partition_id: f"no reply within {self.round_timeout:g} s" for partition_id in self.sampled.values()}
         for reply in replies:
             partition_id = self.sampled[node_of[reply.metadata.reply_to_message_id]]
             try:
-                clients.append(read_update(reply, partition_id=partition_id, expected=self.global_arrays))
-                del failures[partition_id]
+                update = read_update(reply, partition_id=partition_id, expected=self.global_arrays)
             except ValueError as error:
                 failures[partition_id] = str(error)
-        return sorted(clients, key=lambda client: client.partition_id), failures
+                intake.skip(partition_id)
+            else:
+                del failures[partition_id]
+                intake.add(update)
+                del update
+            del reply  # what is not waiting in the intake must be gone before the next one is asked for
+        return failures
 
     def _reach_clients(self, grid: Grid) -> dict[int, int]:
         """Node id -> partition id of every client that can be asked."""
@@ -207,11 +223,6 @@ class FedAvg(Strategy):
         return Message(content, node_id, message_type, ttl=2 * self.round_timeout)
 
 
-def video_weights(num_videos: Sequence[float]) -> np.ndarray:
-    """n_k / sum_k n_k, float64."""
-    return np.asarray(num_videos, dtype=np.float64) / np.sum(num_videos, dtype=np.float64)
-
-
 def sample_clients(partition_ids: Sequence[int], *, size: int, seed: int, server_round: int) -> list[int]:
     """`size` different partitions in ascending order; depends on the set of partitions, the seed and the round only."""
     rng = np.random.default_rng([seed, server_round, SAMPLING])
@@ -223,14 +234,24 @@ def client_name(partition_id: int) -> str:
     return f"client {partition_id} (client_dist{partition_id + 1}.json)"
 
 
-def to_record(arrays: Arrays) -> ArrayRecord:
-    return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})
+def weight_columns(log_weights: Sequence[Mapping[str, float]], averages: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Weights of the clients, [len(log_weights)] and of sum 1 each.
+
+    Returns:
+        "weight", which is what a client counts for in the mean, and where it is mixed "<kind>-weight" of each kind.
+    """
+    columns = {f"{kind}-weight": softmax([weights[kind] for weights in log_weights]) for kind in averages}
+    mixed = sum(share * column for share, column in zip(averages.values(), columns.values(), strict=True))
+    return {**(columns if len(columns) > 1 else {}), "weight": np.asarray(mixed)}
 
 
-def _columns(clients: Sequence[ClientUpdate], weights: dict[str, np.ndarray], *, failed: list[int]) -> MetricRecord:
-    columns: dict[str, list] = {"partition-id": [client.partition_id for client in clients]}
-    for name in clients[0].metrics:
-        columns[name] = [client.metrics.get(name, math.nan) for client in clients]
+def _columns(
+    metrics: Mapping[int, Mapping[str, float]], weights: Mapping[str, np.ndarray], *, failed: list[int]
+) -> MetricRecord:
+    clients = list(metrics.values())
+    columns: dict[str, list] = {"partition-id": list(metrics)}
+    for name in clients[0]:
+        columns[name] = [client.get(name, math.nan) for client in clients]
     columns |= {name: values.tolist() for name, values in weights.items()}
     return MetricRecord({**columns, "failed-partition-ids": failed})
 

@@ -13,6 +13,7 @@ from torch import nn
 from fedvssl.data.atomic import atomic_path
 
 Arrays = dict[str, np.ndarray]
+HALF = (torch.bfloat16, torch.float16)
 
 
 def save_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -46,14 +47,15 @@ def load_arrays(path: Path | str) -> Arrays:
 
 
 def to_arrays(module: nn.Module) -> Arrays:
-    """Copies of all state entries, by their full names, in the module's order.
+    """All state entries by their full names, in the module's order: views where the module is on the CPU.
 
-    Half precision becomes float32: numpy has no bfloat16, and what is averaged should not be rounded first.
+    They change with the module; copy what is to be kept. Half precision becomes float32: numpy has no bfloat16, and
+    what is averaged should not be rounded first.
     """
     arrays = {}
     for name, tensor in module.state_dict().items():
-        tensor = tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
-        arrays[name] = np.array(tensor.cpu().numpy())
+        tensor = tensor.float() if tensor.dtype in HALF else tensor
+        arrays[name] = tensor.cpu().numpy()
     return arrays
 
 
@@ -72,9 +74,8 @@ def load_arrays_into(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> Non
             raise ValueError(f"'{name}' has shape {array.shape}, the model's has {tuple(tensor.shape)}.")
         if not tensor.is_floating_point() and array.dtype.kind == "f":
             raise ValueError(f"'{name}' is {array.dtype}, the model's is {tensor.dtype}: a counter cannot be a float.")
-    with torch.no_grad():
-        for name, array in arrays.items():
-            state[name].copy_(torch.from_numpy(np.array(array)))
+    for name, array in arrays.items():
+        _copy_into(state[name], array)
 
 
 def save_torch(path: Path | str, content: Any) -> None:
@@ -100,6 +101,13 @@ def load_torch(path: Path | str) -> Any:
     except Exception as error:  # torch raises half a dozen types for damaged files
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path} is not a checkpoint of tensors ({reason}).") from error
+
+
+def _copy_into(tensor: torch.Tensor, array: np.ndarray) -> None:
+    if tensor.device.type == "cpu" and tensor.dtype not in HALF:
+        np.copyto(tensor.numpy(), array, casting="same_kind")
+    else:
+        tensor.copy_(torch.from_numpy(np.array(array)))  # a copy, because torch warns of arrays that are read-only
 
 
 def _listed(names: list[str]) -> str:

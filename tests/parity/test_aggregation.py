@@ -7,13 +7,17 @@ from flwr.clientapp import ClientApp
 
 from fedvssl.strategy.average import Arrays
 from fedvssl.strategy.exchange import exchange
-from fedvssl.strategy.fedavg import FedAvg, to_record
+from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
+from fedvssl.strategy.record import to_record
 from tests.federation import LocalGrid
 from tests.parity.reference import load_npz
 
 NUM_ROUNDS, NUM_CLIENTS = 3, 3
 STORED = load_npz("aggregation")
+# The stored results are sums in float64; ours are made in float32, as are those of the authors' six scripts, which
+# agree with the stored ones to this (fixtures/README.md). Only where terms cancel is it more than rtol allows.
+AUTHORS_DEVIATION = 3.6e-7
 
 
 def replay_app() -> ClientApp:
@@ -59,6 +63,6 @@ def test_rounds_equal_the_paper(alpha, beta):
     for server_round, arrays in enumerate(results, start=1):
         for j in range(3):
             expected = STORED[f"paper/alpha{alpha}_beta{beta}/r{server_round}/w{j}"]
-            np.testing.assert_allclose(arrays[f"backbone.w{j}"], expected, rtol=1e-5, atol=1e-8)
+            np.testing.assert_allclose(arrays[f"backbone.w{j}"], expected, rtol=1e-5, atol=AUTHORS_DEVIATION)
             assert arrays[f"backbone.w{j}"].dtype == np.float32
         assert arrays["backbone.w3"] == 100 * server_round + 17 and arrays["backbone.w3"].dtype == np.int64

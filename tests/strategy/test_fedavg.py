@@ -1,6 +1,10 @@
+import itertools
 import logging
 import threading
 import time
+import tracemalloc
+import weakref
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,7 +17,9 @@ from flwr.server.superlink.linkstate.utils import (
 
 from fedvssl.strategy import fedavg
 from fedvssl.strategy.exchange import FederationError, exchange, first_line
-from fedvssl.strategy.fedavg import FedAvg, sample_clients, to_record
+from fedvssl.strategy.fedavg import FedAvg, sample_clients
+from fedvssl.strategy.fedvssl import FedVSSL
+from fedvssl.strategy.record import from_record, to_record
 from tests.federation import LocalGrid
 
 GLOBAL = {"backbone.w": np.zeros((2, 3), np.float32), "head.n": np.array(0, np.int64)}
@@ -36,7 +42,7 @@ def echo_app() -> ClientApp:
 
 
 def reply_with(message: Message, *, step: int, arrays=None, **facts) -> Message:
-    received = {name: array.numpy() for name, array in message.content["arrays"].items()}
+    received = from_record(message.content["arrays"])
     arrays = {name: array + array.dtype.type(step) for name, array in received.items()} if arrays is None else arrays
     metrics = MetricRecord({"loss": 1.0, "num-examples": 10 * step, **facts})
     return Message(RecordDict({"arrays": to_record(arrays), "metrics": metrics}), reply_to=message)
@@ -167,7 +173,7 @@ def test_a_message_that_cannot_be_sent_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(grid, "push_messages", lambda messages: [None, *list(push(messages))[1:]])
     messages = [Message(RecordDict(), node_id, "query") for node_id in grid.partition_of]
     started = time.monotonic()
-    assert len(exchange(grid, messages, timeout=20, stop=threading.Event())) == 1
+    assert len(list(exchange(grid, messages, timeout=20, stop=threading.Event()))) == 1
     assert time.monotonic() - started < 10
 
 
@@ -252,6 +258,69 @@ def test_a_client_is_asked_for_its_partition_once(monkeypatch):
     run_round(strategy, grid, 1)
     run_round(strategy, grid, 2)
     assert len(asked) == 3
+
+
+def replies_to(strategy: FedAvg, arrays: dict[str, np.ndarray]) -> Iterator[Message]:
+    """A round whose replies are made when they are asked for; partition 0 replies first."""
+    grid = LocalGrid(echo_app(), strategy.num_clients)
+    messages = strategy.configure_train(2, to_record(arrays), ConfigRecord(), grid)
+    for number, message in enumerate(messages):
+        message.metadata.__dict__["_message_id"] = str(number)
+    return (reply_with(message, step=n, loss=1 / n) for n, message in enumerate(messages, start=1))
+
+
+BOTH_AVERAGES = {"mix_coeff": 0.9, "swbeta": 1, "fraction_fit": 1.0, "seed": 7, "round_timeout": 5.0}
+
+
+def test_memory_does_not_grow_with_the_number_of_clients():
+    arrays = {f"backbone.w{n}": np.ones(10**6, np.float32) for n in range(4)}
+    size = sum(array.nbytes for array in arrays.values())
+    peaks = {}
+    for num_clients in (4, 16):
+        strategy = FedVSSL(num_clients=num_clients, min_fit_clients=num_clients, **BOTH_AVERAGES)
+        replies = replies_to(strategy, arrays)
+        tracemalloc.start()
+        strategy.aggregate_train(2, replies)
+        peaks[num_clients] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[16] == pytest.approx(peaks[4], rel=0.05)
+    assert peaks[16] < 4.1 * size, "two averages, a reply, and the arrays of which this test's client makes it"
+
+
+def test_a_reply_is_gone_when_the_next_one_is_asked_for():
+    alive = []
+    strategy = strategy_for(3)
+
+    def watched(replies):
+        for _ in range(3):
+            assert not [reference for reference in alive if reference() is not None]
+            held = [next(replies)]
+            alive[:] = map(weakref.ref, [held[0], *held[0].content["arrays"].values()])
+            yield held.pop()
+
+    strategy.aggregate_train(2, watched(replies_to(strategy, GLOBAL)))
+    assert len(alive) == 3
+
+
+def test_the_order_of_arrival_does_not_change_a_bit():
+    arrays = {"backbone.w": np.random.default_rng(0).standard_normal(100, dtype=np.float32)}
+    strategy = FedVSSL(num_clients=4, min_fit_clients=4, **BOTH_AVERAGES)
+    replies = list(replies_to(strategy, arrays))
+    outcomes = [strategy.aggregate_train(2, order) for order in itertools.permutations(replies)]
+    for record, metrics in outcomes:
+        assert record["backbone.w"].data == outcomes[0][0]["backbone.w"].data and metrics == outcomes[0][1]
+
+
+def test_an_invalid_reply_leaves_the_averages_untouched():
+    """Its last array is the only wrong one."""
+    arrays = {"backbone.v": np.ones(3, np.float32), "backbone.w": np.ones(3, np.float32)}
+    strategy = strategy_for(3, min_fit_clients=2)
+    first, second, third = replies_to(strategy, arrays)
+    wrong = {"backbone.v": np.full(3, 1e30, np.float32), "backbone.w": np.full(3, np.nan, np.float32)}
+    second.content["arrays"] = to_record(wrong)
+    record, metrics = strategy.aggregate_train(2, [first, second, third])
+    np.testing.assert_allclose(record["backbone.v"].numpy(), 1 + (1 * 10 + 3 * 30) / 40)
+    assert metrics["failed-partition-ids"] == [1]
 
 
 def test_first_line():

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from fedvssl.strategy.average import RunningMean
 from fedvssl.strategy.exchange import ClientUpdate
-from fedvssl.strategy.fedavg import FedAvg, video_weights
-from fedvssl.strategy.fedvssl import FedVSSL, loss_weights, mix, swa
+from fedvssl.strategy.fedavg import FedAvg, weight_columns
+from fedvssl.strategy.fedvssl import FedVSSL, swa
+from fedvssl.strategy.intake import Intake
 
 ROUNDS = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 3, "seed": 7, "round_timeout": 10.0}
 
@@ -20,7 +20,15 @@ def client(partition_id: int, *, loss: float = 1.0, num_videos: int = 10) -> Cli
 
 
 def aggregate(strategy: FedAvg, clients: list[ClientUpdate], server_round: int = 1) -> dict[str, np.ndarray]:
-    return strategy.aggregate(server_round, clients, strategy.weigh(clients)["weight"])
+    partition_ids = [client.partition_id for client in clients]
+    intake = Intake(partition_ids, averages=strategy.averages(), log_weights=strategy.log_weights)
+    for client in clients:
+        intake.add(client)
+    return strategy.aggregate(server_round, intake.finish())
+
+
+def weigh(strategy: FedAvg, clients: list[ClientUpdate]) -> dict[str, np.ndarray]:
+    return weight_columns([strategy.log_weights(client.metrics) for client in clients], strategy.averages())
 
 
 def assert_same(one: dict, other: dict) -> None:
@@ -32,28 +40,28 @@ def assert_same(one: dict, other: dict) -> None:
 CLIENTS = [client(0, loss=0.5, num_videos=3), client(1, loss=2.5, num_videos=100), client(2, loss=1.0, num_videos=7)]
 
 
-def test_loss_weights_are_the_softmax_of_the_negative_loss():
-    losses = np.array([0.5, 2.5, 1.0])
-    np.testing.assert_allclose(loss_weights(losses), np.exp(-losses) / np.exp(-losses).sum(), rtol=1e-12)
+def test_losses_and_videos_weigh_by_themselves():
+    arrays = [client.arrays["backbone.w"].astype(np.float64) for client in CLIENTS]
+    s = np.exp([-0.5, -2.5, -1.0]) / np.exp([-0.5, -2.5, -1.0]).sum()
+    for mix_coeff, weights in ((0, np.array([3, 100, 7]) / 110), (1, s)):
+        mean = aggregate(FedVSSL(mix_coeff=mix_coeff, swbeta=0, **ROUNDS), CLIENTS)["backbone.w"]
+        np.testing.assert_allclose(mean, np.average(arrays, axis=0, weights=weights), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("level", [20.0, 1e4, -1e4])
-def test_high_losses_do_not_underflow(level):
-    np.testing.assert_allclose(loss_weights([level, level + 1]), loss_weights([0.0, 1.0]), rtol=1e-9)
+def test_alpha_adds_both_averages():
+    by_loss, by_videos, mixed = (
+        aggregate(FedVSSL(mix_coeff=alpha, swbeta=0, **ROUNDS), CLIENTS)["backbone.w"] for alpha in (1, 0, 0.9)
+    )
+    np.testing.assert_allclose(mixed, 0.9 * by_loss + 0.1 * by_videos, rtol=1e-5, atol=1e-6)
 
 
-@given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=8))
-def test_loss_weights_are_a_distribution_that_prefers_low_losses(losses):
-    weights = loss_weights(losses)
-    assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
-    assert weights[np.argmin(losses)] == weights.max()
-
-
-def test_mix_at_both_ends_and_between():
-    by_loss, by_videos = np.array([1.0, 0.0]), np.array([0.25, 0.75])
-    np.testing.assert_array_equal(mix(by_loss, by_videos, mix_coeff=0), by_videos)
-    np.testing.assert_array_equal(mix(by_loss, by_videos, mix_coeff=1), by_loss)
-    np.testing.assert_allclose(mix(by_loss, by_videos, mix_coeff=0.9), [0.925, 0.075])
+@pytest.mark.parametrize(("mix_coeff", "num_means"), [(0, 1), (0.9, 2), (1, 1)])
+def test_an_average_without_a_share_is_not_made(mix_coeff, num_means, monkeypatch):
+    made = set()
+    real = RunningMean.add
+    monkeypatch.setattr(RunningMean, "add", lambda mean, *a, **k: made.add(mean) or real(mean, *a, **k))
+    aggregate(FedVSSL(mix_coeff=mix_coeff, swbeta=0, **ROUNDS), CLIENTS)
+    assert len(made) == num_means
 
 
 def test_swa_is_half_and_half_and_counters_never_go_back():
@@ -87,11 +95,9 @@ def test_beta_does_nothing_in_round_1_and_halves_from_round_2():
     assert halved["backbone.n"] == 2
 
 
-def test_the_order_of_clients_is_irrelevant():
+def test_the_order_of_clients_is_irrelevant_to_the_bit():
     strategy = FedVSSL(mix_coeff=0.9, swbeta=0, **ROUNDS)
-    one, other = aggregate(strategy, CLIENTS), aggregate(strategy, CLIENTS[::-1])
-    for name, array in one.items():
-        np.testing.assert_allclose(array, other[name], rtol=1e-6)
+    assert_same(aggregate(strategy, CLIENTS), aggregate(strategy, CLIENTS[::-1]))
 
 
 def test_fedvssl_shares_the_backbone_and_fedavg_everything():
@@ -101,11 +107,16 @@ def test_fedvssl_shares_the_backbone_and_fedavg_everything():
 
 
 def test_the_recorded_weights_are_distributions():
-    weights = FedVSSL(mix_coeff=0.9, swbeta=1, **ROUNDS).weigh(CLIENTS)
+    weights = weigh(FedVSSL(mix_coeff=0.9, swbeta=1, **ROUNDS), CLIENTS)
     assert set(weights) == {"loss-weight", "video-weight", "weight"}
     for values in weights.values():
         assert values.sum() == pytest.approx(1)
-    np.testing.assert_allclose(video_weights([3, 100, 7]), np.array([3, 100, 7]) / 110)
+    np.testing.assert_allclose(weights["video-weight"], np.array([3, 100, 7]) / 110)
+    s = np.exp([-0.5, -2.5, -1.0]) / np.exp([-0.5, -2.5, -1.0]).sum()
+    np.testing.assert_allclose(weights["loss-weight"], s)
+    np.testing.assert_allclose(weights["weight"], 0.9 * s + 0.1 * np.array([3, 100, 7]) / 110)
+    assert set(weigh(FedVSSL(mix_coeff=0, swbeta=1, **ROUNDS), CLIENTS)) == set(weights)
+    assert set(weigh(FedAvg(**ROUNDS), CLIENTS)) == {"weight"}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """A strategy of somebody's own: one class, which stands here in this file, and one YAML file."""
 
+import numpy as np
 import pytest
 
 from fedvssl.config import compose
 from fedvssl.server_app import build_strategy
+from fedvssl.strategy.average import Arrays
 from fedvssl.strategy.fedavg import FedAvg
+from tests.strategy.test_fedavg import replies_to
 
 
 class Median(FedAvg):
@@ -13,6 +16,39 @@ class Median(FedAvg):
     def __init__(self, *, trim: float, **rounds) -> None:
         super().__init__(**rounds)
         self.trim = trim
+
+
+class Momentum(FedAvg):
+    """The server goes on in the direction of the rounds before (Hsu et al., arXiv 1909.06335), all clients alike."""
+
+    def __init__(self, *, momentum: float, **rounds) -> None:
+        super().__init__(**rounds)
+        self.momentum = momentum
+        self.velocity: Arrays = {}
+
+    def averages(self) -> dict[str, float]:
+        return {"client": 1.0}
+
+    def log_weights(self, metrics) -> dict[str, float]:
+        return {"client": 0.0}
+
+    def aggregate(self, server_round: int, mean: Arrays) -> Arrays:
+        for name, old in self.global_arrays.items():
+            if old.dtype.kind == "f":
+                self.velocity[name] = self.momentum * self.velocity.get(name, 0) + mean[name] - old
+                mean[name] = old + self.velocity[name]
+        return mean
+
+
+def test_momentum_goes_on_in_the_last_direction():
+    rounds = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 2, "seed": 7, "round_timeout": 5.0}
+    strategy = Momentum(momentum=0.5, **rounds)
+    arrays = {"w": np.zeros(3, np.float32), "n": np.array(0)}
+    for expected in (1.5, 1.5 + 0.5 * 1.5 + 1.5):  # the clients of this test add 1 and 2 to what they get
+        record, metrics = strategy.aggregate_train(1, replies_to(strategy, arrays))
+        arrays = {name: array.numpy() for name, array in record.items()}
+        np.testing.assert_array_equal(arrays["w"], np.full(3, expected, np.float32))
+    assert arrays["n"] == 4 and metrics["weight"] == [0.5, 0.5]
 
 
 MEDIAN = f"_target_: {__name__}.Median\n"

@@ -1,5 +1,6 @@
 import os
 import zipfile
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,23 @@ def test_bfloat16_becomes_float32():
     assert to_arrays(nn.Linear(2, 2).bfloat16())["weight"].dtype == np.float32
 
 
-def test_arrays_are_copies():
+def test_arrays_are_views():
     model = nn.Linear(2, 2)
     arrays = to_arrays(model)
-    before = arrays["weight"].copy()
-    nn.init.zeros_(model.weight)
-    np.testing.assert_array_equal(arrays["weight"], before)
+    nn.init.ones_(model.weight)
+    np.testing.assert_array_equal(arrays["weight"], 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_read_only_arrays_are_copied_into_any_memory_and_precision(dtype):
+    model = nn.Conv3d(2, 3, 3).to(dtype).to(memory_format=torch.channels_last_3d)
+    array = np.random.default_rng(0).standard_normal(model.weight.shape, dtype=np.float32)
+    array.flags.writeable = False
+    strides = model.weight.stride()
+    load_arrays_into(model, {"weight": array})
+    torch.testing.assert_close(model.weight.detach(), torch.tensor(array, dtype=dtype), rtol=0, atol=0)
+    assert model.weight.stride() == strides
+    assert not np.shares_memory(to_arrays(model)["weight"], array)
 
 
 def test_loading_by_name_is_partial_and_ignores_the_order():
@@ -64,7 +76,7 @@ def test_loading_by_name_is_partial_and_ignores_the_order():
 )
 def test_arrays_that_do_not_fit_are_named(arrays, message):
     model = small_model()
-    before = to_arrays(model)
+    before = to_arrays(deepcopy(model))
     with pytest.raises(ValueError, match=message):
         load_arrays_into(model, {"head.bias": np.ones(1, np.float32), **arrays})
     np.testing.assert_array_equal(to_arrays(model)["head.bias"], before["head.bias"])

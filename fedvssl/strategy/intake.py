@@ -1,0 +1,63 @@
+"""Averaging updates while they come in, so that the server's memory does not grow with the number of clients."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from fedvssl.strategy.average import Arrays, RunningMean, mix
+from fedvssl.strategy.exchange import ClientUpdate
+
+MAX_WAITING = 4  # updates in memory that wait for their turn
+
+
+class Intake:
+    """Takes the updates of one round in any order and averages them in the order of their partitions.
+
+    The order of additions decides the last bit of a sum, and who is faster must not decide it. So an update waits for
+    those before it. Of more than MAX_WAITING the first goes on all the same: the memory stays bounded, and the result
+    the same within rounding.
+
+    Args:
+        partition_ids: of the clients that may reply.
+        averages: kinds of average and the share of each in the result; one without a share is not made.
+        log_weights: a client's metrics -> the logarithm of its weight in each kind.
+    """
+
+    def __init__(
+        self,
+        partition_ids: Iterable[int],
+        *,
+        averages: Mapping[str, float],
+        log_weights: Callable[[Mapping[str, float]], Mapping[str, float]],
+    ) -> None:
+        self.metrics: dict[int, Mapping[str, float]] = {}  # partition id -> what it reports, of those averaged
+        self._shares = {kind: share for kind, share in averages.items() if share > 0}
+        self._means = {kind: RunningMean() for kind in self._shares}
+        self._log_weights = log_weights
+        self._missing = set(partition_ids)
+        self._waiting: dict[int, ClientUpdate] = {}
+
+    def add(self, update: ClientUpdate) -> None:
+        """Take in one update. It must be valid: nothing takes it out of the means again."""
+        self._waiting[update.partition_id] = update
+        self.skip(update.partition_id)
+
+    def skip(self, partition_id: int) -> None:
+        """Let no update wait for this client."""
+        self._missing.discard(partition_id)
+        while self._waiting:
+            first = min(self._waiting)
+            if len(self._waiting) <= MAX_WAITING and min(self._missing, default=first) < first:
+                return
+            self._average(self._waiting.pop(first))
+
+    def finish(self) -> Arrays:
+        """Average what still waits for clients that never came, and mix the averages; {} if there was no update."""
+        while self._waiting:
+            self._average(self._waiting.pop(min(self._waiting)))
+        self.metrics = dict(sorted(self.metrics.items()))
+        return mix({kind: mean.result() for kind, mean in self._means.items()}, self._shares)
+
+    def _average(self, update: ClientUpdate) -> None:
+        log_weights = self._log_weights(update.metrics)
+        for kind, mean in self._means.items():
+            mean.add(update.arrays, log_weights[kind])
+        self.metrics[update.partition_id] = update.metrics
