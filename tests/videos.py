@@ -7,6 +7,8 @@ import av
 import numpy as np
 import simplejpeg
 
+from fedvssl.data.video import Step, whole
+
 
 class ArrayVideo:
     """Frames in memory behind the interface of `fedvssl.data.video.Video`."""
@@ -17,8 +19,8 @@ class ArrayVideo:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        return self.frames[indices]
+    def read(self, indices: np.ndarray, then: Step = whole) -> np.ndarray:
+        return np.stack([then(frame) for frame in self.frames[indices]])
 
 
 def moving_square(*, num_frames: int, height: int, width: int, seed: int = 0) -> np.ndarray:

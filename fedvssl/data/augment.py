@@ -5,31 +5,46 @@ Frames are float32 [B,T,H,W,3], RGB, 0..255, until `normalize` turns them into m
 Shapes: B batch, T frames, H W pixels.
 """
 
+from collections.abc import Callable, Iterator
+from functools import cache
+
 import torch
 from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# 8-bit HSV as OpenCV computes it: hue 0..179 and saturation 0..255 by fixed-point division with 12 fractional bits.
-_SHIFT = 12
-_SATURATION_TABLE = [0] + [round((255 << _SHIFT) / value) for value in range(1, 256)]
-_HUE_TABLE = [0] + [round((180 << _SHIFT) / (6 * value)) for value in range(1, 256)]
+
+def parts(batch: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """What to augment at a time: on a GPU the whole batch, on a CPU each clip.
+
+    A clip stays in the cache from one operation to the next, and operations that it does not need are left out. On a
+    GPU looking for that would wait for the device, and every operation costs a launch, for one clip as for a hundred.
+    """
+    size = len(batch["frames"])
+    if batch["frames"].is_cuda:
+        yield batch
+    else:
+        yield from ({name: value[clip : clip + 1] for name, value in batch.items()} for clip in range(size))
 
 
 def flip(frames: Tensor, flags: Tensor) -> Tensor:
-    """Mirror the clips whose flag is set. flags: bool [B]."""
-    return torch.where(flags.view(-1, 1, 1, 1, 1), frames.flip(3), frames)
+    """Mirror the clips whose flag is set. frames: [B,T,H,W,3] of any dtype. flags: bool [B]."""
+    return _where(flags, lambda chosen: chosen.flip(3), frames)
 
 
 def brightness(frames: Tensor, delta: Tensor) -> Tensor:
     """Add grey levels, clipped to 0..255. delta: float [B,T]; 0 leaves a frame as it is."""
-    return (frames + delta[:, :, None, None, None]).clamp(0, 255)
+    if _is_needless(delta == 0):
+        return frames
+    return (frames + delta[:, :, None, None, None]).clamp_(0, 255)
 
 
 def contrast(frames: Tensor, factor: Tensor) -> Tensor:
     """Multiply, clipped to 0..255. factor: float [B,T]; 1 leaves a frame as it is."""
-    return (frames * factor[:, :, None, None, None]).clamp(0, 255)
+    if _is_needless(factor == 1):
+        return frames
+    return (frames * factor[:, :, None, None, None]).clamp_(0, 255)
 
 
 def hue_saturation(frames: Tensor, *, flags: Tensor, hue: Tensor, saturation: Tensor) -> Tensor:
@@ -46,11 +61,14 @@ def hue_saturation(frames: Tensor, *, flags: Tensor, hue: Tensor, saturation: Te
         hue: float [B], added to the hue, which has 180 steps.
         saturation: float [B], factor of the saturation.
     """
-    per_clip = (-1, 1, 1, 1)
-    h, s, v = _rgb_to_hsv(frames.clamp(0, 255).round())
-    h = (h + hue.view(per_clip)).clamp(0, 255).round().clamp(max=179)
-    s = (s * saturation.view(per_clip)).clamp(0, 255).round()
-    return torch.where(flags.view(-1, 1, 1, 1, 1), _hsv_to_rgb(h, s, v), frames)
+
+    def shift(chosen: Tensor, hue: Tensor, saturation: Tensor) -> Tensor:
+        h, s, v = _rgb_to_hsv(chosen.clamp(0, 255).round_())
+        h = h.add_(hue.view(-1, 1, 1, 1)).clamp_(0, 179).round_()
+        s = s.mul_(saturation.view(-1, 1, 1, 1)).clamp_(0, 255).round_()
+        return _hsv_to_rgb(h, s, v)
+
+    return _where(flags, shift, frames, hue, saturation)
 
 
 def normalize(frames: Tensor) -> Tensor:
@@ -58,33 +76,67 @@ def normalize(frames: Tensor) -> Tensor:
 
     The result has the memory layout channels_last_3d, which the convolutions want, without a copy.
     """
-    mean = torch.tensor(IMAGENET_MEAN, device=frames.device)
-    std = torch.tensor(IMAGENET_STD, device=frames.device)
-    return ((frames / 255 - mean) / std).permute(0, 4, 1, 2, 3)
+    scale, shift = _normalisation(frames.shape[3], frames.device)
+    # Along a row of W*3 values, since broadcasting along 3 takes a CPU eight times longer.
+    return torch.addcmul(shift, frames.flatten(3), scale).view_as(frames).permute(0, 4, 1, 2, 3)
+
+
+@cache
+def _normalisation(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Factor and summand of a row, float32 [W*3] each. Kept, because bringing them to a GPU would wait for it."""
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    return (1 / (255 * std)).repeat(width).to(device), (-mean / std).repeat(width).to(device)
+
+
+def _is_needless(neutral: Tensor) -> bool:
+    """Whether all values are neutral; on a GPU never, because looking would wait for the device."""
+    return not neutral.is_cuda and bool(neutral.all())
+
+
+def _where(flags: Tensor, change: Callable[..., Tensor], frames: Tensor, *parameters: Tensor) -> Tensor:
+    """`change(frames, *parameters)` in the clips whose flag is set.
+
+    On a GPU all clips are changed and the flag selects; on a CPU only those are changed that need it.
+    """
+    if frames.is_cuda:
+        return torch.where(flags.view(-1, 1, 1, 1, 1), change(frames, *parameters), frames)
+    if _is_needless(~flags):
+        return frames
+    if flags.all():
+        return change(frames, *parameters)
+    changed = frames.clone()
+    changed[flags] = change(frames[flags], *(values[flags] for values in parameters))
+    return changed
 
 
 def _rgb_to_hsv(rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Whole numbers [...,3] in 0..255 -> hue 0..179, saturation 0..255, value 0..255, each float32 [...]."""
-    levels = rgb.to(torch.int32)
-    r, g, b = levels.unbind(-1)
-    v = levels.amax(-1)
-    spread = v - levels.amin(-1)
-    hue_table = torch.tensor(_HUE_TABLE, dtype=torch.int32, device=rgb.device)
-    saturation_table = torch.tensor(_SATURATION_TABLE, dtype=torch.int32, device=rgb.device)
-    half = 1 << (_SHIFT - 1)
-    s = (spread * saturation_table[v] + half) >> _SHIFT
-    sector = torch.where(v == r, g - b, torch.where(v == g, b - r + 2 * spread, r - g + 4 * spread))
-    h = (sector * hue_table[spread] + half) >> _SHIFT
-    return torch.where(h < 0, h + 180, h).float(), s.float(), v.float()
+    """Whole numbers [...,3] in 0..255 -> hue 0..179, saturation 0..255, value 0..255, each float32 [...].
+
+    OpenCV divides by way of tables with 12 fractional bits. All numbers are below 2**24, so float32 computes the same.
+    `lerp` with a weight of 0 or 1 selects, which a CPU does faster than `where`.
+    """
+    r, g, b = (channel.contiguous() for channel in rgb.unbind(-1))
+    v = torch.maximum(r, g).max(b)
+    spread = v - torch.minimum(r, g).min(b)
+    sector = (r - g).add_(spread, alpha=4)  # where blue is the largest channel
+    sector.lerp_((b - r).add_(spread, alpha=2), (v == g).float())
+    sector.lerp_(g - b, (v == r).float())
+    h = _fixed_point(sector, spread, 180 / 6)
+    return h.add_((h < 0).float(), alpha=180), _fixed_point(spread, v, 255), v
+
+
+def _fixed_point(numerator: Tensor, denominator: Tensor, scale: float) -> Tensor:
+    """scale * numerator / denominator, rounded half up, with 4096 * scale / denominator rounded before; 0 / 0 = 0."""
+    factor = (4096 * scale / denominator.clamp(min=1)).round_()
+    return factor.mul_(numerator).mul_(1 / 4096).add_(0.5).floor_()
 
 
 def _hsv_to_rgb(h: Tensor, s: Tensor, v: Tensor) -> Tensor:
     """Hue 0..179, saturation 0..255, value 0..255 -> whole numbers [...,3] in 0..255."""
-    h, s = h * (6 / 180), s * (1 / 255)
-    sector = h.floor()
-    rest = h - sector
-    p, q, t = v * (1 - s), v * (1 - s * rest), v * (1 - s * (1 - rest))
-    levels = torch.stack([v, p, q, t], dim=-1)
-    # Which of v, p, q, t is red, green, blue in each sixth of the hue circle.
-    order = torch.tensor([[0, 3, 1], [2, 0, 1], [1, 0, 3], [1, 2, 0], [3, 1, 0], [0, 1, 2]], device=h.device)
-    return levels.gather(-1, order[sector.long()]).round()
+    h, s = h * (6 / 180), s * (-1 / 255)
+    rgb = torch.empty((*h.shape, 3), device=h.device)
+    # How near to the smallest channel each one is at this hue, 0 to 1 after clamping.
+    distances = (2 - (h - 3).abs_(), (h - 2).abs_().sub_(1), (h - 4).abs_().sub_(1))
+    for channel, distance in enumerate(distances):
+        rgb[..., channel] = distance.clamp_(0, 1).mul_(s).add_(1).mul_(v).round_()
+    return rgb

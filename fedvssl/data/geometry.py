@@ -1,7 +1,9 @@
 """The only pixel work a worker does: resize the decoded frames once and cut the crop out of them.
 
-Shapes: T frames, H W pixels. Frames are uint8 [T,H,W,3].
+Shapes: H W pixels. Frames are uint8 [H,W,3].
 """
+
+from collections.abc import Callable
 
 import cv2
 import mmcv
@@ -26,45 +28,60 @@ def resized_shape(height: int, width: int, scale: Scale) -> tuple[int, int]:
     return (short, long) if height <= width else (long, short)
 
 
-def resize(frames: np.ndarray, scale: Scale) -> np.ndarray:
-    """Bilinear resize of [T,H,W,3] uint8 to `resized_shape`."""
-    height, width = resized_shape(frames.shape[1], frames.shape[2], scale)
-    if (height, width) == frames.shape[1:3]:
-        return frames
-    return np.stack([np.asarray(mmcv.imresize(frame, (width, height))) for frame in frames])
+def resize(frame: np.ndarray, scale: Scale) -> np.ndarray:
+    """Bilinear resize of [H,W,3] uint8 to `resized_shape`; the frame itself where it has this shape."""
+    height, width = resized_shape(frame.shape[0], frame.shape[1], scale)
+    return frame if (height, width) == frame.shape[:2] else resize_to(frame, height=height, width=width)
 
 
-def crop(frames: np.ndarray, *, top: int, left: int, size: int) -> np.ndarray:
-    """A square of `size` pixels: [T,H,W,3] -> [T,size,size,3], contiguous."""
-    return np.ascontiguousarray(frames[:, top : top + size, left : left + size])
+def resize_to(image: np.ndarray, *, height: int, width: int) -> np.ndarray:
+    """Bilinear resize of [h,w,3], uint8 or float32, to [height,width,3]."""
+    return np.asarray(mmcv.imresize(image, (width, height)))
 
 
-def random_crop(frames: np.ndarray, rng: np.random.Generator, *, size: int) -> np.ndarray:
-    """A square at a random place, the same in all frames.
+class Crop:
+    """Resizes each frame of one clip and cuts the same square out of it: [H,W,3] -> [size,size,3], a view.
 
-    Raises:
-        ValueError: if the frames are smaller than the crop.
+    Args:
+        scale: see `resized_shape`.
+        size: side of the square in pixels.
+        place: highest possible top and left -> top and left; asked once, at the first frame.
     """
-    height, width = _checked_shape(frames, size)
-    top = int(rng.integers(0, height - size, endpoint=True))
-    left = int(rng.integers(0, width - size, endpoint=True))
-    return crop(frames, top=top, left=left, size=size)
+
+    def __init__(self, scale: Scale, *, size: int, place: Callable[[int, int], tuple[int, int]]) -> None:
+        self.scale, self.size, self.place = scale, size, place
+        self._corner: tuple[int, int] | None = None
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """Cut one frame.
+
+        Raises:
+            ValueError: if it is smaller than the square after resizing.
+        """
+        frame = resize(frame, self.scale)
+        if self._corner is None:
+            self._corner = self.place(*self._room(*frame.shape[:2]))
+        top, left = self._corner
+        return frame[top : top + self.size, left : left + self.size]
+
+    def _room(self, height: int, width: int) -> tuple[int, int]:
+        if min(height, width) < self.size:
+            raise ValueError(
+                f"A crop of {self.size} pixels does not fit into frames of {width}x{height}: "
+                "lower crop_size or raise the sizes."
+            )
+        return height - self.size, width - self.size
 
 
-def center_crop(frames: np.ndarray, *, size: int) -> np.ndarray:
-    """The square in the middle.
+def random_crop(scale: Scale, rng: np.random.Generator, *, size: int) -> Crop:
+    """A square at a random place."""
 
-    Raises:
-        ValueError: if the frames are smaller than the crop.
-    """
-    height, width = _checked_shape(frames, size)
-    return crop(frames, top=(height - size) // 2, left=(width - size) // 2, size=size)
+    def place(top: int, left: int) -> tuple[int, int]:
+        return int(rng.integers(0, top, endpoint=True)), int(rng.integers(0, left, endpoint=True))
+
+    return Crop(scale, size=size, place=place)
 
 
-def _checked_shape(frames: np.ndarray, size: int) -> tuple[int, int]:
-    height, width = frames.shape[1:3]
-    if min(height, width) < size:
-        raise ValueError(
-            f"A crop of {size} pixels does not fit into frames of {width}x{height}: lower crop_size or raise the sizes."
-        )
-    return height, width
+def center_crop(scale: Scale, *, size: int) -> Crop:
+    """The square in the middle."""
+    return Crop(scale, size=size, place=lambda top, left: (top // 2, left // 2))

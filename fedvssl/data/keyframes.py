@@ -5,8 +5,11 @@ Shapes: T frames, K key frames.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
+
+from fedvssl.data.sampling import draw_index
 
 # How the share of the way travelled grows with the share of the time passed, and how often each way is drawn.
 EASINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -27,18 +30,20 @@ def sample_key_frames(num_frames: int, probs: Sequence[float], rng: np.random.Ge
     Returns:
         int64 [K], increasing. The inner ones divide the clip evenly, each moved by up to a third of its share.
     """
-    num_inner = int(rng.choice(len(probs), p=probs))
+    num_inner = draw_index(probs, rng)
     share = num_frames / (num_inner + 1)
-    inner = (share * np.arange(1, num_inner + 1)).astype(np.int64)
+    inner = [int(share * number) for number in range(1, num_inner + 1)]
     reach = int(share / 3)
-    if reach > 0:
-        inner += rng.integers(-reach, reach, size=num_inner)
-    return np.unique(np.concatenate([[0], inner, [num_frames - 1]]))
+    if inner and reach > 0:
+        moves = rng.integers(-reach, reach, size=num_inner).tolist()
+        inner = [frame + move for frame, move in zip(inner, moves, strict=True)]
+    return np.array(sorted({0, *inner, num_frames - 1}))
 
 
 def sample_easings(key_frames: np.ndarray, rng: np.random.Generator) -> list[str]:
     """Draw how each of the K-1 stretches between key frames is travelled."""
-    return [str(name) for name in rng.choice(list(EASINGS), size=len(key_frames) - 1, p=EASING_PROBS)]
+    names = tuple(EASINGS)
+    return [names[draw_index(EASING_PROBS, rng)] for _ in range(len(key_frames) - 1)]
 
 
 def interpolate(values: np.ndarray, key_frames: np.ndarray, easings: Sequence[str]) -> np.ndarray:
@@ -52,12 +57,19 @@ def interpolate(values: np.ndarray, key_frames: np.ndarray, easings: Sequence[st
     Returns:
         float64 [T,...].
     """
-    frames = np.empty((key_frames[-1] + 1, *values.shape[1:]))
+    places = key_frames.tolist()
+    frames = np.empty((places[-1] + 1, *values.shape[1:]))
     for stretch, easing in enumerate(easings):
-        first, last = key_frames[stretch], key_frames[stretch + 1]
-        way = EASINGS[easing](np.linspace(0, 1, last - first + 1)).reshape(-1, *[1] * (values.ndim - 1))
+        first, last = places[stretch], places[stretch + 1]
+        way = _way(easing, last - first + 1).reshape(-1, *[1] * (values.ndim - 1))
         frames[first : last + 1] = values[stretch] + way * (values[stretch + 1] - values[stretch])
     return frames
+
+
+@cache
+def _way(easing: str, num_frames: int) -> np.ndarray:
+    """Share of the way travelled in each frame, from 0 to 1: float64 [num_frames]."""
+    return EASINGS[easing](np.linspace(0, 1, num_frames))
 
 
 def random_curve(

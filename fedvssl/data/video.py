@@ -5,7 +5,7 @@ Shapes: T frames, H W pixels. Frames are uint8 [T,H,W,3] RGB, indices are zero-b
 
 import glob
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,9 @@ import av
 import numpy as np
 import simplejpeg
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
+
+from fedvssl.data.frame_zip import open_frames
 
 # What counts as a video where a folder is searched; reading itself trusts the content, not the ending.
 # fmt: off
@@ -24,6 +27,14 @@ VIDEO_SUFFIXES = frozenset({
 # fmt: on
 
 
+Indices = Sequence[int] | np.ndarray
+Step = Callable[[np.ndarray], np.ndarray]
+
+
+def whole(frame: np.ndarray) -> np.ndarray:
+    return frame
+
+
 class Video(Protocol):
     """A video whose frames can be read in any order."""
 
@@ -31,8 +42,14 @@ class Video(Protocol):
         """Number of frames, >= 1."""
         ...
 
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Frames as uint8 [len(indices),H,W,3] RGB, in the order asked for, which may repeat; each is decoded once."""
+    def read(self, indices: Indices, then: Step = whole) -> np.ndarray:
+        """Frames as uint8 [len(indices),H,W,3] RGB, in the order asked for, which may repeat; each is decoded once.
+
+        Args:
+            indices: zero-based.
+            then: is given each frame right after it was decoded, uint8 [H,W,3], and returns what is kept of it. Cutting
+                here and not afterwards keeps the work within the processor's cache.
+        """
         ...
 
 
@@ -46,21 +63,29 @@ class ZipVideo:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._archive = zipfile.ZipFile(path)
+            self._frames = open_frames(path)
         except (OSError, zipfile.BadZipFile) as error:
             raise VideoError(f"{path} is not a readable zip ({error}): extract its frames again.") from error
-        self._frames = sorted(name for name in self._archive.namelist() if name.lower().endswith((".jpg", ".jpeg")))
-        if not self._frames:
+        if not len(self._frames):
             raise VideoError(f"{path} holds no JPEG frames: extract its frames again.")
 
     def __len__(self) -> int:
         return len(self._frames)
 
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    def read(self, indices: Indices, then: Step = whole) -> np.ndarray:
         needed, places = _needed(indices, num_frames=len(self), path=self.path)
+        return _stack(map(then, self._decode(needed)), places)
+
+    def _decode(self, indices: list[int]) -> Iterator[np.ndarray]:
+        """Frames, each valid until the next one is asked for."""
+        frame = first = None
         try:
-            frames = [simplejpeg.decode_jpeg(self._archive.read(self._frames[index])) for index in needed]
-            return np.stack(frames)[places]
+            for index in indices:
+                frame = simplejpeg.decode_jpeg(self._frames.read(index), buffer=frame)
+                first = first or frame.shape
+                if frame.shape != first:
+                    raise ValueError("its frames have several sizes")
+                yield frame
         except (ValueError, OSError, zipfile.BadZipFile) as error:
             raise VideoError(f"{self.path} has a damaged frame ({error}): extract its frames again.") from error
 
@@ -78,16 +103,17 @@ class ContainerVideo:
     def __len__(self) -> int:
         return self._length
 
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    def read(self, indices: Indices, then: Step = whole) -> np.ndarray:
         needed, places = _needed(indices, num_frames=len(self), path=self.path)
-        wanted = set(needed)
-        frames = []
+        return _stack(map(then, self._pick(needed)), places)
+
+    def _pick(self, indices: list[int]) -> Iterator[np.ndarray]:
+        wanted, to_rgb = set(indices), _rgb_converter()
         for index, frame in enumerate(_decode(self.path)):
             if index in wanted:
-                frames.append(frame.to_ndarray(format="rgb24"))
-            if len(frames) == len(wanted):
-                break
-        return np.stack(frames)[places]
+                yield to_rgb(frame)
+            if index == indices[-1]:
+                return
 
 
 def open_video(path: Path) -> Video:
@@ -121,7 +147,14 @@ def decode_frames(path: Path) -> Iterator[np.ndarray]:
     Raises:
         VideoError: if the file cannot be opened, breaks off with an error or holds no frame.
     """
-    return (frame.to_ndarray(format="rgb24") for frame in _decode(path))
+    return map(_rgb_converter(), _decode(path))
+
+
+def _rgb_converter() -> Callable[[av.VideoFrame], np.ndarray]:
+    """Decoded frame -> uint8 [H,W,3] RGB, for the frames of one video."""
+    reformatter = VideoReformatter()
+    # One for all frames and without threads: starting either takes longer than converting a small frame.
+    return lambda frame: reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
 
 
 def _decode(path: Path) -> Iterator[av.VideoFrame]:
@@ -140,9 +173,24 @@ def _decode(path: Path) -> Iterator[av.VideoFrame]:
         raise VideoError(f"{path} holds no frame.")
 
 
-def _needed(indices: Sequence[int] | np.ndarray, *, num_frames: int, path: Path) -> tuple[list[int], np.ndarray]:
+def _needed(indices: Indices, *, num_frames: int, path: Path) -> tuple[list[int], np.ndarray]:
     """Sorted distinct indices, and where each asked-for frame is among them."""
     needed, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
     if len(needed) and not 0 <= needed[0] <= needed[-1] < num_frames:
         raise IndexError(f"{path} has {num_frames} frames; frames {needed[0]}..{needed[-1]} were asked for.")
     return needed.tolist(), places
+
+
+def _stack(frames: Iterator[np.ndarray], places: np.ndarray) -> np.ndarray:
+    """The frames in the places [n], each copied as it comes: [n,H,W,3].
+
+    Args:
+        frames: one for each value that `places` has, in ascending order.
+    """
+    distinct = None
+    for number, frame in enumerate(frames):
+        if distinct is None:
+            distinct = np.empty((places.max() + 1, *frame.shape), np.uint8)
+        distinct[number] = frame
+    assert distinct is not None
+    return distinct if np.array_equal(places, np.arange(len(distinct))) else distinct[places]

@@ -67,7 +67,7 @@ class Stem(nn.Module):
         self.bn = batch_norm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.bn(self.conv(x)))
+        return self.bn(self.conv(x)).relu_()
 
 
 class BasicBlock(nn.Module):
@@ -86,8 +86,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = self.downsample_bn(self.downsample(x)) if self.projects else x
-        x = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(x)) + shortcut)
+        x = self.bn1(self.conv1(x)).relu_()
+        return self.bn2(self.conv2(x)).add_(shortcut).relu_()
 
 
 class Conv(nn.Module):

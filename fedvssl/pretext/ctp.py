@@ -21,7 +21,7 @@ from torchvision.ops import roi_align
 from fedvssl.data import augment, geometry, sampling
 from fedvssl.data.keyframes import random_curve
 from fedvssl.data.video import Video
-from fedvssl.pretext.patches import PatchGenerator, paste, render_patch
+from fedvssl.pretext.patches import PatchGenerator, paste_patches
 
 PATCH_KEYS = ("boxes", "source", "pasted", "outline", "edge", "opacity")
 
@@ -67,8 +67,8 @@ class CtPSample:
     def __call__(self, video: Video, rng: np.random.Generator) -> dict[str, Tensor]:
         """Decode and crop; uint8 "frames" [T,H,W,3], the patches of `PatchGenerator.draw`, flip and colour."""
         indices = sampling.random_clip(len(video), rng, clip_len=self.clip_len, strides=self.strides, jitter=True)
-        frames = geometry.resize(video.read(indices), int(rng.choice(self.short_sides)))
-        frames = geometry.random_crop(frames, rng, size=self.crop_size)
+        short_side = self.short_sides[int(rng.integers(len(self.short_sides)))]
+        frames = video.read(indices, geometry.random_crop(short_side, rng, size=self.crop_size))
         patches = self.patches.draw(rng, num_frames=self.clip_len, height=self.crop_size, width=self.crop_size)
         drawn = {"frames": frames, "flip": np.array(rng.random() < self.flip_prob), **patches, **self.draw_colour(rng)}
         return {name: _to_tensor(value) for name, value in drawn.items()}
@@ -130,18 +130,16 @@ class CtP(nn.Module):
 
     def augment(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Batch of `CtPSample` -> "clips" float32 [B,3,T,H,W], "boxes" int64 [B,P,T,4], "index"."""
-        original = augment.flip(batch["frames"].float(), batch["flip"])
-        boxes = batch["boxes"].float()
-        frames = original
-        for patch in range(boxes.shape[1]):
-            drawn = {name: batch[name][:, patch] for name in PATCH_KEYS if name != "boxes"}
-            frames = paste(frames, *render_patch(original, boxes=boxes[:, patch], **drawn))
+        frames = torch.cat([self._augment(part) for part in augment.parts(batch)])
+        return {"clips": augment.normalize(frames), "boxes": batch["boxes"], "index": batch["index"]}
+
+    def _augment(self, batch: dict[str, Tensor]) -> Tensor:
+        frames = augment.flip(batch["frames"], batch["flip"])
+        frames = paste_patches(frames, **{name: batch[name] for name in PATCH_KEYS})
         frames = augment.hue_saturation(
             frames, flags=batch["hue_applied"], hue=batch["hue"], saturation=batch["saturation"]
         )
-        frames = augment.brightness(frames, batch["brightness"])
-        frames = augment.contrast(frames, batch["contrast"])
-        return {"clips": augment.normalize(frames), "boxes": batch["boxes"], "index": batch["index"]}
+        return augment.contrast(augment.brightness(frames, batch["brightness"]), batch["contrast"])
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss of an augmented batch: scalars "loss" = "loss_ctr" + "loss_size", and "iou" of the predicted boxes."""

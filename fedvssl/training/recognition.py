@@ -63,7 +63,7 @@ class TrainSample:
             len(video), rng, clip_len=self.clip_len, strides=[self.frame_stride], jitter=False
         )
         long, short = self.sizes[int(rng.integers(len(self.sizes)))]
-        frames = geometry.random_crop(geometry.resize(video.read(indices), (long, short)), rng, size=self.crop_size)
+        frames = video.read(indices, geometry.random_crop((long, short), rng, size=self.crop_size))
         delta = rng.uniform(-self.brightness, self.brightness) if rng.random() < self.brightness_prob else 0.0
         factor = np.exp(rng.uniform(-self.contrast, self.contrast)) if rng.random() < self.contrast_prob else 1.0
         return {
@@ -108,7 +108,7 @@ class TestSample:
         # Neighbouring clips share frames: each is decoded and resized once.
         distinct, positions = np.unique(indices, return_inverse=True)
         long, short = self.size
-        frames = geometry.center_crop(geometry.resize(video.read(distinct), (long, short)), size=self.crop_size)
+        frames = video.read(distinct, geometry.center_crop((long, short), size=self.crop_size))
         return {"frames": torch.from_numpy(frames)[positions.reshape(indices.shape)]}
 
 
@@ -145,13 +145,13 @@ class RecognitionTask(nn.Module):
 
     def augment(self, batch: Batch) -> Batch:
         """uint8 "frames" [B,T,H,W,3] with the parameters of `TrainSample` -> "clips" float32 [B,3,T,H,W]."""
-        frames = augment.flip(batch["frames"].float(), batch["flip"])
-        frames = augment.brightness(frames, batch["brightness"])
-        frames = augment.contrast(frames, batch["contrast"])
-        frames = augment.hue_saturation(
-            frames, flags=batch["recolour"], hue=batch["hue"], saturation=batch["saturation"]
-        )
+        frames = torch.cat([self._augment(part) for part in augment.parts(batch)])
         return {"clips": augment.normalize(frames), "label": batch["label"], "index": batch["index"]}
+
+    def _augment(self, batch: Batch) -> Tensor:
+        frames = augment.flip(batch["frames"], batch["flip"]).float()
+        frames = augment.contrast(augment.brightness(frames, batch["brightness"]), batch["contrast"])
+        return augment.hue_saturation(frames, flags=batch["recolour"], hue=batch["hue"], saturation=batch["saturation"])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """ "clips" float32 [B,3,T,H,W], "label" int64 [B], zero-based -> scalars "loss" and "top1_acc" (fraction)."""

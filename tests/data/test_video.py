@@ -45,7 +45,9 @@ def test_zip_and_container_agree(container: Path, tmp_path: Path) -> None:
 def test_each_frame_is_decoded_once(zipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     decode = fedvssl.data.video.simplejpeg.decode_jpeg
-    monkeypatch.setattr(fedvssl.data.video.simplejpeg, "decode_jpeg", lambda data: calls.append(0) or decode(data))
+    monkeypatch.setattr(
+        fedvssl.data.video.simplejpeg, "decode_jpeg", lambda *a, **k: calls.append(0) or decode(*a, **k)
+    )
     open_video(zipped).read([3, 3, 1, 3])
     assert len(calls) == 2
 
@@ -89,6 +91,23 @@ def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
         archive.writestr("img_00001.jpg", b"no jpeg")
     with pytest.raises(VideoError, match=r"video\.zip has a damaged frame"):
         open_video(tmp_path / "video.zip").read([0])
+
+
+def test_frames_of_several_sizes_are_refused(tmp_path: Path) -> None:
+    write_frames(tmp_path / "large.zip", FRAMES)
+    write_frames(tmp_path / "small.zip", FRAMES[:, :20, :30])
+    with zipfile.ZipFile(tmp_path / "large.zip", "a") as archive, zipfile.ZipFile(tmp_path / "small.zip") as small:
+        archive.writestr("img_00009.jpg", small.read("img_00001.jpg"))
+    (tmp_path / "large.zip").rename(tmp_path / "video.zip")
+    with pytest.raises(VideoError, match=r"video\.zip has a damaged frame .*several sizes"):
+        open_video(tmp_path / "video.zip").read([0, 7])
+
+
+def test_each_frame_is_cut_as_it_is_decoded(zipped: Path, container: Path) -> None:
+    for path in (zipped, container):
+        video = open_video(path)
+        corners = video.read([5, 0, 5], lambda frame: frame[:8, :9])
+        assert np.array_equal(corners, video.read([5, 0, 5])[:, :8, :9])
 
 
 def test_find_video_prefers_the_zip(tmp_path: Path) -> None:

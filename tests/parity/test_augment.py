@@ -96,18 +96,23 @@ def test_normalize_keeps_the_layout_that_convolutions_want() -> None:
 def test_flip_and_crops() -> None:
     frames = rgb("frames_bgr_uint8")
     np.testing.assert_array_equal(augment.flip(batch("frames_bgr_uint8"), torch.tensor([True]))[0], rgb("flip"))
-    np.testing.assert_array_equal(geometry.crop(frames, top=3, left=7, size=32), rgb("random_crop_y3_x7_32"))
-    np.testing.assert_array_equal(geometry.center_crop(frames, size=32), rgb("center_crop_32x32"))
+    as_they_are = 40  # the short side of the stored frames
+    for crop, stored in (
+        (geometry.Crop(as_they_are, size=32, place=lambda top, left: (3, 7)), "random_crop_y3_x7_32"),
+        (geometry.center_crop(as_they_are, size=32), "center_crop_32x32"),
+    ):
+        np.testing.assert_array_equal(np.stack([crop(frame) for frame in frames]), rgb(stored))
 
 
 def test_crops_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"crop of 41 pixels does not fit into frames of 52x40"):
-        geometry.center_crop(rgb("frames_bgr_uint8"), size=41)
+        geometry.center_crop(40, size=41)(rgb("frames_bgr_uint8")[0])
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (26, 20), (37, 29)])
 def test_resize_within_one_grey_level(width: int, height: int) -> None:
-    ours = geometry.resize(rgb("frames_bgr_uint8"), (width, height)).astype(int)
+    frames = rgb("frames_bgr_uint8")
+    ours = np.stack([geometry.resize(frame, (width, height)) for frame in frames]).astype(int)
     assert np.abs(ours - rgb(f"scale_dsize_w{width}_h{height}")).max() <= 1
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from fedvssl import config
 from fedvssl.pretext.ctp import CtP, CtPHead, box_iou
-from fedvssl.training.loop import build_fabric, build_optimizer, train_epoch
+from fedvssl.training.loop import build_fabric, set_up, train_epoch
 from tests.parity.reference import hash_input, hash_weights, load_json, load_npz
 
 CASES = load_json("ctp_head_meta")
@@ -91,8 +91,7 @@ def test_three_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     record_gradient_norms(monkeypatch, model, norms)
 
     fabric = build_fabric(device="cpu", precision="32-true")
-    optimizer = build_optimizer(model, lr=0.01, momentum=0.9, weight_decay=1e-4)
-    task, wrapped = fabric.setup(model, optimizer)
+    task, wrapped = set_up(fabric, model, lr=0.01, momentum=0.9, weight_decay=1e-4)
     for step in range(3):
         result = train_epoch(fabric, task, wrapped, [batch], max_norm=40)
         ctr, size, loss, norm = stored[f"step{step}"]

@@ -11,7 +11,9 @@ from fedvssl.pretext.patches import (
     PatchGenerator,
     paste,
     paste_order,
-    render_patch,
+    paste_patches,
+    patch_mask,
+    render_patches,
     to_pixels,
 )
 from tests.parity.reference import load_json, load_npz
@@ -97,20 +99,34 @@ def render_with_opencv(frames: np.ndarray, drawn: dict, patch: int) -> tuple[np.
 
 @pytest.mark.parametrize("seed", range(6))
 def test_rendering_agrees_with_opencv(seed: int) -> None:
+    """The batched way of a GPU against the slow reference, and the way of a CPU against the batched one."""
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 256, (2, 16, 14, 14, 3), dtype=np.uint8)
     clips = np.stack([[cv2.resize(f, (112, 112)) for f in clip] for clip in noise])
     drawn = [paper_generator().draw(rng, num_frames=16, height=112, width=112) for _ in clips]
+    tensors = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]}
+    tensors |= {name: tensors[name].float() for name in ("edge", "opacity")}
+    layers, alphas = render(torch.from_numpy(clips), **tensors)
+    frames = torch.from_numpy(clips).float()
     for patch in range(3):
-        tensors = {name: torch.from_numpy(np.stack([one[name][patch] for one in drawn])) for name in drawn[0]}
-        tensors = {k: v.float() if k in ("boxes", "edge", "opacity") else v for k, v in tensors.items()}
-        layers, alphas = render_patch(torch.from_numpy(clips).float(), **tensors)
         for clip, one in enumerate(drawn):
             layer, alpha = render_with_opencv(clips[clip], one, patch)
-            np.testing.assert_allclose(alphas[clip, ..., 0], alpha, atol=2e-3)
+            np.testing.assert_allclose(alphas[clip, patch, ..., 0], alpha, atol=2e-3)
             inside = alpha > 0
             assert inside.any()
-            assert np.abs(layers[clip].numpy() - layer)[inside].max() <= 1.0
+            assert np.abs(layers[clip, patch].numpy() - layer)[inside].max() <= 1.0
+        frames = paste(frames, layers[:, patch], alphas[:, patch])
+    pasted = paste_patches(torch.from_numpy(clips), **tensors)
+    assert pasted.dtype == torch.float32
+    np.testing.assert_allclose(pasted, frames, atol=0.01)
+
+
+def render(frames: torch.Tensor, *, source, outline, edge, boxes, pasted, opacity) -> tuple[torch.Tensor, torch.Tensor]:
+    clip, patch = np.indices(source.shape)
+    boxes_cut = boxes[clip, patch, source]
+    masks = patch_mask(boxes_cut, outline=outline, edge=edge, height=frames.shape[2], width=frames.shape[3])
+    cuts = frames[clip, source].float()
+    return render_patches(cuts, masks, boxes_cut, boxes=boxes, pasted=pasted, opacity=opacity)
 
 
 def assert_like(values: np.ndarray, stored: dict, *, mean: float = 0.06, quantile: float = 0.15) -> None:

@@ -7,7 +7,7 @@ import torch
 from fedvssl import config
 from fedvssl.data import geometry
 from fedvssl.pretext.ctp import CtPSample
-from fedvssl.training.loop import build_fabric, build_optimizer, train_epoch
+from fedvssl.training.loop import build_fabric, set_up, train_epoch
 from tests.parity.reference import load_json
 from tests.videos import ArrayVideo, moving_square
 
@@ -64,14 +64,13 @@ def test_a_clip_length_the_backbone_cannot_divide_is_refused() -> None:
 
 
 def test_flip_and_short_side_are_drawn_as_published() -> None:
-    """The short side shows in the frames: one pixel in the corner of an otherwise black video is resized with them."""
     stored = load_json("transform_param_stats")
     sample = config.build_sample(config.compose("base", []))
-    video = ArrayVideo(np.zeros((20, 240, 320, 3), np.uint8))
+    video = ArrayVideo(np.zeros((20, 144, 192, 3), np.uint8))
     sides: list[int] = []
-    rng = np.random.default_rng(0)
+    rng, random_crop = np.random.default_rng(0), geometry.random_crop
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(geometry, "resize", lambda frames, side: sides.append(side) or frames)
+        patch.setattr(geometry, "random_crop", lambda side, *a, **k: sides.append(side) or random_crop(144, *a, **k))
         flips = [bool(sample(video, rng)["flip"]) for _ in range(3000)]
     assert abs(np.mean(flips) - stored["flip_freq_p0_5"]) < 0.03
     for side, share in zip((112, 128, 144), sorted(stored["scale_choice_freq_240x320"].items()), strict=True):
@@ -136,8 +135,7 @@ def test_initial_loss_falls_on_four_clips(small: dict) -> None:
     batch = draw_batch(config.build_sample(small), 4)
     fabric = build_fabric(device="cpu", precision="32-true")
     task = config.build_task(config.compose("base", [*SMALL, "pretext.task.hidden_channels=128"]))
-    optimizer = build_optimizer(task, lr=0.05, momentum=0.9, weight_decay=1e-4)
-    task, optimizer = fabric.setup(task, optimizer)
+    task, optimizer = set_up(fabric, task, lr=0.05, momentum=0.9, weight_decay=1e-4)
     losses = [train_epoch(fabric, task, optimizer, [batch], max_norm=40).metrics["loss"] for _ in range(120)]
     assert np.mean(losses[-5:]) < 0.1 * losses[0]
 
@@ -166,3 +164,17 @@ def test_augment_agrees_between_cpu_and_gpu(small: dict) -> None:
     difference = (there - task.augment(batch)["clips"]).abs()
     assert (difference <= 1e-4).float().mean() > 0.999
     assert difference.max() <= 1 / 255 / 0.224 + 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_nothing_waits_for_the_gpu(small: dict) -> None:
+    """From the copied batch to the gradients; the first time constants are brought to the device."""
+    task = config.build_task(small).cuda()
+    batch = {name: value.cuda() for name, value in draw_batch(config.build_sample(small), 4).items()}
+    task(task.augment(batch))["loss"].backward()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        task(task.augment(batch))["loss"].backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -9,6 +9,7 @@ from torch import nn
 
 from fedvssl.data import sampling
 from fedvssl.data.annotations import Annotation, write_annotations
+from fedvssl.data.video import Step, whole
 from fedvssl.models.r3d import R3D
 from fedvssl.training import recognition
 from fedvssl.training.loop import seed_torch
@@ -32,9 +33,9 @@ class CountedVideo(ArrayVideo):
         super().__init__(np.tile(frames, (1, height, width, 3)))
         self.asked: list[int] = []
 
-    def read(self, indices: np.ndarray) -> np.ndarray:
+    def read(self, indices: np.ndarray, then: Step = whole) -> np.ndarray:
         self.asked += list(indices)
-        return super().read(indices)
+        return super().read(indices, then)
 
 
 def batch_of(sample: TrainSample, *, size: int, labels: list[int]) -> dict[str, torch.Tensor]:
@@ -72,7 +73,7 @@ def test_every_size_is_drawn_and_portrait_videos_are_turned() -> None:
     shapes = set()
     resize = recognition.geometry.resize
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recognition.geometry, "resize", lambda *a: shapes.add((r := resize(*a)).shape[1:3]) or r)
+        patch.setattr(recognition.geometry, "resize", lambda *a: shapes.add((r := resize(*a)).shape[:2]) or r)
         for seed in range(20):
             TrainSample(**TRAIN)(CountedVideo(40), np.random.default_rng(seed))
             TrainSample(**TRAIN)(CountedVideo(40, height=24, width=18), np.random.default_rng(seed))

@@ -1,0 +1,77 @@
+"""The quick way to the frames of a zip gives what zipfile gives, or leaves it to zipfile."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedvssl.data.frame_zip import OtherFrames, RegularFrames, open_frames
+
+
+def write_zip(path: Path, names: list[str], *, compression: int = zipfile.ZIP_STORED, **options: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for number, name in enumerate(names):
+            info = zipfile.ZipInfo(name)
+            info.compress_type = compression
+            for field, value in options.items():
+                setattr(info, field, value)
+            archive.writestr(info, np.random.default_rng(number).bytes(1000 + number))
+    return path
+
+
+def numbered(count: int) -> list[str]:
+    return [f"img_{number:05d}.jpg" for number in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("names", [numbered(1), numbered(700), numbered(9)[::-1]], ids=["one", "many", "backwards"])
+def test_regular_zips_are_read_directly(tmp_path: Path, names: list[str]) -> None:
+    path = write_zip(tmp_path / "video.zip", names)
+    frames = open_frames(path)
+    assert isinstance(frames, RegularFrames) and len(frames) == len(names)
+    with zipfile.ZipFile(path) as archive:
+        assert [frames.read(index) for index in range(len(names))] == [archive.read(name) for name in sorted(names)]
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [
+        (numbered(3), {"compression": zipfile.ZIP_DEFLATED}),
+        (numbered(3), {"comment": b"a comment"}),
+        (numbered(3), {"extra": b"\x99\x99\x02\x00ab"}),
+        ([*numbered(2), "img_100000.jpg"], {}),
+        ([*numbered(2), "thumbnail.txt"], {}),
+        (["A.JPEG", "b.jpg"], {}),
+    ],
+)
+def test_all_other_zips_are_read_by_zipfile(tmp_path: Path, names: list[str], options: dict) -> None:
+    path = write_zip(tmp_path / "video.zip", names, **options)
+    frames = open_frames(path)
+    assert isinstance(frames, OtherFrames)
+    expected = sorted(name for name in names if not name.endswith(".txt"))
+    with zipfile.ZipFile(path) as archive:
+        assert [frames.read(index) for index in range(len(frames))] == [archive.read(name) for name in expected]
+
+
+def test_a_zip_with_a_comment_is_read_by_zipfile(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "video.zip", numbered(3))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"of the whole"
+    assert len(open_frames(path)) == 3
+
+
+@pytest.mark.parametrize("place", ["name", "content", "length"])
+def test_damage_is_noticed(tmp_path: Path, place: str) -> None:
+    path = write_zip(tmp_path / "video.zip", numbered(3))
+    stored = bytearray(path.read_bytes())
+    if place == "length":
+        path.write_bytes(stored[:-1])
+        with pytest.raises(zipfile.BadZipFile):
+            open_frames(path)
+        return
+    stored[stored.index(b"img_00002.jpg") + (4 if place == "name" else 500)] ^= 1
+    path.write_bytes(stored)
+    frames = open_frames(path)
+    frames.read(0)
+    with pytest.raises(zipfile.BadZipFile, match="img_00002"):
+        frames.read(1)
