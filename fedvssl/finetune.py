@@ -25,8 +25,9 @@ from fedvssl.data.annotations import Annotation
 from fedvssl.data.atomic import atomic_path
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.training.checkpoint import load_torch, save_torch
-from fedvssl.training.loop import build_fabric, build_optimizer, seed_torch, step_lr, train_epoch
+from fedvssl.training.loop import build_fabric, seed_torch, set_up, step_lr, train_epoch
 from fedvssl.training.metrics import accuracies
+from fedvssl.training.precision import checked_precision
 from fedvssl.training.processes import (
     adopt_statistics,
     check_devices,
@@ -45,7 +46,7 @@ from fedvssl.training.recognition import (
     split_list,
 )
 from fedvssl.training.resume import Settings, last_checkpoint, run_settings
-from fedvssl.training.run_log import Progress, RunLog, plot_losses
+from fedvssl.training.run_log import Progress, RunLog, plot_losses, speed
 
 # Settings that may differ when a run is continued: places, the machine, how long and how often.
 # The contents of the files behind the places are compared instead.
@@ -77,14 +78,19 @@ def finetune(config: Config) -> None:
     settings = settings_of(config)
     last = last_checkpoint(Path(config["work_dir"]) / "last.pth", settings)
     module = build_recognition_task(config)
+    dataset = part_dataset(config, "train", videos["train"], seed_key=(config["seed"],))
+    precision = checked_precision(
+        config["precision"], device=config["device"], task=module, dataset=dataset, warn=lambda line: print(line)
+    )
     # Everything above is checked once; the line below starts the other processes.
-    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=config["precision"])
+    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
     with ending_together(fabric):
         run = start(fabric, module, config, settings, videos)
         fabric.print(f"{len(videos['train'])} training and {len(videos['test'])} test videos, {where(fabric)}")
         if last is not None:
             run.restore(last)
-        fabric.print(f"{origin(config)}; {run.done} of {config['training']['epochs']} epochs are done")
+        weights = "from scratch" if config["from_scratch"] else f"from {config['pretrained']}"
+        fabric.print(f"{weights}; {run.done} of {config['training']['epochs']} epochs are done")
         run.train()
         fabric.print(f"All epochs are done: test {run.work_dir / 'last.pth'} with scripts/dist_test.sh")
 
@@ -96,8 +102,9 @@ def check(config: Config) -> None:
     check_numbers(config, LEAST if training["eval_every"] is None else {**LEAST, "training.eval_every": 1})
     if not isinstance(training["steps"], list):
         raise ValueError(f"training.steps={training['steps']} must be a list of epochs, for example [60,120].")
-    if not isinstance(config["from_scratch"], bool):
-        raise ValueError(f"from_scratch={config['from_scratch']} must be true or false.")
+    for name, value in {"from_scratch": config["from_scratch"], "training.compile": training["compile"]}.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}={value} must be true or false.")
     if (batch_size := training["batch_size"]) % devices:
         raise ValueError(f"training.batch_size={batch_size} does not divide over {devices} processes: use a multiple.")
     for part in ("train", "test"):
@@ -143,10 +150,9 @@ def build_recognition_task(config: Config) -> RecognitionTask:
     return task
 
 
-def origin(config: Config) -> str:
-    if config["from_scratch"]:
-        return f"from scratch ({config['pretrained']} is not read)"
-    return f"from {config['pretrained']}"
+def part_dataset(config: Config, part: str, videos: list[Annotation], *, seed_key: tuple[int, ...] = ()) -> ClipDataset:
+    """The clips of one part, "train" or "test"."""
+    return ClipDataset(Path(config["data"]["video_dir"]), videos, build(config[f"{part}_sample"]), seed_key=seed_key)
 
 
 def start(
@@ -156,7 +162,7 @@ def start(
     training = config["training"]
     module = synchronise_batch_norm(fabric, module)  # pyright: ignore[reportAssignmentType]
     wanted = {name: training[name] for name in ("lr", "momentum", "weight_decay")}
-    task, optimizer = fabric.setup(module, build_optimizer(module, **wanted))
+    task, optimizer = set_up(fabric, module, compiled=training["compile"], **wanted)
     return Run(config, settings, videos, fabric, task, optimizer)
 
 
@@ -217,7 +223,7 @@ class Run:
     def train_once(self) -> dict[str, float]:
         """Means per clip over all processes, with the speed and the seconds of this process."""
         seed, rank = self.config["seed"], self.fabric.global_rank
-        dataset = self.dataset("train", seed_key=(seed, 0, 0, self.done))
+        dataset = part_dataset(self.config, "train", self.videos["train"], seed_key=(seed, 0, 0, self.done))
         loader = train_loader(
             dataset,
             batch_size=self.config["training"]["batch_size"],
@@ -246,13 +252,14 @@ class Run:
         return {
             **dict(zip(result.metrics, means, strict=True)),
             "clips_per_second": result.clips_per_second * self.fabric.world_size,
+            "data_share": result.data_share,
             "seconds_data": result.seconds_data,
             "seconds_compute": result.seconds_compute,
         }
 
     def evaluate(self) -> dict[str, float]:
         """Accuracies (fractions) on the test videos."""
-        dataset = self.dataset("test")
+        dataset = part_dataset(self.config, "test", self.videos["test"])
         progress = self.progress("  test video", len(dataset))
         logits, labels = predict(
             self.fabric,
@@ -263,10 +270,6 @@ class Run:
             report=(lambda done: progress.update(done)) if self.config["progress"] else None,
         )
         return asdict(accuracies(logits, labels))
-
-    def dataset(self, part: str, *, seed_key: tuple[int, ...] = ()) -> ClipDataset:
-        sample = build(self.config[f"{part}_sample"])
-        return ClipDataset(Path(self.config["data"]["video_dir"]), self.videos[part], sample, seed_key=seed_key)
 
     def progress(self, label: str, total: int) -> Progress:
         return Progress(label, total, write=self.fabric.print, every_seconds=SECONDS_BETWEEN_LINES)
@@ -285,7 +288,7 @@ class Run:
 def summary(record: dict[str, float]) -> str:
     """ "loss 2.31  top-1 41.2 %  7.9 clips/s  test top-1 38.0 %" """
     words = [f"loss {record['loss']:.3f}", f"top-1 {100 * record['top1_acc']:.1f} %"]
-    words.append(f"{record['clips_per_second']:.1f} clips/s")
+    words.append(speed(record))
     if "test_top1_acc" in record:
         words.append(f"test top-1 {100 * record['test_top1_acc']:.1f} %")
     return "  ".join(words)

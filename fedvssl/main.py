@@ -72,13 +72,14 @@ def run(config: Config, *, run_dir: Path) -> None:
         ValueError: for a mistake in the configuration or the data, before anything is started.
         RuntimeError, OSError: if the run cannot go on; everything saved so far is kept.
     """
+    log.info("Loading PyTorch and Flower ...")
     from fedvssl.client_app import Machine, build_client_app
-    from fedvssl.preflight import check_data, fit_to_machine
+    from fedvssl.preflight import check_data, fit_precision, fit_to_machine
     from fedvssl.server_app import Outcome, build_server_app, last_round
 
     _send_flower_log_to(run_dir / FLOWER_LOG, terminal=config["verbose"])
     config = fit_to_machine(config)
-    check_data(config)
+    config = fit_precision(config, check_data(config))
     outcome = Outcome()
     server_app = build_server_app(config, run_dir=run_dir, outcome=outcome)
     claim(run_dir, config)
@@ -133,6 +134,7 @@ def simulate(
     backend_config: Any = {"client_resources": resources, "init_args": init_args}
     with run_dir.joinpath(FLOWER_LOG).open("a") as ray_log, redirect_stdout(sys.stdout if verbose else ray_log):
         returned = _watch(outcome, run_dir)
+        log.info("Starting Flower's simulation engine; in the first round each client's process loads PyTorch ...")
         try:
             run_simulation(server_app, client_app, config["pool_size"], backend_config=backend_config)
         except FederationError:

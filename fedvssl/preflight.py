@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedvssl.config import Config, build_sample
+from fedvssl.config import Config, build_sample, build_task
 from fedvssl.data.annotations import Annotation, read_annotations
+from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.video import find_video, open_video
+from fedvssl.training.loop import seed_torch
+from fedvssl.training.precision import checked_precision
 
 log = logging.getLogger(__name__)
 REAL_NUMBERS = ("lr", "momentum", "weight_decay", "gamma", "max_norm")  # of training
@@ -49,10 +52,35 @@ def fit_to_machine(config: Config) -> Config:
     return {**config, "client_resources": resources, "strategy": strategy}
 
 
-def check_data(config: Config) -> None:
+def fit_precision(config: Config, videos: list[Annotation]) -> Config:
+    """The configuration with the precision that training is to have, the same for all clients; see `precision`.
+
+    Args:
+        config: as `fit_to_machine` leaves it.
+        videos: some that are there.
+    """
+    training = config["training"]
+    dataset = ClipDataset(
+        Path(config["data"]["video_dir"]), videos[:2], build_sample(config), seed_key=(config["seed"],)
+    )
+    seed_torch((config["seed"],))
+    chosen = checked_precision(
+        training["precision"],
+        device="cuda" if config["client_resources"]["num_gpus"] else "cpu",
+        task=build_task(config),
+        dataset=dataset,
+        warn=log.warning,
+    )
+    return {**config, "training": {**training, "precision": chosen}}
+
+
+def check_data(config: Config) -> list[Annotation]:
     """Read every client's list, look for every video and take one sample.
 
     A client that lacks a video fails in each of its rounds. A line names it; the run goes on if enough are left.
+
+    Returns:
+        The videos of the first client that has all of them.
 
     Raises:
         ValueError: if a list is missing or empty, fewer than `strategy.min_fit_clients` clients have all their videos,
@@ -76,6 +104,7 @@ def check_data(config: Config) -> None:
     sample = build_sample(config)
     sample(open_video(find_video(video_dir, complete[0][0].name)), np.random.default_rng(config["seed"]))
     log.info("%d clients, %d videos", len(complete), sum(map(len, complete)))
+    return complete[0]
 
 
 def _complete_lists(lists: list[list[Annotation]], video_dir: Path, *, at_least: int) -> list[list[Annotation]]:
@@ -109,6 +138,8 @@ def _check_numbers(config: Config) -> None:
     training, resources, sampling = config["training"], config["client_resources"], config["strategy"]
     if not isinstance(training["steps"], list):
         raise ValueError(f"training.steps={training['steps']} must be a list of rounds, such as [100,200].")
+    if not isinstance(training["compile"], bool):
+        raise ValueError(f"training.compile={training['compile']} must be true or false.")
     least = {  # 1 for a whole number, 1.0 for any
         "pool_size": (config["pool_size"], 1),
         "rounds": (config["rounds"], 1),

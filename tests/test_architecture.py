@@ -14,7 +14,7 @@ ALLOWED = {
     "pretext": {"pretext", "data"},
     "training": {"training", "data", "models"},
     "config": set(),
-    "preflight": {"data", "config"},
+    "preflight": {"data", "config", "training"},
     "server_app": {"strategy", "training", "data", "pretext", "models", "config"},
     "client_app": {"strategy", "training", "data", "pretext", "models", "config"},
 }

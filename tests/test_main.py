@@ -125,11 +125,19 @@ def test_a_finished_run_is_not_taken_for_one_with_other_clips(data_dir, tmp_path
         main.run(tiny_config(other), run_dir=tmp_path)
 
 
-def test_help_and_configuration_come_without_torch(tmp_path):
-    code = "import sys, fedvssl.main; sys.exit(any(name in sys.modules for name in ('torch', 'flwr', 'ray')))"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    shown = command("--cfg", "job", "experiment=kinetics400", folder=tmp_path)
-    assert shown.returncode == 0 and "rounds: 540" in shown.stdout
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (("--help",), "Configuration groups"),
+        (("--cfg", "job", "experiment=kinetics400"), "rounds: 540"),
+    ],
+)
+def test_help_and_configuration_come_without_torch(words, shown, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    answer = command(*words, folder=tmp_path)
+    assert answer.returncode == 0 and shown in answer.stdout
+    imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
+    assert "hydra" in imported and not imported & {"torch", "flwr", "ray", "lightning", "tensorboard"}
 
 
 @pytest.mark.parametrize(

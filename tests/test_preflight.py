@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from fedvssl import preflight
-from fedvssl.preflight import check_data, fit_to_machine
+from fedvssl.preflight import check_data, fit_precision, fit_to_machine
 from tests.federation import tiny_config, write_clients
 
 
@@ -153,3 +153,15 @@ def test_an_unreadable_list_is_named(tmp_path):
     (tmp_path / "ucf101/annotations/client_distribution/client_dist2.json").write_text("[")
     with pytest.raises(ValueError, match=r"client_dist2\.json"):
         check_data(tiny_config(tmp_path, num_clients=2))
+
+
+def test_precision_is_settled_before_the_run(data_dir, monkeypatch):
+    """What the clients are sent is the precision that was checked, and no "auto" that each would settle for itself."""
+    config = tiny_config(data_dir, "training.precision=auto")
+    videos = check_data(config)
+    assert fit_precision(config, videos)["training"]["precision"] in ("bf16-mixed", "32-true")
+    asked = []
+    monkeypatch.setattr(preflight, "checked_precision", lambda *a, **k: asked.append(k) or "32-true")
+    fitted = fit_precision(config, videos)
+    assert fitted["training"] == {**config["training"], "precision": "32-true"}
+    assert asked[0]["device"] == "cpu" and len(asked[0]["dataset"]) == 2

@@ -17,6 +17,9 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fedvssl.training.memory import keep_freed_memory
+from fedvssl.training.precision import choose_device, choose_precision
+
 Batch = dict[str, Tensor]
 Report = Callable[[int, int, dict[str, Tensor]], None]
 
@@ -42,6 +45,11 @@ class EpochResult:
     def clips_per_second(self) -> float:
         return self.num_clips / max(self.seconds_data + self.seconds_compute, 1e-9)
 
+    @property
+    def data_share(self) -> float:
+        """Fraction of the time spent waiting for data."""
+        return self.seconds_data / max(self.seconds_data + self.seconds_compute, 1e-9)
+
 
 def build_fabric(*, device: str = "auto", devices: int = 1, precision: str = "auto") -> Fabric:
     """Start Fabric.
@@ -51,20 +59,14 @@ def build_fabric(*, device: str = "auto", devices: int = 1, precision: str = "au
         devices: number of processes.
         precision: a Fabric precision, or "auto": bfloat16 autocast where the device computes in it natively.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if precision == "auto":
-        precision = "bf16-mixed" if has_native_bf16(device) else "32-true"
+    device, precision = choose_device(device), choose_precision(precision, device=device)
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True  # the shapes of a run do not change, so trying the algorithms pays
+    else:
+        keep_freed_memory()
     fabric = Fabric(accelerator=device, devices=devices, precision=precision)  # pyright: ignore[reportArgumentType]
     fabric.launch()
     return fabric
-
-
-def has_native_bf16(device: str) -> bool:
-    """Whether bfloat16 is an instruction there and not an emulation."""
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def seed_torch(key: Sequence[int]) -> None:
@@ -72,9 +74,24 @@ def seed_torch(key: Sequence[int]) -> None:
     torch.manual_seed(int(np.random.SeedSequence(list(key)).generate_state(1, np.uint64)[0] >> 1))
 
 
-def build_optimizer(module: nn.Module, *, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
-    """SGD over all parameters, weight decay on each of them, normalisation included, as published."""
-    return torch.optim.SGD(module.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+def set_up(
+    fabric: Fabric, task: nn.Module, *, lr: float, momentum: float, weight_decay: float, compiled: bool = False
+) -> tuple[Any, torch.optim.SGD]:
+    """Bring a task to the device, and make its optimizer: what `train_epoch` takes.
+
+    SGD over all parameters, weight decay on each of them, normalisation included, as published. On a GPU the weights
+    get the memory layout of the clips, channels_last_3d, and are updated by one kernel; on a CPU neither is faster.
+    `compiled` has torch compile the model, which takes minutes and fuses what lies between the convolutions.
+    """
+    on_gpu = fabric.device.type == "cuda"
+    if on_gpu:
+        task.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    optimizer = torch.optim.SGD(
+        task.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=on_gpu or None
+    )
+    if compiled:
+        task = torch.compile(task)  # pyright: ignore[reportAssignmentType]
+    return fabric.setup(task, optimizer)  # pyright: ignore[reportReturnType]
 
 
 def step_lr(lr: float, *, steps: Sequence[int], gamma: float, position: int) -> float:

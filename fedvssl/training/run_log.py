@@ -97,6 +97,11 @@ def plot_losses(metrics_jsonl: Path, png: Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
+def speed(record: Record) -> str:
+    """ "13.4 clips/s (0.8 % waiting for data)" """
+    return f"{record['clips_per_second']:.1f} clips/s ({100 * record['data_share']:.1f} % waiting for data)"
+
+
 class Progress:
     """Lines such as "round 3/20  loss 12.31  5 clients  34.1 s  left 9:40".
 

@@ -11,7 +11,7 @@ import numpy as np
 from fedvssl import config
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset, train_loader
-from fedvssl.training.loop import build_fabric, build_optimizer, seed_torch, train_epoch
+from fedvssl.training.loop import build_fabric, seed_torch, set_up, train_epoch
 from tests.pretext.test_ctp import SMALL
 from tests.videos import moving_square, write_frames
 
@@ -26,7 +26,7 @@ def loss_curve(folder: Path) -> list[float]:
     seed_torch((7,))
     fabric = build_fabric(device="cpu", precision="32-true")
     task = config.build_task(cfg)
-    task, optimizer = fabric.setup(task, build_optimizer(task, lr=0.01, momentum=0.9, weight_decay=1e-4))
+    task, optimizer = set_up(fabric, task, lr=0.01, momentum=0.9, weight_decay=1e-4)
     dataset = ClipDataset(folder, annotations, config.build_sample(cfg), seed_key=(7, 1, 0, 0))
     curve = []
     for batch in train_loader(dataset, batch_size=2, num_workers=0):

@@ -5,7 +5,7 @@ import torch
 
 from fedvssl.models.r3d import R3D
 from fedvssl.models.recognizer import Recognizer
-from fedvssl.training.loop import has_native_bf16
+from fedvssl.training.precision import has_native_bf16
 
 
 @pytest.mark.parametrize("depth", [10, 18, 34])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedvssl.training.loop import EpochResult, build_fabric, build_optimizer, seed_torch, step_lr, train_epoch
+from fedvssl.training.loop import EpochResult, build_fabric, seed_torch, set_up, step_lr, train_epoch
 
 
 class Line(nn.Module):
@@ -31,7 +31,7 @@ def batch(size: int, *, y: float = 1.0) -> dict[str, Tensor]:
 
 def train(batches: list[dict[str, Tensor]], *, lr: float = 0.1, max_norm: float = 40, **options) -> tuple:
     fabric, module = build_fabric(device="cpu", precision="32-true"), Line()
-    task, optimizer = fabric.setup(module, build_optimizer(module, lr=lr, momentum=0, weight_decay=0))
+    task, optimizer = set_up(fabric, module, lr=lr, momentum=0, weight_decay=0)
     return module, train_epoch(fabric, task, optimizer, batches, max_norm=max_norm, **options)
 
 
@@ -64,8 +64,9 @@ def test_divergence_is_an_error() -> None:
         train([batch(1, y=1e30), batch(1)])
 
 
-def test_clips_per_second() -> None:
-    assert EpochResult({"loss": 0.0}, num_clips=30, seconds_data=1.0, seconds_compute=2.0).clips_per_second == 10
+def test_speed_and_share_of_the_data() -> None:
+    result = EpochResult({"loss": 0.0}, num_clips=30, seconds_data=1.0, seconds_compute=3.0)
+    assert result.clips_per_second == 7.5 and result.data_share == 0.25
 
 
 @pytest.mark.parametrize(("position", "lr"), [(0, 1.0), (99, 1.0), (100, 0.1), (199, 0.1), (200, 0.01)])
@@ -83,7 +84,8 @@ def test_seeds_differ_by_key_and_repeat() -> None:
 
 def test_weight_decay_reaches_every_parameter() -> None:
     module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    (group,) = build_optimizer(module, lr=0.1, momentum=0.9, weight_decay=0.5).param_groups
+    fabric = build_fabric(device="cpu", precision="32-true")
+    (group,) = set_up(fabric, module, lr=0.1, momentum=0.9, weight_decay=0.5)[1].param_groups
     assert len(group["params"]) == 4 and (group["weight_decay"], group["momentum"]) == (0.5, 0.9)
 
 
@@ -91,3 +93,15 @@ def test_an_infinite_gradient_in_the_last_step_is_an_error_too() -> None:
     """The loss was finite when it was computed; what must not be saved is the weight after it."""
     with pytest.raises(ValueError, match="diverged"):
         train([batch(1, y=10.0)], lr=1e38)
+
+
+def test_compiling_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled task is what is trained; its weights are those of the task."""
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    module = Line()
+    fabric = build_fabric(device="cpu", precision="32-true")
+    set_up(fabric, module, lr=0.1, momentum=0, weight_decay=0)
+    assert compiled == []
+    set_up(fabric, module, lr=0.1, momentum=0, weight_decay=0, compiled=True)
+    assert compiled == [module]

@@ -1,0 +1,94 @@
+"""Which precision to compute in: bfloat16 where the device has it, after a check that it computes the same.
+
+Libraries have computed bfloat16 convolutions of three dimensions wrongly without an error, cuDNN and oneDNN both. A run
+would only train worse. So one step is computed in both precisions before anything is trained.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+from torch.utils.data import default_collate
+
+from fedvssl.data.dataset import ClipDataset
+
+MIXED, FULL = "bf16-mixed", "32-true"
+LEAST_COSINE = 0.7  # rounding leaves 0.9 and more, the wrong results that are known 0.5 or not a number
+
+Batch = dict[str, Tensor]
+
+
+def choose_device(device: str) -> str:
+    """ "auto" becomes "cuda" where there is one, "cpu" elsewhere."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def choose_precision(precision: str, *, device: str) -> str:
+    """ "auto" becomes bfloat16 autocast where the device computes in it natively, float32 elsewhere."""
+    if precision != "auto":
+        return precision
+    return MIXED if has_native_bf16(choose_device(device)) else FULL
+
+
+def has_native_bf16(device: str) -> bool:
+    """Whether bfloat16 is an instruction there and not an emulation."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+def checked_precision(
+    precision: str, *, device: str, task: Any, dataset: ClipDataset, warn: Callable[[str], object]
+) -> str:
+    """The precision to train in: what is asked for, or float32 where bfloat16 computes something else.
+
+    Args:
+        precision, device: as in `build_fabric`.
+        task: a Task; it stays as it is.
+        dataset: gives two clips to compare with.
+        warn: is told of a fall-back.
+    """
+    precision, device = choose_precision(precision, device=device), choose_device(device)
+    if precision != MIXED:
+        return precision
+    clips = default_collate([dataset[index] for index in range(min(2, len(dataset)))])
+    name, cosine = agreement(task, clips, device=device)
+    if cosine >= LEAST_COSINE:
+        return MIXED
+    warn(
+        f"bfloat16 computes something else than float32 here (the gradients of {name} have a cosine of {cosine:.2f}): "
+        "training in float32. Another release of torch may mend it."
+    )
+    return FULL
+
+
+def agreement(task: Any, batch: Batch, *, device: str) -> tuple[str, float]:
+    """The weight whose gradients agree least between one step in bfloat16 and one in float32, and their cosine.
+
+    Biases and normalisation are left out: their gradients are sums that may cancel to nothing but rounding.
+    """
+    with torch.random.fork_rng():
+        task = copy.deepcopy(task).to(device).train()
+        with torch.no_grad():
+            batch = task.augment({name: value.to(device) for name, value in batch.items()})
+        expected, found = (_gradients(task, batch, device=device, mixed=mixed) for mixed in (False, True))
+    cosines = {name: _cosine(found[name], expected[name]) for name in expected if expected[name].any()}
+    return min(cosines.items(), key=lambda item: item[1], default=("no weight", 1.0))
+
+
+def _gradients(task: nn.Module, batch: Batch, *, device: str, mixed: bool) -> dict[str, Tensor]:
+    torch.manual_seed(0)  # dropout
+    task.zero_grad()
+    with torch.autocast(device, torch.bfloat16, enabled=mixed):
+        loss = task(batch)["loss"]
+    loss.backward()
+    weights = {name: weight.grad for name, weight in task.named_parameters() if weight.dim() > 1}
+    return {name: grad.float().flatten() for name, grad in weights.items() if grad is not None}
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    """-1 where it is not a number."""
+    return float(cosine_similarity(a, b, dim=0).nan_to_num(-1.0))
