@@ -26,11 +26,13 @@ from fedvssl.data.geometry import resize
 from fedvssl.data.video import VideoError, decode_frames
 
 from .command import command_parser, run_command
+from .estimate import check_disk, estimate
 from .lists import Splits, read_splits
 from .progress import Progress
 from .raw_videos import find_raw_videos, match_to_names, name_by_folder
 
 REPORT_NAME = "extract_report.json"
+MANY = 20  # videos: what they will take is told before they are extracted
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,25 @@ def extract_video(raw: Path, zip_path: Path, *, frames: FrameFormat) -> None:
         VideoError: if the video is empty or cannot be decoded to its end.
     """
     with atomic_path(zip_path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        shape = None
-        for number, frame in enumerate(decode_frames(raw), start=1):
-            if frames.short_side:
-                frame = resize(frame[None], frames.short_side)[0]
-            shape = shape or frame.shape
-            if frame.shape != shape:
-                raise VideoError(f"{raw} changes its frame size at frame {number}: re-encode it with one size.")
-            jpeg = simplejpeg.encode_jpeg(frame, quality=frames.quality, colorspace="RGB", colorsubsampling="420")
+        for number, jpeg in enumerate(encode_frames(raw, frames=frames), start=1):
             # A fixed date makes two extractions of one video the same, byte for byte.
             archive.writestr(zipfile.ZipInfo(f"img_{number:05d}.jpg"), jpeg)
+
+
+def encode_frames(raw: Path, *, frames: FrameFormat) -> Iterator[bytes]:
+    """The JPEG of every frame.
+
+    Raises:
+        VideoError: if the video is empty, cannot be decoded to its end or changes its frame size.
+    """
+    shape = None
+    for number, frame in enumerate(decode_frames(raw), start=1):
+        if frames.short_side:
+            frame = resize(frame, frames.short_side)
+        shape = shape or frame.shape
+        if frame.shape != shape:
+            raise VideoError(f"{raw} changes its frame size at frame {number}: re-encode it with one size.")
+        yield simplejpeg.encode_jpeg(frame, quality=frames.quality, colorspace="RGB", colorsubsampling="420")
 
 
 def extract_videos(
@@ -99,18 +110,20 @@ def extract_videos(
         missing: listed videos without a raw file, for the report.
 
     Raises:
-        ValueError: if the zips in `out_dir` were made with another format, or a worker process dies.
+        ValueError: if the zips in `out_dir` were made with another format, many videos are to be extracted and the disk
+            is too small for their frames, or a worker process dies.
     """
     if num_workers < 1:
         raise ValueError(f"--num_workers {num_workers}: at least one process is needed.")
     _check_same_format(out_dir, frames)
-    report = Report(frames, missing=list(missing))
-    report.write(out_dir / REPORT_NAME)
     for leftover in out_dir.rglob(".*.zip"):  # of a run that was killed
         leftover.unlink()
     jobs = [(name, raw, out_dir / f"{name}.zip") for name, raw in videos.items()]
     to_do = [job for job in jobs if not job[2].exists()]
-    report.kept = len(jobs) - len(to_do)
+    if len(to_do) >= MANY:
+        _tell_estimate([raw for _, raw, _ in to_do], out_dir, frames=frames, num_workers=num_workers)
+    report = Report(frames, kept=len(jobs) - len(to_do), missing=list(missing))
+    report.write(out_dir / REPORT_NAME)
     with Progress("extracting videos", total=len(jobs), show="{:.4g}".format) as progress:
         progress.start_at(report.kept)
         for name, reason in _run(to_do, frames, num_workers):
@@ -126,6 +139,14 @@ def extract_videos(
 def shorten(names: list[str], limit: int = 20) -> str:
     """The first names of a list that may be long."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _tell_estimate(raws: Sequence[Path], out_dir: Path, *, frames: FrameFormat, num_workers: int) -> None:
+    num_processes = min(num_workers, len(raws), os.cpu_count() or 1)
+    expected = estimate(raws, partial(encode_frames, frames=frames), num_processes=num_processes)
+    if expected:
+        check_disk(expected, out_dir)
+        print(expected, flush=True)
 
 
 Job = tuple[str, Path, Path]

@@ -77,8 +77,7 @@ class Progress:
         if rate:
             parts.append(f"{self._show(rate)}/s")
         if self.total and rate and self.done < self.total:
-            minutes, seconds = divmod(round((self.total - self.done) / rate), 60)
-            parts.append(f"left {minutes}:{seconds:02d}")
+            parts.append(f"left {show_time((self.total - self.done) / rate)}")
         return "  ".join(parts)
 
     def _rate(self) -> float:
@@ -93,3 +92,10 @@ def show_bytes(amount: float) -> str:
             return f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.2f} GB"
+
+
+def show_time(seconds: float) -> str:
+    """43 -> "0:43", 5700 -> "1:35:00"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
