@@ -1,0 +1,1 @@
+"""Measurements of speed and memory, each against a baseline run beside it. `python -m benchmarks.all` runs them all."""

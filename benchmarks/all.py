@@ -1,0 +1,107 @@
+"""Every benchmark in one go: a table, and a JSON beside it.
+
+    python -m benchmarks.all --json benchmarks.json
+    python -m benchmarks.all --json benchmarks.json --real_dir ../clips --ann_dir ../lists
+
+Takes a quarter of an hour on two cores. Run it on an otherwise idle machine: the sides take turns, but what disturbs
+one of them does not always disturb both.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks import clip_test, end_to_end, loader, memory, preprocess, startup, step
+from benchmarks import round as server_round
+from benchmarks.clips import Clips, add_flags, prepare_clips
+from benchmarks.measure import Result
+from fedvssl.data.atomic import atomic_path
+from fedvssl.preflight import num_cores
+from fedvssl.training.precision import choose_device, choose_precision
+
+
+def benchmarks(clips: Clips) -> dict[str, Callable[[], list]]:
+    """What is measured, by its name; each gives results, or the share of the augmentation as a dict."""
+    return {
+        "startup": lambda: [startup.measure()],
+        "preprocess": lambda: [preprocess.measure(clips)],
+        "loader": lambda: list(loader.measure(clips)),
+        "step": lambda: list(step.measure()),
+        "end_to_end": lambda: [end_to_end.measure(clips)],
+        "test": lambda: [clip_test.measure(clips)],
+        "server_memory": lambda: [memory.measure()],
+        "round_overhead": lambda: [server_round.measure()],
+    }
+
+
+def machine() -> str:
+    """ "AMD EPYC, 2 cores, bf16-mixed on cpu, torch 2.15.0" """
+    names = [line.partition(":")[2].strip() for line in cpuinfo() if line.startswith("model name")]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else choose_device("auto")
+    precision = choose_precision("auto", device="auto")
+    name = names[0] if names else platform.processor()
+    return f"{name}, {num_cores()} cores, {precision} on {device}, torch {torch.__version__}"
+
+
+def cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def run_alone(name: str, args: argparse.Namespace, folder: Path) -> dict:
+    """One benchmark in a process of its own, so that none inherits the memory or the threads of another."""
+    command = [sys.executable, "-m", "benchmarks.all", "--only", name, "--json", str(folder / f"{name}.json")]
+    for flag in ("real_dir", "ann_dir", "max_videos"):
+        if getattr(args, flag) is not None:
+            command += [f"--{flag}", str(getattr(args, flag))]
+    subprocess.run([*command, "--folder", str(folder / "clips")], check=True)
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def run_one(name: str, clips: Clips) -> dict:
+    """The figures of one benchmark by their names, each with its "line" of the table."""
+    found = {}
+    for result in benchmarks(clips)[name]():
+        if isinstance(result, Result):
+            found[result.name] = result.to_json() | {"line": result.line()}
+        else:
+            line = f"{'augment_share':16}{result['share']:.4f} {result['unit']}, limit {result['limit']}"
+            found["augment_share"] = result | {"line": line}
+    return found
+
+
+def write_json(path: Path, content: dict) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True, help="file for the figures")
+    parser.add_argument("--only", help="one benchmark by its name, in this process")
+    parser.add_argument("--folder", type=Path, help="folder for the videos of --only")
+    add_flags(parser)
+    args = parser.parse_args()
+    if args.only:
+        return write_json(args.json, run_one(args.only, prepare_clips(args.folder, args)))
+    started, found = time.monotonic(), {}
+    with tempfile.TemporaryDirectory() as folder:
+        clips = prepare_clips(Path(folder) / "clips", args)
+        for name in benchmarks(clips):
+            print(f"{name} ...", flush=True)
+            found |= run_alone(name, args, Path(folder))
+    write_json(args.json, found)
+    print(f"\n{machine()}\n{clips.what}, {(time.monotonic() - started) / 60:.0f} minutes")
+    print("\n".join(entry["line"] for entry in found.values()))
+
+
+if __name__ == "__main__":
+    main()

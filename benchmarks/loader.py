@@ -1,0 +1,104 @@
+"""Training samples per second and core, from the zip to the uint8 batch, and the pixel arithmetic on the device.
+
+    python -m benchmarks.loader [--real_dir ../clips --ann_dir ../lists]
+
+Baseline: `benchmarks.plain`, from the zip of full-size frames to the normalised float clip, which is all of its work
+per sample. Ours does less in a worker and the rest in `CtP.augment`; a second line adds both. One thread, CPU time.
+"""
+
+import argparse
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+import torch
+
+from benchmarks.clips import OURS, Clips, add_flags, prepare_clips
+from benchmarks.measure import Result, spread
+from benchmarks.plain import PlainSample
+from fedvssl.config import build_sample, build_task, compose
+from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.data.geometry import resize
+from fedvssl.data.video import decode_frames
+from fedvssl.training.memory import keep_freed_memory
+
+PUBLISHED = 13.9  # ms per sample and core of the public code on a Zen 4 core
+REPEATS, BATCH_SIZE = 7, 4
+
+
+def measure(clips: Clips) -> tuple[Result, Result]:
+    """Milliseconds per sample: of the loader, and of loader and augmentation together."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    settings = build_sample(compose("base", []))
+    task = build_task(compose("base", ["model.width=8"]))  # its backbone plays no part
+    plain = PlainSample(settings)
+    dataset = ClipDataset(clips.ours, clips.annotations, settings, seed_key=(7, 1, 0, 0))
+    batches = list(train_loader(dataset, batch_size=BATCH_SIZE, num_workers=0))
+
+    def ours() -> None:
+        for _ in train_loader(dataset, batch_size=BATCH_SIZE, num_workers=0):
+            pass
+
+    def augment() -> None:
+        with torch.no_grad():
+            for batch in batches:
+                task.augment(batch)
+
+    def baseline() -> None:
+        for index, name in enumerate(clips.names):
+            plain(clips.plain / f"{name}.zip", np.random.default_rng([7, index]))
+
+    sides = {"ours": ours, "augment": augment, "baseline": baseline}
+    seconds = {name: [1e3 * value / len(clips.names) for value in values] for name, values in cpu_time(sides).items()}
+    common = {"unit": "ms/sample", "baseline": seconds["baseline"], "published": PUBLISHED}
+    both = [a + b for a, b in zip(seconds["ours"], seconds["augment"], strict=True)]
+    return (
+        Result("loader", ours=seconds["ours"], target=5, **common),
+        Result("loader+augment", ours=both, target=3, note=f"augment {spread(seconds['augment'])}", **common),
+    )
+
+
+def cpu_time(sides: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
+    """Seconds of processor time, the sides in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for repeat in range(-1, REPEATS):
+        for name, run in sides.items():
+            started = time.process_time()
+            run()
+            if repeat >= 0:
+                seconds[name].append(time.process_time() - started)
+    return seconds
+
+
+def quality(clips: Clips) -> str:
+    """What the small frames take and keep: bytes, and PSNR against the resized frame before JPEG."""
+    sizes, ratios = [], []
+    for raw, name in list(zip(clips.raw, clips.names, strict=True))[:8]:
+        with zipfile.ZipFile(clips.ours / f"{name}.zip") as archive:
+            for number, frame in enumerate(decode_frames(raw)):
+                if number % 20 == 0:
+                    jpeg = archive.read(f"img_{number + 1:05d}.jpg")
+                    ratios.append(cv2.PSNR(resize(frame, 144), simplejpeg.decode_jpeg(jpeg)))
+                    sizes.append(len(jpeg))
+    kib, psnr = np.mean(sizes) / 1024, np.mean(ratios)
+    return f"JPEG quality {OURS.quality}: {kib:.1f} KiB per frame, PSNR {psnr:.1f} dB against the resized original"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_flags(parser)
+    with tempfile.TemporaryDirectory() as folder:
+        clips = prepare_clips(Path(folder), parser.parse_args())
+        print(clips.what, quality(clips), sep="\n")
+        for result in measure(clips):
+            print(result.line())
+
+
+if __name__ == "__main__":
+    main()

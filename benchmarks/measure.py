@@ -1,0 +1,107 @@
+"""How the benchmarks measure: both sides alternately, after a warm-up; medians, and quartiles as the spread."""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+TOLERANCE = 0.15  # a baseline that is further from its published figure is not the one the targets were set for
+
+
+@dataclass(frozen=True)
+class Result:
+    """Both sides of one comparison.
+
+    Args:
+        name: as in the table.
+        unit: of the values.
+        ours, baseline: one value for each repetition, never empty.
+        more_is_better: of the values; false for seconds and bytes.
+        target: the ratio that is asked for, None where there is none.
+        published: what the baseline takes on two Zen 4 cores, in `unit`; None where it is not known.
+        note: one line for the table.
+    """
+
+    name: str
+    unit: str
+    ours: list[float]
+    baseline: list[float]
+    more_is_better: bool = False
+    target: float | None = None
+    published: float | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """How many times more ours does per second or per byte."""
+        ours, baseline = statistics.median(self.ours), statistics.median(self.baseline)
+        return ours / baseline if self.more_is_better else baseline / ours
+
+    @property
+    def counts(self) -> bool:
+        """Whether the baseline is as fast as the one the target was set for."""
+        if self.published is None:
+            return True
+        return abs(statistics.median(self.baseline) / self.published - 1) <= TOLERANCE
+
+    def to_json(self) -> dict:
+        return {
+            "ours": statistics.median(self.ours),
+            "baseline": statistics.median(self.baseline),
+            "ratio": self.ratio,
+            "unit": self.unit,
+            "ours_quartiles": quartiles(self.ours),
+            "baseline_quartiles": quartiles(self.baseline),
+            "target": self.target,
+            "baseline_published": self.published,
+            "counts": self.counts,
+            "note": self.note,
+        }
+
+    def line(self) -> str:
+        """ "loader  ours 1.9 [1.8 1.9] ms  baseline 13.8 [13.7 14.0] ms  7.3x, target 5x" """
+        told = f"{self.ratio:.2f}x" + (f", target {self.target:g}x" if self.target else "")
+        if not self.counts:
+            told += f"; DOES NOT COUNT: the baseline should take {self.published:g} {self.unit}"
+        sides = f"ours {spread(self.ours)}  baseline {spread(self.baseline)} {self.unit}"
+        return f"{self.name:16}{sides}  {told}" + (f"  ({self.note})" if self.note else "")
+
+
+def alternate(sides: Mapping[str, Callable[[], object]], *, repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Seconds of each side, run in turn: what else the machine does meets all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for repeat in range(-warm_up, repeats):
+        for name, run in sides.items():
+            started = time.perf_counter()
+            run()
+            if repeat >= 0:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def quartiles(values: list[float]) -> list[float]:
+    """First and third quartile."""
+    if len(values) < 2:
+        return [values[0], values[0]]
+    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+    return [first, third]
+
+
+def spread(values: list[float]) -> str:
+    """Median and quartiles: "13.9 [13.7 14.2]"."""
+    low, high = quartiles(values)
+    return f"{statistics.median(values):.4g} [{low:.4g} {high:.4g}]"
+
+
+def peak_memory(work: Callable[[], object]) -> int:
+    """Bytes of memory that `work` needs at its peak beyond what its process has before, in a process of its own."""
+    with get_context("fork").Pool(1) as pool:
+        return pool.apply(_peak_of, (work,))
+
+
+def _peak_of(work: Callable[[], object]) -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work()
+    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

@@ -1,0 +1,155 @@
+"""One training step of Catch-the-Patch on R3D-18: 4 clips of 16x112x112, forward, backward, update.
+
+    python -m benchmarks.step
+
+Baseline: the same model in float32 with contiguous tensors and memory that is returned to the system, as a program is
+that does nothing about it. Each side runs in a process of its own, in turn. Printed beside them: the share of the best
+rate that a single convolution of the model reaches, and that of augmenting the same batch.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.measure import Result
+from fedvssl.config import build_sample, build_task, compose
+from fedvssl.training import loop
+from fedvssl.training.loop import build_fabric, set_up
+
+PUBLISHED = 6.04  # seconds of the step on two Zen 4 cores
+GFLOP_PER_CLIP = 286  # forward and backward
+STEPS, ROUNDS = 4, 3
+AUGMENT_LIMIT = {"cpu": 0.10, "cuda": 0.05}
+BATCH_SIZE = 4
+
+
+class StillVideo:
+    """Noise, already decoded."""
+
+    frames = np.random.default_rng(0).integers(0, 256, (60, 144, 192, 3), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def read(self, indices: np.ndarray, then: object) -> np.ndarray:
+        return np.stack([then(frame) for frame in self.frames[indices]])  # pyright: ignore[reportCallIssue]
+
+
+def measure() -> tuple[Result, Result, dict]:
+    """Seconds per step in float32 and in bfloat16, and the share of the augmentation."""
+    runs: dict[str, list[dict]] = {"plain": [], "32-true": [], "bf16-mixed": []}
+    for _ in range(ROUNDS):
+        for side, found in runs.items():
+            found.append(run_side(side))
+    plain = [second for run in runs["plain"] for second in run["seconds"]]
+    results = []
+    for name, side, target in (("step_fp32", "32-true", 1.1), ("step_bf16", "bf16-mixed", 2.2)):
+        seconds = [second for run in runs[side] for second in run["seconds"]]
+        best = max(run["best_conv"] for run in runs[side])
+        rate = GFLOP_PER_CLIP * BATCH_SIZE / statistics.median(seconds)
+        note = f"{rate:.0f} GFLOP/s, {rate / best:.2f} of the best convolution's {best:.0f}"
+        results.append(
+            Result(name, unit="s/step", ours=seconds, baseline=plain, target=target, published=PUBLISHED, note=note)
+        )
+    device = runs["bf16-mixed"][0]["device"]
+    shares = [run["augment"] / statistics.median(run["seconds"]) for run in runs["bf16-mixed"]]
+    return *results, {
+        "share": statistics.median(shares),
+        "limit": AUGMENT_LIMIT[device],
+        "unit": "of the bfloat16 step",
+    }
+
+
+def run_side(side: str) -> dict:
+    command = [sys.executable, "-m", "benchmarks.step", "--side", side]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def side(name: str) -> dict:
+    """Measure one side in this process."""
+    if name == "plain":
+        loop.keep_freed_memory = lambda: None
+    fabric = build_fabric(precision="32-true" if name == "plain" else name)
+    torch.manual_seed(0)
+    config = compose("base", [])
+    task, optimizer = set_up(fabric, build_task(config), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    sample = build_sample(config)
+    items = [sample(StillVideo(), np.random.default_rng(seed)) for seed in range(BATCH_SIZE)]
+    batch = torch.utils.data.default_collate([{**item, "index": index} for index, item in enumerate(items)])
+    batch = fabric.to_device(batch)
+    ready = task.module.augment(batch)
+    if name == "plain":
+        ready["clips"] = ready["clips"].contiguous()
+
+    def step() -> None:
+        loss = task(ready)["loss"]
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        fabric.clip_gradients(task, optimizer, max_norm=40, error_if_nonfinite=False)
+        optimizer.step()
+
+    seconds = timed(step, fabric.device, repeats=STEPS, warm_up=2)
+    with torch.no_grad():
+        augment = timed(lambda: task.module.augment(batch), fabric.device, repeats=9, warm_up=3)
+    best = 0.0 if name == "plain" else best_convolution(fabric, mixed=name != "32-true")
+    return {
+        "seconds": seconds,
+        "augment": statistics.median(augment),
+        "best_conv": best,
+        "device": fabric.device.type,
+    }
+
+
+def best_convolution(fabric: loop.Fabric, *, mixed: bool) -> float:
+    """GFLOP/s of the fastest 3x3x3 convolution of the model, forward and backward."""
+    rates = []
+    for channels, frames, side_length in ((64, 16, 56), (128, 8, 28), (256, 4, 14)):
+        conv = nn.Conv3d(channels, channels, 3, padding=1, bias=False).to(fabric.device)
+        x = torch.randn(BATCH_SIZE, channels, frames, side_length, side_length, device=fabric.device)
+        x = x.to(memory_format=torch.channels_last_3d).requires_grad_()
+
+        def run(conv: nn.Module = conv, x: torch.Tensor = x) -> None:
+            with torch.autocast(fabric.device.type, torch.bfloat16, enabled=mixed):
+                y = conv(x)
+            y.backward(torch.ones_like(y))
+
+        flop = 3 * 2 * BATCH_SIZE * channels**2 * 27 * frames * side_length**2
+        rates.append(flop / min(timed(run, fabric.device, repeats=5, warm_up=2)) / 1e9)
+    return max(rates)
+
+
+def timed(run: object, device: torch.device, *, repeats: int, warm_up: int) -> list[float]:
+    """Seconds of each run, to its end on the device."""
+    seconds = []
+    for repeat in range(-warm_up, repeats):
+        started = time.perf_counter()
+        run()  # pyright: ignore[reportCallIssue]
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if repeat >= 0:
+            seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", choices=["plain", "32-true", "bf16-mixed"], help="measure one side only, as JSON")
+    args = parser.parse_args()
+    if args.side:
+        print(json.dumps(side(args.side)))
+        return
+    *results, augment = measure()
+    for result in results:
+        print(result.line())
+    print(f"augment_share   {augment['share']:.4f} {augment['unit']}, limit {augment['limit']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""What the benchmarks say about two sides; what they measure is theirs alone."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.measure import Result, alternate, peak_memory
+from benchmarks.plain import PlainSample
+from fedvssl.config import build_sample, compose
+from tests.videos import moving_square, write_frames
+
+
+@pytest.mark.parametrize(("more_is_better", "ratio"), [(True, 0.5), (False, 2.0)])
+def test_a_ratio_above_one_means_that_ours_does_more(more_is_better: bool, ratio: float) -> None:
+    result = Result("name", "s", ours=[1.0, 1.0, 9.0], baseline=[2.0, 2.0, 0.1], more_is_better=more_is_better)
+    assert result.ratio == ratio
+    told = json.loads(json.dumps(result.to_json()))
+    assert (told["ours"], told["baseline"], told["ratio"], told["unit"]) == (1.0, 2.0, ratio, "s")
+
+
+@pytest.mark.parametrize(("published", "counts"), [(None, True), (1.75, True), (2.3, True), (1.7, False), (2.4, False)])
+def test_a_baseline_that_is_not_the_published_one_does_not_count(published: float | None, counts: bool) -> None:
+    result = Result("name", "s", ours=[1.0], baseline=[2.0], published=published)
+    assert result.counts == counts and ("DOES NOT COUNT" in result.line()) != counts
+
+
+def test_sides_take_turns_after_a_warm_up() -> None:
+    calls: list[str] = []
+    seconds = alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2)
+    assert "".join(calls) == "ababab" and len(seconds["a"]) == len(seconds["b"]) == 2
+
+
+def test_peak_memory_is_that_of_the_work_alone() -> None:
+    assert 60e6 < peak_memory(lambda: np.ones(8_000_000)) < 90e6
+
+
+def test_the_plain_pipeline_makes_a_clip(tmp_path) -> None:
+    path = write_frames(tmp_path / "video.zip", moving_square(num_frames=40, height=240, width=320))
+    sample = PlainSample(build_sample(compose("base", [])))
+    for seed in range(5):
+        made = sample(path, np.random.default_rng(seed))
+        assert made["clips"].shape == (3, 16, 112, 112) and made["boxes"].shape == (3, 16, 4)
+        assert made["clips"].isfinite().all() and made["clips"].std() > 0.3
