@@ -25,7 +25,7 @@ from fedvssl.training.loop import build_fabric, set_up
 
 PUBLISHED = 6.04  # seconds of the step on two Zen 4 cores
 GFLOP_PER_CLIP = 286  # forward and backward
-STEPS, ROUNDS = 4, 3
+STEPS, ROUNDS = 3, 2
 AUGMENT_LIMIT = {"cpu": 0.10, "cuda": 0.05}
 BATCH_SIZE = 4
 

@@ -17,7 +17,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fedvssl.training.memory import keep_freed_memory
+from fedvssl.training.memory import keep_freed_memory, release_freed_memory
 from fedvssl.training.precision import choose_device, choose_precision
 
 Batch = dict[str, Tensor]
@@ -123,6 +123,7 @@ def train_epoch(
         ValueError: if the mean loss or a weight is not finite at the end of the epoch.
     """
     task.train()
+    release_freed_memory()  # the workers of the loader are forked now
     sums: dict[str, Tensor] = {}
     num_clips, seconds_data, started = 0, 0.0, time.perf_counter()
     for step, (batch, waited) in enumerate(_timed(loader), start=1):

@@ -10,10 +10,24 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
 def keep_freed_memory() -> None:
-    """Let this process and those that it forks keep what they free. Does nothing where the C library is not glibc."""
+    """Let this process keep what it frees. Does nothing where the C library is not glibc."""
+    if (glibc := _glibc()) is not None:
+        glibc.mallopt(M_MMAP_MAX, 0)  # large blocks come from the heap too
+        glibc.mallopt(M_TRIM_THRESHOLD, -1)  # and the heap never shrinks by itself
+
+
+def release_freed_memory() -> None:
+    """Give back what is kept, before processes are forked.
+
+    A fork shares all memory until one side writes to it: the next step would copy every page that it uses again.
+    """
+    if (glibc := _glibc()) is not None:
+        glibc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return
-    mallopt(M_MMAP_MAX, 0)  # large blocks come from the heap too
-    mallopt(M_TRIM_THRESHOLD, -1)  # and the heap never shrinks
+        library = ctypes.CDLL(None)
+        return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+    except (OSError, TypeError):
+        return None

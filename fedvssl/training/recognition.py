@@ -21,6 +21,7 @@ from fedvssl.data.dataset import ClipDataset, test_loader
 from fedvssl.data.video import Video, find_video
 from fedvssl.models.recognizer import Recognizer
 from fedvssl.training.loop import Batch
+from fedvssl.training.memory import release_freed_memory
 from fedvssl.training.processes import reduce
 
 
@@ -194,6 +195,7 @@ def predict(
     logits = torch.zeros(len(dataset), task.num_classes, device=fabric.device)
     labels = torch.zeros(len(dataset), dtype=torch.int64, device=fabric.device)
     done = 0
+    release_freed_memory()  # the workers of the loader are forked now
     with torch.no_grad(), fabric.autocast():
         for batch in test_loader(dataset, batch_size=batch_size, num_workers=num_workers, **share):
             batch = fabric.to_device(batch)
