@@ -16,7 +16,8 @@ from torch.utils.data import default_collate
 from fedvssl.data.dataset import ClipDataset
 
 MIXED, FULL = "bf16-mixed", "32-true"
-LEAST_COSINE = 0.7  # rounding leaves 0.9 and more, the wrong results that are known 0.5 or not a number
+PRECISIONS = (FULL, MIXED, "bf16-true", "16-mixed", "16-true", "64-true")  # that Fabric knows
+LEAST_COSINE = 0.7  # two clips and rounding leave 0.86 and more, the wrong results that are known 0.5 or nan
 
 Batch = dict[str, Tensor]
 
@@ -27,8 +28,14 @@ def choose_device(device: str) -> str:
 
 
 def choose_precision(precision: str, *, device: str) -> str:
-    """ "auto" becomes bfloat16 autocast where the device computes in it natively, float32 elsewhere."""
+    """ "auto" becomes bfloat16 autocast where the device computes in it natively, float32 elsewhere.
+
+    Raises:
+        ValueError: for an unknown precision.
+    """
     if precision != "auto":
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision={precision} is unknown: choose auto or one of {', '.join(PRECISIONS)}.")
         return precision
     return MIXED if has_native_bf16(choose_device(device)) else FULL
 

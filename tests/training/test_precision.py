@@ -131,3 +131,8 @@ def _is_sound(conv: nn.Conv3d, x: torch.Tensor) -> bool:
         assert conv.weight.grad is not None
         grads.append(conv.weight.grad.flatten().clone())
     return float(torch.nn.functional.cosine_similarity(*grads, dim=0)) > 0.9
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match="precision=bf8 is unknown: choose auto or one of 32-true, bf16-mixed"):
+        check(Line(1.0), "bf8")
