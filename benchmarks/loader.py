@@ -10,7 +10,6 @@ import argparse
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -19,12 +18,12 @@ import simplejpeg
 import torch
 
 from benchmarks.clips import OURS, Clips, add_flags, prepare_clips
-from benchmarks.measure import Result, spread
+from benchmarks.measure import Result, alternate, spread
 from benchmarks.plain import PlainSample
 from fedvssl.config import build_sample, build_task, compose
+from fedvssl.data import geometry, sampling
 from fedvssl.data.dataset import ClipDataset, train_loader
-from fedvssl.data.geometry import resize
-from fedvssl.data.video import decode_frames
+from fedvssl.data.video import decode_frames, open_video
 from fedvssl.training.memory import keep_freed_memory
 
 PUBLISHED = 13.9  # ms per sample and core of the public code on a Zen 4 core
@@ -55,7 +54,8 @@ def measure(clips: Clips) -> tuple[Result, Result]:
             plain(clips.plain / f"{name}.zip", np.random.default_rng([7, index]))
 
     sides = {"ours": ours, "augment": augment, "baseline": baseline}
-    seconds = {name: [1e3 * value / len(clips.names) for value in values] for name, values in cpu_time(sides).items()}
+    taken = alternate(sides, repeats=REPEATS, clock=time.process_time)
+    seconds = {name: [1e3 * value / len(clips.names) for value in values] for name, values in taken.items()}
     common = {"unit": "ms/sample", "baseline": seconds["baseline"], "published": PUBLISHED}
     both = [a + b for a, b in zip(seconds["ours"], seconds["augment"], strict=True)]
     return (
@@ -64,16 +64,29 @@ def measure(clips: Clips) -> tuple[Result, Result]:
     )
 
 
-def cpu_time(sides: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
-    """Seconds of processor time, the sides in turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for repeat in range(-1, REPEATS):
-        for name, run in sides.items():
-            started = time.process_time()
-            run()
-            if repeat >= 0:
-                seconds[name].append(time.process_time() - started)
-    return seconds
+def profile(clips: Clips) -> str:
+    """Where the time of a sample goes: medians in ms of what `CtPSample` does, one after the other."""
+    settings = build_sample(compose("base", []))
+    seconds: dict[str, list[float]] = {}
+
+    def tick(stage: str, started: float) -> float:
+        now = time.perf_counter()
+        seconds.setdefault(stage, []).append(1e3 * (now - started))
+        return now
+
+    for repeat in range(REPEATS):
+        for index, name in enumerate(clips.names):
+            rng, now = np.random.default_rng([repeat, index]), time.perf_counter()
+            video = open_video(clips.ours / f"{name}.zip")
+            now = tick("open", now)
+            clip = sampling.random_clip(len(video), rng, clip_len=16, strides=settings.strides, jitter=True)
+            now = tick("draw the frames", now)
+            video.read(clip, geometry.random_crop(128, rng, size=settings.crop_size))
+            now = tick("read, decode, resize, crop", now)
+            settings.patches.draw(rng, num_frames=16, height=settings.crop_size, width=settings.crop_size)
+            settings.draw_colour(rng)
+            tick("draw patches and colour", now)
+    return "\n".join(f"{stage:28}{spread(values)} ms" for stage, values in seconds.items())
 
 
 def quality(clips: Clips) -> str:
@@ -84,7 +97,7 @@ def quality(clips: Clips) -> str:
             for number, frame in enumerate(decode_frames(raw)):
                 if number % 20 == 0:
                     jpeg = archive.read(f"img_{number + 1:05d}.jpg")
-                    ratios.append(cv2.PSNR(resize(frame, 144), simplejpeg.decode_jpeg(jpeg)))
+                    ratios.append(cv2.PSNR(geometry.resize(frame, 144), simplejpeg.decode_jpeg(jpeg)))
                     sizes.append(len(jpeg))
     kib, psnr = np.mean(sizes) / 1024, np.mean(ratios)
     return f"JPEG quality {OURS.quality}: {kib:.1f} KiB per frame, PSNR {psnr:.1f} dB against the resized original"
@@ -98,6 +111,7 @@ def main() -> None:
         print(clips.what, quality(clips), sep="\n")
         for result in measure(clips):
             print(result.line())
+        print(profile(clips))
 
 
 if __name__ == "__main__":

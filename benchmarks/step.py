@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import nn
 
 from benchmarks.measure import Result
 from fedvssl.config import build_sample, build_task, compose
+from fedvssl.data.video import Step
 from fedvssl.training import loop
 from fedvssl.training.loop import build_fabric, set_up
 
@@ -38,8 +40,8 @@ class StillVideo:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def read(self, indices: np.ndarray, then: object) -> np.ndarray:
-        return np.stack([then(frame) for frame in self.frames[indices]])  # pyright: ignore[reportCallIssue]
+    def read(self, indices: np.ndarray, then: Step) -> np.ndarray:
+        return np.stack([then(frame) for frame in self.frames[indices]])
 
 
 def measure() -> tuple[Result, Result, dict]:
@@ -125,12 +127,12 @@ def best_convolution(fabric: loop.Fabric, *, mixed: bool) -> float:
     return max(rates)
 
 
-def timed(run: object, device: torch.device, *, repeats: int, warm_up: int) -> list[float]:
+def timed(run: Callable[[], None], device: torch.device, *, repeats: int, warm_up: int) -> list[float]:
     """Seconds of each run, to its end on the device."""
     seconds = []
     for repeat in range(-warm_up, repeats):
         started = time.perf_counter()
-        run()  # pyright: ignore[reportCallIssue]
+        run()
         if device.type == "cuda":
             torch.cuda.synchronize()
         if repeat >= 0:
