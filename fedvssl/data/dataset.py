@@ -6,7 +6,7 @@ on the order of the batches.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -73,17 +73,15 @@ class BatchOrder:
 
 
 def train_loader(
-    dataset: ClipDataset,
-    *,
-    batch_size: int,
-    num_workers: int,
-    rank: int = 0,
-    world_size: int = 1,
-    pin_memory: bool = False,
+    dataset: ClipDataset, *, batch_size: int, rank: int = 0, world_size: int = 1, **workers: Any
 ) -> DataLoader:
-    """One shuffled epoch, ordered by the dataset's seed_key. `batch_size` counts the clips of all processes together.
+    """One shuffled epoch, ordered by the dataset's seed_key.
 
-    `pin_memory` makes copies to a GPU fast; on the CPU it would open the GPU for nothing.
+    Args:
+        dataset: what is read.
+        batch_size: clips of all processes together.
+        rank, world_size: this process, and how many there are.
+        workers: see `_workers`.
 
     Raises:
         ValueError: if a batch does not divide evenly over the processes.
@@ -91,24 +89,24 @@ def train_loader(
     if batch_size % world_size:
         raise ValueError(f"batch_size={batch_size} does not divide over {world_size} processes: choose a multiple.")
     order = BatchOrder(dataset, batch_size=batch_size, rank=rank, world_size=world_size)
-    return DataLoader(dataset, batch_sampler=order, **_worker_options(num_workers, pin_memory))
+    return DataLoader(dataset, batch_sampler=order, **_workers(**workers))
 
 
 def test_loader(
-    dataset: ClipDataset,
-    *,
-    batch_size: int,
-    num_workers: int,
-    rank: int = 0,
-    world_size: int = 1,
-    pin_memory: bool = False,
+    dataset: ClipDataset, *, batch_size: int, rank: int = 0, world_size: int = 1, **workers: Any
 ) -> DataLoader:
-    """Every video once over all processes, in order; `batch_size` videos a step and process."""
+    """Every video once over all processes, in order; `batch_size` videos a step and process, else as `train_loader`."""
     own = range(rank, len(dataset), world_size)
-    return DataLoader(dataset, batch_size=batch_size, sampler=own, **_worker_options(num_workers, pin_memory))
+    return DataLoader(dataset, batch_size=batch_size, sampler=own, **_workers(**workers))
 
 
-def _worker_options(num_workers: int, pin_memory: bool) -> dict:
+def _workers(*, num_workers: int, pin_memory: bool = False) -> dict[str, Any]:
+    """Options of a loader.
+
+    Args:
+        num_workers: processes that decode; 0 decodes in this one.
+        pin_memory: makes copies to a GPU fast; on the CPU it would open the GPU for nothing.
+    """
     return {"num_workers": num_workers, "pin_memory": pin_memory, "worker_init_fn": _use_one_thread}
 
 
