@@ -1,15 +1,19 @@
 """Catch-the-Patch from a video to a loss: what a worker ships, what the device makes of it, that it learns."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from fedvssl import config
 from fedvssl.data import geometry
+from fedvssl.data.annotations import Annotation
+from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.pretext.ctp import CtPSample
 from fedvssl.training.loop import build_fabric, set_up, train_epoch
 from tests.parity.reference import load_json
-from tests.videos import ArrayVideo, moving_square
+from tests.videos import ArrayVideo, moving_square, write_frames
 
 SMALL = [
     "pretext.sample.crop_size=32",
@@ -152,6 +156,19 @@ def test_mixed_precision_does_not_round_boxes_and_targets(small: dict) -> None:
     batch["boxes"] = batch["boxes"] + 501
     fabric.setup(task)(batch)
     assert torch.equal(seen["boxes"], batch["boxes"].float())
+
+
+def test_clips_do_not_depend_on_the_number_of_workers(small: dict, tmp_path: Path) -> None:
+    annotations = [Annotation(f"Square/clip{number}", 0) for number in range(5)]
+    for number, annotation in enumerate(annotations):
+        frames = moving_square(num_frames=30, height=40, width=48, seed=number)
+        write_frames(tmp_path / f"{annotation.name}.zip", frames)
+    dataset = ClipDataset(tmp_path, annotations, config.build_sample(small), seed_key=(7, 1, 0, 0))
+    alone, *others = (list(train_loader(dataset, batch_size=2, num_workers=number)) for number in (0, 1, 2))
+    for batches in others:
+        for expected, batch in zip(alone, batches, strict=True):
+            assert expected.keys() == batch.keys()
+            assert all(torch.equal(expected[name], batch[name]) for name in batch)
 
 
 @pytest.mark.gpu
