@@ -24,7 +24,8 @@ from fedvssl.config import Config, build, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.atomic import atomic_path
 from fedvssl.data.dataset import ClipDataset, train_loader
-from fedvssl.training.checkpoint import load_torch, save_torch
+from fedvssl.training.backbone import load_backbone
+from fedvssl.training.checkpoint import save_torch
 from fedvssl.training.loop import build_fabric, seed_torch, set_up, step_lr, train_epoch
 from fedvssl.training.metrics import accuracies
 from fedvssl.training.precision import checked_precision
@@ -40,9 +41,7 @@ from fedvssl.training.processes import (
 from fedvssl.training.recognition import (
     RecognitionTask,
     labelled_videos,
-    load_weights,
     predict,
-    recognizer_state,
     split_list,
 )
 from fedvssl.training.resume import Settings, last_checkpoint, run_settings
@@ -143,10 +142,7 @@ def build_recognition_task(config: Config) -> RecognitionTask:
     backbone = build(config["model"])
     task = RecognitionTask(backbone, num_classes=config["data"]["num_classes"], dropout=config["dropout"])
     if not config["from_scratch"]:
-        path = Path(config["pretrained"])
-        state = recognizer_state(load_torch(path), path=path)
-        own = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
-        load_weights(backbone, own, path=path)
+        load_backbone(backbone, Path(config["pretrained"]))
     return task
 
 

@@ -3,8 +3,9 @@ import pytest
 import torch
 from flwr.common import ndarrays_to_parameters
 
-from fedvssl.finetune_preprocess import main, name_by_position
+from fedvssl.finetune_preprocess import main
 from fedvssl.models.r3d import R3D
+from fedvssl.training.backbone import name_by_position
 from fedvssl.training.checkpoint import load_torch, save_arrays, to_arrays
 from tests.parity.reference import load_json
 
