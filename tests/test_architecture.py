@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "fedvssl").rglob("*.py"))
-COMMANDS = {"main", "finetune", "test", "finetune_preprocess"}
+COMMANDS = {"main", "finetune", "test", "finetune_preprocess", "evaluate", "retrieval", "linear_probe", "knn"}
 # What each part of the package may import from the package.
 ALLOWED = {
     "models": set(),
@@ -13,9 +13,10 @@ ALLOWED = {
     "data": {"data"},
     "pretext": {"pretext", "data"},
     "training": {"training", "data", "models"},
+    "evaluation": {"evaluation", "training", "data", "models"},
     "config": set(),
     "preflight": {"data", "config", "training"},
-    "server_app": {"strategy", "training", "data", "pretext", "models", "config"},
+    "server_app": {"evaluation", "strategy", "training", "data", "pretext", "models", "config"},
     "client_app": {"strategy", "training", "data", "pretext", "models", "config"},
 }
 # Which parts may import a library at all. Other libraries are free.

@@ -1,0 +1,193 @@
+"""Judge a backbone by an evaluation protocol, beside one with random weights; see fedvssl/evaluation.
+
+    python -m fedvssl.retrieval    checkpoint=outputs/<DATE>/<TIME>/<exp_name>/round-20-weights.npz data_dir=data
+    python -m fedvssl.linear_probe checkpoint=model_pretrained.pth data_dir=data data=hmdb51
+    python -m fedvssl.knn          checkpoint=finetune_results/last.pth data_dir=data
+    python -m fedvssl.evaluate conf/mine.yaml checkpoint=model_pretrained.pth     a protocol of your own
+
+`checkpoint` is a round of pre-training, ours or published, what finetune_preprocess has written, or a fine-tuned model.
+Prints a table and writes <protocol>.json and <protocol>.png into the work_dir. The features are kept in feature_dir: a
+command that is repeated, or another protocol on the same clips, does not compute them again.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.fabric import Fabric
+
+from fedvssl.config import Config, build, check_numbers, compose, parse_overrides
+from fedvssl.data.annotations import Annotation, class_names
+from fedvssl.data.atomic import atomic_path
+from fedvssl.data.dataset import ClipDataset
+from fedvssl.data.video import find_video, open_video
+from fedvssl.evaluation.features import Features, extract, fingerprint
+from fedvssl.evaluation.protocol import Result
+from fedvssl.training.backbone import load_backbone
+from fedvssl.training.loop import build_fabric, seed_torch
+from fedvssl.training.processes import check_devices, ending_together, exit_code, where
+from fedvssl.training.recognition import labelled_videos, split_list
+from fedvssl.training.run_log import Progress
+
+RANDOM = "random"  # the bottom line of every table, and a checkpoint that asks for it alone
+LEAST = {"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 1}
+
+
+def main(protocol: str | None = None, argv: Sequence[str] | None = None) -> int:
+    """The command of a protocol, or of the one that the first word names; returns its exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if {"-h", "--help"} & {*words} or not (protocol or words):
+        print(__doc__)
+        return 0
+    name, *overrides = words if protocol is None else [protocol, *words]
+    return exit_code(lambda: evaluate(Path(name).stem, compose(name, parse_overrides(overrides))))
+
+
+def evaluate(name: str, config: Config) -> None:
+    """Judge one checkpoint.
+
+    Args:
+        name: of the protocol, for the files and the table.
+        config: conf/<name>.yaml with what was overridden.
+
+    Raises:
+        ValueError: for a missing or unfitting checkpoint, list, label or video, before the work starts.
+    """
+    check_numbers(config, LEAST)
+    check_devices(device=config["device"], devices=config["devices"])
+    protocol, sample = build(config["protocol"]), build(config["test_sample"])
+    backbones = load_backbones(config)
+    videos = {part: labelled_videos(config["data"], part) for part in ("train", "test")}
+    check_classes(videos, split_list(config["data"], "train"))
+    # Everything above is checked once; the line below starts the other processes.
+    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=config["precision"])
+    with ending_together(fabric):
+        fabric.print(f"{len(videos['train'])} training and {len(videos['test'])} test videos, {where(fabric)}")
+        features: dict[str, dict[str, Features]] = {}
+        for row, backbone in backbones.items():
+            backbone.to(fabric.device)
+            datasets = {part: ClipDataset(Path(config["data"]["video_dir"]), videos[part], sample) for part in videos}
+            features[row] = {
+                part: kept_features(fabric, backbone, dataset, config=config, label=f"{row}: {part} video")
+                for part, dataset in datasets.items()
+            }
+        if fabric.is_global_zero:
+            results = {row: protocol(parts["train"], parts["test"]) for row, parts in features.items()}
+            report = summarise(name, results, config=config, videos=videos)
+            print(table(report))
+            path, shown = write(config, report), next(iter(features.values()))
+            frame = partial(middle_frame, Path(config["data"]["video_dir"]))
+            protocol.draw(path.with_suffix(".png"), results, shown["train"], shown["test"], frame)
+            print(f"{path}.json and .png")
+
+
+def load_backbones(config: Config) -> dict[str, Any]:
+    """The backbone of the checkpoint and a random one, on the CPU, by the names of their rows.
+
+    Raises:
+        ValueError: if there is no checkpoint, or it is of another model.
+    """
+    if not config["checkpoint"]:
+        raise ValueError(
+            "Name the backbone with checkpoint=<file>: a round-<N>-weights.npz, model_pretrained.pth, a fine-tuned "
+            "checkpoint, or checkpoint=random for the bottom line alone."
+        )
+    backbones = {}
+    if config["checkpoint"] != RANDOM:
+        backbones["checkpoint"] = build(config["model"])
+        load_backbone(backbones["checkpoint"], Path(config["checkpoint"]))
+    seed_torch((config["seed"], 0, 0, 0))  # the weights that fine-tuning from scratch starts from
+    backbones[RANDOM] = build(config["model"])
+    return backbones
+
+
+def check_classes(videos: dict[str, list[Annotation]], train_list: Path) -> None:
+    """Refuse test videos whose class no training video has: they could never be right, whatever the backbone.
+
+    Raises:
+        ValueError: naming the first such class.
+    """
+    known = {annotation.label for annotation in videos["train"]}
+    unknown = [annotation for annotation in videos["test"] if annotation.label not in known]
+    if unknown:
+        label, name = class_names(unknown).popitem()
+        raise ValueError(
+            f"{train_list} has no video of class {name} (label {label + 1}), which {len(unknown)} test videos such as "
+            f"{unknown[0].name} need: make the lists again."
+        )
+
+
+def kept_features(fabric: Fabric, backbone: Any, dataset: ClipDataset, *, config: Config, label: str) -> Features:
+    """The features of one list, from `feature_dir` as far as they are there."""
+    key = fingerprint(backbone, dataset, precision=fabric._precision.precision)
+    progress = Progress(label, len(dataset), write=fabric.print, every_seconds=10)
+    return extract(
+        fabric,
+        backbone,
+        dataset,
+        folder=Path(config["feature_dir"]) / key,
+        batch_size=config["test_batch_size"],
+        num_workers=config["num_workers"],
+        report=(lambda done: progress.update(done)) if config["progress"] else None,
+    )
+
+
+def summarise(
+    name: str, results: dict[str, Result], *, config: Config, videos: dict[str, list[Annotation]]
+) -> dict[str, Any]:
+    """What <protocol>.json holds: metrics as fractions, and what was evaluated."""
+    return {
+        "protocol": name,
+        "dataset": config["data"]["name"],
+        "split": config["data"]["split"],
+        **{f"num_{part}": len(annotations) for part, annotations in videos.items()},
+        "num_classes": config["data"]["num_classes"],
+        "num_clips": config["test_sample"]["num_clips"],
+        "checkpoint": str(config["checkpoint"]),
+        "seed": config["seed"],
+        "rows": {row: result.metrics for row, result in results.items()},
+        "details": {row: result.details for row, result in results.items()},
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """The metrics of all rows in percent."""
+    names = list(report["rows"][RANDOM])
+    lines = [f"{report['protocol']:16}" + "".join(f"{name:>16}" for name in names) + "   (percent)"]
+    for row, metrics in report["rows"].items():
+        lines.append(f"{row:16}" + "".join(f"{100 * metrics[name]:16.2f}" for name in names))
+    lines.append(
+        f"{report['num_test']} test and {report['num_train']} training videos of {report['dataset']} split "
+        f"{report['split']}, {report['num_clips']} clips each; {report['checkpoint']}"
+    )
+    return "\n".join(lines)
+
+
+def write(config: Config, report: dict[str, Any]) -> Path:
+    """<protocol>.json in the work_dir; returns where, without the ending."""
+    path = work_dir(config) / report["protocol"]
+    with atomic_path(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def middle_frame(video_dir: Path, name: str) -> np.ndarray:
+    """uint8 [H,W,3]."""
+    video = open_video(find_video(video_dir, name))
+    return video.read(np.array([len(video) // 2]))[0]
+
+
+def work_dir(config: Config) -> Path:
+    """The configured one, or one beside the checkpoint that no other checkpoint or data set shares."""
+    if config["work_dir"]:
+        return Path(config["work_dir"])
+    checkpoint, data = Path(config["checkpoint"]), config["data"]
+    return checkpoint.parent / "evaluation" / f"{checkpoint.stem}-{data['name']}-split{data['split']}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

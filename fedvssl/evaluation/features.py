@@ -1,0 +1,128 @@
+"""Features of videos, the one thing that all protocols start from; kept on disk so that nothing is computed twice.
+
+Shapes: V videos, N clips per video, D features (512 for R3D-18), T frames, H W pixels.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool3d
+
+from fedvssl.data import augment
+from fedvssl.data.dataset import ClipDataset, test_loader
+from fedvssl.data.video import find_video
+from fedvssl.training.checkpoint import load_arrays, save_arrays, to_arrays
+from fedvssl.training.memory import release_freed_memory
+
+GRID = (2, 3, 3)  # of the authors' retrieval: 2 x 3 x 3 x 512 = 9216 values
+VIDEOS_PER_FILE = 128  # as many are lost at most when a command is interrupted
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of a list of videos, in the order of the list.
+
+    Args:
+        clips: float32 [V,N,D], the global average of the last stage for each clip.
+        grid: float32 [V,18*D], the last stage pooled to 2x3x3 (`GRID`), flattened, and averaged over the clips.
+        labels: int64 [V], zero-based.
+        names: of the videos.
+    """
+
+    clips: Tensor
+    grid: Tensor
+    labels: Tensor
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def extract(
+    fabric: Fabric,
+    backbone: nn.Module,
+    dataset: ClipDataset,
+    *,
+    folder: Path,
+    batch_size: int,
+    num_workers: int,
+    report: Callable[[int], None] | None = None,
+) -> Features:
+    """The features of all videos: those in `folder` are read, the others computed and saved there as they come.
+
+    Args:
+        fabric: says which device and precision; its processes share the files between them.
+        backbone: on the device. It is set to eval mode.
+        dataset: videos with the clips of `TestSample`, or any sample with "frames" uint8 [N,T,H,W,3].
+        folder: of these features alone, see `fingerprint`.
+        batch_size: videos per step and process.
+        num_workers: decoding processes for each process.
+        report: called with the number of videos done, estimated from this process's share.
+
+    Returns:
+        the features on the CPU, in every process.
+    """
+    files = {start: folder / f"videos-{start:06d}.npz" for start in range(0, len(dataset), VIDEOS_PER_FILE)}
+    own = [start for start in list(files)[fabric.global_rank :: fabric.world_size] if not files[start].is_file()]
+    done = len(dataset) - sum(min(VIDEOS_PER_FILE, len(dataset) - start) for start in own) * fabric.world_size
+    for start in own:
+        annotations = dataset.annotations[start : start + VIDEOS_PER_FILE]
+        part = ClipDataset(dataset.video_dir, annotations, dataset.sample)
+        batches = []
+        for batch in compute(fabric, backbone, part, batch_size=batch_size, num_workers=num_workers):
+            batches.append(batch)
+            done += len(batch[0]) * fabric.world_size
+            if report is not None:
+                report(min(max(done, 0), len(dataset)))
+        clips, grid = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
+        save_arrays(files[start], {"clips": clips.numpy(), "grid": grid.numpy()})
+    fabric.barrier()
+    parts = [load_arrays(path) for path in files.values()]
+    return Features(
+        clips=torch.cat([torch.from_numpy(part["clips"]) for part in parts]),
+        grid=torch.cat([torch.from_numpy(part["grid"]) for part in parts]),
+        labels=torch.tensor([annotation.label for annotation in dataset.annotations]),
+        names=[annotation.name for annotation in dataset.annotations],
+    )
+
+
+def compute(
+    fabric: Fabric, backbone: nn.Module, dataset: ClipDataset, *, batch_size: int, num_workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`Features.clips` and `Features.grid` of the videos, batch by batch, on the CPU."""
+    backbone.eval()
+    release_freed_memory()  # the workers of the loader are forked now
+    loader = test_loader(
+        dataset, batch_size=batch_size, num_workers=num_workers, pin_memory=fabric.device.type == "cuda"
+    )
+    for batch in loader:
+        frames = fabric.to_device(batch["frames"])
+        with torch.no_grad(), fabric.autocast():
+            maps = backbone(augment.normalize(frames.flatten(0, 1).float())).float()
+        clips = maps.mean(dim=(2, 3, 4)).unflatten(0, frames.shape[:2])
+        grid = adaptive_avg_pool3d(maps, GRID).flatten(1).unflatten(0, frames.shape[:2]).mean(dim=1)
+        yield clips.cpu(), grid.cpu()
+
+
+def fingerprint(backbone: nn.Module, dataset: ClipDataset, *, precision: str) -> str:
+    """Sixteen letters that change with anything that changes the features of `extract`.
+
+    That is every weight, the layers and their strides, the clips, the precision, the names of the videos and the sizes
+    of their files.
+    """
+    digest = hashlib.sha256()
+    for name, array in to_arrays(backbone).items():
+        digest.update(name.encode())
+        digest.update(array.tobytes())
+    sizes = [
+        (annotation.name, find_video(dataset.video_dir, annotation.name).stat().st_size)
+        for annotation in dataset.annotations
+    ]
+    digest.update(json.dumps([repr(backbone), repr(dataset.sample), precision, sizes]).encode())
+    return digest.hexdigest()[:16]

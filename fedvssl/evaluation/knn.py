@@ -1,0 +1,67 @@
+"""Weighted k-nearest-neighbour classification (Wu et al., CVPR 2018, arXiv 1805.01978): no training, hardly a setting.
+
+Features: the global average of the last stage, averaged over the clips, compared by their cosine s; a neighbour votes
+for its class with the weight exp(s / temperature).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fedvssl.evaluation.curves import draw_curves
+from fedvssl.evaluation.features import Features
+from fedvssl.evaluation.protocol import Frame, Result
+from fedvssl.evaluation.retrieval import check_ks, rank
+from fedvssl.training.metrics import top_k_acc
+
+
+@dataclass(frozen=True)
+class KNN:
+    """Top-1 accuracy for several numbers of neighbours.
+
+    Args:
+        ks: numbers of neighbours; where there are fewer training videos all of them vote.
+        temperature: the lower, the more the nearest decide.
+    """
+
+    ks: Sequence[int]
+    temperature: float
+
+    def __post_init__(self) -> None:
+        check_ks(self.ks)
+        if not self.temperature > 0:
+            raise ValueError(f"protocol.temperature={self.temperature} must be above 0.")
+
+    def __call__(self, train: Features, test: Features) -> Result:
+        gallery, queries = (normalize(part.clips.mean(dim=1), dim=1) for part in (train, test))
+        nearest = rank(gallery, queries, k=max(self.ks))
+        cosines = (gallery[nearest] * queries[:, None]).sum(dim=2)
+        metrics = {}
+        for k in self.ks:
+            scores = votes(cosines[:, :k], train.labels[nearest[:, :k]], temperature=self.temperature)
+            metrics[f"k={k}"] = top_k_acc(scores, test.labels, k=1)
+        return Result(metrics, {"num_neighbours": [min(k, len(train)) for k in self.ks]})
+
+    def draw(self, png: Path, results: Mapping[str, Result], train: Features, test: Features, frame: Frame) -> None:
+        """Accuracy over the number of neighbours, a line for each backbone."""
+        curves = {name: (self.ks, list(result.metrics.values())) for name, result in results.items()}
+        draw_curves(png, curves, xlabel="neighbours", ticks=self.ks)
+
+
+def votes(cosines: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
+    """What each class gets from the neighbours.
+
+    Args:
+        cosines: float [Q,k], of each query with its neighbours.
+        labels: int64 [Q,k], of the neighbours.
+        temperature: above 0.
+
+    Returns:
+        float [Q,K], K the highest label and 1; exp((cosine - 1) / temperature) summed, which no cosine makes overflow.
+    """
+    weights = torch.exp((cosines - 1) / temperature)
+    return torch.zeros(len(labels), int(labels.max()) + 1).scatter_add(1, labels, weights)

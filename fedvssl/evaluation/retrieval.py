@@ -1,0 +1,100 @@
+"""Nearest-neighbour retrieval as in the FedVSSL paper (arXiv 2207.01975): test videos ask, training videos answer.
+
+Features: the last stage pooled to 2x3x3, averaged over the clips, compared by their cosine. A query counts for R@k if
+one of its k nearest training videos has its class.
+Shapes: Q queries, G videos in the gallery, F features.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fedvssl.data.atomic import atomic_path
+from fedvssl.evaluation.features import Features
+from fedvssl.evaluation.protocol import Frame, Result
+
+QUERIES_AT_ONCE = 1024
+SHOWN_QUERIES, SHOWN_NEAREST = 8, 5
+RIGHT, WRONG = "tab:green", "tab:red"
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """R@k of the test videos among the training videos.
+
+    Args:
+        ks: numbers of nearest videos; a gallery that is smaller is searched as a whole.
+    """
+
+    ks: Sequence[int]
+
+    def __post_init__(self) -> None:
+        check_ks(self.ks)
+
+    def __call__(self, train: Features, test: Features) -> Result:
+        nearest = rank(train.grid, test.grid, k=max(self.ks))
+        right = train.labels[nearest] == test.labels[:, None]
+        metrics = {f"R@{k}": float(right[:, :k].any(dim=1).double().mean()) for k in self.ks}
+        return Result(metrics, {"nearest": nearest[:, :SHOWN_NEAREST].tolist()})
+
+    def draw(self, png: Path, results: Mapping[str, Result], train: Features, test: Features, frame: Frame) -> None:
+        """Some queries, evenly spread over the test list, each with its nearest: right ones framed green."""
+        from matplotlib.figure import Figure  # without pyplot: no global state, no display
+
+        nearest = next(iter(results.values())).details["nearest"]
+        queries = np.unique(np.linspace(0, len(test) - 1, SHOWN_QUERIES).round().astype(int))
+        figure = Figure(figsize=(1.75 * (1 + SHOWN_NEAREST), 1.65 * len(queries)), layout="constrained")
+        rows = figure.subplots(len(queries), 1 + SHOWN_NEAREST, squeeze=False)
+        for row, query in zip(rows, queries, strict=True):
+            _show(row[0], frame(test.names[query]), test.names[query], colour=None)
+            for axes in row[1:]:
+                axes.axis("off")  # a small gallery leaves places empty
+            for axes, index in zip(row[1:], nearest[query], strict=False):
+                is_right = bool(train.labels[index] == test.labels[query])
+                name = train.names[index]
+                _show(axes, frame(name), name, colour=RIGHT if is_right else WRONG)
+        rows[0][0].set_title("query", fontsize=9)
+        for place, axes in enumerate(rows[0][1:], start=1):
+            axes.set_title(f"nearest {place}", fontsize=9)
+        with atomic_path(png) as temporary:
+            figure.savefig(temporary, dpi=110, format="png")
+
+
+def rank(gallery: Tensor, queries: Tensor, *, k: int) -> Tensor:
+    """The k nearest of the gallery for each query by cosine, nearest first.
+
+    Args:
+        gallery: float [G,F].
+        queries: float [Q,F].
+        k: at most G are given.
+
+    Returns:
+        int64 [Q,min(k,G)].
+    """
+    gallery, k = normalize(gallery, dim=1), min(k, len(gallery))
+    parts = [(part @ gallery.T).topk(k, dim=1).indices for part in normalize(queries, dim=1).split(QUERIES_AT_ONCE)]
+    return torch.cat(parts)
+
+
+def check_ks(ks: Sequence[int]) -> None:
+    """Refuse what are no numbers of neighbours.
+
+    Raises:
+        ValueError: if `ks` is empty or holds anything but whole numbers from 1.
+    """
+    if not ks or not all(isinstance(k, int) and not isinstance(k, bool) and k >= 1 for k in ks):
+        raise ValueError(f"protocol.ks={list(ks)} must be whole numbers from 1, such as [1,5,10].")
+
+
+def _show(axes, picture: np.ndarray, name: str, *, colour: str | None) -> None:
+    axes.axis("on")
+    axes.imshow(picture)
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel(name.rpartition("/")[0] or name, fontsize=8, color=colour or "black")
+    for spine in axes.spines.values():
+        spine.set(color=colour or "black", linewidth=4 if colour else 1)

@@ -1,0 +1,13 @@
+"""How far a linear classifier gets on the frozen features of a backbone: top-1, top-5, mean class accuracy.
+
+    python -m fedvssl.linear_probe checkpoint=outputs/<DATE>/<TIME>/<exp_name>/round-20-weights.npz data_dir=data
+
+Settings: conf/linear_probe.yaml. What it reads and writes: fedvssl/evaluate.py.
+"""
+
+import sys
+
+from fedvssl.evaluate import main
+
+if __name__ == "__main__":
+    sys.exit(main("linear_probe"))

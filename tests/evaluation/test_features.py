@@ -1,0 +1,96 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import adaptive_avg_pool3d
+
+from fedvssl.data import augment
+from fedvssl.data.annotations import read_annotations
+from fedvssl.data.dataset import ClipDataset
+from fedvssl.evaluation import features
+from fedvssl.evaluation.features import extract, fingerprint
+from fedvssl.models.r3d import R3D
+from fedvssl.training.loop import build_fabric
+from fedvssl.training.recognition import TestSample as Clips
+from tests.action_set import write_action_set
+from tests.videos import moving_square, write_frames
+
+SAMPLE = Clips(num_clips=2, clip_len=8, frame_stride=2, size=(43, 32), crop_size=32)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> ClipDataset:
+    data = write_action_set(tmp_path_factory.mktemp("data"), num_test=5) / "ucf101"
+    return ClipDataset(data / "zips", read_annotations(data / "annotations/test_split_1.json"), SAMPLE)
+
+
+@pytest.fixture
+def backbone() -> R3D:
+    torch.manual_seed(0)
+    return R3D(10, width=4)
+
+
+def run(backbone: R3D, dataset: ClipDataset, folder: Path, **options):
+    fabric = build_fabric(device="cpu", precision="32-true")
+    return extract(fabric, backbone, dataset, folder=folder, **{"batch_size": 2, "num_workers": 0, **options})
+
+
+def test_pools_each_clip_and_the_grid_in_eval_mode(backbone, dataset, tmp_path):
+    found = run(backbone.train(), dataset, tmp_path)
+    frames = dataset[3]["frames"]
+    with torch.no_grad():
+        maps = [backbone.eval()(augment.normalize(clip[None].float())) for clip in frames]
+    torch.testing.assert_close(found.clips[3], torch.cat([m.mean(dim=(2, 3, 4)) for m in maps]))
+    grid = torch.stack([adaptive_avg_pool3d(m, (2, 3, 3)).flatten() for m in maps]).mean(dim=0)
+    torch.testing.assert_close(found.grid[3], grid)
+    assert found.clips.shape == (5, 2, 32) and found.grid.shape == (5, 18 * 32)
+    assert found.labels.tolist() == [0, 1, 2, 0, 1] and found.names[1] == dataset.annotations[1].name
+
+
+def test_what_is_on_disk_is_not_computed_again(backbone, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "VIDEOS_PER_FILE", 2)
+    reports: list[int] = []
+    whole = run(backbone, dataset, tmp_path, report=reports.append)
+    assert reports == [2, 4, 5]
+    files = sorted(tmp_path.glob("*.npz"))
+    assert [file.name for file in files] == ["videos-000000.npz", "videos-000002.npz", "videos-000004.npz"]
+    files[1].unlink()
+    kept = files[0].stat().st_mtime_ns
+    reports.clear()
+    again = run(backbone, dataset, tmp_path, report=reports.append)
+    assert reports == [5] and files[0].stat().st_mtime_ns == kept
+    for field in ("clips", "grid", "labels"):
+        assert torch.equal(getattr(whole, field), getattr(again, field))
+    monkeypatch.setattr(features, "compute", None)
+    assert torch.equal(run(backbone, dataset, tmp_path).grid, whole.grid)
+
+
+def test_the_fingerprint_changes_with_all_that_changes_features(backbone, dataset, tmp_path):
+    def key(backbone=backbone, dataset=dataset, precision="32-true") -> str:
+        return fingerprint(backbone, dataset, precision=precision)
+
+    first = key()
+    assert key() == first
+    other = R3D(10, width=4)
+    other.load_state_dict(backbone.state_dict())
+    assert key(backbone=other) == first
+    other.stem.bn.running_mean[0] += 1
+    strides = R3D(10, width=4, spatial_strides=[1, 2, 2, 1])
+    strides.load_state_dict(backbone.state_dict())
+    sample = dataclasses.replace(SAMPLE, num_clips=3)
+    fewer = ClipDataset(dataset.video_dir, dataset.annotations[:-1], SAMPLE)
+    changed = [
+        key(backbone=other),
+        key(backbone=strides),
+        key(precision="bf16-mixed"),
+        key(dataset=ClipDataset(dataset.video_dir, dataset.annotations, sample)),
+        key(dataset=fewer),
+    ]
+    video = tmp_path / "zips" / f"{dataset.annotations[0].name}.zip"
+    write_frames(video, moving_square(num_frames=9, height=36, width=48))
+    one = ClipDataset(tmp_path / "zips", dataset.annotations[:1], SAMPLE)
+    changed.append(key(dataset=one))
+    write_frames(video, moving_square(num_frames=10, height=36, width=48))
+    changed.append(key(dataset=one))
+    assert len({first, *changed}) == 1 + len(changed)

@@ -1,0 +1,134 @@
+"""The commands of the protocols: every kind of checkpoint, the tables and files, restarts, mistakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedvssl import evaluate as command
+from fedvssl.data.annotations import Annotation, write_annotations
+from fedvssl.evaluation import features
+from fedvssl.models.r3d import R3D
+from fedvssl.training.checkpoint import save_torch
+from tests.action_set import TINY_TEST, write_action_set
+
+PROTOCOLS = {
+    "retrieval": ["R@1", "R@5", "R@10", "R@20", "R@50"],
+    "knn": ["k=1", "k=5", "k=20", "k=200"],
+    "linear_probe": ["top1_acc", "top5_acc", "mean_class_acc"],
+}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_action_set(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(3)
+    state = {f"backbone.{name}": tensor for name, tensor in R3D(10, width=4).state_dict().items()}
+    save_torch(tmp_path / "run/model_pretrained.pth", state)
+    return tmp_path / "run/model_pretrained.pth"
+
+
+def arguments(data_dir: Path, checkpoint: object, *more: str) -> list[str]:
+    return [*TINY_TEST, f"data_dir={data_dir}", f"checkpoint={checkpoint}", *more]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_writes_the_table_and_its_files(protocol, data_dir, checkpoint, capsys):
+    assert command.main(protocol, arguments(data_dir, checkpoint)) == 0
+    folder = checkpoint.parent / "evaluation/model_pretrained-ucf101-split1"
+    report = json.loads((folder / f"{protocol}.json").read_text())
+    assert list(report["rows"]) == ["checkpoint", "random"]
+    for metrics in report["rows"].values():
+        assert list(metrics) == PROTOCOLS[protocol] and all(0 <= value <= 1 for value in metrics.values())
+    assert (report["num_train"], report["num_test"], report["num_clips"]) == (6, 11, 2)
+    assert (folder / f"{protocol}.png").read_bytes().startswith(b"\x89PNG")
+    shown = capsys.readouterr().out
+    for row, metrics in report["rows"].items():
+        line = next(line for line in shown.splitlines() if line.startswith(f"{row} "))
+        assert line.split()[1:] == [f"{100 * value:.2f}" for value in metrics.values()]
+
+
+def test_protocols_share_the_features_and_a_repeated_command_computes_none(data_dir, checkpoint, tmp_path, monkeypatch):
+    kept = f"feature_dir={tmp_path / 'kept'}"
+    assert command.main("knn", arguments(data_dir, checkpoint, kept)) == 0
+    assert len(list((tmp_path / "kept").iterdir())) == 4  # two backbones, two lists
+    monkeypatch.setattr(features, "compute", None)
+    assert command.main("retrieval", arguments(data_dir, checkpoint, kept)) == 0
+    assert command.main("linear_probe", arguments(data_dir, checkpoint, kept, "protocol.epochs=2")) == 0
+
+
+def test_the_random_row_alone_and_that_of_a_table_agree(data_dir, checkpoint, tmp_path):
+    work_dir = f"work_dir={tmp_path / 'alone'}"
+    assert command.main("knn", arguments(data_dir, "random", work_dir)) == 0
+    assert command.main("knn", arguments(data_dir, checkpoint)) == 0
+    alone = json.loads((tmp_path / "alone/knn.json").read_text())
+    beside = next(checkpoint.parent.rglob("knn.json")).read_text()
+    assert list(alone["rows"]) == ["random"] and alone["rows"]["random"] == json.loads(beside)["rows"]["random"]
+
+
+def test_a_protocol_of_ones_own_needs_one_yaml_and_one_file(data_dir, checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "nearest_mean.py").write_text(
+        "from fedvssl.evaluation.protocol import Result\n"
+        "class Share:\n"
+        "    def __call__(self, train, test):\n"
+        "        return Result({'share': float((test.labels == 0).double().mean())})\n"
+        "    def draw(self, png, results, train, test, frame):\n"
+        "        png.write_text(str(frame(test.names[0]).shape))\n"
+    )
+    (tmp_path / "mine.yaml").write_text(
+        "defaults: [{data: ucf101}, {model: r3d18}, {recognition: published}, {evaluation: published}, _self_]\n"
+        "protocol: {_target_: nearest_mean.Share}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert command.main(None, [str(tmp_path / "mine.yaml"), *arguments(data_dir, checkpoint)]) == 0
+    folder = checkpoint.parent / "evaluation/model_pretrained-ucf101-split1"
+    assert json.loads((folder / "mine.json").read_text())["rows"]["random"] == {"share": pytest.approx(4 / 11)}
+    assert (folder / "mine.png").read_text() == "(36, 48, 3)"
+
+
+def test_help(capsys):
+    assert command.main("knn", ["--help"]) == 0
+    assert "python -m fedvssl.knn" in capsys.readouterr().out
+
+
+def faulty_lists(folder: Path) -> str:
+    """Lists whose test part has a class that the training part lacks."""
+    write_annotations(folder / "train_split_1.json", [Annotation("Climb/train0", 0)])
+    write_annotations(folder / "test_split_1.json", [Annotation("Climb/test0", 0), Annotation("Run/test1", 1)])
+    return f"data.annotation_dir={folder}"
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["checkpoint=null"], "Name the backbone with checkpoint=<file>"),
+        (["checkpoint=/nowhere/round-1-weights.npz"], "No file /nowhere/round-1-weights.npz"),
+        (["model.width=8"], "is [4, 3, 3, 7, 7] in"),
+        (["data.num_classes=2"], "has labels up to 3, but data.num_classes is 2"),
+        (["data.split=2"], "No annotation file"),
+        (["protocol.ks=[0]"], "protocol.ks=[0] must be whole numbers from 1"),
+        (["no_such_key=1"], "no_such_key"),
+        (["test_batch_size=0"], "test_batch_size=0 must be a whole number, at least 1"),
+    ],
+)
+def test_mistakes_are_one_sentence(more, sentence, data_dir, checkpoint, capsys):
+    assert command.main("retrieval", arguments(data_dir, checkpoint, *more)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and sentence in error
+
+
+def test_a_gallery_without_a_class_of_the_queries_is_refused(data_dir, checkpoint, tmp_path, capsys):
+    assert command.main("retrieval", arguments(data_dir, checkpoint, faulty_lists(tmp_path / "lists"))) == 2
+    assert "has no video of class Run (label 2), which 1 test videos such as Run/test1 need" in capsys.readouterr().err
+
+
+def test_an_empty_split_is_refused(data_dir, checkpoint, tmp_path, capsys):
+    lists = faulty_lists(tmp_path / "lists")
+    (tmp_path / "lists/test_split_1.json").write_text("[]")
+    assert command.main("retrieval", arguments(data_dir, checkpoint, lists)) == 2
+    assert "holds no list of videos" in capsys.readouterr().err
