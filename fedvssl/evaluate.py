@@ -21,7 +21,7 @@ import numpy as np
 from lightning.fabric import Fabric
 
 from fedvssl.config import Config, build, check_numbers, compose, parse_overrides
-from fedvssl.data.annotations import Annotation, class_names
+from fedvssl.data.annotations import Annotation
 from fedvssl.data.atomic import atomic_path
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.video import find_video, open_video
@@ -30,7 +30,7 @@ from fedvssl.evaluation.protocol import Result
 from fedvssl.training.backbone import load_backbone
 from fedvssl.training.loop import build_fabric, seed_torch
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
-from fedvssl.training.recognition import labelled_videos, split_list
+from fedvssl.training.recognition import check_classes, labelled_videos, split_list
 from fedvssl.training.run_log import Progress
 
 RANDOM = "random"  # the bottom line of every table, and a checkpoint that asks for it alone
@@ -103,22 +103,6 @@ def load_backbones(config: Config) -> dict[str, Any]:
     seed_torch((config["seed"], 0, 0, 0))  # the weights that fine-tuning from scratch starts from
     backbones[RANDOM] = build(config["model"])
     return backbones
-
-
-def check_classes(videos: dict[str, list[Annotation]], train_list: Path) -> None:
-    """Refuse test videos whose class no training video has: they could never be right, whatever the backbone.
-
-    Raises:
-        ValueError: naming the first such class.
-    """
-    known = {annotation.label for annotation in videos["train"]}
-    unknown = [annotation for annotation in videos["test"] if annotation.label not in known]
-    if unknown:
-        label, name = class_names(unknown).popitem()
-        raise ValueError(
-            f"{train_list} has no video of class {name} (label {label + 1}), which {len(unknown)} test videos such as "
-            f"{unknown[0].name} need: make the lists again."
-        )
 
 
 def kept_features(fabric: Fabric, backbone: Any, dataset: ClipDataset, *, config: Config, label: str) -> Features:

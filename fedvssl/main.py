@@ -75,7 +75,8 @@ def run(config: Config, *, run_dir: Path) -> None:
     log.info("Loading PyTorch and Flower ...")
     from fedvssl.client_app import Machine, build_client_app
     from fedvssl.preflight import check_data, fit_precision, fit_to_machine
-    from fedvssl.server_app import Outcome, build_server_app, last_round
+    from fedvssl.server_app import Outcome, build_server_app
+    from fedvssl.training.round_files import last_round
 
     _send_flower_log_to(run_dir / FLOWER_LOG, terminal=config["verbose"])
     config = fit_to_machine(config)
@@ -175,7 +176,8 @@ def claim(run_dir: Path, config: Config) -> None:
     from fedvssl.training.resume import first_change, run_settings
 
     lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
-    settings = run_settings(config, free=FREE, files={path.name: path for path in lists})
+    decisive = {name: value for name, value in config.items() if name != "eval"}  # an evaluation changes nothing
+    settings = run_settings(decisive, free=FREE, files={path.name: path for path in lists})
     path = run_dir / SETTINGS_FILE
     if path.is_file() and (change := first_change(json.loads(path.read_text(encoding="utf-8")), settings)):
         raise ValueError(f"{run_dir} is of another run, {change}: use its settings, or another hydra.run.dir.")

@@ -10,11 +10,9 @@ A run's folder:
 
 import json
 import logging
-import re
-import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,13 +20,15 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from fedvssl.config import Config, build, build_task
+from fedvssl.config import Config, build, build_task, check_numbers
+from fedvssl.evaluation.monitor import Monitor
 from fedvssl.strategy.average import Arrays
 from fedvssl.strategy.exchange import METRICS, exchange
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.record import from_record, to_record
 from fedvssl.training.checkpoint import load_arrays, save_arrays, to_arrays
 from fedvssl.training.loop import seed_torch, step_lr
+from fedvssl.training.round_files import check_disk, forget_rounds, last_round, round_path
 from fedvssl.training.run_log import METRICS_FILE, Progress, Record, RunLog, plot_losses, read_records, speed
 
 log = logging.getLogger(__name__)
@@ -69,12 +69,13 @@ def build_server_app(config: Config, *, run_dir: Path, outcome: Outcome) -> Serv
         arrays = saved
     strategy.head_rounds = accepted_rounds(run_dir, done=done)
     check_disk(run_dir, needed=bytes_kept(config, strategy, state))
+    monitor = build_monitor(config)
     app = ServerApp()
 
     @app.main()
     def run(grid: Grid, context: Context) -> None:
         try:
-            run_rounds(grid, strategy, arrays, config=config, run_dir=run_dir, done=done)
+            run_rounds(grid, strategy, arrays, config=config, run_dir=run_dir, done=done, monitor=monitor)
         except BaseException as error:
             outcome.error = error
             raise
@@ -134,23 +135,32 @@ def bytes_kept(config: Config, strategy: FedAvg, state: Arrays) -> int:
     return num_files * sizes[True] + num_heads * sizes[False]
 
 
-def check_disk(run_dir: Path, *, needed: int) -> None:
-    """Compare `needed` bytes, less those that earlier starts have written, with what is free.
+def build_monitor(config: Config) -> Monitor | None:
+    """What evaluates the global backbone between the rounds, if that is asked for.
 
     Raises:
-        ValueError: if they do not fit.
+        ValueError: for a mistake in `config["eval"]` or its lists.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    written = [*run_dir.glob("round-*-weights.npz"), *run_dir.glob("clients/*/head-round-*.npz")]
-    missing = needed - sum(path.stat().st_size for path in written)
-    if missing > (free := shutil.disk_usage(run_dir).free):
-        raise ValueError(
-            f"Round files and heads need {missing / 1e9:.1f} GB more in {run_dir}, {free / 1e9:.1f} GB are free: "
-            "lower keep_last (null keeps all rounds), or set hydra.run.dir to a folder on another disk."
-        )
+    settings = dict(config["eval"])
+    if settings.pop("every") is None:
+        return None
+    check_numbers(config, {"eval.every": 1, "eval.max_videos": 1, "eval.batch_size": 1, "eval.num_classes": 1})
+    device = "cuda" if config["client_resources"]["num_gpus"] else "cpu"
+    precision = config["training"]["precision"]
+    sample = build(settings.pop("sample"))
+    return Monitor(build(config["model"]), settings, sample=sample, device=device, precision=precision)
 
 
-def run_rounds(grid: Grid, strategy: FedAvg, arrays: Arrays, *, config: Config, run_dir: Path, done: int) -> None:
+def run_rounds(
+    grid: Grid,
+    strategy: FedAvg,
+    arrays: Arrays,
+    *,
+    config: Config,
+    run_dir: Path,
+    done: int,
+    monitor: Monitor | None = None,
+) -> None:
     """Train rounds `done` + 1 to `config["rounds"]`, starting from `arrays`, which is emptied.
 
     Raises:
@@ -160,9 +170,14 @@ def run_rounds(grid: Grid, strategy: FedAvg, arrays: Arrays, *, config: Config, 
     arrays.clear()  # whoever started the run still has this dict, but should not have the numbers a second time
     run_log = RunLog(run_dir, done=done)
     progress = Progress("round", config["rounds"], done=done, write=log.info)
+    every = config["eval"]["every"] or config["rounds"]
     try:
+        if monitor and not read_records(run_log.path):
+            run_log.write({"server_round": 0, **monitor(from_record(record), label="before round 1")})
         for server_round in range(done + 1, config["rounds"] + 1):
             record, told = run_round(grid, strategy, record, config=config, server_round=server_round)
+            if monitor and (server_round % every == 0 or server_round == config["rounds"]):
+                told[0] |= monitor(from_record(record), label=f"after round {server_round}")
             for line in told:
                 run_log.write(line)
             save_arrays(round_path(run_dir, server_round), from_record(record))
@@ -273,27 +288,3 @@ def to_records(columns: dict, *, server_round: int, lr: float, seconds: dict[str
 
 def shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in arrays.items()}
-
-
-def round_path(run_dir: Path, server_round: int) -> Path:
-    return run_dir / f"round-{server_round}-weights.npz"
-
-
-def saved_rounds(run_dir: Path) -> list[int]:
-    """Numbers of the saved rounds, ascending."""
-    names: Iterable[re.Match[str] | None] = (
-        re.fullmatch(r"round-(\d+)-weights\.npz", path.name) for path in run_dir.glob("round-*-weights.npz")
-    )
-    return sorted(int(name[1]) for name in names if name)
-
-
-def last_round(run_dir: Path) -> int:
-    """The last saved round, 0 if there is none."""
-    return max(saved_rounds(run_dir), default=0)
-
-
-def forget_rounds(run_dir: Path, *, keep_last: int | None) -> None:
-    """Delete all but the last `keep_last` round files; None keeps all."""
-    if keep_last is not None:
-        for number in saved_rounds(run_dir)[:-keep_last]:
-            round_path(run_dir, number).unlink()

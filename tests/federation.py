@@ -11,11 +11,13 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedvssl.client_app import Machine
+from fedvssl.client_app import Machine, build_client_app
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, write_annotations
-from fedvssl.server_app import initial_arrays, order_record
+from fedvssl.server_app import accepted_rounds, build_strategy, initial_arrays, order_record, run_rounds
 from fedvssl.strategy.record import to_record
+from fedvssl.training.checkpoint import load_arrays
+from fedvssl.training.round_files import round_path
 from tests.videos import moving_square, write_frames
 
 TINY = (
@@ -118,3 +120,14 @@ class LocalGrid(Grid):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         return self.pull_messages(self.push_messages(messages))
+
+
+def train(config: dict[str, Any], run_dir: Path, *, done: int = 0, on_train=lambda *_: None, monitor=None) -> LocalGrid:
+    """What the app does with its grid, in this process; node ids differ between calls as between simulations."""
+    strategy = build_strategy(config)
+    strategy.head_rounds = accepted_rounds(run_dir, done=done)
+    arrays = initial_arrays(config) if not done else load_arrays(round_path(run_dir, done))
+    arrays = {name: array for name, array in arrays.items() if strategy.is_shared(name)}
+    grid = LocalGrid(build_client_app(machine_of(config, run_dir)), config["pool_size"], on_train, seed=done)
+    run_rounds(grid, strategy, arrays, config=config, run_dir=run_dir, done=done, monitor=monitor)
+    return grid

@@ -118,7 +118,7 @@ def test_a_finished_run_is_not_taken_for_one_with_other_clips(data_dir, tmp_path
     other = tmp_path / "other"
     write_clients(other, (3, 3, 3))
     monkeypatch.setattr(main, "_send_flower_log_to", lambda *_, **__: None)
-    monkeypatch.setattr("fedvssl.server_app.last_round", lambda run_dir: 2)
+    monkeypatch.setattr("fedvssl.training.round_files.last_round", lambda run_dir: 2)
     monkeypatch.setattr("fedvssl.server_app.build_server_app", lambda *_, **__: None)
     main.run(tiny_config(data_dir), run_dir=tmp_path)
     with pytest.raises(ValueError, match=r"another run, contents of client_dist2\.json differ"):

@@ -10,10 +10,11 @@ import fedvssl
 from fedvssl import client_app, server_app
 from fedvssl.client_app import build_client_app, train_client
 from fedvssl.data import partition
-from fedvssl.server_app import build_strategy, initial_arrays, order_record, round_path, run_rounds
+from fedvssl.server_app import build_strategy, initial_arrays, order_record, run_rounds
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.training import checkpoint
+from fedvssl.training.round_files import round_path
 from tests.federation import LocalGrid, machine_of, tiny_config, training_content, write_clients
 from tests.strategy.test_fedvssl import CLIENTS, ROUNDS, aggregate, weigh
 

@@ -16,12 +16,9 @@ from fedvssl.server_app import (
     build_server_app,
     build_strategy,
     bytes_kept,
-    forget_rounds,
     initial_arrays,
     order_record,
-    round_path,
     run_rounds,
-    saved_rounds,
     to_records,
 )
 from fedvssl.strategy.exchange import FederationError
@@ -29,8 +26,9 @@ from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.strategy.intake import Intake
 from fedvssl.training.checkpoint import load_arrays, save_arrays
+from fedvssl.training.round_files import forget_rounds, last_round, round_path, saved_rounds
 from fedvssl.training.run_log import read_records
-from tests.federation import LocalGrid, machine_of, tiny_config, write_clients
+from tests.federation import LocalGrid, machine_of, tiny_config, train, write_clients
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +36,6 @@ def data_dir(tmp_path_factory):
     path = tmp_path_factory.mktemp("data")
     write_clients(path)
     return path
-
-
-def train(config, run_dir, *, done: int = 0, on_train=lambda *_: None) -> LocalGrid:
-    """What the app does with its grid, in this process; node ids differ between calls as between simulations."""
-    strategy = build_strategy(config)
-    strategy.head_rounds = accepted_rounds(run_dir, done=done)
-    arrays = initial_arrays(config) if not done else load_arrays(round_path(run_dir, done))
-    arrays = {name: array for name, array in arrays.items() if strategy.is_shared(name)}
-    grid = LocalGrid(build_client_app(machine_of(config, run_dir)), config["pool_size"], on_train, seed=done)
-    run_rounds(grid, strategy, arrays, config=config, run_dir=run_dir, done=done)
-    return grid
 
 
 def told(caplog) -> list[str]:
@@ -275,7 +262,7 @@ def test_only_the_last_rounds_are_kept(tmp_path):
     forget_rounds(tmp_path, keep_last=None)
     assert saved_rounds(tmp_path) == [1, 2, 9, 10, 11]
     forget_rounds(tmp_path, keep_last=2)
-    assert saved_rounds(tmp_path) == [10, 11] and server_app.last_round(tmp_path) == 11
+    assert saved_rounds(tmp_path) == [10, 11] and last_round(tmp_path) == 11
 
 
 def test_records_of_a_round():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedvssl.data import augment, geometry, sampling
-from fedvssl.data.annotations import Annotation, read_annotations
+from fedvssl.data.annotations import Annotation, class_names, read_annotations
 from fedvssl.data.dataset import ClipDataset, test_loader
 from fedvssl.data.video import Video, find_video
 from fedvssl.models.recognizer import Recognizer
@@ -231,6 +231,22 @@ def labelled_videos(data: dict[str, Any], part: str) -> list[Annotation]:
     for annotation in annotations:
         find_video(Path(data["video_dir"]), annotation.name)
     return annotations
+
+
+def check_classes(videos: dict[str, list[Annotation]], train_list: Path) -> None:
+    """Refuse test videos whose class no training video has: they could never be right, whatever the backbone.
+
+    Raises:
+        ValueError: naming the first such class.
+    """
+    known = {annotation.label for annotation in videos["train"]}
+    unknown = [annotation for annotation in videos["test"] if annotation.label not in known]
+    if unknown:
+        label, name = class_names(unknown).popitem()
+        raise ValueError(
+            f"{train_list} has no video of class {name} (label {label + 1}), which {len(unknown)} test videos such as "
+            f"{unknown[0].name} need: make the lists again."
+        )
 
 
 def recognizer_state(checkpoint: Any, *, path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,109 @@
+"""Is the global backbone getting better while it is pre-trained? The server asks its own labelled videos."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+from torch.nn.functional import normalize
+
+from fedvssl.data.annotations import Annotation
+from fedvssl.data.dataset import ClipDataset, Sample
+from fedvssl.evaluation.collapse import effective_rank, feature_std
+from fedvssl.evaluation.features import Features, compute
+from fedvssl.evaluation.knn import KNN
+from fedvssl.evaluation.retrieval import Retrieval
+from fedvssl.training.backbone import BACKBONE
+from fedvssl.training.checkpoint import load_arrays_into
+from fedvssl.training.loop import build_fabric
+from fedvssl.training.recognition import check_classes, labelled_videos, split_list
+
+log = logging.getLogger(__name__)
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+LEAST_STD = (
+    0.01  # on real clips: random weights 0.10, pre-trained ones 0.28, weights shrunk until nothing is left 0.001
+)
+Record = dict[str, float]
+
+
+class Monitor:
+    """Evaluates shared arrays; made before the run, so that mistakes show early.
+
+    Args:
+        backbone: of the strides of fine-tuning; its weights are overwritten.
+        settings: video_dir, annotation_dir, split, num_classes, max_videos, batch_size.
+        sample: the clips of a video, as `TestSample`.
+        device, precision: as `build_fabric` takes them.
+
+    Raises:
+        ValueError: for a list or video that is missing, or a class that only test videos have.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, settings: Mapping[str, Any], *, sample: Sample, device: str, precision: str
+    ) -> None:
+        self.backbone, self.batch_size = backbone, settings["batch_size"]
+        self.device, self.precision = device, precision
+        lists = {part: labelled_videos(dict(settings), part) for part in ("train", "test")}
+        check_classes(lists, split_list(dict(settings), "train"))
+        videos = {part: spread(annotations, settings["max_videos"]) for part, annotations in lists.items()}
+        known = {annotation.label for annotation in videos["train"]}  # of many classes a small gallery lacks some
+        videos["test"] = [annotation for annotation in videos["test"] if annotation.label in known]
+        folder = Path(settings["video_dir"])
+        self.datasets = {part: ClipDataset(folder, annotations, sample) for part, annotations in videos.items()}
+
+    def __call__(self, arrays: Mapping[str, np.ndarray], *, label: str) -> Record:
+        """Evaluate the backbone among the shared arrays; `label` says when, for the log.
+
+        Returns:
+            "eval_R@1" and "eval_knn_top1_acc" (fractions), "eval_feature_std", "eval_effective_rank" (of the test
+            videos), "seconds_eval".
+        """
+        started = time.perf_counter()
+        own = {name.removeprefix(BACKBONE): array for name, array in arrays.items() if name.startswith(BACKBONE)}
+        load_arrays_into(self.backbone, own)
+        train, test = (self._features(self.datasets[part]) for part in ("train", "test"))
+        directions = normalize(test.clips.mean(dim=1), dim=1)
+        record = {
+            "eval_R@1": Retrieval(ks=[1])(train, test).metrics["R@1"],
+            "eval_knn_top1_acc": KNN(ks=[NEIGHBOURS], temperature=TEMPERATURE)(train, test).metrics[f"k={NEIGHBOURS}"],
+            "eval_feature_std": feature_std(directions),
+            "eval_effective_rank": effective_rank(directions),
+            "seconds_eval": time.perf_counter() - started,
+        }
+        log.info(
+            "%s: R@1 %.1f %%, %d-NN %.1f %%, features: std %.3f, effective rank %.1f, %.1f s",
+            *(label, 100 * record["eval_R@1"], NEIGHBOURS, 100 * record["eval_knn_top1_acc"]),
+            *(record["eval_feature_std"], record["eval_effective_rank"], record["seconds_eval"]),
+        )
+        if not record["eval_feature_std"] >= LEAST_STD:
+            log.warning(
+                "%s: the representation has collapsed: all videos have almost the same features. Lower training.lr, or "
+                "go back to an earlier round.",
+                label,
+            )
+        return record
+
+    @cached_property
+    def _fabric(self) -> Fabric:
+        return build_fabric(device=self.device, precision=self.precision)
+
+    def _features(self, dataset: ClipDataset) -> Features:
+        batches = compute(
+            self._fabric, self.backbone.to(self._fabric.device), dataset, batch_size=self.batch_size, num_workers=0
+        )
+        clips, grid = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
+        labels = torch.tensor([annotation.label for annotation in dataset.annotations])
+        return Features(clips, grid, labels, [annotation.name for annotation in dataset.annotations])
+
+
+def spread(annotations: Sequence[Annotation], most: int) -> list[Annotation]:
+    """At most `most` of a list, evenly spread over it, in its order: lists are sorted by class."""
+    chosen = np.unique(np.linspace(0, len(annotations) - 1, min(most, len(annotations))).round().astype(int))
+    return [annotations[index] for index in chosen]

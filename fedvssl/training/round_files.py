@@ -1,0 +1,46 @@
+"""The files that a federated run leaves for each of its rounds."""
+
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def round_path(run_dir: Path, server_round: int) -> Path:
+    return run_dir / f"round-{server_round}-weights.npz"
+
+
+def saved_rounds(run_dir: Path) -> list[int]:
+    """Numbers of the saved rounds, ascending."""
+    names: Iterable[re.Match[str] | None] = (
+        re.fullmatch(r"round-(\d+)-weights\.npz", path.name) for path in run_dir.glob("round-*-weights.npz")
+    )
+    return sorted(int(name[1]) for name in names if name)
+
+
+def last_round(run_dir: Path) -> int:
+    """The last saved round, 0 if there is none."""
+    return max(saved_rounds(run_dir), default=0)
+
+
+def forget_rounds(run_dir: Path, *, keep_last: int | None) -> None:
+    """Delete all but the last `keep_last` round files; None keeps all."""
+    if keep_last is not None:
+        for number in saved_rounds(run_dir)[:-keep_last]:
+            round_path(run_dir, number).unlink()
+
+
+def check_disk(run_dir: Path, *, needed: int) -> None:
+    """Compare `needed` bytes, less those that earlier starts have written, with what is free.
+
+    Raises:
+        ValueError: if they do not fit.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    written = [*run_dir.glob("round-*-weights.npz"), *run_dir.glob("clients/*/head-round-*.npz")]
+    missing = needed - sum(path.stat().st_size for path in written)
+    if missing > (free := shutil.disk_usage(run_dir).free):
+        raise ValueError(
+            f"Round files and heads need {missing / 1e9:.1f} GB more in {run_dir}, {free / 1e9:.1f} GB are free: "
+            "lower keep_last (null keeps all rounds), or set hydra.run.dir to a folder on another disk."
+        )
