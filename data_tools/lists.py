@@ -158,7 +158,9 @@ def _json_rows(path: Path, split: str) -> Iterator[Row]:
                 yield from _kinetics_row(facts["label"], video, facts["segment"], entry["subset"], where=str(path))
         else:
             for entry in content:
-                yield split, _listed_name(entry["name"]), int(entry["label"])
+                if not isinstance(label := entry["label"], int) or label < 0:
+                    raise TypeError(f"label {label!r}")
+                yield split, _listed_name(entry["name"]), label
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f'{path} is neither the official json of Kinetics nor a list of {{"name": ..., "label": ...}} '
@@ -179,7 +181,7 @@ def _kinetics_row(label: str, video: str, times: Sequence, part: str, *, where: 
     split = next((PARTS[word] for word in PARTS if str(part).startswith(word)), "")
     try:
         start, end = (round(float(time)) for time in times)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{where}: {video} has no start and end in seconds but {tuple(times)}.") from None
     if split == "" or not label or not video:
         raise ValueError(f"{where}: label '{label}', video '{video}', split '{part}'; train, val or test was expected.")

@@ -162,6 +162,7 @@ def test_lists_of_paths_and_labels_keep_their_labels(tmp_path: Path, first: int)
         ("train.json", "[", "neither the official json of Kinetics nor a list"),
         ("train.json", '{"id": {}}', "KeyError: 'annotations'"),
         ("train.json", '[{"name": "a/b"}]', "KeyError: 'label'"),
+        ("train.json", '[{"name": "a/b", "label": "archery"}]', "TypeError: label 'archery'"),
     ],
 )
 def test_mistakes_in_kinetics_and_labelled_lists_are_named(
