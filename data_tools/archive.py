@@ -1,4 +1,7 @@
-"""Unpacking archives that came from the network: whole or not at all, and nothing outside the folder."""
+"""Unpacking archives that came from the network: whole or not at all, and nothing outside the folder.
+
+Archives inside the archive are unpacked too: HMDB-51 is passed around as an archive of one archive per class.
+"""
 
 import shutil
 import subprocess
@@ -8,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from .download import check_disk_space
 from .progress import Progress, show_bytes
 
+SUFFIXES = (".rar", ".zip")
 RAR_TOOLS = {  # command -> its arguments; both answer "no" to nothing and ask nothing
     "unrar": lambda archive, folder: ["x", "-o+", "-y", "-idq", "--", str(archive), f"{folder}/"],
     "7z": lambda archive, folder: ["x", "-y", "-bd", f"-o{folder}", "--", str(archive)],
@@ -16,6 +20,8 @@ RAR_TOOLS = {  # command -> its arguments; both answer "no" to nothing and ask n
 
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack a .zip or .rar into `folder`, which exists afterwards only if everything went well.
+
+    An archive inside it is replaced by a folder of its name.
 
     Returns:
         `folder`, untouched if it was there before.
@@ -30,10 +36,12 @@ def unpack(archive: Path, folder: Path) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        if archive.suffix.lower() == ".rar":
-            _unpack_rar(archive, temporary)
-        else:
-            _unpack_zip(archive, temporary)
+        _unpack(archive, temporary)
+        while inner := _first_archive(temporary):
+            target = inner.with_suffix("")
+            target.mkdir(exist_ok=True)
+            _unpack(inner, target)
+            inner.unlink()
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -52,12 +60,26 @@ def rar_tool() -> str:
     raise ValueError("A .rar needs unrar or 7z: install one of them (Debian, Ubuntu: apt install unrar, or 7zip).")
 
 
+def _unpack(archive: Path, folder: Path) -> None:
+    if archive.suffix.lower() == ".rar":
+        _unpack_rar(archive, folder)
+    else:
+        _unpack_zip(archive, folder)
+
+
+def _first_archive(folder: Path) -> Path | None:
+    # Names that begin with a dot are what macOS puts beside the files it copies.
+    return next((path for path in sorted(folder.rglob("[!.]*")) if path.suffix.lower() in SUFFIXES), None)
+
+
 def _unpack_zip(archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as file:
             entries = file.infolist()
             for entry in entries:
                 _check_inside(entry.filename, archive)
+            if any(entry.filename.lower().endswith(".rar") for entry in entries):
+                rar_tool()  # before gigabytes are unpacked in vain
             size = sum(entry.file_size for entry in entries)
             check_disk_space(folder, size)
             with Progress(f"unpacking {archive.name}", total=size, show=show_bytes) as progress:

@@ -1,13 +1,19 @@
 """Split lists as data sets ship them -> annotations, one list per split file.
 
-UCF-101 style: `classInd.txt` ("1 Archery"), `trainlist01.txt` ("Archery/v_Archery_g08_c01.avi 1"), `testlist01.txt`
-(the same, the label may be missing), splits 1-3 as far as they are there. HMDB-51 style: one
-`<class>_test_split1.txt` per class ("clip.avi 1": 1 train, 2 test, 0 unused). Line ends may be CRLF. Without lists the
-class of a video is its folder.
+- UCF-101: `classInd.txt` ("1 Archery"), `trainlist01.txt` ("Archery/v_Archery_g08_c01.avi 1") and `testlist01.txt` (the
+  same, the label may be missing), splits 1-3 as far as they are there.
+- HMDB-51: one `<class>_test_split1.txt` per class ("clip.avi 1": 1 train, 2 test, 0 unused), splits 1-3.
+- Kinetics: the official csv or json, in any number of files; validation becomes `test_split_1`.
+- Labelled lists: .txt with lines "<path> <label>" or .json with `[{"name": "<path>", "label": 1}]`, called `*train*`
+  and `*val*`; the labels count from 0 or from 1.
+
+Line ends may be CRLF. Without lists the class of a video is its folder.
 """
 
+import csv
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from fedvssl.data.annotations import Annotation
@@ -15,27 +21,43 @@ from fedvssl.data.video import VIDEO_SUFFIXES
 
 Splits = dict[str, list[Annotation]]  # "train_split_1" -> its videos
 SPLIT_NUMBERS = (1, 2, 3)
+Row = tuple[str, str, int | None]  # split, "<Class>/<stem>", label as the list has it
+KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
+PARTS = {"train": "train_split_1", "val": "test_split_1", "test": None}  # beginnings of the names that are in use
 
 
 def read_splits(ann_dir: Path) -> Splits:
-    """Read the lists in `ann_dir` or in a folder below it, whichever of the two styles they have.
+    """Read the lists in `ann_dir` or in folders below it, whichever of the styles they have.
+
+    The lists of UCF-101 and labelled lists give labels; the classes of the others are numbered in alphabetical order.
 
     Raises:
-        ValueError: if there are no lists, a list names an unknown class, a label contradicts the class, or a video
-            is in the training and the test list of one split.
+        ValueError: if there are no lists, a list names an unknown class, a label contradicts the class, a line cannot
+            be read, or a video is in the training and the test list of one split.
     """
     if not ann_dir.is_dir():
         raise ValueError(f"No folder {ann_dir}: --ann_dir is the folder with the split lists.")
-    for pattern, read in (("classInd.txt", _ucf_splits), ("*_test_split[123].txt", _hmdb_splits)):
+    splits = _read_any_style(ann_dir)
+    _check_disjoint(splits, where=ann_dir)
+    return splits
+
+
+def _read_any_style(ann_dir: Path) -> Splits:
+    for pattern, read in (("t*list0[123].txt", _ucf_splits), ("*_test_split[123].txt", _hmdb_splits)):
         folders = sorted({path.parent for path in ann_dir.rglob(pattern)})
         if len(folders) > 1:
             raise ValueError(f"Several folders with {pattern} below {ann_dir}: give one of them as --ann_dir.")
         if folders:
-            splits = read(folders[0])
-            _check_disjoint(splits, where=folders[0])
-            return splits
+            return read(folders[0])
+    files = sorted(ann_dir.rglob("[!.]*"))
+    if tables := [path for path in files if path.suffix == ".csv" and not path.stem.endswith("test")]:
+        return _numbered(row for path in tables for row in _csv_rows(path))
+    for suffix, read in ((".txt", _text_rows), (".json", _json_rows)):
+        if lists := _by_split([path for path in files if path.suffix == suffix]):
+            return _numbered(row for split, path in lists.items() for row in read(path, split))
     raise ValueError(
-        f"Neither classInd.txt nor *_test_split1.txt in {ann_dir}: --ann_dir is the folder with the lists."
+        f"No lists in {ann_dir}: --ann_dir is the folder with trainlist01.txt (UCF-101), *_test_split1.txt (HMDB-51), "
+        "train.csv (Kinetics) or lists of paths and labels such as train.txt and val.txt."
     )
 
 
@@ -65,13 +87,13 @@ def _ucf_splits(folder: Path) -> Splits:
                     _ucf_annotation(line, classes, where=f"{path}, line {line_number}")
                     for line_number, line in _lines(path)
                 ]
-    if not splits:
-        raise ValueError(f"No trainlist01.txt or testlist01.txt beside {folder / 'classInd.txt'}.")
     return splits
 
 
 def _read_classes(path: Path) -> dict[str, int]:
     """Class name -> zero-based label, in the order of the labels."""
+    if not path.is_file():
+        raise ValueError(f"No classInd.txt beside the lists in {path.parent}: it says which label a class has.")
     classes: dict[str, int] = {}
     for number, line in _lines(path):
         words = line.split(maxsplit=1)
@@ -111,6 +133,96 @@ def _hmdb_splits(folder: Path) -> Splits:
                 split = splits.setdefault(f"{'train' if use == '1' else 'test'}_split_{match[2]}", [])
                 split.append(Annotation(f"{match[1]}/{without_suffix(name.strip())}", classes.index(match[1])))
     return splits
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    """The official table of Kinetics."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        table = csv.DictReader(file)
+        if missing := [column for column in KINETICS_COLUMNS if column not in (table.fieldnames or ())]:
+            raise ValueError(
+                f"{path} has no column {', '.join(missing)}: a Kinetics csv has {','.join(KINETICS_COLUMNS)}."
+            )
+        for row in table:
+            label, video, start, end, part = (row[column] for column in KINETICS_COLUMNS)
+            yield from _kinetics_row(label, video, (start, end), part, where=f"{path}, line {table.line_num}")
+
+
+def _json_rows(path: Path, split: str) -> Iterator[Row]:
+    """The official json of Kinetics, which names the part of each video, or a list of names and labels."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            for video, entry in content.items():
+                facts = entry["annotations"]
+                yield from _kinetics_row(facts["label"], video, facts["segment"], entry["subset"], where=str(path))
+        else:
+            for entry in content:
+                if not isinstance(label := entry["label"], int) or label < 0:
+                    raise TypeError(f"label {label!r}")
+                yield split, _listed_name(entry["name"]), label
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f'{path} is neither the official json of Kinetics nor a list of {{"name": ..., "label": ...}} '
+            f"({type(error).__name__}: {error})."
+        ) from error
+
+
+def _text_rows(path: Path, split: str) -> Iterator[Row]:
+    for number, line in _lines(path):
+        *name, label = line.rsplit(maxsplit=1)
+        if not name or not label.isdecimal():
+            raise ValueError(f"{path}, line {number}: '{line}' is not a path and a label such as 'archery/x.mp4 5'.")
+        yield split, _listed_name(name[0]), int(label)
+
+
+def _kinetics_row(label: str, video: str, times: Sequence, part: str, *, where: str) -> Iterator[Row]:
+    """A video called as the usual downloaders and the published lists do; none for one of the test part."""
+    split = next((PARTS[word] for word in PARTS if str(part).startswith(word)), "")
+    try:
+        start, end = (round(float(time)) for time in times)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{where}: {video} has no start and end in seconds but {tuple(times)}.") from None
+    if split == "" or not label or not video:
+        raise ValueError(f"{where}: label '{label}', video '{video}', split '{part}'; train, val or test was expected.")
+    if split:
+        yield split, f"{label.replace(' ', '_')}/{video}_{start:06d}_{end:06d}", None
+
+
+def _by_split(paths: Sequence[Path]) -> dict[str, Path]:
+    """The lists for training and testing by their names; val comes before test."""
+    found: dict[str, Path] = {}
+    for word in PARTS:
+        split = PARTS[word] or "test_split_1"
+        fitting = [path for path in paths if re.search(rf"(^|[^a-z]){word}", path.stem.lower())]
+        if len(fitting) > 1:
+            raise ValueError(f"{fitting[0]} and {fitting[1]} are both called {word}: give a folder with one of them.")
+        if fitting:
+            found.setdefault(split, fitting[0])
+    return found
+
+
+def _numbered(rows: Iterable[Row]) -> Splits:
+    """Rows without labels get those of their classes in alphabetical order, whatever stands for the space in a name."""
+    rows = list(dict.fromkeys(rows))
+    if not rows:
+        raise ValueError("The lists name no video for training or validation: check --ann_dir.")
+    labels = {label for _, _, label in rows}
+    first = 0 if 0 in labels else 1
+    classes = sorted({PurePosixPath(name).parent.as_posix() for _, name, _ in rows})
+    number_of = {name: number for number, name in enumerate(classes, start=first)}
+    splits: Splits = {}
+    for split, name, label in rows:
+        if label is None:
+            label = number_of[PurePosixPath(name).parent.as_posix()]
+        splits.setdefault(split, []).append(Annotation(name, label - first))
+    return splits
+
+
+def _listed_name(path: str) -> str:
+    """ "/data/train/archery/x.mp4" -> "archery/x" """
+    listed = PurePosixPath(path)
+    return (PurePosixPath(listed.parent.name) / without_suffix(listed.name)).as_posix()
 
 
 def without_suffix(file_name: str) -> str:

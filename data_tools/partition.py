@@ -3,21 +3,50 @@
     python -m data_tools.partition --json_path data/ucf101/annotations \\
         --output_path data/ucf101/annotations/client_distribution --num_clients 5 --seed 7
 
-`--method uniform` is the published rule; `--method class-shard --classes_per_client k` gives every client k classes.
+Methods: `uniform`, the published rule of UCF-101; `class-shard --classes_per_client 8`, so many classes for a client;
+`dirichlet --alpha 0.5`, classes in random proportions; `by-group`, whole UCF-101 groups; `k400-paper`, the published
+rule of Kinetics-400 with its fault.
 """
 
+import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.figure
-import numpy as np
-
 from fedvssl.data.annotations import Annotation, class_names, read_annotations, write_annotations
 from fedvssl.data.atomic import atomic_path
-from fedvssl.data.partition import Partition, class_shard, partition_stats, uniform
+from fedvssl.data.partition import Partition, by_group, class_shard, dirichlet, groups_of, k400_paper, uniform
+from fedvssl.data.partition_stats import partition_stats
 
 from .command import command_parser, run_command
+from .partition_plot import plot_partition
+
+# Method -> the flag that it needs and no other takes.
+METHODS = {"uniform": "", "class-shard": "classes_per_client", "dirichlet": "alpha", "by-group": "", "k400-paper": ""}
+
+
+def make_partition(annotations: Sequence[Annotation], args: argparse.Namespace) -> Partition:
+    """Partition by the flags of the command.
+
+    Raises:
+        ValueError: if a flag is missing or belongs to another method, or the method refuses.
+    """
+    for method, flag in METHODS.items():
+        if flag and (args.method == method) != (getattr(args, flag) is not None):
+            raise ValueError(f"--{flag} belongs to --method {method}, which needs it.")
+    labels = [annotation.label for annotation in annotations]
+    match args.method:
+        case "uniform":
+            return uniform(labels, args.num_clients, seed=args.seed)
+        case "class-shard":
+            return class_shard(labels, args.num_clients, classes_per_client=args.classes_per_client, seed=args.seed)
+        case "dirichlet":
+            return dirichlet(labels, args.num_clients, alpha=args.alpha, seed=args.seed)
+        case "by-group":
+            return by_group(groups_of([a.name for a in annotations]), args.num_clients, seed=args.seed)
+        case _:
+            return k400_paper(labels, args.num_clients)
 
 
 def write_partition(annotations: Sequence[Annotation], parts: Partition, output_path: Path) -> dict:
@@ -33,42 +62,25 @@ def write_partition(annotations: Sequence[Annotation], parts: Partition, output_
     for client, part in enumerate(parts, start=1):
         write_annotations(output_path / f"client_dist{client}.json", [annotations[index] for index in part])
     stats = partition_stats([annotation.label for annotation in annotations], parts)
+    if warning := fault_of(stats):
+        stats = {"warning": warning, **stats}
     with atomic_path(output_path / "partition_stats.json") as temporary:
         temporary.write_text(json.dumps(stats, indent=2) + "\n", encoding="utf-8")
     plot_partition(stats, class_names(annotations), output_path / "partition_stats.png")
     return stats
 
 
-def plot_partition(stats: dict, names: dict[int, str], path: Path) -> None:
-    """Three panels: videos per client, videos per client and class, videos shared between clients."""
-    num_clients, labels = stats["num_clients"], list(names)
-    per_class = np.array(
-        [[client["videos_per_class"].get(str(label + 1), 0) for label in labels] for client in stats["clients"]]
+def fault_of(stats: dict) -> str:
+    """What is wrong with a partition that does not give each video to one client; empty where nothing is."""
+    if not stats["shared_videos"] and not stats["unassigned_videos"]:
+        return ""
+    distinct = stats["num_videos"] - stats["unassigned_videos"]
+    return (
+        f"This is no partition: {stats['num_entries']} entries are {distinct} of {stats['num_videos']} videos; "
+        f"{stats['shared_videos']} videos lie with two clients or more; {stats['classes_reached']} of the "
+        f"{stats['num_classes']} classes are reached. The rule moves its window of classes by 1 where it should move "
+        "by 4, as the published lists did: use it to compare with them, and class-shard for everything else."
     )
-    overlap = np.array(stats["video_overlap"]) * (1 - np.eye(num_clients, dtype=int))
-    figure = matplotlib.figure.Figure(figsize=(15, 4.5), layout="constrained")
-    bars, classes, shared = figure.subplots(1, 3, width_ratios=(1, 2, 1))
-
-    clients = np.arange(1, num_clients + 1)
-    bars.bar(clients, per_class.sum(axis=1))
-    bars.set(title=f"{stats['num_videos']} videos over {num_clients} clients", xlabel="client", ylabel="videos")
-    ends = (0.5, len(labels) + 0.5, num_clients + 0.5, 0.5)
-    image = classes.imshow(per_class, aspect="auto", interpolation="nearest", extent=ends, vmin=0)
-    most = max(client["classes"] for client in stats["clients"])
-    fewest = min(client["classes"] for client in stats["clients"])
-    title = f"videos per class ({fewest} to {most} of {stats['num_classes']} classes per client)"
-    classes.set(title=title, xlabel="class", ylabel="client")
-    if len(labels) <= 12:
-        classes.set_xticks(range(1, len(labels) + 1), names.values(), rotation=30, ha="right")
-    figure.colorbar(image, ax=classes)
-    ends = (0.5, num_clients + 0.5, num_clients + 0.5, 0.5)
-    image = shared.imshow(overlap, interpolation="nearest", extent=ends, vmin=0, vmax=max(1, overlap.max()))
-    shared.set(title=f"videos shared by two clients: {overlap.sum() // 2}", xlabel="client", ylabel="client")
-    figure.colorbar(image, ax=shared)
-    for axis in (bars.xaxis, classes.yaxis, shared.xaxis, shared.yaxis):
-        axis.get_major_locator().set_params(integer=True)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=100)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -78,22 +90,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--output_path", type=Path, required=True, help="folder for the files of the clients")
     parser.add_argument("--num_clients", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--method", choices=("uniform", "class-shard"), default="uniform")
+    parser.add_argument("--seed", type=int, default=7, help="k400-paper has seeds of its own")
+    parser.add_argument("--method", choices=tuple(METHODS), default="uniform")
     parser.add_argument("--classes_per_client", type=int, help="for --method class-shard; at most")
+    parser.add_argument("--alpha", type=float, help="for --method dirichlet; above 0, small: clients differ much")
     args = parser.parse_args(argv)
-    if (args.method == "class-shard") != (args.classes_per_client is not None):
-        raise ValueError("--classes_per_client belongs to --method class-shard, which needs it.")
     json_path = args.json_path / "train_split_1.json" if args.json_path.is_dir() else args.json_path
     annotations = read_annotations(json_path)
-    labels = [annotation.label for annotation in annotations]
-    if args.method == "uniform":
-        parts = uniform(labels, args.num_clients, seed=args.seed)
-    else:
-        parts = class_shard(labels, args.num_clients, classes_per_client=args.classes_per_client, seed=args.seed)
-    stats = write_partition(annotations, parts, args.output_path)
+    stats = write_partition(annotations, make_partition(annotations, args), args.output_path)
     for client in stats["clients"]:
         print(f"client {client['client']}: {client['videos']} videos of {client['classes']} classes")
+    print(
+        f"entropy of the classes: {stats['mean_entropy']:.2f} bits per client, {stats['pooled_entropy']:.2f} pooled; "
+        f"mean divergence from the pooled classes: {stats['mean_divergence']:.2f} bits"
+    )
+    if "warning" in stats:
+        rule = "!" * 100
+        print(f"{rule}\nWARNING: {stats['warning']}\n{rule}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Finding the raw file of every video: nested and flat folders, any container, matched to lists by stem."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from fedvssl.data.video import VIDEO_SUFFIXES
@@ -27,6 +28,7 @@ def match_to_names(paths: Iterable[Path], names: Iterable[str]) -> tuple[dict[st
 
     Upper and lower case do not matter (UCF-101 spells HandStandPushups and HandstandPushups), nor does the ending. Of
     several files with one stem those that agree in case, then those in a folder named like the class are preferred.
+    A Kinetics clip `<youtube_id>_<start>_<end>` may also be called `<youtube_id>`; there the case matters.
 
     Args:
         paths: raw files.
@@ -44,7 +46,7 @@ def match_to_names(paths: Iterable[Path], names: Iterable[str]) -> tuple[dict[st
     found: dict[str, Path] = {}
     missing = []
     for name in names:
-        candidates = _best(by_stem.get(PurePosixPath(name).name.casefold(), []), name)
+        candidates = _best(_fitting(by_stem, PurePosixPath(name).name), name)
         if len(candidates) > 1:
             raise ValueError(f"{candidates[0]} and {candidates[1]} both fit {name}: remove or rename one of them.")
         if candidates:
@@ -72,10 +74,25 @@ def name_by_folder(paths: Iterable[Path], raw_dir: Path) -> dict[str, Path]:
     return found
 
 
+def _fitting(by_stem: Mapping[str, list[Path]], stem: str) -> list[Path]:
+    """Files that may be the video; `by_stem` has its keys in lower case."""
+    clip = re.fullmatch(r"(.+)_\d{6}_\d{6}", stem)
+    if clip is None:
+        return by_stem.get(stem.casefold(), [])
+    for wanted in (stem, clip[1]):
+        if fitting := [path for path in by_stem.get(wanted.casefold(), []) if path.stem == wanted]:
+            return fitting
+    return []
+
+
 def _best(candidates: list[Path], name: str) -> list[Path]:
     """Narrow down by each preference that at least one candidate meets."""
     listed = PurePosixPath(name)
     same_case = [path for path in candidates if path.stem == listed.name]
     candidates = same_case or candidates
-    same_class = [path for path in candidates if path.parent.name.casefold() == listed.parent.name.casefold()]
+    same_class = [path for path in candidates if _plain(path.parent.name) == _plain(listed.parent.name)]
     return same_class or candidates
+
+
+def _plain(folder: str) -> str:
+    return folder.casefold().replace(" ", "_")

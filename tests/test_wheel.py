@@ -48,6 +48,8 @@ def test_configurations_compose(installed: Path, tmp_path: Path, name: str) -> N
     assert run(installed, tmp_path, "-c", code).strip() == "/x/ucf101/zips"
 
 
-@pytest.mark.parametrize("module", ["partition", "extract_frames", "synthetic", "ucf101.prepare", "ucf101.download"])
+@pytest.mark.parametrize(
+    "module", ["partition", "extract_frames", "synthetic", "ucf101.prepare", "ucf101.download", "hmdb51.download"]
+)
 def test_data_tools_run(installed: Path, tmp_path: Path, module: str) -> None:
     assert "usage:" in run(installed, tmp_path, "-m", f"fedvssl.data_tools.{module}", "--help")

@@ -36,10 +36,11 @@ def moving_square(*, num_frames: int, height: int, width: int, seed: int = 0) ->
     return frames
 
 
-def write_video(path: Path, frames: np.ndarray, *, codec: str = "mpeg4") -> Path:
-    """Encode uint8 [T,H,W,3] to a real video file."""
+def write_video(path: Path, frames: np.ndarray, *, codec: str = "mpeg4", title: str = "") -> Path:
+    """Encode uint8 [T,H,W,3] to a real video file with a tag in its container."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"

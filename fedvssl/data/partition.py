@@ -1,11 +1,14 @@
-"""Which client owns which video. Every rule gives each video to exactly one client.
+"""Which client owns which video. Every rule but `k400_paper` gives each video to exactly one client.
 
 A rule maps labels [n] to one array of video indices per client; what it leaves unsaid (files, plots) is in
-`data_tools.partition`. Pure: the same labels and seed give the same partition on every machine.
+`data_tools.partition`, figures about it in `partition_stats`. Pure: the same labels and seed give the same partition on
+every machine.
 """
 
+import math
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -25,7 +28,7 @@ def uniform(labels: Sequence[int], num_clients: int, *, seed: int = 7) -> Partit
     Raises:
         ValueError: if there are no clients or more clients than videos.
     """
-    _check_num_clients(num_clients, num_videos=len(labels))
+    _check_num_clients(num_clients, len(labels), of="videos")
     order = list(range(len(labels)))
     random.Random(seed).shuffle(order)
     return _slices(order, num_clients)
@@ -47,7 +50,7 @@ def class_shard(labels: Sequence[int], num_clients: int, *, classes_per_client: 
         ValueError: if there are no clients, more clients than videos, too few clients to hold all classes, or a
             client would own no video.
     """
-    _check_num_clients(num_clients, num_videos=len(labels))
+    _check_num_clients(num_clients, len(labels), of="videos")
     classes, counts = np.unique(np.asarray(labels), return_counts=True)
     if classes_per_client < 1:
         raise ValueError(f"classes_per_client={classes_per_client}: a client needs at least one class.")
@@ -66,53 +69,122 @@ def class_shard(labels: Sequence[int], num_clients: int, *, classes_per_client: 
     return parts
 
 
-def partition_stats(labels: Sequence[int], parts: Sequence[np.ndarray]) -> dict:
-    """What a partition looks like, ready for JSON; labels are given one-based, as in the annotation files.
+def dirichlet(labels: Sequence[int], num_clients: int, *, alpha: float, seed: int = 7) -> Partition:
+    """Share out each class in proportions that a Dirichlet distribution draws (Yurochkin et al., arXiv 1905.12022).
+
+    A small alpha leaves a client few classes and makes clients of very different size, a large one makes them alike. A
+    client that came away with nothing gets one video of the client that has most at that time.
 
     Returns:
-        "num_videos", "num_clients", "num_classes", "unassigned_videos"; "clients": one entry each with "client"
-        (from 1), "videos", "classes" and "videos_per_class"; "video_overlap" and "class_overlap": [N,N] counts of
-        the videos and classes that two clients share (the diagonal counts their own).
+        N arrays of int64 indices, class by class.
+
+    Raises:
+        ValueError: if there are no clients, more clients than videos, or alpha is not a positive number.
     """
-    classes, class_of = np.unique(np.asarray(labels), return_inverse=True)
-    owns_video = np.zeros((len(parts), len(class_of)), dtype=np.int32)
-    per_class = np.zeros((len(parts), len(classes)), dtype=np.int64)
-    for client, part in enumerate(parts):
-        owns_video[client, part] = 1
-        np.add.at(per_class[client], class_of[part], 1)
-    owns_class = (per_class > 0).astype(np.int32)
-    clients = [
-        {
-            "client": client,
-            "videos": int(row.sum()),
-            "classes": int((row > 0).sum()),
-            "videos_per_class": {str(c + 1): int(n) for c, n in zip(classes, row, strict=True) if n},
-        }
-        for client, row in enumerate(per_class, start=1)
-    ]
-    return {
-        "num_videos": len(class_of),
-        "num_clients": len(parts),
-        "num_classes": len(classes),
-        "unassigned_videos": int((owns_video.sum(axis=0) == 0).sum()),
-        "clients": clients,
-        "video_overlap": (owns_video @ owns_video.T).tolist(),
-        "class_overlap": (owns_class @ owns_class.T).tolist(),
-    }
+    _check_num_clients(num_clients, len(labels), of="videos")
+    if not (alpha > 0 and math.isfinite(alpha)):
+        raise ValueError(f"alpha={alpha}: the Dirichlet rule needs a number above 0, such as 0.5.")
+    rng, values = np.random.default_rng(seed), np.asarray(labels)
+    owned: list[list[int]] = [[] for _ in range(num_clients)]
+    for label in np.unique(values):
+        videos = rng.permutation(np.flatnonzero(values == label))
+        shares = rng.dirichlet(np.full(num_clients, alpha))
+        bounds = np.rint(np.cumsum(shares)[:-1] * len(videos)).astype(np.int64)
+        for own, part in zip(owned, np.split(videos, bounds), strict=True):
+            own += part.tolist()
+    for own in owned:
+        if not own:
+            own.append(max(owned, key=len).pop())
+    return [np.array(own, dtype=np.int64) for own in owned]
 
 
-def _check_num_clients(num_clients: int, *, num_videos: int) -> None:
+def by_group(groups: Sequence[str], num_clients: int, *, seed: int = 7) -> Partition:
+    """Shuffle the groups and cut their list into `num_clients` slices: no group is split over clients.
+
+    The clips of a UCF-101 group were taken in one place with the same people, as those of one owner would be.
+
+    Args:
+        groups: of each video, [n]; see `groups_of`.
+
+    Returns:
+        N arrays of int64 indices, group by group.
+
+    Raises:
+        ValueError: if there are no clients or more clients than groups.
+    """
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    _check_num_clients(num_clients, len(members), of="groups")
+    order = sorted(members)
+    random.Random(seed).shuffle(order)
+    bounds = _bounds(len(order), num_clients)
+    return [np.array([i for g in order[start:stop] for i in members[g]], dtype=np.int64) for start, stop in bounds]
+
+
+def groups_of(names: Sequence[str]) -> list[str]:
+    """Group of each video, by its name: "Archery/v_Archery_g01_c02" -> "Archery/v_Archery_g01".
+
+    Raises:
+        ValueError: if a name holds no group.
+    """
+    found = [re.match(r"(.+_g\d+)_", name) for name in names]
+    without = [name for name, match in zip(names, found, strict=True) if match is None]
+    if without:
+        raise ValueError(
+            f"{len(without)} of {len(names)} videos name no group ({without[0]}): by-group needs names such as "
+            "v_Archery_g01_c02, use another method."
+        )
+    return [match[1] for match in found if match]
+
+
+def k400_paper(labels: Sequence[int], num_clients: int) -> Partition:
+    """The published non-IID rule of Kinetics-400, with its fault: videos are owned by several clients or by none.
+
+    Classes are sorted by size. Client pair i takes the 4 classes from place i on and 4 from the other end: the window
+    moves by 1 where it should move by 4 (`class_shard` is the sound rule), and reaches 106 classes. Each class is
+    shuffled where it lies, with the same seed each time, and cut in halves for clients i and i + 50; the next pair
+    finds it shuffled already, so its halves are others. The largest class is left out by the second slice.
+
+    Returns:
+        100 arrays of int64 indices, class by class.
+
+    Raises:
+        ValueError: if there are not exactly 400 classes and 100 clients.
+    """
+    values = np.asarray(labels)
+    classes = np.unique(values)
+    if len(classes) != 400 or num_clients != 100:
+        raise ValueError(
+            f"k400-paper is one fixed partition of 400 classes over 100 clients, not of {len(classes)} over "
+            f"{num_clients}: use class-shard."
+        )
+    by_size = sorted((np.flatnonzero(values == label).tolist() for label in classes), key=len)
+    owned: list[list[int]] = [[] for _ in range(num_clients)]
+    for i in range(50):
+        for window, seed in ((by_size[i : i + 4], 1234), (by_size[-i - 5 : -i - 1], 4321)):
+            for videos in window:
+                random.Random(seed).shuffle(videos)  # in place, so it is shuffled once more for the next i
+                half = len(videos) // 2
+                owned[i] += videos[:half]
+                owned[i + 50] += videos[half:]
+    return [np.array(own, dtype=np.int64) for own in owned]
+
+
+def _check_num_clients(num_clients: int, number: int, *, of: str) -> None:
     if num_clients < 1:
         raise ValueError(f"num_clients={num_clients}: at least one client is needed.")
-    if num_clients > num_videos:
-        raise ValueError(f"{num_clients} clients cannot share {num_videos} videos: use at most {num_videos} clients.")
+    if num_clients > number:
+        raise ValueError(f"{num_clients} clients cannot share {number} {of}: use at most {number} clients.")
 
 
 def _slices(order: Sequence[int], num_slices: int) -> Partition:
-    """Cut a list into consecutive slices whose lengths differ by at most one."""
-    n = len(order)
-    bounds = [int(i * n / num_slices) for i in range(num_slices + 1)]
-    return [np.array(order[start:stop], dtype=np.int64) for start, stop in pairwise(bounds)]
+    return [np.array(order[start:stop], dtype=np.int64) for start, stop in _bounds(len(order), num_slices)]
+
+
+def _bounds(length: int, num_slices: int) -> Iterable[tuple[int, int]]:
+    """Start and stop of consecutive slices whose lengths differ by at most one."""
+    return pairwise(int(i * length / num_slices) for i in range(num_slices + 1))
 
 
 def _from_both_ends(values: np.ndarray) -> np.ndarray:

@@ -50,6 +50,31 @@ def test_entries_that_lead_outside_are_refused(tmp_path: Path, name: str) -> Non
     assert not list((tmp_path / "in").iterdir()) and not list(tmp_path.rglob("*evil*"))
 
 
+def test_archives_in_the_archive_become_folders(tmp_path: Path, tools: Path) -> None:
+    fake_tool(tools, "unrar", 'mkdir -p "$7/deep"; touch "$7/deep/clip.avi"')
+    inner = make_zip(tmp_path / "kick.zip", **{"kick/a.avi": "a"}).read_bytes()
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in {"x/kick.zip": inner, "x/wave.RAR": b"rar", "x/b.avi": b"b"}.items():
+            file.writestr(name, content)
+    folder = unpack(path, tmp_path / "raw")
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    assert names == ["x/b.avi", "x/kick/kick/a.avi", "x/wave/deep/clip.avi"]
+
+
+def test_a_damaged_archive_in_the_archive_leaves_nothing(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "all.zip", **{"good.avi": "good", "wave.zip": "no archive"})
+    with pytest.raises(ValueError, match=r"wave\.zip is damaged"):
+        unpack(path, tmp_path / "raw")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_rar_inside_is_noticed_before_anything_is_unpacked(tmp_path: Path, tools: Path) -> None:
+    path = make_zip(tmp_path / "all.zip", **{"wave.rar": "rar"})
+    with pytest.raises(ValueError, match="needs unrar or 7z"):
+        unpack(path, tmp_path / "raw")
+
+
 def test_damaged_zip_leaves_nothing(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", a="x" * 1000, b="y" * 1000)
     content = bytearray(path.read_bytes())

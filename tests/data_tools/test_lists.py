@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,8 @@ def test_a_file_without_a_folder_takes_its_class_from_the_label(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"classInd": CLASSES}, "No trainlist01"),
+        ({"classInd": CLASSES}, "No lists in"),
+        ({"trainlist01": "Archery/a.avi 1"}, "No classInd.txt beside"),
         ({"classInd": "Archery 1\n", "trainlist01": "Archery/a.avi 1"}, "classInd.txt, line 1"),
         ({"classInd": CLASSES, "trainlist01": "\nSurfing/a.avi 1"}, "line 2: the class of 'Surfing/a.avi 1'"),
         ({"classInd": CLASSES, "trainlist01": "a.avi 3"}, "the class of 'a.avi 3'"),
@@ -62,7 +64,7 @@ def test_a_file_without_a_folder_takes_its_class_from_the_label(tmp_path: Path) 
             "Archery/a is in the training",
         ),
         ({"wave_test_split1": "a.avi 3 \n"}, "does not end in 0"),
-        ({"readme": ""}, "Neither classInd.txt nor"),
+        ({"readme": ""}, "No lists in"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, files: dict[str, str], message: str) -> None:
@@ -94,3 +96,83 @@ def test_folders_are_classes_where_there_are_no_lists() -> None:
     }
     with pytest.raises(ValueError, match="b lies in no class folder"):
         splits_from_names(["A/a", "b"])
+
+
+HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"
+
+
+def test_kinetics_csv(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    rows = 'taking a shower,Wf9RFoSFJWc,9,19,train,0\n"archery",-3B32lodo2M,59,69,train,0\n'
+    (tmp_path / "train.csv").write_text(HEADER + rows + rows, newline="\r\n")
+    (tmp_path / "sub/validate.csv").write_text(HEADER + "zumba,a_b_c,600,610.0,validate,0\n")
+    (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\nx,1,11,test\n")
+    assert read_splits(tmp_path) == {
+        "train_split_1": [
+            Annotation("taking_a_shower/Wf9RFoSFJWc_000009_000019", 1),
+            Annotation("archery/-3B32lodo2M_000059_000069", 0),
+        ],
+        "test_split_1": [Annotation("zumba/a_b_c_000600_000610", 2)],
+    }, "classes in alphabetical order of all lists; the names are those of the published client lists"
+
+
+def test_kinetics_json(tmp_path: Path) -> None:
+    entries = {
+        "id1": {"annotations": {"label": "tai chi", "segment": [10.0, 20.0]}, "subset": "train", "url": "..."},
+        "id2": {"annotations": {"label": "archery", "segment": [0, 10]}, "subset": "validate"},
+        "id3": {"annotations": {"label": "zumba", "segment": [0, 10]}, "subset": "test"},
+    }
+    (tmp_path / "kinetics_train.json").write_text(json.dumps(entries))
+    assert read_splits(tmp_path) == {
+        "train_split_1": [Annotation("tai_chi/id1_000010_000020", 1)],
+        "test_split_1": [Annotation("archery/id2_000000_000010", 0)],
+    }
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_lists_of_paths_and_labels_keep_their_labels(tmp_path: Path, first: int) -> None:
+    """The published Kinetics lists number the classes in an order of their own, from 1; others count from 0."""
+    expected = {
+        "train_split_1": [Annotation("zumba/x_000001_000011", 0), Annotation("tai chi/y", 1)],
+        "test_split_1": [Annotation("tai chi/z", 1)],
+    }
+    texts = (f"/data/train/zumba/x_000001_000011.mp4 {first}\ntai chi/y.mp4 {first + 1}\n", f"tai chi/z {first + 1}\n")
+    write(
+        tmp_path / "txt", kinetics400_train_list_videos=texts[0], kinetics400_val_list_videos=texts[1], classInd="1 a"
+    )
+    assert read_splits(tmp_path / "txt") == expected
+    (tmp_path / "json").mkdir()
+    for split, annotations in expected.items():
+        entries = [{"name": a.name, "label": a.label + first} for a in annotations]
+        (tmp_path / "json" / f"{split}.json").write_text(json.dumps(entries))
+    assert read_splits(tmp_path / "json") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.csv", "path,class\na,b\n", "train.csv has no column label, youtube_id, time_start, time_end, split"),
+        ("train.csv", "", "has no column label"),
+        ("train.csv", HEADER, "name no video for training or validation"),
+        ("train.csv", HEADER + "a,id,x,10,train,0\n", "line 2: id has no start and end in seconds"),
+        ("train.csv", HEADER + "a,id\n", "line 2: id has no start and end in seconds"),
+        ("train.csv", HEADER + "a,id,0,10,holdout,0\n", "split 'holdout'; train, val or test was expected"),
+        ("train.csv", HEADER + ",id,0,10,train,0\n", "label '', video 'id'"),
+        ("train.txt", "archery/x.mp4\n", "line 1: 'archery/x.mp4' is not a path and a label"),
+        ("train.json", "[", "neither the official json of Kinetics nor a list"),
+        ("train.json", '{"id": {}}', "KeyError: 'annotations'"),
+        ("train.json", '[{"name": "a/b"}]', "KeyError: 'label'"),
+        ("train.json", '[{"name": "a/b", "label": "archery"}]', "TypeError: label 'archery'"),
+    ],
+)
+def test_mistakes_in_kinetics_and_labelled_lists_are_named(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_splits(tmp_path)
+
+
+def test_two_lists_for_one_split_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="are both called train"):
+        read_splits(write(tmp_path, train_rgb="a/b 1", train_flow="a/b 1"))

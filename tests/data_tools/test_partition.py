@@ -4,9 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.partition import main, plot_partition
+from data_tools.partition import main
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
-from fedvssl.data.partition import partition_stats
 
 VIDEOS = [Annotation(f"Class{i % 4}/v{i}", i % 4) for i in range(22)]
 
@@ -42,6 +41,30 @@ def test_class_shard(json_path: Path, tmp_path: Path) -> None:
     assert sorted(a.name for client in clients for a in client) == sorted(a.name for a in VIDEOS)
 
 
+def test_dirichlet_and_by_group(json_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    flags = ("--num_clients", "5", "--method", "dirichlet", "--alpha", "0.2")
+    clients = run(json_path, tmp_path / "dirichlet", *flags)
+    assert sorted(a.name for client in clients for a in client) == sorted(a.name for a in VIDEOS) and all(clients)
+    grouped = [Annotation(f"A/v_A_g{i // 3:02d}_c{i % 3:02d}", 0) for i in range(12)]
+    write_annotations(tmp_path / "grouped.json", grouped)
+    clients = run(tmp_path / "grouped.json", tmp_path / "by-group", "--num_clients", "2", "--method", "by-group")
+    assert [len({a.name[:9] for a in client}) for client in clients] == [2, 2]
+    printed = capsys.readouterr()
+    assert "mean divergence from the pooled classes" in printed.out and "WARNING" not in printed.err
+
+
+def test_k400_paper_warns_loudly(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    videos = [Annotation(f"class{c:03d}/v{i}", c) for c in range(400) for i in range(4 + c % 3)]
+    write_annotations(tmp_path / "train.json", videos)
+    clients = run(tmp_path / "train.json", tmp_path / "out", "--num_clients", "100", "--method", "k400-paper")
+    assert len(clients) == 100 and len({a.label for client in clients for a in client}) == 106
+    stats = json.loads((tmp_path / "out/partition_stats.json").read_text())
+    distinct = len({a.name for client in clients for a in client})
+    expected = f"{sum(map(len, clients))} entries are {distinct} of {len(videos)} videos"
+    assert expected in stats["warning"] and "106 of the 400 classes" in stats["warning"]
+    assert f"WARNING: {stats['warning']}" in capsys.readouterr().err
+
+
 def test_clients_of_an_earlier_partition_do_not_survive(json_path: Path, tmp_path: Path) -> None:
     run(json_path, tmp_path / "out", "--num_clients", "5")
     assert len(run(json_path, tmp_path / "out", "--num_clients", "2")) == 2
@@ -54,6 +77,11 @@ def test_clients_of_an_earlier_partition_do_not_survive(json_path: Path, tmp_pat
         (("--method", "class-shard"), "--classes_per_client belongs to"),
         (("--classes_per_client", "2"), "--classes_per_client belongs to"),
         (("--num_clients", "2", "--method", "class-shard", "--classes_per_client", "1"), "cannot hold 4 classes"),
+        (("--method", "dirichlet"), "--alpha belongs to --method dirichlet"),
+        (("--method", "by-group", "--alpha", "1"), "--alpha belongs to --method dirichlet"),
+        (("--method", "dirichlet", "--alpha", "0"), "alpha=0.0: the Dirichlet rule needs a number above 0"),
+        (("--method", "by-group"), "22 of 22 videos name no group"),
+        (("--method", "k400-paper"), "not of 4 over 5"),
     ],
 )
 def test_a_refused_partition_leaves_the_old_one(
@@ -63,10 +91,3 @@ def test_a_refused_partition_leaves_the_old_one(
     with pytest.raises(ValueError, match=message):
         run(json_path, tmp_path / "out", *flags)
     assert [read_annotations(tmp_path / "out" / f"client_dist{n}.json") for n in (1, 2, 3)] == before
-
-
-@pytest.mark.parametrize("num_clients", [1, 30])
-def test_plot(tmp_path: Path, num_clients: int) -> None:
-    stats = partition_stats([0, 1] * 30, np.array_split(np.arange(60), num_clients))
-    plot_partition(stats, {0: "a", 1: "b"}, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -56,3 +56,15 @@ def test_empty_and_missing_folders(tmp_path: Path) -> None:
         find_raw_videos(make(tmp_path, "notes.txt"))
     with pytest.raises(ValueError, match="No folder"):
         find_raw_videos(tmp_path / "nowhere")
+
+
+def test_kinetics_clips_under_the_names_of_the_usual_downloaders(tmp_path: Path) -> None:
+    make(tmp_path, "tai chi/a_b_000001_000011.mp4", "-Cd_.mkv", "tai_chi/both.mp4", "tai_chi/both_000005_000015.webm")
+    make(tmp_path, "other/twice.mp4", "tai chi/twice.mp4", "tai_chi/upper.mp4")
+    names = ["a_b_000001_000011", "-Cd__000000_000010", "both_000005_000015", "twice_000000_000010"]
+    found, missing = match_to_names(
+        find_raw_videos(tmp_path), [f"tai_chi/{name}" for name in (*names, "Upper_000000_000010")]
+    )
+    files = ["tai chi/a_b_000001_000011.mp4", "-Cd_.mkv", "tai_chi/both_000005_000015.webm", "tai chi/twice.mp4"]
+    assert found == {f"tai_chi/{name}": tmp_path / file for name, file in zip(names, files, strict=True)}
+    assert missing == ["tai_chi/Upper_000000_000010"], "YouTube tells ids apart by their case"

@@ -1,0 +1,1 @@
+"""HMDB-51: where it is."""

@@ -1,0 +1,24 @@
+"""Fetch and unpack HMDB-51: `<out_dir>/raw` (videos, 4 GB) and `<out_dir>/lists` (split lists).
+
+    python -m data_tools.hmdb51.download --out_dir data/hmdb51
+
+Resumes after a stop. The archives stay in `<out_dir>/downloads` and may be deleted afterwards; archives that were
+fetched by hand and put there are taken. What is unpacked already is not fetched again.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..command import run_command
+from ..fetch import fetch_command
+from .sources import LISTS, VIDEOS
+
+PARTS = {"lists": LISTS, "raw": VIDEOS}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    fetch_command(PARTS, description=__doc__, out_dir=Path("data/hmdb51"), argv=argv)
+
+
+if __name__ == "__main__":
+    run_command(main)

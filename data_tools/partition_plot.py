@@ -1,0 +1,113 @@
+"""The picture of a partition: which classes a client has, how many, and what it shares with others."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.ticker import MaxNLocator
+
+from fedvssl.data.atomic import atomic_path
+
+MAX_NAMED = 110  # classes whose names can be read below the picture
+MAX_WRITTEN = 12  # clients for which the numbers are written into the matrices
+NOTHING = "0.93"  # grey of the cells without a video
+
+
+def plot_partition(stats: dict, names: dict[int, str], path: Path) -> None:
+    """Write a PNG with five panels.
+
+    Above, classes by clients, coloured by videos; many classes are in the order of their size instead of by name.
+    Below, videos of each client, entropy of its classes, and the matrices of shared classes and of shared videos.
+
+    Args:
+        stats: what `partition_stats` returns.
+        names: zero-based label -> name of the class.
+    """
+    figure = matplotlib.figure.Figure(figsize=(16, 11), layout="constrained")
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.15, 1))[:, 0]
+    above.suptitle(_headline(stats), fontsize=12)
+    _plot_classes(above.subplots(), stats, names)
+    panels = below.subplot_mosaic([["videos", "classes", "shared"], ["entropy", "classes", "shared"]])
+    _plot_bars(panels["videos"], [client["videos"] for client in stats["clients"]], title="videos")
+    _plot_bars(panels["entropy"], [client["entropy"] for client in stats["clients"]], title="entropy of classes, bits")
+    panels["entropy"].axhline(stats["pooled_entropy"], color="tab:red", linewidth=1)
+    panels["entropy"].set_xlabel(f"client (line: all clients pooled, {stats['pooled_entropy']:.2f} bits)")
+    _plot_overlap(panels["classes"], stats["class_overlap"], what="classes")
+    _plot_overlap(panels["shared"], stats["video_overlap"], what="videos")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=100)
+
+
+def _headline(stats: dict) -> str:
+    classes = sorted({client["classes"] for client in stats["clients"]})
+    number = f"{classes[0]}" if len(classes) == 1 else f"{classes[0]} to {classes[-1]}"
+    text = (
+        f"{stats['num_videos']} videos over {stats['num_clients']} clients, {number} of {stats['num_classes']} classes "
+        f"per client, mean divergence from the pooled classes {stats['mean_divergence']:.2f} bits"
+    )
+    if stats["unassigned_videos"] or stats["shared_videos"]:
+        text += f"\n{stats['unassigned_videos']} videos without a client, {stats['shared_videos']} with two or more"
+    return text
+
+
+def _plot_classes(axes: Axes, stats: dict, names: dict[int, str]) -> None:
+    labels = list(names)
+    named = len(labels) <= MAX_NAMED
+    if not named:
+        labels.sort(key=lambda label: stats["videos_per_class"].get(str(label + 1), 0))
+    counts = np.array(
+        [[client["videos_per_class"].get(str(label + 1), 0) for label in labels] for client in stats["clients"]]
+    )
+    _show_matrix(axes, counts, write=counts.size <= MAX_WRITTEN**2, colour_label="videos")
+    axes.set(ylabel="client", xlabel="" if named else "classes, from the fewest videos to the most")
+    if named:
+        size = 10 if len(labels) <= 30 else 8 if len(labels) <= 60 else 6
+        rotation = 0 if len(labels) <= 12 else 90
+        axes.set_xticks(range(1, len(labels) + 1), [names[label] for label in labels], rotation=rotation, fontsize=size)
+
+
+def _plot_bars(axes: Axes, values: Sequence[float], *, title: str) -> None:
+    axes.bar(np.arange(1, len(values) + 1), values, width=0.8 if len(values) <= 40 else 1.0)
+    axes.set(title=title, xlabel="client", xlim=(0.4, len(values) + 0.6))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _plot_overlap(axes: Axes, overlap: list[list[int]], *, what: str) -> None:
+    shared = np.array(overlap)
+    np.fill_diagonal(shared, 0)
+    pairs = int((np.triu(shared) > 0).sum())
+    _show_matrix(axes, shared, write=len(shared) <= MAX_WRITTEN, colour_label=what)
+    all_pairs = len(shared) * (len(shared) - 1) // 2
+    axes.set(title=f"{what} in common: {pairs} of {all_pairs} pairs", xlabel="client", ylabel="client")
+    axes.set_aspect("equal")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _show_matrix(axes: Axes, counts: np.ndarray, *, write: bool, colour_label: str) -> None:
+    """Counts [rows,columns] as colours, numbered from 1; cells without any stay grey."""
+    rows, columns = counts.shape
+    axes.set_facecolor(NOTHING)
+    image = axes.imshow(
+        np.ma.masked_equal(counts, 0),
+        aspect="auto",
+        interpolation="nearest",
+        extent=(0.5, columns + 0.5, rows + 0.5, 0.5),
+        norm=PowerNorm(0.5, vmin=0, vmax=max(1, counts.max())),  # few videos must be told from fewer
+        cmap="viridis_r",
+    )
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if not counts.any():
+        axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", color="0.5")
+        return
+    axes.figure.colorbar(
+        image, ax=axes, label=colour_label, pad=0.01, shrink=0.9, ticks=MaxNLocator(integer=True, nbins=8)
+    )
+    if write:
+        shade = np.asarray(image.norm(counts))
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shade[row, column] > 0.6 else "black"
+                axes.text(column + 1, row + 1, str(count), ha="center", va="center", color=colour, fontsize=9)

@@ -1,0 +1,46 @@
+# What the prepare_<data set>.sh have in common; they set dataset, num_clients and partition, and source this file.
+# Whatever follows "--" on the command line are flags of data_tools.partition.
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+data_dir="$root/data" raw_dir="" ann_dir="" name="$dataset" short_side=144
+
+fail() { echo "error: $1" >&2; exit 2; }
+
+while (($#)); do
+  case "$1" in
+    --num_clients=* | --data_dir=* | --raw_dir=* | --ann_dir=* | --name=* | --short_side=*)
+      set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+  esac
+  case "$1" in
+    -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --num_clients | --data_dir | --raw_dir | --ann_dir | --name | --short_side)
+      (($# > 1)) || fail "$1 needs a value."
+      printf -v "${1#--}" '%s' "$2"; shift 2 ;;
+    --) partition=("${@:2}"); break ;;
+    *) fail "unknown option $1 (see --help)." ;;
+  esac
+done
+[[ "$num_clients" =~ ^[1-9][0-9]*$ ]] || fail "--num_clients $num_clients is no number from 1."
+if [[ ! -f "$root/data_tools/$dataset/download.py" && ( -z "$raw_dir" || -z "$ann_dir" ) ]]; then
+  fail "$dataset is not downloaded here: give its videos as --raw_dir and its lists as --ann_dir."
+fi
+
+python="$root/.venv/bin/python"
+[[ -x "$python" ]] || python=python3
+"$python" -c 'import mmcv' 2>/dev/null ||
+  fail "the environment is missing: bash scripts/test.sh or scripts/quickstart.sh makes it, or pip install -e ."
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+out_dir="$data_dir/$name"
+
+if [[ -z "$ann_dir" ]]; then
+  ann_dir="$out_dir/lists"
+  "$python" -m "data_tools.$dataset.download" --out_dir "$out_dir" --parts lists
+fi
+if [[ -z "$raw_dir" ]]; then
+  raw_dir="$out_dir/raw"
+  "$python" -m "data_tools.$dataset.download" --out_dir "$out_dir" --parts raw
+fi
+"$python" -m data_tools.prepare --raw_dir "$raw_dir" --ann_dir "$ann_dir" --out_dir "$out_dir" --short_side "$short_side"
+"$python" -m data_tools.partition --json_path "$out_dir/annotations" \
+  --output_path "$out_dir/annotations/client_distribution" --num_clients "$num_clients" \
+  "${partition[@]+"${partition[@]}"}" # written so that an empty list is no mistake in old versions of bash

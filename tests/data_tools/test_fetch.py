@@ -1,0 +1,110 @@
+import io
+import random
+import re
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import data_tools.fetch
+from data_tools.download import CHUNK_BYTES, DiskSpaceError
+from data_tools.fetch import fetch
+from data_tools.hmdb51 import download as hmdb51_download
+from data_tools.lists import read_splits
+from data_tools.raw_videos import find_raw_videos, match_to_names
+from data_tools.ucf101 import download as ucf101_download
+from fedvssl.data.annotations import Annotation
+from tests.data_tools.file_server import FileServer, serving
+
+
+def zipped(**entries: str | bytes) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, text in entries.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+def test_sources_are_complete() -> None:
+    videos = [source.file_name for source in ucf101_download.PARTS["raw"]]
+    assert videos == ["UCF101_videos.zip", "UCF101.rar"], "the ZIP comes first"
+    for parts in (ucf101_download.PARTS, hmdb51_download.PARTS):
+        assert list(parts) == ["lists", "raw"]
+        for source in (*parts["lists"], *parts["raw"]):
+            assert source.url.startswith("https://") and re.fullmatch(r"[0-9a-f]{64}", source.sha256)
+
+
+@pytest.mark.parametrize("dataset", [ucf101_download, hmdb51_download], ids=["ucf101", "hmdb51"])
+def test_lists_and_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: ModuleType) -> None:
+    with serving(FileServer(zipped(**{"folder/v.avi": "x"}))) as server:
+        for part in dataset.PARTS:
+            monkeypatch.setitem(dataset.PARTS, part, (server.source(name=f"{part}.zip"),))
+        dataset.main(["--out_dir", str(tmp_path), "--parts", "lists"])
+        assert (tmp_path / "lists" / "folder" / "v.avi").exists() and not (tmp_path / "raw").exists()
+        dataset.main(["--out_dir", str(tmp_path)])
+        assert (tmp_path / "raw" / "folder" / "v.avi").exists()
+        dataset.main(["--out_dir", str(tmp_path)])
+        assert len(server.requests) == 2, "what is unpacked is not fetched again"
+
+
+@pytest.mark.parametrize("folder", ["", "wave/"])
+def test_hmdb51_as_an_archive_of_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    """Through a connection that breaks twice, to clips that match the lists."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    stems = [f"(Rad)Schlag_die_Bank!_wave_{number}+x" for number in (1, 2)]
+    inner = zipped(**{f"{folder}{stem}.avi": random.Random(stem).randbytes(2 * CHUNK_BYTES) for stem in stems})
+    raw = zipped(**{"hmdb51_org/wave.zip": inner, "__MACOSX/hmdb51_org/._wave.zip": "no archive"})
+    lists = zipped(**{"testTrainMulti_7030_splits/wave_test_split1.txt": f"{stems[0]}.avi 1 \n{stems[1]}.avi 2 \n"})
+    with serving(FileServer(raw, break_after=[CHUNK_BYTES + 9] * 2)) as videos, serving(FileServer(lists)) as texts:
+        parts = {"lists": texts.source(name="lists.zip"), "raw": videos.source(name="hmdb51_org.zip", size=len(raw))}
+        for part, source in parts.items():
+            monkeypatch.setitem(hmdb51_download.PARTS, part, (source,))
+        hmdb51_download.main(["--out_dir", str(tmp_path)])
+        expected = [None, f"bytes={CHUNK_BYTES}-", f"bytes={2 * CHUNK_BYTES}-"]
+        assert [request.get("Range") for request in videos.requests] == expected
+    splits = read_splits(tmp_path / "lists")
+    assert splits["train_split_1"] == [Annotation(f"wave/{stems[0]}", 0)]
+    found, missing = match_to_names(find_raw_videos(tmp_path / "raw"), [f"wave/{stem}" for stem in stems])
+    assert [path.stem for path in found.values()] == stems and not missing
+
+
+def test_the_second_source_is_the_fallback(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    content = zipped(**{"v.avi": "x"})
+    with serving(FileServer(content)) as good, serving(FileServer(content, status=404)) as bad:
+        fetch((bad.source(name="a.zip"), good.source(name="b.zip")), tmp_path / "raw", tmp_path / "downloads")
+    assert (tmp_path / "raw" / "v.avi").exists()
+    assert "a.zip answers 404" in capsys.readouterr().out
+
+
+def test_a_rar_is_not_fetched_where_it_cannot_be_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with serving(FileServer(b"rar")) as rar, serving(FileServer(b"", status=404)) as bad:
+        sources = (bad.source(name="a.zip"), rar.source(name="b.rar"))
+        with pytest.raises(ValueError, match=r"404.*needs unrar or 7z"):
+            fetch(sources, tmp_path / "raw", tmp_path / "downloads")
+        assert not rar.requests
+
+
+def test_room_for_the_archive_and_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = []
+    monkeypatch.setattr(data_tools.fetch, "check_disk_space", lambda folder, num_bytes: needed.append(num_bytes))
+    content = zipped(**{"v.avi": "x"})
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "a.zip").write_bytes(content)  # fetched by hand
+    with serving(FileServer(content)) as server:
+        fetch((server.source(name="a.zip", size=len(content)),), tmp_path / "raw", tmp_path / "downloads")
+        assert not server.requests
+    assert needed == [len(content)]
+
+
+def test_a_full_disk_does_not_lead_to_the_next_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path, num_bytes: int) -> None:
+        raise DiskSpaceError("no room")
+
+    monkeypatch.setattr(data_tools.fetch, "check_disk_space", full)
+    with serving(FileServer(zipped(**{"v.avi": "x"}))) as server:
+        sources = (server.source(name="a.zip"), server.source(name="b.zip"))
+        with pytest.raises(DiskSpaceError, match="no room"):
+            fetch(sources, tmp_path / "raw", tmp_path / "downloads")
+        assert not server.requests
