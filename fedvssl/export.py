@@ -10,6 +10,7 @@ are written and checked in a hidden folder, which gets its name when all are the
 import copy
 import inspect
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -60,7 +61,7 @@ def export(config: Config) -> None:
     check_numbers(config, LEAST)
     formats, checkpoint = checked_formats(config["formats"]), checkpoint_path(config["checkpoint"])
     backbone = load(config["model"], checkpoint, formats)
-    out_dir = Path(config["out_dir"] or checkpoint.parent / f"export-{checkpoint.stem}")
+    out_dir = Path(str(config["out_dir"] or checkpoint.parent / f"export-{checkpoint.stem}")).expanduser()
     facts = describe(config, checkpoint, backbone)
     check_space(out_dir, backbone, num_files=len(formats))
     with atomic_folder(out_dir) as folder:
@@ -127,7 +128,8 @@ def check_space(out_dir: Path, backbone: nn.Module, *, num_files: int) -> None:
         ValueError: naming what is needed and what is free.
     """
     needed = num_files * sum(tensor.nbytes for tensor in backbone.state_dict().values())
-    there = next(folder for folder in out_dir.resolve().parents if folder.is_dir())
+    out_dir = out_dir.resolve()
+    there = next(folder for folder in (out_dir, *out_dir.parents) if folder.is_dir())
     if (free := shutil.disk_usage(there).free) < needed:
         raise ValueError(
             f"The export needs {needed:,} bytes and {there} has {free:,} left: make room, name another out_dir, "
@@ -179,4 +181,5 @@ def versions(formats: Sequence[str]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # like Ctrl-C: nothing half written stays
     sys.exit(main())

@@ -1,6 +1,9 @@
 """The export command: every format is what was in the checkpoint, the files come together or not at all, mistakes."""
 
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +31,7 @@ def fill(backbone: R3D) -> R3D:
     generator = torch.Generator().manual_seed(3)
     for name, tensor in backbone.state_dict().items():
         if name.endswith("running_mean"):
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) / 10)
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) / 10 - 0.05)
         elif name.endswith(("running_var", "bn1.weight")):
             tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
         elif name.endswith("num_batches_tracked"):
@@ -121,6 +124,7 @@ def test_the_card_has_sizes_hashes_shapes_and_how_to_load(
 
 
 def test_five_lines_load_a_published_round_into_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
     ours = fill(R3D())
     checkpoint = tmp_path / "round-540.npz"
     np.savez(checkpoint, *to_arrays(ours).values())  # without names, as published
@@ -165,6 +169,17 @@ def test_a_failure_in_the_middle_leaves_nothing(
     assert sorted(checkpoint.parent.iterdir()) == before
 
 
+def test_a_process_that_is_ended_leaves_nothing(checkpoint: Path) -> None:
+    folder = checkpoint.parent
+    words = [*SMALL, f"checkpoint={checkpoint}", "formats=[safetensors,onnx]"]
+    process = subprocess.Popen([sys.executable, "-m", "fedvssl.export", *words], stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline().startswith("ONNX")  # safetensors is written
+    assert hidden(folder)
+    process.terminate()
+    assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    assert list(folder.iterdir()) == [checkpoint]
+
+
 def test_a_second_file_of_weights_stays_with_the_first(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(_backbone: object, path: Path, **_options: object) -> Agreement:
         path.write_bytes(b"graph")
@@ -202,6 +217,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["clip_len=a"], "clip_len=a must be a whole number"),
     (["strides=1"], "strides"),
     (["out_dir=."], "not an empty folder"),
+    (["out_dir=/"], "not an empty folder"),
     (["out_dir=/proc/export"], "/proc has 0 left: make room, name another out_dir"),
     (["out_dir=${checkpoint}/export"], "File exists"),
 ]
