@@ -45,6 +45,12 @@ def test_published_defaults() -> None:
     assert cfg["partition_dir"] == "data/ucf101/annotations/client_distribution"
 
 
+def test_an_export_takes_the_clips_of_a_test() -> None:
+    exported, tested = config.compose("export", []), config.compose("test", [])
+    for key in ("model", "clip_len", "frame_stride", "crop_size"):
+        assert exported[key] == tested[key]
+
+
 def test_a_file_of_the_users_own_may_build_on_ours(tmp_path: Path) -> None:
     own = tmp_path / "mine.yaml"
     own.write_text("defaults:\n  - base\n  - _self_\nrounds: 3\n")

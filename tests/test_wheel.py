@@ -48,6 +48,11 @@ def test_configurations_compose(installed: Path, tmp_path: Path, name: str) -> N
     assert run(installed, tmp_path, "-c", code).strip() == "/x/ucf101/zips"
 
 
+def test_exporting_finds_its_configuration(installed: Path, tmp_path: Path) -> None:
+    code = "from fedvssl import config; print(config.compose('export', [])['formats'])"
+    assert "'onnx'" in run(installed, tmp_path, "-c", code)
+
+
 @pytest.mark.parametrize(
     "module", ["partition", "extract_frames", "synthetic", "ucf101.prepare", "ucf101.download", "hmdb51.download"]
 )

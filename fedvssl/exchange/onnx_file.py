@@ -1,0 +1,89 @@
+"""A backbone as ONNX, checked against PyTorch with onnxruntime.
+
+PyTorch's exporter puts the weights into the .onnx file, or, from 1.5 GB on, into a second file beside it. The caller
+gives a folder of `data.atomic.atomic_folder`, so that both are there or none. The extra `export` has the packages.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+MOST_DIFFERENCE = 1e-4  # from PyTorch, as a share of the largest feature
+INPUT, OUTPUT = "clips", "features"
+
+
+class Agreement(NamedTuple):
+    """How far the file's features are from PyTorch's at most, and the largest of PyTorch's to compare that with."""
+
+    difference: float
+    largest: float
+
+
+def check_packages() -> None:
+    """Refuse before the work what the missing extra would refuse after it.
+
+    Raises:
+        ValueError: naming the first package that is not installed and the command that installs all.
+    """
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise ValueError(
+            f"ONNX needs {missing[0]}, which is not installed: pip install {' '.join(PACKAGES)}, "
+            "or leave onnx out of formats."
+        )
+
+
+def write_onnx(backbone: nn.Module, path: Path, *, clip_shape: Sequence[int]) -> Agreement:
+    """Write the backbone in eval mode and compare what the file computes with what `backbone` does.
+
+    Args:
+        backbone: float32, on the CPU.
+        path: the .onnx file; from 1.5 GB on, <path>.data is written beside it.
+        clip_shape: (3, T, H, W). These are fixed in the file, the batch is not.
+
+    Raises:
+        ValueError: if a feature differs by more than MOST_DIFFERENCE of the largest one.
+    """
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.randn(size, *clip_shape, generator=generator) for size in (2, 1)]
+    backbone.eval()
+    program = torch.onnx.export(
+        backbone,
+        (batches[0],),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    for node in program.model.graph:
+        node.metadata_props.clear()  # stack traces with the paths of this machine
+    program.save(path)
+    return max(check(backbone, path, clips) for clips in batches)
+
+
+def check(backbone: nn.Module, path: Path, clips: Tensor) -> Agreement:
+    """Compare the features of clips [B,3,T,H,W].
+
+    Raises:
+        ValueError: as `write_onnx`.
+    """
+    import onnxruntime  # of the extra
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (features,) = session.run(None, {INPUT: clips.numpy()})
+    with torch.no_grad():
+        expected = backbone(clips)
+    difference = (torch.from_numpy(features) - expected).abs().max().item()
+    largest = expected.abs().max().item()
+    if not difference <= MOST_DIFFERENCE * largest:  # so that NaN is refused too
+        raise ValueError(
+            f"The ONNX file computes other features than PyTorch: they differ by up to {difference:.2g}, "
+            f"the largest is {largest:.2g}. Leave onnx out of formats, or try other versions of {', '.join(PACKAGES)}."
+        )
+    return Agreement(difference, largest)

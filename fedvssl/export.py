@@ -1,0 +1,185 @@
+"""Export the backbone of a checkpoint for other programs: safetensors, .pth, torchvision's names, ONNX, a model card.
+
+    python -m fedvssl.export checkpoint=outputs/<DATE>/<TIME>/fedvssl_results/round-20-weights.npz
+    python -m fedvssl.export checkpoint=finetune_results/last.pth formats=[safetensors,onnx] out_dir=exported
+
+Reads a round .npz (ours or a published one), model_pretrained.pth, or last.pth and best.pth of fine-tuning. The files
+are written and checked in a hidden folder, which gets its name when all are there: they come together or not at all.
+"""
+
+import copy
+import inspect
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+import fedvssl
+from fedvssl.config import Config, build, check_numbers, compose, parse_overrides
+from fedvssl.data.atomic import atomic_folder
+from fedvssl.exchange.model_card import Card, model_card
+from fedvssl.exchange.onnx_file import PACKAGES, check_packages, write_onnx
+from fedvssl.exchange.origin import evaluations, training_facts
+from fedvssl.exchange.torchvision_names import to_torchvision
+from fedvssl.training.backbone import BACKBONE, load_backbone
+from fedvssl.training.checkpoint import save_torch
+from fedvssl.training.processes import exit_code
+
+FILES = {
+    "safetensors": "backbone.safetensors",
+    "pth": "backbone.pth",
+    "torchvision": "torchvision_r3d_18.safetensors",
+    "onnx": "backbone.onnx",
+}
+CARD = "README.md"
+LEAST = {"clip_len": 1, "frame_stride": 1, "crop_size": 1}
+SAFETENSORS_METADATA = {"format": "pt"}  # what readers of the format expect of PyTorch
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    return exit_code(lambda: export(compose("export", parse_overrides(words))))
+
+
+def export(config: Config) -> None:
+    """Write the formats that are asked for, and the card.
+
+    Raises:
+        ValueError: for a missing or unfitting checkpoint, an unknown format, a folder that is in use or too little
+            space, before anything is written; if ONNX computes other features than PyTorch.
+    """
+    started = time.perf_counter()
+    check_numbers(config, LEAST)
+    formats, checkpoint = checked_formats(config["formats"]), checkpoint_path(config["checkpoint"])
+    backbone = load(config["model"], checkpoint, formats)
+    out_dir = Path(str(config["out_dir"] or checkpoint.parent / f"export-{checkpoint.stem}")).expanduser()
+    facts = describe(config, checkpoint, backbone)
+    check_space(out_dir, backbone, num_files=len(formats))
+    with atomic_folder(out_dir) as folder:
+        write_tensors(backbone, folder, formats)
+        agreement = None
+        if "onnx" in formats:
+            print("ONNX, and its check against PyTorch (a minute on two cores) ...", flush=True)
+            agreement = write_onnx(backbone, folder / FILES["onnx"], clip_shape=clip_shape(config))
+            print(f"its features differ by at most {agreement.difference:.2g}, the largest is {agreement.largest:.2g}")
+        files = sorted(folder.iterdir())
+        card = Card(**facts, agreement=agreement, versions=versions(formats))
+        (folder / CARD).write_text(model_card(card, files), encoding="utf-8")
+        num_bytes = sum(file.stat().st_size for file in files)
+    print(f"{out_dir}: {len(files)} files and {CARD}, {num_bytes:,} bytes, {time.perf_counter() - started:.0f} s")
+
+
+def checked_formats(formats: Any) -> list[str]:
+    """The formats in the order of FILES, each once.
+
+    Raises:
+        ValueError: if they are no list of known formats, or the packages for ONNX are not installed.
+    """
+    if not isinstance(formats, list) or not formats or not set(map(str, formats)) <= FILES.keys():
+        raise ValueError(f"formats={formats} must be a list of some of: {', '.join(FILES)}.")
+    if "onnx" in formats:
+        check_packages()
+    return [name for name in FILES if name in formats]
+
+
+def checkpoint_path(checkpoint: str | None) -> Path:
+    """The file to export.
+
+    Raises:
+        ValueError: if none is named or there is none.
+    """
+    if checkpoint is None:
+        raise ValueError("Name the file to export: python -m fedvssl.export checkpoint=<file>.")
+    path = Path(str(checkpoint)).expanduser()
+    if not path.is_file():
+        raise ValueError(f"No checkpoint {path}: name a round .npz, or a .pth of fine-tuning, with checkpoint=<file>.")
+    return path
+
+
+def load(model: Config, checkpoint: Path, formats: Sequence[str]) -> nn.Module:
+    """The backbone of the checkpoint in eval mode, on the CPU.
+
+    Raises:
+        ValueError: if it is another one than `model`, holds numbers that are not finite, or does not fit a format.
+    """
+    backbone = build(model).eval()
+    load_backbone(backbone, checkpoint)
+    for name, tensor in backbone.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"'{name}' in {checkpoint} holds values that are not finite: export an earlier round.")
+    if "torchvision" in formats:
+        to_torchvision(backbone.state_dict())
+    return backbone
+
+
+def check_space(out_dir: Path, backbone: nn.Module, *, num_files: int) -> None:
+    """Refuse a disk that cannot hold the files.
+
+    Raises:
+        ValueError: naming what is needed and what is free.
+    """
+    needed = num_files * sum(tensor.nbytes for tensor in backbone.state_dict().values())
+    out_dir = out_dir.resolve()
+    there = next(folder for folder in (out_dir, *out_dir.parents) if folder.is_dir())
+    if (free := shutil.disk_usage(there).free) < needed:
+        raise ValueError(
+            f"The export needs {needed:,} bytes and {there} has {free:,} left: make room, name another out_dir, "
+            "or ask for fewer formats."
+        )
+
+
+def describe(config: Config, checkpoint: Path, backbone: nn.Module) -> dict[str, Any]:
+    """What the card says, but for the files."""
+    module = inspect.getmodule(type(backbone))
+    shadow = copy.deepcopy(backbone).to("meta")  # computes shapes only
+    with torch.no_grad():
+        features = shadow(torch.empty(1, *clip_shape(config), device="meta"))
+    return {
+        "checkpoint": checkpoint,
+        "model": config["model"],
+        "summary": (inspect.getdoc(module) or "").partition("\n")[0],  # its first line says what the architecture is
+        "num_parameters": sum(parameter.numel() for parameter in backbone.parameters()),
+        "num_entries": len(backbone.state_dict()),
+        "clip_shape": clip_shape(config),
+        "feature_shape": tuple(features.shape[1:]),
+        "frame_stride": config["frame_stride"],
+        "training": training_facts(checkpoint),
+        "evaluations": evaluations(checkpoint),
+    }
+
+
+def write_tensors(backbone: nn.Module, folder: Path, formats: Sequence[str]) -> None:
+    """The formats that hold the tensors as they are, under one name or another."""
+    state = backbone.state_dict()
+    # `save` and not `save_file`, which makes files that only their owner can read.
+    if "safetensors" in formats:
+        (folder / FILES["safetensors"]).write_bytes(save(state, metadata=SAFETENSORS_METADATA))
+    if "torchvision" in formats:
+        (folder / FILES["torchvision"]).write_bytes(save(to_torchvision(state), metadata=SAFETENSORS_METADATA))
+    if "pth" in formats:  # inside "state_dict", because the published code knows the prefix only there
+        save_torch(folder / FILES["pth"], {"state_dict": {BACKBONE + name: tensor for name, tensor in state.items()}})
+
+
+def clip_shape(config: Config) -> tuple[int, int, int, int]:
+    """(3, T, H, W)"""
+    return 3, config["clip_len"], config["crop_size"], config["crop_size"]
+
+
+def versions(formats: Sequence[str]) -> dict[str, str]:
+    """Of the packages that write these formats."""
+    packages = ["torch", "safetensors", *(PACKAGES if "onnx" in formats else ())]
+    return {"fedvssl": fedvssl.__version__, **{package: version(package) for package in packages}}
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # like Ctrl-C: nothing half written stays
+    sys.exit(main())
