@@ -1,9 +1,9 @@
 """The machine and the versions that a run was made with: `environment.json` in its folder, for whoever reads it later.
 
 A list, because a run may be continued elsewhere. Each entry holds from where on:
-    {"done": 0, "started": "2026-01-31T12:00:00+00:00", "processor": "AMD EPYC 9B14", "cores": 2, "memory_bytes": 8.1e9,
-     "gpus": ["NVIDIA H200, 143771 MiB, driver 570.86"], "system": "Linux-6.1...", "versions": {"python": "3.11.2", ...},
-     "revision": "a087a95c1b2d-dirty"}
+    {"done": 0, "started": "2026-01-31T12:00:00+00:00", "processor": "AMD EPYC", "cores": 2, "memory_bytes": 8192000000,
+     "gpus": ["NVIDIA H200, 143771 MiB, driver 570.86"], "system": "Linux-6.1...",
+     "versions": {"python": "3.11.2", "torch": "2.15.0", ...}, "revision": "a087a95c1b2d-dirty"}
 "done" is how many rounds or epochs were done before; "revision" is None where the package lies in no checkout.
 """
 
