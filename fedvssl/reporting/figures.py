@@ -59,7 +59,7 @@ def line_chart(title: str, lines: Sequence[Line], *, x: str, y: str) -> str:
             faint = {} if line.label else {"color": COLOURS[0], "alpha": 0.3, "linewidth": 0.7}
             marker = {"marker": "o", "markersize": 2.5} if len(line.xs) <= 40 else {}
             axes.plot(line.xs, line.ys, label=line.label or "_", **{**ink, **faint, **marker})
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return _svg(figure, title)
 
 
@@ -72,7 +72,7 @@ def stacked_chart(title: str, xs: Sequence[int], parts: Mapping[str, Sequence[fl
             axes.stairs(below + values, edges, baseline=below, fill=True, label=label)
             below = below + values
         axes.set(xlim=(edges[0], edges[-1]), ylim=(0, None))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return _svg(figure, title)
 
 
@@ -86,7 +86,7 @@ def heat_map(title: str, values: np.ndarray, *, x: str, y: str, unit: str) -> st
             values, aspect="auto", interpolation="nearest", extent=ends, vmin=0, vmax=max(1, values.max())
         )
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(integer=True))
+            axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         figure.colorbar(image, ax=axes, label=unit)
         return _svg(figure, title)
 

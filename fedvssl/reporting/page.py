@@ -30,6 +30,7 @@ def page(
 
 
 def paragraph(text: str) -> str:
+    """Words alone."""
     return f"<p>{escape(text)}</p>"
 
 
@@ -67,15 +68,26 @@ def facts(rows: Sequence[tuple[str, str]]) -> str:
     )
 
 
+def figure(title: str, html: str) -> str:
+    """A chart or picture under its title."""
+    return f"<figure><figcaption>{escape(title)}</figcaption>{html}</figure>"
+
+
 def charts(*titled: tuple[str, str]) -> str:
-    """(title, SVG or picture) beside each other where the page is wide."""
-    figures = (f"<figure><figcaption>{escape(title)}</figcaption>{html}</figure>" for title, html in titled)
-    return f'<div class="charts">{"".join(figures)}</div>'
+    """Figures (title, chart or picture) beside each other where the page is wide."""
+    return f'<div class="charts">{"".join(figure(title, html) for title, html in titled)}</div>'
 
 
 def picture(png: Path, title: str) -> str:
-    """A PNG inside the page, in a box that scrolls where the page is narrow."""
-    data = base64.b64encode(png.read_bytes()).decode()
+    """A PNG inside the page, in a box that scrolls where the page is narrow.
+
+    Raises:
+        ValueError: if the file is none.
+    """
+    content = png.read_bytes()
+    if not content.startswith(b"\x89PNG"):
+        raise ValueError(f"{png} is no PNG: remove it, or run the command that draws it again.")
+    data = base64.b64encode(content).decode()
     return f'<div class="scroll" tabindex="0"><img src="data:image/png;base64,{data}" alt="{escape(title)}"></div>'
 
 

@@ -45,6 +45,7 @@ WORK_PARTS = {"training": "seconds_compute", "waiting for data": "seconds_data"}
 
 
 def configuration(run: Folder) -> str:
+    """The settings that people ask for, and all of them folded."""
     values = [(name, setting_text(run, key)) for name, key in SETTINGS.items()]
     return page.facts([(name, value) for name, value in values if value]) + page.details(
         f"All settings ({run.path / 'config.yaml'})",
@@ -61,6 +62,7 @@ def setting_text(run: Folder, key: str) -> str:
 
 
 def partition(run: Folder) -> str:
+    """Who has which videos, from the statistics beside the clients' lists, if those are still the run's."""
     folder = Path(run.setting("partition_dir", ""))
     stats = read_result(folder / "partition_stats.json", ("num_videos", "num_clients", "clients", "video_overlap"))
     annotations = shlex.quote(str(run.setting("data.annotation_dir", "<annotations>")))
@@ -80,11 +82,12 @@ def partition(run: Folder) -> str:
     columns = [name for name, value in clients[0].items() if isinstance(value, str | Real)]
     rows = [[text(client.get(name, "")) for name in columns] for client in clients]
     listed = page.table([name.replace("_", " ") for name in columns], rows)
+    shared = (np.array(stats["video_overlap"]).sum() - sum(client["videos"] for client in clients)) // 2
     return (
         page.paragraph(
             f"{stats['num_videos']} videos over {stats['num_clients']} clients; "
-            f"{stats.get('unassigned_videos', 0)} videos belong to no client. Client 1 is the one of "
-            "client_dist1.json; its partition_id, by which the other sections name it, is 0."
+            f"{stats.get('unassigned_videos', 0)} belong to no client, {shared} times two clients share one. "
+            "Client 1 is the one of client_dist1.json; its partition_id, by which the other sections name it, is 0."
         )
         + page.charts(*partition_charts(stats))
         + (listed if len(clients) <= CLIENTS_WITH_NAMES else page.details(f"All {len(clients)} clients", listed))
@@ -103,11 +106,13 @@ def partition_charts(stats: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield title, heat_map(title, counts, x="class", y="client", unit="videos")
     overlap = np.array(stats["video_overlap"])
     np.fill_diagonal(overlap, 0)
-    title = f"Videos that two clients share: {overlap.sum() // 2}"
-    yield title, heat_map(title, overlap, x="client", y="client", unit="videos")
+    if overlap.any():
+        title = f"Videos that two clients share: {overlap.sum() // 2}"
+        yield title, heat_map(title, overlap, x="client", y="client", unit="videos")
 
 
 def loss(run: Folder) -> str:
+    """The global loss with its parts, and beside those of the clients."""
     if not run.rounds:
         return no_rounds(run)
     parts = [name for name in run.rounds[-1] if name.startswith("loss_") or name.endswith("_loss")]
@@ -127,6 +132,7 @@ def loss(run: Folder) -> str:
 
 
 def no_rounds(run: Folder) -> str:
+    """What stands where there is no metrics.jsonl yet."""
     return page.missing(
         "No round is finished yet; the run's command with its settings and this folder goes on:",
         f"python -m fedvssl.main <its settings> hydra.run.dir={shlex.quote(str(run.path))}",
@@ -134,6 +140,7 @@ def no_rounds(run: Folder) -> str:
 
 
 def costs(run: Folder) -> str:
+    """Seconds of the server, of a client, and bytes: what they went into, in each round and in all."""
     if not run.rounds:
         return no_rounds(run)
     xs = [record["server_round"] for record in run.rounds]
@@ -159,27 +166,31 @@ def costs(run: Folder) -> str:
 
 
 def cost_table(kind: str, parts: dict[str, list[float]]) -> str:
+    """Mean, sum and share of each part."""
     total = sum(map(sum, parts.values()))
     rows = [(name, sum(values) / len(values), sum(values)) for name, values in parts.items()]
     return page.table(
-        [kind, "mean of a round", "whole run", "share"],
+        [kind, "per round", "in all", "share"],
         [[name, amount(mean, kind), amount(whole, kind), f"{100 * whole / total:.1f} %"] for name, mean, whole in rows],
     )
 
 
 def server_seconds(record: Record) -> dict[str, float]:
+    """The parts of a round; the evaluation comes after what its "seconds" count."""
     parts = {name: number(record, key) for name, key in ROUND_PARTS.items()}
     rest = {"the rest": max(0.0, number(record, "seconds") - sum(parts.values()))}
     return {**parts, **rest, "evaluation": number(record, "seconds_eval")}
 
 
 def client_seconds(record: Record) -> dict[str, float]:
+    """The parts of a client's round trip, as means over the clients of a round."""
     parts = {name: number(record, key) for name, key in WORK_PARTS.items()}
     rest = {"its other work": max(0.0, number(record, "seconds_on_client") - sum(parts.values()))}
     return {**parts, **rest, "communication": number(record, "seconds_communication")}
 
 
 def transfers(record: Record) -> dict[str, float]:
+    """Bytes between the server and all clients of a round."""
     return {"to the clients": number(record, "bytes_down"), "to the server": number(record, "bytes_up")}
 
 
@@ -191,6 +202,7 @@ def parts_of(rounds: Sequence[Record], split: Any) -> dict[str, list[float]]:
 
 
 def rounds_table(rounds: Sequence[Record]) -> str:
+    """The records of all rounds, for those who want a number."""
     columns = {
         **{"loss": "loss", "clients": "num_clients", "seconds": "seconds", "of clients": "seconds_clients"},
         **{"of aggregation": "seconds_aggregate", "clips/s": "clips_per_second", "learning rate": "lr"},
@@ -203,6 +215,7 @@ def rounds_table(rounds: Sequence[Record]) -> str:
 
 
 def evaluations(run: Folder) -> str:
+    """Accuracies and spread of the features in the rounds that were evaluated."""
     names = {name: None for record in run.rounds for name in record if name.startswith("eval_")}
     if not names:
         return page.missing(
@@ -226,7 +239,7 @@ def tiles(run: Folder) -> list[tuple[str, str]]:
     return [
         ("rounds", f"{last['server_round']} of {run.setting('rounds')}"),
         ("clients in the last", text(last.get("num_clients", ""))),
-        ("loss, first to last", f"{text(run.rounds[0].get('loss', ''))} to {text(last.get('loss', ''))}"),
+        ("loss, first to last", f"{number(run.rounds[0], 'loss'):.3g} → {number(last, 'loss'):.3g}"),
         ("time", clock(seconds)),
         ("sent", amount(moved, "bytes")),
     ]
@@ -243,6 +256,7 @@ def text(value: object) -> str:
 
 
 def amount(value: float, kind: str) -> str:
+    """Seconds as a clock shows them where they are many; bytes with their unit."""
     if kind != "bytes":
         return f"{value:.1f} s" if value < 600 else clock(value)
     unit, scale = next((unit, scale) for unit, scale in UNITS.items() if value >= scale or scale == 1)

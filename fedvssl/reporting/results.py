@@ -57,7 +57,7 @@ def tables(run: Folder, included: Sequence[Folder]) -> str:
         if not same:
             html += page.missing("Not evaluated:", evaluation_command(run, protocol))
         if protocol != "retrieval":  # whose strips have a section of their own
-            html += pictures([run, *included], protocol)
+            html += page.charts(*pictures([run, *included], protocol))
     return html
 
 
@@ -72,6 +72,7 @@ def tested(included: Sequence[Folder]) -> list[list[Folder]]:
 
 
 def test_table(folders: Sequence[Folder]) -> str:
+    """Tests of the same videos, above what guessing reaches."""
     first = folders[0].test or {}
     rows = [(folder.label, folder.test or {}) for folder in folders]
     rows += [(name.replace("_", " "), first[name]) for name in ("majority_class", "chance") if name in first]
@@ -103,6 +104,7 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
 
 
 def evaluation_command(run: Folder, protocol: str) -> str:
+    """What would evaluate the last round of this run."""
     rounds = [record["server_round"] for record in run.rounds] or ["<N>"]
     words = [
         f"checkpoint={run.path / f'round-{rounds[-1]}-weights.npz'}",
@@ -114,6 +116,7 @@ def evaluation_command(run: Folder, protocol: str) -> str:
 
 
 def confusion(included: Sequence[Folder]) -> str:
+    """The confusion matrix of each test."""
     files = {folder.label: folder.path / "confusion_matrix.png" for folder in included if folder.test}
     drawn = [
         (label, page.picture(png, f"confusion matrix of {label}")) for label, png in files.items() if png.is_file()
@@ -128,20 +131,20 @@ def confusion(included: Sequence[Folder]) -> str:
 
 def strips(run: Folder, included: Sequence[Folder]) -> str:
     """Queries with their nearest videos."""
-    return pictures([run, *included], "retrieval") or page.missing(
-        "No retrieval was drawn:", evaluation_command(run, "retrieval")
-    )
+    found = pictures([run, *included], "retrieval")
+    command = evaluation_command(run, "retrieval")
+    return "".join(page.figure(*drawn) for drawn in found) or page.missing("No retrieval was drawn:", command)
 
 
-def pictures(folders: Sequence[Folder], protocol: str) -> str:
-    """The PNG of each of the protocol's evaluations; nothing where there is none."""
-    found = [
-        (f"{folder.label}, {checkpoint_name(e.result)}, {e.result['dataset']} split {e.result['split']}", e.picture)
-        for folder in folders
-        for e in folder.evaluations
-        if e.picture and e.result["protocol"] == protocol
+def pictures(folders: Sequence[Folder], protocol: str) -> list[tuple[str, str]]:
+    """Title and PNG of each of the protocol's evaluations that was drawn."""
+    found = [(folder, e.result, e.picture) for folder in folders for e in folder.evaluations if e.picture]
+    return [
+        (title, page.picture(png, f"{protocol}: {title}"))
+        for folder, result, png in found
+        if result["protocol"] == protocol
+        for title in [f"{folder.label}, {checkpoint_name(result)}, {result['dataset']} split {result['split']}"]
     ]
-    return page.charts(*((title, page.picture(png, f"{protocol}: {title}")) for title, png in found)) if found else ""
 
 
 def machines(folders: Sequence[Folder]) -> str:
@@ -189,12 +192,15 @@ def tiles(run: Folder, included: Sequence[Folder]) -> list[tuple[str, str]]:
 
 
 def checkpoint_name(result: dict[str, Any]) -> str:
+    """The file's name without its folders."""
     return Path(str(result["checkpoint"])).name
 
 
 def citation() -> str:
+    """The papers in BibTeX."""
     return page.listing((page.HERE / "references.bib").read_text(encoding="utf-8"))
 
 
 def percent(fraction: Any) -> str:
+    """0.4123 -> "41.23"; nothing for what is no number."""
     return f"{100 * fraction:.2f}" if is_number(fraction) else ""
