@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fedvssl import report
 from tests.run_folders import (
@@ -99,7 +100,7 @@ def test_tables_hold_the_numbers(full: Page) -> None:
     assert "R@50" in results and "k=200" in results
     assert "waiting for clients 10.0 s 40.0 s 75.5 %" in costs  # of 4 rounds of 12 s and 2 evaluations of 2.5 s
     assert "aggregation 1.5 s" in costs and "the rest 0.5 s" in costs and "evaluation 1.2 s 5.0 s" in costs
-    assert "training 3.0 s" in costs and "communication 1.0 s" in costs and "its other work 0.5 s" in costs
+    assert "training 3.0 s" in costs and "communication and queue 1.0 s" in costs and "its other work 0.5 s" in costs
     assert "to the clients 6.0 MB 24.0 MB" in costs
 
 
@@ -180,17 +181,29 @@ def test_a_run_without_what_newer_versions_write(tmp_path: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"server_round": 2, "lo')
     page = page_of(run)
-    assert "no environment.json was recorded" in page.sections["Machine"] and "1 of 4" in page.html
+    assert "no readable environment.json" in page.sections["Machine"] and "1 of 4" in page.html
     assert "its other work" not in page.sections["Seconds and bytes"]
 
 
 def test_a_partition_that_was_made_again_is_not_shown(tmp_path: Path) -> None:
     run = write_pretraining(tmp_path)
-    assert "<svg" in page_of(run).html.split("<h2>Partition</h2>")[1].split("</section>")[0]
+    whole = page_of(run)
+    assert "<svg" in whole.html.split("<h2>Partition</h2>")[1].split("</section>")[0]
     (tmp_path / "client_distribution/client_dist2.json").write_text("[]")
     page = page_of(run)
+    assert "31 videos over 3 clients, each at exactly one" in whole.sections["Partition"]
     assert "no longer those of this run" in page.sections["Partition"]
     assert "<svg" not in page.html.split("<h2>Partition</h2>")[1].split("</section>")[0]
+
+
+def test_shared_and_lost_videos_are_told(tmp_path: Path) -> None:
+    run = write_pretraining(tmp_path, evaluated=False)
+    path = tmp_path / "client_distribution/partition_stats.json"
+    stats = json.loads(path.read_text())
+    stats["video_overlap"][0][1] = stats["video_overlap"][1][0] = 4
+    write_json(path, {**stats, "unassigned_videos": 2})
+    shown = page_of(run).sections["Partition"]
+    assert "2 of them at none, and 4 times two clients have the same one" in shown and "two clients share: 4" in shown
 
 
 def test_fedavg_has_no_alpha(tmp_path: Path) -> None:
@@ -228,6 +241,14 @@ def test_output_and_included_folders_of_one_name(
 
 def test_the_same_folders_give_the_same_page(full: Page, folders: list[Path]) -> None:
     assert page_of(folders[0], "--include", *folders[1:]).html == full.html
+
+
+def test_cites_what_the_citation_file_names(full: Page) -> None:
+    paper = yaml.safe_load((Path(__file__).parent.parent / "CITATION.cff").read_text())["preferred-citation"]
+    cited = full.sections["Citation"]
+    assert paper["title"] in cited and paper["url"] in cited and f"{{{paper['year']}}}" in cited
+    assert all(f"{author['family-names']}, {author['given-names']}" in cited for author in paper["authors"])
+    assert "Unsupervised Visual Representation Learning by Tracking Patches in Video" in cited and "2105.02545" in cited
 
 
 def test_answers_without_torch() -> None:

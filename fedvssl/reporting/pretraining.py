@@ -83,11 +83,13 @@ def partition(run: Folder) -> str:
     rows = [[text(client.get(name, "")) for name in columns] for client in clients]
     listed = page.table([name.replace("_", " ") for name in columns], rows)
     shared = (np.array(stats["video_overlap"]).sum() - sum(client["videos"] for client in clients)) // 2
+    lost = stats.get("unassigned_videos", 0)
+    spread = f"{lost} of them at none, and {shared} times two clients have the same one"
     return (
         page.paragraph(
-            f"{stats['num_videos']} videos over {stats['num_clients']} clients; "
-            f"{stats.get('unassigned_videos', 0)} belong to no client, {shared} times two clients share one. "
-            "Client 1 is the one of client_dist1.json; its partition_id, by which the other sections name it, is 0."
+            f"{stats['num_videos']} videos over {stats['num_clients']} clients, "
+            f"{spread if lost or shared else 'each at exactly one'}. Client 1 is the one of client_dist1.json; its "
+            "partition_id, by which the other sections name it, is 0."
         )
         + page.charts(*partition_charts(stats))
         + (listed if len(clients) <= CLIENTS_WITH_NAMES else page.details(f"All {len(clients)} clients", listed))
@@ -157,9 +159,9 @@ def costs(run: Folder) -> str:
         page.charts(*drawn)
         + "".join(cost_table(kind, parts) for kind, parts in columns.items() if parts)
         + page.paragraph(
-            "Clients that train at the same time share the server's waiting. A client's communication is its reply's "
-            "round trip less its own work: packing, transport, and waiting for a free process; in the first round "
-            "also the start of the processes."
+            "Clients that train at the same time share the server's waiting. A client's communication and queue is its "
+            "reply's round trip less its own work: packing, transport, and its turn where fewer processes than clients "
+            "train at once; in the first round also the start of the processes."
         )
         + page.details("Every round", rounds_table(run.rounds))
     )
@@ -186,7 +188,7 @@ def client_seconds(record: Record) -> dict[str, float]:
     """The parts of a client's round trip, as means over the clients of a round."""
     parts = {name: number(record, key) for name, key in WORK_PARTS.items()}
     rest = {"its other work": max(0.0, number(record, "seconds_on_client") - sum(parts.values()))}
-    return {**parts, **rest, "communication": number(record, "seconds_communication")}
+    return {**parts, **rest, "communication and queue": number(record, "seconds_communication")}
 
 
 def transfers(record: Record) -> dict[str, float]:

@@ -159,7 +159,9 @@ def machines(folders: Sequence[Folder]) -> str:
         html = page.table(["", *(folder.label for folder, _ in starts)], rows, numbers=False)
     if unknown:
         named = ", ".join(str(folder.path) for folder in unknown)
-        html += page.missing(f"Machine and versions are unknown, because no environment.json was recorded in: {named}.")
+        html += page.missing(
+            f"Machine and versions are unknown, because there is no readable environment.json in: {named}."
+        )
     return html or page.missing(
         "Nothing has recorded its machine and versions yet: fedvssl.main and fedvssl.finetune do."
     )
@@ -173,12 +175,12 @@ def machine(entry: Facts) -> dict[str, str]:
         "started": str(entry.get("started", "")),
         "processor": str(entry.get("processor", "")),
         "cores": str(entry.get("cores", "")),
-        "memory": f"{entry.get('memory_bytes', 0) / 2**30:.1f} GiB",
-        "GPUs": "; ".join(entry.get("gpus", [])) or "none",
+        "memory": f"{(entry.get('memory_bytes') or 0) / 2**30:.1f} GiB",
+        "GPUs": "; ".join(map(str, entry.get("gpus") or [])) or "none",
         "system": str(entry.get("system", "")),
         "git revision": str(entry.get("revision") or "an installed package"),
     }
-    return known | {name: str(version) for name, version in entry.get("versions", {}).items()}
+    return known | {name: str(version) for name, version in (entry.get("versions") or {}).items()}
 
 
 def tiles(run: Folder, included: Sequence[Folder]) -> list[tuple[str, str]]:

@@ -45,7 +45,7 @@ def test_odd_numbers_do_not_end_a_report(ys: list[float]) -> None:
 
 
 def test_one_round_is_a_step_as_wide_as_a_round() -> None:
-    shown = words(parsed(stacked_chart("one", [7], {"a": [9.0], "b": [9.0]}, x="round", y="s"))).split()
+    shown = words(parsed(stacked_chart("one", [7], {"a": [99.0], "b": [99.0]}, x="round", y="s"))).split()
     assert "7" in shown and {"a", "b"} <= {*shown} and not {"6.5", "7.5"} & {*shown}
     assert "1.0" not in words(parsed(line_chart("one", [Line("a", [1], [5])], x="round", y="loss"))).split()
 
