@@ -5,8 +5,9 @@
     python -m fedvssl.finetune finetune data_dir=data devices=8
 
 The work_dir gets last.pth (model, optimizer, epoch), best.pth (the best test accuracy so far), metrics.jsonl,
-TensorBoard scalars, loss.png and config.yaml. Repeating a command goes on after last.pth, to the numbers of an
-uninterrupted run; with another kind or number of processors, or another precision, a line says that they may differ.
+TensorBoard scalars, loss.png, config.yaml and environment.json (machine, versions). Repeating a command goes on after
+last.pth, to the numbers of an uninterrupted run; with another kind or number of processors, or another precision, a
+line says that they may differ.
 """
 
 import sys
@@ -26,6 +27,7 @@ from fedvssl.data.atomic import atomic_path
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.training.backbone import load_backbone
 from fedvssl.training.checkpoint import save_torch
+from fedvssl.training.environment import record_environment
 from fedvssl.training.loop import build_fabric, seed_torch, set_up, step_lr, train_epoch
 from fedvssl.training.metrics import accuracies
 from fedvssl.training.precision import checked_precision
@@ -193,6 +195,8 @@ class Run:
         if main_process:
             with atomic_path(self.work_dir / "config.yaml") as temporary:
                 OmegaConf.save(OmegaConf.create(self.config), temporary)
+            if self.done < training["epochs"]:
+                record_environment(self.work_dir, done=self.done)
         progress = Progress("epoch", training["epochs"], done=self.done, write=self.fabric.print)
         while self.done < training["epochs"]:
             record = self.one_epoch()

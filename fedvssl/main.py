@@ -76,6 +76,7 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.client_app import Machine, build_client_app
     from fedvssl.preflight import check_data, fit_precision, fit_to_machine
     from fedvssl.server_app import Outcome, build_server_app
+    from fedvssl.training.environment import record_environment
     from fedvssl.training.round_files import last_round
 
     _send_flower_log_to(run_dir / FLOWER_LOG, terminal=config["verbose"])
@@ -88,6 +89,7 @@ def run(config: Config, *, run_dir: Path) -> None:
     if done >= config["rounds"]:
         log.info("All %d rounds are already in %s.", done, run_dir)
         return
+    record_environment(run_dir, done=done)
     log.info("%s in %s", f"Continuing after round {done}" if done else "Starting", run_dir)
     machine = Machine(
         video_dir=os.path.abspath(config["data"]["video_dir"]),

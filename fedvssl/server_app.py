@@ -3,6 +3,7 @@
 A run's folder:
     config.yaml                the resolved configuration
     settings.json              what of it, and of the clients' lists, decides the numbers; a resumed run has the same
+    environment.json           the machine and the versions
     round-<N>-weights.npz      the shared arrays after round N, named, without pickle
     metrics.jsonl              a line for each round and each client that counted in it; also as tensorboard/, loss.png
     clients/client_<id>/       what stays with a client: its heads and its log

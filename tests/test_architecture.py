@@ -5,7 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "fedvssl").rglob("*.py"))
-COMMANDS = {"main", "finetune", "test", "finetune_preprocess", "evaluate", "retrieval", "linear_probe", "knn"}
+COMMANDS = {
+    *("main", "finetune", "test", "finetune_preprocess"),
+    *("evaluate", "retrieval", "linear_probe", "knn", "report", "export"),
+}
 # What each part of the package may import from the package.
 ALLOWED = {
     "models": set(),
@@ -15,6 +18,8 @@ ALLOWED = {
     "training": {"training", "data", "models"},
     "evaluation": {"evaluation", "training", "data", "models"},
     "exchange": {"exchange", "data"},
+    "report": {"reporting", "data"},
+    "reporting": {"reporting", "training"},
     "config": set(),
     "preflight": {"data", "config", "training"},
     "server_app": {"evaluation", "strategy", "training", "data", "pretext", "models", "config"},
@@ -73,6 +78,12 @@ def test_strategies_need_neither_torch_nor_configuration() -> None:
     for path in (ROOT / "fedvssl" / "strategy").glob("*.py"):
         heavy = {"torch", "lightning", "hydra", "omegaconf"}
         assert not {name.split(".")[0] for name in imports(path)} & heavy, path
+
+
+def test_a_report_needs_no_torch() -> None:
+    """Only what it takes from training/ may name torch, and there inside functions."""
+    for path in [ROOT / "fedvssl/report.py", *(ROOT / "fedvssl/reporting").glob("*.py")]:
+        assert not {name.split(".")[0] for name in imports(path)} & {"torch", "torchvision", "lightning"}, path
 
 
 def test_no_import_cycles() -> None:

@@ -57,7 +57,9 @@ def uninterrupted(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_leaves_everything_a_run_needs(uninterrupted: Path) -> None:
     names = {path.name for path in uninterrupted.iterdir()}
-    assert names == {"last.pth", "best.pth", "metrics.jsonl", "loss.png", "config.yaml", "tensorboard"}
+    assert names == {
+        *("last.pth", "best.pth", "metrics.jsonl", "loss.png", "config.yaml", "tensorboard", "environment.json"),
+    }
     assert [record["epoch"] for record in records(uninterrupted)] == [1, 2, 3]
     assert [record["lr"] for record in records(uninterrupted)] == pytest.approx([0.01, 0.001, 0.001])
     assert compose(str(uninterrupted / "config.yaml"), [])["training"]["epochs"] == 3

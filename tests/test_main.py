@@ -20,6 +20,7 @@ from fedvssl.strategy.exchange import FederationError
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.training.checkpoint import load_arrays
+from fedvssl.training.environment import read_environment
 from fedvssl.training.run_log import read_records
 from tests.federation import overrides, tiny_config, write_clients
 
@@ -266,6 +267,7 @@ def test_simulation_survives_a_killed_client_resumes_and_ends_with_a_sentence(da
     first = command(*arguments, "rounds=3", f"hydra.run.dir={whole}", folder=tmp_path)
     assert first.returncode == 0, first.stderr
     assert (whole / "config.yaml").is_file() and (whole / "loss.png").is_file()
+    assert [entry["done"] for entry in read_environment(whole / "environment.json")] == [0]
     lines = first.stdout.splitlines()
     assert lines[-1].endswith(f"Done: {whole}") and "round 3/3  loss" in lines[-2] and "3 clients" in lines[-2]
     assert "round 1: client 0 (client_dist1.json) failed: Actor" in first.stdout

@@ -58,3 +58,11 @@ def test_exporting_finds_its_configuration(installed: Path, tmp_path: Path) -> N
 )
 def test_data_tools_run(installed: Path, tmp_path: Path, module: str) -> None:
     assert "usage:" in run(installed, tmp_path, "-m", f"fedvssl.data_tools.{module}", "--help")
+
+
+def test_report_finds_its_style_and_references(installed: Path, tmp_path: Path) -> None:
+    settings = "rounds: 3\npool_size: 2\ndata: {name: toy}\nstrategy: {_target_: a.Own}\n"
+    (tmp_path / "config.yaml").write_text(settings)
+    assert run(installed, tmp_path, "-m", "fedvssl.report", ".").strip() == "report.html"
+    page = (tmp_path / "report.html").read_text()
+    assert "prefers-color-scheme" in page and "2207.01975" in page and "2105.02545" in page

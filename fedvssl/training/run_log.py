@@ -8,8 +8,6 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from fedvssl.data.atomic import atomic_path
 
 Record = dict[str, Any]
@@ -30,6 +28,8 @@ class RunLog:
     """
 
     def __init__(self, folder: Path | str, *, position: str = "server_round", done: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # who only reads records need not wait for torch
+
         self.path = Path(folder) / METRICS_FILE
         self.position = position
         kept = [record for record in read_records(self.path) if record[position] <= done]

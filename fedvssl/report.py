@@ -1,0 +1,82 @@
+"""One self-contained HTML page about a run: nothing in it is loaded from elsewhere, so it can be sent and kept.
+
+    python -m fedvssl.report outputs/<DATE>/<TIME>/fedvssl_results
+    python -m fedvssl.report outputs/<DATE>/<TIME>/fedvssl_results --include finetune_results scratch_results
+
+Shows what the folders hold: settings, partition, losses, seconds and bytes, evaluations, tables, pictures, machines.
+What is not there yet is named with the command that would write it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import fedvssl
+from fedvssl.data.atomic import atomic_path
+from fedvssl.reporting import page, pretraining, results
+from fedvssl.reporting.folders import Folder, read_included, read_pretraining
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = _parse(argv)
+    output = arguments.output or arguments.run / "report.html"
+    try:
+        html = render(read_pretraining(arguments.run), read_included(arguments.include))
+        with atomic_path(output) as temporary:
+            temporary.write_text(html, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(output)
+    return 0
+
+
+def render(run: Folder, included: Sequence[Folder]) -> str:
+    """The page about a pre-training run and the folders that belong to it."""
+    setting = {name: pretraining.setting_text(run, key) for name, key in pretraining.SETTINGS.items()}
+    method = setting["strategy"]
+    if setting["alpha (mix_coeff)"]:
+        method += f" (alpha {setting['alpha (mix_coeff)']}, beta {setting['beta (swbeta)']})"
+    return page.page(
+        f"{method} on {setting['data']}",
+        f"{setting['clients']} clients, {setting['rounds']} rounds, seed {setting['seed']} · {run.path}",
+        pretraining.tiles(run) + results.tiles(run, included),
+        [
+            ("Configuration", pretraining.configuration(run)),
+            ("Partition", pretraining.partition(run)),
+            ("Loss", pretraining.loss(run)),
+            ("Seconds and bytes", pretraining.costs(run)),
+            ("Evaluation", pretraining.evaluations(run)),
+            ("Fine-tuning", results.fine_tuning(included)),
+            ("Results", results.tables(run, included)),
+            ("Confusion", results.confusion(included)),
+            ("Nearest videos", results.strips(run, included)),
+            ("Machine", results.machines([run, *included])),
+            ("Citation", results.citation()),
+        ],
+        end=f"Written by python -m fedvssl.report, fedvssl {fedvssl.__version__}.",
+    )
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m fedvssl.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="folder of a pre-training run")
+    parser.add_argument(
+        "--include",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FOLDER",
+        help="work_dirs of fine-tuning",
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in the folder of the run")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Charts of a report as inline SVG: text stays text, in the page's font, and everything grey follows its colours.
+
+A chart is 374 units wide with letters of 9, so that it can be read at the width of a telephone and of a screen.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from numbers import Real
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure  # without pyplot: no global state, no display
+from matplotlib.rcsetup import cycler
+from matplotlib.ticker import MaxNLocator
+
+from fedvssl.training.run_log import Record
+
+INK = "#010203"  # stands for the page's own text colour, which is put in its place
+COLOURS = ("#3b82c4", "#e08a2e", "#4ca66b", "#c2569b", "#8d74d6", "#a9864f", "#3aa6a6", "#d9534f")
+STYLE: dict[Any, Any] = {
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    **{"font.size": 9, "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False},
+    **{"axes.grid": True, "axes.axisbelow": True, "grid.color": INK, "grid.alpha": 0.15, "legend.frameon": False},
+    **{"axes.prop_cycle": cycler(color=COLOURS)},
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points of one line. `main` is the one to look at, `label` None keeps it out of the legend."""
+
+    label: str | None
+    xs: Sequence[float]
+    ys: Sequence[float]
+    main: bool = False
+
+
+def line(records: Sequence[Record], name: str, *, label: str | None = "", main: bool = False, scale: float = 1) -> Line:
+    """The values of `name` over rounds or epochs, where they are numbers; labelled with the name by default."""
+    points = [(r.get("server_round", r.get("epoch", 0)), scale * r[name]) for r in records if is_number(r.get(name))]
+    return Line(name if label == "" else label, [x for x, _ in points], [y for _, y in points], main=main)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def line_chart(title: str, lines: Sequence[Line], *, x: str, y: str) -> str:
+    """Lines over rounds or epochs."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(x=x, y=y)
+        for line in lines:
+            ink = {"color": INK, "linewidth": 2.2, "zorder": 3} if line.main else {"linewidth": 1.2}
+            faint = {} if line.label else {"color": COLOURS[0], "alpha": 0.3, "linewidth": 0.7}
+            marker = {"marker": "o", "markersize": 2.5} if len(line.xs) <= 40 else {}
+            axes.plot(line.xs, line.ys, label=line.label or "_", **{**ink, **faint, **marker})
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        return _svg(figure, title)
+
+
+def stacked_chart(title: str, xs: Sequence[int], parts: Mapping[str, Sequence[float]], *, x: str, y: str) -> str:
+    """What each round consists of: one step of a staircase for each of `xs` (ascending), a colour for each part."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(x=x, y=y)
+        edges, below = [*(np.array(xs) - 0.5), xs[-1] + 0.5], np.zeros(len(xs))
+        for label, values in parts.items():
+            axes.stairs(below + values, edges, baseline=below, fill=True, label=label)
+            below = below + values
+        axes.set(xlim=(edges[0], edges[-1]), ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        return _svg(figure, title)
+
+
+def heat_map(title: str, values: np.ndarray, *, x: str, y: str, unit: str) -> str:
+    """Counts [rows, columns], both counted from 1."""
+    rows, columns = values.shape
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure, axes = _axes(x=x, y=y)
+        ends = (0.5, columns + 0.5, rows + 0.5, 0.5)
+        image = axes.imshow(
+            values, aspect="auto", interpolation="nearest", extent=ends, vmin=0, vmax=max(1, values.max())
+        )
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        figure.colorbar(image, ax=axes, label=unit)
+        return _svg(figure, title)
+
+
+def _axes(*, x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.2, 3.3), layout="constrained")
+    return figure, figure.add_subplot(xlabel=x, ylabel=y)
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """The <svg> element alone, without sizes of its own."""
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    if len(labels) > 1:
+        longest = max(map(len, labels))
+        figure.legend(loc="outside lower center", ncols=4 if longest < 10 else 3 if longest < 18 else 2)
+    file = io.StringIO()
+    # The salt keeps the names inside one picture from meaning something in another picture of the page.
+    with matplotlib.rc_context({"svg.hashsalt": title}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    # A style inside an SVG would rule the whole page.
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    head, rest = svg.split(">", 1)
+    svg = re.sub(r' (width|height)="[^"]*"', "", head) + ">" + rest
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)

@@ -1,0 +1,180 @@
+"""What the folders of runs hold, read and checked for a report. Everything but the configuration may be missing.
+
+A damaged file is a ValueError that names it: a report that leaves it out silently would look complete.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedvssl.training.environment import ENVIRONMENT_FILE, Facts, read_environment
+from fedvssl.training.run_log import METRICS_FILE, Record, read_records
+
+PROTOCOLS = ("retrieval", "knn", "linear_probe")
+ACCURACIES = ("top1_acc", "top5_acc", "mean_class_acc")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One protocol's result: its JSON and, where it was drawn, its PNG."""
+
+    result: dict[str, Any]
+    picture: Path | None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A pre-training run, or the work_dir of fine-tuning and test. `label` tells it from the others of a report."""
+
+    path: Path
+    label: str
+    config: dict[str, Any]
+    records: list[Record]
+    environment: list[Facts]
+    evaluations: list[Evaluation]
+    test: dict[str, Any] | None
+
+    @property
+    def rounds(self) -> list[Record]:
+        """The records of the run, without those of its clients."""
+        return [record for record in self.records if "partition_id" not in record]
+
+    def setting(self, key: str, default: Any = None) -> Any:
+        """The value of a dotted key."""
+        return reduce(
+            lambda node, name: node.get(name, default) if isinstance(node, dict) else default,
+            key.split("."),
+            self.config,
+        )
+
+
+def read_pretraining(path: Path) -> Folder:
+    """A run of fedvssl.main.
+
+    Raises:
+        ValueError: if the folder is none, or a file of it is damaged.
+    """
+    if not path.is_dir():
+        raise ValueError(f"No folder {path}: name the one to which fedvssl.main wrote, with its config.yaml.")
+    config = read_config(path / "config.yaml")
+    if "from_scratch" in config:
+        raise ValueError(f"{path} is of a fine-tuning: give it with --include, and its pre-training run as the folder.")
+    if not {"rounds", "pool_size", "data", "strategy"} <= config.keys():
+        raise ValueError(f"{path} is no run of fedvssl.main: its config.yaml is missing or of something else.")
+    return _read(path, config, label="pre-training", position="server_round")
+
+
+def read_included(paths: Sequence[Path]) -> list[Folder]:
+    """Work_dirs of fine-tuning, test or evaluation; labelled by their names, or whole paths where names are shared.
+
+    Raises:
+        ValueError: if one holds nothing of the kind, or a file of it is damaged.
+    """
+    names = [path.name for path in paths]
+    folders = []
+    for path in paths:
+        label = path.name if names.count(path.name) == 1 else str(path)
+        folder = _read(path, read_config(path / "config.yaml"), label=label, position="epoch")
+        if not (folder.records or folder.evaluations or folder.test):
+            raise ValueError(
+                f"--include {path}: no metrics.jsonl, test.json or evaluation/ of fedvssl is in this folder."
+            )
+        folders.append(folder)
+    return folders
+
+
+def _read(path: Path, config: dict[str, Any], *, label: str, position: str) -> Folder:
+    return Folder(
+        path=path,
+        label=label,
+        config=config,
+        records=read_metrics(path / METRICS_FILE, position=position),
+        environment=read_environment(path / ENVIRONMENT_FILE),
+        evaluations=read_evaluations(path),
+        test=read_result(path / "test.json", ("dataset", "split", "num_videos", *ACCURACIES)),
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A config.yaml; empty where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: restore it, or start its command again, which writes it.") from error
+    return config if isinstance(config, dict) else {}
+
+
+def read_metrics(path: Path, *, position: str) -> list[Record]:
+    """The records of a metrics.jsonl. A last line that a crash cut off is left out; other damage is not passed over."""
+    try:
+        records = read_records(path)
+        num_lines = len(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else 0
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged: it is no text.") from error
+    good = next((n for n, r in enumerate(records) if not (isinstance(r, dict) and type(r.get(position)) is int)), None)
+    if good is None and len(records) < num_lines - 1:
+        good = len(records)
+    if good is not None:
+        raise ValueError(f"{path} is damaged in line {good + 1}: mend or remove this line (it needs '{position}').")
+    return records
+
+
+def read_evaluations(folder: Path) -> list[Evaluation]:
+    """The results of all protocols in `folder`/evaluation/*/, and in `folder` where it is an evaluation's work_dir."""
+    found = []
+    for protocol in PROTOCOLS:
+        for path in [
+            *sorted(folder.glob(f"evaluation/*/{protocol}.json"), key=_by_numbers),
+            folder / f"{protocol}.json",
+        ]:
+            result = read_result(path, ("dataset", "split", "checkpoint", "rows"))
+            if result is None:
+                continue
+            rows = result["rows"].values() if isinstance(result["rows"], dict) else [None]
+            if not all(isinstance(row, dict) for row in rows):
+                raise ValueError(_damaged(path))
+            png = path.with_suffix(".png")
+            found.append(Evaluation({**result, "protocol": protocol}, png if png.is_file() else None))
+    return found
+
+
+def read_result(path: Path, keys: Sequence[str]) -> dict[str, Any] | None:
+    """A JSON object with at least these keys; None where there is no file."""
+    if not path.is_file():
+        return None
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(_damaged(path)) from error
+    if not isinstance(result, dict) or any(key not in result for key in keys):
+        raise ValueError(_damaged(path))
+    return result
+
+
+def partition_changed(run: Folder) -> bool:
+    """Whether a client's list is another than the run had. Settings of old runs do not tell: False."""
+    settings = read_result(run.path / "settings.json", ()) or {}
+    lists = Path(run.setting("partition_dir", "")).glob("client_dist*.json")
+    sums = {f"contents of {path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in lists}
+    return any(settings[name] != sums[name] for name in settings.keys() & sums.keys())
+
+
+def _by_numbers(path: Path) -> list[tuple[int, str]]:
+    """Round 8 before round 20."""
+    return [
+        (int(word) if word.isdecimal() else 0, word)
+        for word in re.split(r"(?<=\d)(?=\D)|(?<=\D)(?=\d)", path.parent.name)
+    ]
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} is damaged or of something else: remove it, or run the command that writes it again."

@@ -1,0 +1,265 @@
+"""The sections about a pre-training run: settings, partition, losses, where seconds and bytes went, evaluations."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedvssl.reporting import page
+from fedvssl.reporting.figures import heat_map, is_number, line, line_chart, stacked_chart
+from fedvssl.reporting.folders import Folder, partition_changed, read_result
+from fedvssl.training.run_log import Record, clock
+
+SETTINGS = {
+    "strategy": "strategy._target_",
+    "alpha (mix_coeff)": "strategy.mix_coeff",
+    "beta (swbeta)": "strategy.swbeta",
+    "clients sampled": "strategy.fraction_fit",
+    "data": "data.name",
+    "split": "data.split",
+    "clients": "pool_size",
+    "rounds": "rounds",
+    "local epochs": "training.local_epochs",
+    "batch": "training.batch_size",
+    "learning rate": "training.lr",
+    "precision": "training.precision",
+    "pretext task": "pretext.task._target_",
+    "frames of a clip": "pretext.sample.clip_len",
+    "crop": "pretext.sample.crop_size",
+    "backbone": "model._target_",
+    "depth": "model.depth",
+    "width": "model.width",
+    "seed": "seed",
+    "GPUs of a client": "client_resources.num_gpus",
+}
+ACCURACIES = {"eval_R@1": "R@1", "eval_knn_top1_acc": "kNN top-1"}  # fractions; any other eval_ is taken for one too
+SPREAD = {"eval_feature_std": "Standard deviation", "eval_effective_rank": "Effective rank"}
+UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1}
+CLIENTS_WITH_NAMES = 7  # more lines cannot be told apart
+# Parts of a round's "seconds"; what they leave is the choice of clients, the packing of messages, the engine's start.
+ROUND_PARTS = {"waiting for clients": "seconds_clients", "aggregation": "seconds_aggregate"}
+WORK_PARTS = {"training": "seconds_compute", "waiting for data": "seconds_data"}
+
+
+def configuration(run: Folder) -> str:
+    """The settings that people ask for, and all of them folded."""
+    values = [(name, setting_text(run, key)) for name, key in SETTINGS.items()]
+    return page.facts([(name, value) for name, value in values if value]) + page.details(
+        f"All settings ({run.path / 'config.yaml'})",
+        page.listing((run.path / "config.yaml").read_text(encoding="utf-8")),
+    )
+
+
+def setting_text(run: Folder, key: str) -> str:
+    """A setting for people: of a dotted `_target_` its last word; nothing where there is no such setting."""
+    if run.setting("strategy.fedavg") and key.startswith("strategy."):
+        return {"strategy._target_": "FedAvg", "strategy.fraction_fit": str(run.setting(key))}.get(key, "")
+    value = run.setting(key)
+    return "" if value is None else str(value).rsplit(".", 1)[-1] if key.endswith("_target_") else str(value)
+
+
+def partition(run: Folder) -> str:
+    """Who has which videos, from the statistics beside the clients' lists, if those are still the run's."""
+    folder = Path(run.setting("partition_dir", ""))
+    stats = read_result(folder / "partition_stats.json", ("num_videos", "num_clients", "clients", "video_overlap"))
+    annotations = shlex.quote(str(run.setting("data.annotation_dir", "<annotations>")))
+    command = (
+        f"python -m data_tools.partition --json_path {annotations} --output_path {shlex.quote(str(folder))} "
+        f"--num_clients {run.setting('pool_size')}"
+    )
+    if stats is None:
+        return page.missing(
+            f"There is no {folder / 'partition_stats.json'}, which the partition's command writes (a relative path "
+            "counts from the folder in which the run was started, so make the report there too):",
+            command,
+        )
+    if partition_changed(run):
+        return page.missing(f"The clients' lists in {folder} are no longer those of this run, so they are not shown.")
+    clients = stats["clients"]
+    columns = [name for name, value in clients[0].items() if isinstance(value, str | Real)]
+    rows = [[text(client.get(name, "")) for name in columns] for client in clients]
+    listed = page.table([name.replace("_", " ") for name in columns], rows)
+    shared = (np.array(stats["video_overlap"]).sum() - sum(client["videos"] for client in clients)) // 2
+    lost = stats.get("unassigned_videos", 0)
+    spread = f"{lost} of them at none, and {shared} times two clients have the same one"
+    return (
+        page.paragraph(
+            f"{stats['num_videos']} videos over {stats['num_clients']} clients, "
+            f"{spread if lost or shared else 'each at exactly one'}. Client 1 is the one of client_dist1.json; its "
+            "partition_id, by which the other sections name it, is 0."
+        )
+        + page.charts(*partition_charts(stats))
+        + (listed if len(clients) <= CLIENTS_WITH_NAMES else page.details(f"All {len(clients)} clients", listed))
+    )
+
+
+def partition_charts(stats: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Videos per client and class, and shared by two clients; all are counted from 1, as in the lists."""
+    clients = stats["clients"]
+    num_labels = max(int(label) for client in clients for label in client["videos_per_class"])
+    counts = np.zeros((len(clients), num_labels), dtype=int)
+    for row, client in zip(counts, clients, strict=True):
+        for label, videos in client["videos_per_class"].items():
+            row[int(label) - 1] = videos
+    title = "Videos of each class at each client"
+    yield title, heat_map(title, counts, x="class", y="client", unit="videos")
+    overlap = np.array(stats["video_overlap"])
+    np.fill_diagonal(overlap, 0)
+    if overlap.any():
+        title = f"Videos that two clients share: {overlap.sum() // 2}"
+        yield title, heat_map(title, overlap, x="client", y="client", unit="videos")
+
+
+def loss(run: Folder) -> str:
+    """The global loss with its parts, and beside those of the clients."""
+    if not run.rounds:
+        return no_rounds(run)
+    parts = [name for name in run.rounds[-1] if name.startswith("loss_") or name.endswith("_loss")]
+    lines = [line(run.rounds, name, main=name == "loss") for name in ("loss", *parts)]
+    ids = sorted({record["partition_id"] for record in run.records if "partition_id" in record})
+    named = len(ids) <= CLIENTS_WITH_NAMES
+    own = [
+        line([r for r in run.records if r.get("partition_id") == n], "loss", label=f"client {n}" if named else None)
+        for n in ids
+    ]
+    title = "Global and each client" if named else f"Global and each of {len(ids)} clients"
+    own.append(line(run.rounds, "loss", label="global", main=True))
+    return page.charts(
+        ("Global, with its parts", line_chart("Global loss with its parts", lines, x="round", y="loss")),
+        (title, line_chart(f"Loss: {title}", own, x="round", y="loss")),
+    )
+
+
+def no_rounds(run: Folder) -> str:
+    """What stands where there is no metrics.jsonl yet."""
+    return page.missing(
+        "No round is finished yet; the run's command with its settings and this folder goes on:",
+        f"python -m fedvssl.main <its settings> hydra.run.dir={shlex.quote(str(run.path))}",
+    )
+
+
+def costs(run: Folder) -> str:
+    """Seconds of the server, of a client, and bytes: what they went into, in each round and in all."""
+    if not run.rounds:
+        return no_rounds(run)
+    xs = [record["server_round"] for record in run.rounds]
+    kinds = {"seconds of the server": server_seconds, "seconds of a client (mean)": client_seconds, "bytes": transfers}
+    columns = {kind: parts_of(run.rounds, split) for kind, split in kinds.items()}
+    drawn = []
+    for kind, parts in columns.items():
+        if parts:
+            scale, unit = (1e6, "MB") if kind == "bytes" else (1, "s")
+            title = f"{kind.capitalize()} in each round"
+            scaled = {name: [value / scale for value in values] for name, values in parts.items()}
+            drawn.append((title, stacked_chart(title, xs, scaled, x="round", y=unit)))
+    return (
+        page.charts(*drawn)
+        + "".join(cost_table(kind, parts) for kind, parts in columns.items() if parts)
+        + page.paragraph(
+            "Clients that train at the same time share the server's waiting. A client's communication and queue is its "
+            "reply's round trip less its own work: packing, transport, and its turn where fewer processes than clients "
+            "train at once; in the first round also the start of the processes."
+        )
+        + page.details("Every round", rounds_table(run.rounds))
+    )
+
+
+def cost_table(kind: str, parts: dict[str, list[float]]) -> str:
+    """Mean, sum and share of each part."""
+    total = sum(map(sum, parts.values()))
+    rows = [(name, sum(values) / len(values), sum(values)) for name, values in parts.items()]
+    return page.table(
+        [kind, "per round", "in all", "share"],
+        [[name, amount(mean, kind), amount(whole, kind), f"{100 * whole / total:.1f} %"] for name, mean, whole in rows],
+    )
+
+
+def server_seconds(record: Record) -> dict[str, float]:
+    """The parts of a round; the evaluation comes after what its "seconds" count."""
+    parts = {name: number(record, key) for name, key in ROUND_PARTS.items()}
+    rest = {"the rest": max(0.0, number(record, "seconds") - sum(parts.values()))}
+    return {**parts, **rest, "evaluation": number(record, "seconds_eval")}
+
+
+def client_seconds(record: Record) -> dict[str, float]:
+    """The parts of a client's round trip, as means over the clients of a round."""
+    parts = {name: number(record, key) for name, key in WORK_PARTS.items()}
+    rest = {"its other work": max(0.0, number(record, "seconds_on_client") - sum(parts.values()))}
+    return {**parts, **rest, "communication and queue": number(record, "seconds_communication")}
+
+
+def transfers(record: Record) -> dict[str, float]:
+    """Bytes between the server and all clients of a round."""
+    return {"to the clients": number(record, "bytes_down"), "to the server": number(record, "bytes_up")}
+
+
+def parts_of(rounds: Sequence[Record], split: Any) -> dict[str, list[float]]:
+    """{part: its value in each round}, without the parts that are nothing in all of them."""
+    told = [split(record) for record in rounds]
+    columns = {name: [parts[name] for parts in told] for name in told[0]}
+    return {name: values for name, values in columns.items() if any(values)}
+
+
+def rounds_table(rounds: Sequence[Record]) -> str:
+    """The records of all rounds, for those who want a number."""
+    columns = {
+        **{"loss": "loss", "clients": "num_clients", "seconds": "seconds", "of clients": "seconds_clients"},
+        **{"of aggregation": "seconds_aggregate", "clips/s": "clips_per_second", "learning rate": "lr"},
+    }
+    rows = []
+    for record in rounds:
+        failed = ", ".join(map(str, record.get("failed_partition_ids", [])))
+        rows.append([text(record["server_round"]), *(text(record.get(key, "")) for key in columns.values()), failed])
+    return page.table(["round", *columns, "failed clients"], rows)
+
+
+def evaluations(run: Folder) -> str:
+    """Accuracies and spread of the features in the rounds that were evaluated."""
+    names = {name: None for record in run.rounds for name in record if name.startswith("eval_")}
+    if not names:
+        return page.missing(
+            "No round was evaluated; a run with eval.every measures the representation while it is trained:",
+            "python -m fedvssl.main <its settings> eval.every=5",
+        )
+    lines = [line(run.rounds, n, label=ACCURACIES.get(n, n), scale=100) for n in names if n not in SPREAD]
+    drawn = [("Accuracy", line_chart("Accuracy on the server's own videos", lines, x="round", y="%"))] if lines else []
+    for name in names.keys() & SPREAD:
+        title = f"{SPREAD[name]} of the normalised features"
+        drawn.append((title, line_chart(title, [line(run.rounds, name)], x="round", y=SPREAD[name].lower())))
+    return page.charts(*sorted(drawn))
+
+
+def tiles(run: Folder) -> list[tuple[str, str]]:
+    """The figures at the top."""
+    if not run.rounds:
+        return [("rounds", f"0 of {run.setting('rounds')}")]
+    last = run.rounds[-1]
+    seconds, moved = (sum(sum(split(r).values()) for r in run.rounds) for split in (server_seconds, transfers))
+    return [
+        ("rounds", f"{last['server_round']} of {run.setting('rounds')}"),
+        ("clients in the last", text(last.get("num_clients", ""))),
+        ("loss, first to last", f"{number(run.rounds[0], 'loss'):.3g} → {number(last, 'loss'):.3g}"),
+        ("time", clock(seconds)),
+        ("sent", amount(moved, "bytes")),
+    ]
+
+
+def number(record: Record, name: str) -> float:
+    """A number of a record, 0 where it is not told."""
+    return float(record[name]) if is_number(record.get(name)) else 0.0
+
+
+def text(value: object) -> str:
+    """Whole numbers as they are, others with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def amount(value: float, kind: str) -> str:
+    """Seconds as a clock shows them where they are many; bytes with their unit."""
+    if kind != "bytes":
+        return f"{value:.1f} s" if value < 600 else clock(value)
+    unit, scale = next((unit, scale) for unit, scale in UNITS.items() if value >= scale or scale == 1)
+    return f"{value / scale:.1f} {unit}"

@@ -1,0 +1,314 @@
+"""The report command: all sections of a full folder, nothing from outside the page, sentences for what is missing."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fedvssl import report
+from tests.run_folders import (
+    NUM_ROUNDS,
+    round_records,
+    write_evaluations,
+    write_finetuning,
+    write_json,
+    write_lines,
+    write_pretraining,
+)
+
+SECTIONS = [
+    *("Configuration", "Partition", "Loss", "Seconds and bytes", "Evaluation", "Fine-tuning", "Results", "Confusion"),
+    *("Nearest videos", "Machine", "Citation"),
+]
+
+
+class Page(HTMLParser):
+    """Everything that a browser would fetch or follow, the tags, and the text of each section by its title."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html, self.links, self.tags, self.sections = html, [], [], {}
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.open = [*self.open, tag][-3:]
+        fetching = ("src", "href", "xlink:href", "srcset", "poster", "data", "action", "background")
+        self.links += [value or "" for name, value in attrs if name in fetching]
+        assert not any(name.startswith("on") for name, _ in attrs), (tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = ["/"]
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] == ["h2"]:
+            self.sections[data] = ""
+        elif self.sections:
+            self.sections[[*self.sections][-1]] += " ".join(data.split()) + " " * (not data.isspace())
+
+
+def page_of(*words: object) -> Page:
+    assert report.main([str(word) for word in words]) == 0
+    return Page((Path(str(words[0])) / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A full run and two fine-tunings of the same videos."""
+    folder = tmp_path_factory.mktemp("outputs")
+    finetuned, scratch = folder / "finetuned", folder / "scratch"
+    write_finetuning(scratch, top1_acc=0.4)
+    write_evaluations(write_finetuning(finetuned), "last")
+    return [write_pretraining(folder), finetuned, scratch]
+
+
+@pytest.fixture(scope="module")
+def full(folders: list[Path]) -> Page:
+    return page_of(folders[0], "--include", *folders[1:])
+
+
+def test_a_full_run_fills_every_section(full: Page) -> None:
+    assert [*full.sections] == SECTIONS
+    assert 'class="missing"' not in full.html
+    for title, pictures in {
+        "Loss": 2,
+        "Seconds and bytes": 3,
+        "Evaluation": 3,
+        "Fine-tuning": 2,
+        "Partition": 1,
+    }.items():
+        part = full.html.split(f"<h2>{title}</h2>")[1].split("</section>")[0]
+        assert part.count("<svg ") == pictures, title
+    assert full.tags.count("img") == 2 + 3 * 3  # confusion matrices; evaluations of two rounds and one included folder
+
+
+def test_tables_hold_the_numbers(full: Page) -> None:
+    results, costs = full.sections["Results"], full.sections["Seconds and bytes"]
+    for words in ("finetuned 70.00 100.00 70.00", "scratch 40.00", "majority class 25.00", "chance 20.00"):
+        assert words in results
+    assert "pre-training, round-2-weights.npz 52.00" in results and "round-4-weights.npz 54.00" in results
+    # Once for each protocol and set of videos: all checkpoints have the same bottom line.
+    assert results.count("random weights, seed 7 12.50") == 3
+    assert "R@50" in results and "k=200" in results
+    assert "waiting for clients 10.0 s 40.0 s 75.5 %" in costs  # of 4 rounds of 12 s and 2 evaluations of 2.5 s
+    assert "aggregation 1.5 s" in costs and "the rest 0.5 s" in costs and "evaluation 1.2 s 5.0 s" in costs
+    assert "training 3.0 s" in costs and "communication and queue 1.0 s" in costs and "its other work 0.5 s" in costs
+    assert "to the clients 6.0 MB 24.0 MB" in costs
+
+
+def test_the_head_names_the_run(full: Page) -> None:
+    head = full.html.split("<main>")[0]
+    assert "FedVSSL (alpha 0.9, beta 1) on ucf101" in head and f"{NUM_ROUNDS} of {NUM_ROUNDS}" in head
+    assert "9 → 2.25" in head and "70.00 %" in head and "54.00 %" in head and "36.0 MB" in head
+
+
+def test_machine_is_that_of_the_run(folders: list[Path], tmp_path: Path) -> None:
+    run = write_pretraining(tmp_path)
+    entries = json.loads((run / "environment.json").read_text())
+    elsewhere = {
+        **entries[0],
+        "done": 2,
+        "processor": "Abacus 7",
+        "gpus": ["NVIDIA H200, 1 MiB, driver 5"],
+        "revision": None,
+    }
+    write_json(run / "environment.json", [*entries, elsewhere])
+    shown = page_of(run).sections["Machine"]
+    assert entries[0]["processor"] in shown and "Abacus 7" in shown and "NVIDIA H200" in shown
+    assert re.search(r"from round or epoch\s+1\s+3", shown) and "an installed package" in shown and "ray" in shown
+
+
+def test_nothing_is_loaded_and_nothing_runs(full: Page) -> None:
+    assert full.links and all(link.startswith(("data:", "#")) for link in full.links)
+    assert not {"script", "iframe", "object", "embed", "form", "base"} & {*full.tags}
+    assert re.findall(r"url\((?!#)|@import", full.html) == []
+    assert "default-src 'none'" in full.html
+
+
+def test_names_inside_the_charts_are_their_own(full: Page) -> None:
+    """Where a clip path of one chart had the name of another's, the browser would take the first."""
+    clips = re.findall(r'<clipPath id="([^"]+)"', full.html)
+    assert len(clips) >= 11 and len(clips) == len(set(clips))
+
+
+def test_text_is_escaped(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>&\"'"
+    run = write_pretraining(tmp_path).rename(tmp_path / evil.replace("/", ""))
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("name: ucf101", f"name: |-\n    {evil}"))
+    records = [{**record, f"loss_{evil}": 1.0} for record in round_records(1, evaluated=True)]
+    write_lines(run / "metrics.jsonl", [{**records[0], f"eval_{evil}": 0.5}, *records[1:]])
+    result = {"dataset": evil, "split": evil, "checkpoint": evil, "rows": {"checkpoint": {evil: 0.5}}}
+    write_json(run / "evaluation/x/retrieval.json", result)
+    write_json(run / "environment.json", [{"done": 0, "processor": evil, "versions": {evil: evil}}])
+    page = page_of(run)
+    assert "script" not in page.tags and "<script" not in page.html
+    assert all(evil in page.sections[name] for name in ("Configuration", "Loss", "Results", "Machine"))
+
+
+def test_an_empty_folder_names_the_commands(tmp_path: Path) -> None:
+    run = write_pretraining(tmp_path / "my run", evaluated=False, overrides=("partition_dir=none", "pool_size=0"))
+    for path in run.glob("*"):
+        if path.name != "config.yaml":
+            path.unlink()
+    page = page_of(run)
+    assert [*page.sections] == SECTIONS
+    commands = {"Partition": "data_tools.partition", "Loss": "fedvssl.main", "Seconds and bytes": "fedvssl.main"}
+    commands |= {"Evaluation": "eval.every=5", "Fine-tuning": "fedvssl.finetune", "Confusion": "fedvssl.test"}
+    commands |= {"Nearest videos": "fedvssl.retrieval", "Machine": "fedvssl.main", "Results": "fedvssl.linear_probe"}
+    for title, command in commands.items():
+        assert command in page.sections[title], title
+    assert f"'checkpoint={run}/round-<N>-weights.npz'" in page.sections["Results"]
+
+
+def test_a_run_without_what_newer_versions_write(tmp_path: Path) -> None:
+    """As of a version before environment.json, settings.json and seconds_on_client, cut off while it wrote."""
+    run = write_pretraining(tmp_path, evaluated=False)
+    (run / "environment.json").unlink()
+    (run / "settings.json").unlink()
+    records = round_records(1, evaluated=False)
+    for record in records:
+        del record["seconds_on_client"]
+    write_lines(run / "metrics.jsonl", records)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"server_round": 2, "lo')
+    page = page_of(run)
+    assert "no readable environment.json" in page.sections["Machine"] and "1 of 4" in page.html
+    assert "its other work" not in page.sections["Seconds and bytes"]
+
+
+def test_a_partition_that_was_made_again_is_not_shown(tmp_path: Path) -> None:
+    run = write_pretraining(tmp_path)
+    whole = page_of(run)
+    assert "<svg" in whole.html.split("<h2>Partition</h2>")[1].split("</section>")[0]
+    (tmp_path / "client_distribution/client_dist2.json").write_text("[]")
+    page = page_of(run)
+    assert "31 videos over 3 clients, each at exactly one" in whole.sections["Partition"]
+    assert "no longer those of this run" in page.sections["Partition"]
+    assert "<svg" not in page.html.split("<h2>Partition</h2>")[1].split("</section>")[0]
+
+
+def test_shared_and_lost_videos_are_told(tmp_path: Path) -> None:
+    run = write_pretraining(tmp_path, evaluated=False)
+    path = tmp_path / "client_distribution/partition_stats.json"
+    stats = json.loads(path.read_text())
+    stats["video_overlap"][0][1] = stats["video_overlap"][1][0] = 4
+    write_json(path, {**stats, "unassigned_videos": 2})
+    shown = page_of(run).sections["Partition"]
+    assert "2 of them at none, and 4 times two clients have the same one" in shown and "two clients share: 4" in shown
+
+
+def test_fedavg_has_no_alpha(tmp_path: Path) -> None:
+    page = page_of(write_pretraining(tmp_path, evaluated=False, overrides=("strategy.fedavg=true",)))
+    assert (
+        "<h1>FedAvg on ucf101</h1>" in page.html
+        and "alpha" not in page.sections["Configuration"].split("All settings")[0]
+    )
+
+
+def test_many_clients_share_one_look(tmp_path: Path) -> None:
+    run = write_pretraining(tmp_path, evaluated=False)
+    record = round_records(1, evaluated=False)[1]
+    write_lines(
+        run / "metrics.jsonl",
+        [*round_records(1, evaluated=False)[:1], *({**record, "partition_id": n} for n in range(30))],
+    )
+    page = page_of(run)
+    assert "each of 30 clients" in page.sections["Loss"] and "client 7" not in page.sections["Loss"]
+
+
+def test_output_and_included_folders_of_one_name(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seeds = [
+        write_finetuning(tmp_path / seed / "finetuned", top1_acc=acc) for seed, acc in (("seed7", 0.6), ("seed8", 0.8))
+    ]
+    output = tmp_path / "new" / "page.html"
+    words = [folders[0], "--include", seeds[0], "--include", seeds[1], "--output", output]
+    assert report.main([str(word) for word in words]) == 0
+    assert capsys.readouterr().out == f"{output}\n"
+    results = Page(output.read_text()).sections["Results"]
+    assert f"{seeds[0]} 60.00" in results and f"{seeds[1]} 80.00" in results
+
+
+def test_the_same_folders_give_the_same_page(full: Page, folders: list[Path]) -> None:
+    assert page_of(folders[0], "--include", *folders[1:]).html == full.html
+
+
+def test_cites_what_the_citation_file_names(full: Page) -> None:
+    paper = yaml.safe_load((Path(__file__).parent.parent / "CITATION.cff").read_text())["preferred-citation"]
+    cited = full.sections["Citation"]
+    assert paper["title"] in cited and paper["url"] in cited and f"{{{paper['year']}}}" in cited
+    assert all(f"{author['family-names']}, {author['given-names']}" in cited for author in paper["authors"])
+    assert "Unsupervised Visual Representation Learning by Tracking Patches in Video" in cited and "2105.02545" in cited
+
+
+def test_answers_without_torch() -> None:
+    code = "import sys, fedvssl.report; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def damage(run: Path, name: str, content: str | bytes) -> None:
+    path = run / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("config.yaml", "", "is no run of fedvssl.main"),
+        ("config.yaml", "{", "config.yaml is damaged"),
+        ("config.yaml", "from_scratch: true", "give it with --include"),
+        ("metrics.jsonl", '{"server_round": 1}\n{"ser\n{"server_round": 2}\n', "metrics.jsonl is damaged in line 2"),
+        ("metrics.jsonl", '{"epoch": 1}\n', "metrics.jsonl is damaged in line 1"),
+        ("metrics.jsonl", "[1]\n", "metrics.jsonl is damaged in line 1"),
+        ("metrics.jsonl", b"\xff\xfe\x00", "metrics.jsonl is damaged"),
+        ("evaluation/x/knn.json", "{", "knn.json is damaged"),
+        ("evaluation/x/knn.json", '{"rows": {}}', "knn.json is damaged"),
+        ("evaluation/x/knn.json", '{"dataset": 1, "split": 1, "checkpoint": 1, "rows": [1]}', "knn.json is damaged"),
+        ("evaluation/round-4-weights-ucf101-split1/knn.png", "GIF89a", "knn.png is no PNG"),
+        ("test.json", "[]", "test.json is damaged"),
+    ],
+)
+def test_a_damaged_file_is_one_sentence_and_exit_code_2(
+    folders: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: str | bytes,
+    sentence: str,
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folders[0], run, ignore=lambda *_: ["report.html"])
+    damage(run, name, content)
+    assert report.main([str(run)]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("error: ") and told.err.count("\n") == 1 and sentence in told.err and not told.out
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["{tmp}/none"], "No folder"),
+        (["{tmp}"], "is no run of fedvssl.main"),
+        (["{run}", "--include", "{tmp}/none"], "no metrics.jsonl, test.json or evaluation/"),
+        (["{run}", "--include", "{run}"], "(it needs 'epoch')"),
+        (["{run}", "--output", "{tmp}"], "[Errno"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    assert report.main([word.format(tmp=tmp_path, run=folders[0]) for word in words]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and told.count("\n") == 1 and sentence in told
