@@ -17,6 +17,10 @@ from fedvssl.main import claim
 from fedvssl.training.environment import record_environment
 
 NUM_CLIENTS, NUM_ROUNDS = 3, 4
+EVALUATION = {
+    **{"eval_R@1": 0.3, "eval_knn_top1_acc": 0.4, "eval_feature_std": 0.03, "eval_effective_rank": 20.0},
+    "seconds_eval": 2.5,
+}
 METRICS = {
     "retrieval": ("R@1", "R@5", "R@10", "R@20", "R@50"),
     "knn": ("k=1", "k=5", "k=20", "k=200"),
@@ -36,6 +40,8 @@ def write_pretraining(folder: Path, *, evaluated: bool = True, overrides: tuple[
     records = [
         record for n in range(1, NUM_ROUNDS + 1) for record in round_records(n, evaluated=evaluated and n % 2 == 0)
     ]
+    if evaluated:
+        records.insert(0, {"server_round": 0, **EVALUATION, "eval_R@1": 0.123})
     write_lines(run / "metrics.jsonl", records)
     record_environment(run)
     if evaluated:
@@ -62,8 +68,7 @@ def round_records(number: int, *, evaluated: bool) -> list[dict]:
     total = {"server_round": number, "lr": 0.01, "num_clients": 3, "failed_partition_ids": [], **shared}
     total |= {"bytes_up": 3e6, "bytes_down": 6e6, "seconds": 12.0, "seconds_clients": 10.0, "seconds_aggregate": 1.5}
     if evaluated:
-        total |= {"eval_R@1": 0.3, "eval_knn_top1_acc": 0.4, "eval_feature_std": 0.03, "eval_effective_rank": 20.0}
-        total["seconds_eval"] = 2.5
+        total |= EVALUATION
     return [total, *clients]
 
 

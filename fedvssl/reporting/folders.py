@@ -43,7 +43,12 @@ class Folder:
 
     @property
     def rounds(self) -> list[Record]:
-        """The records of the run, without those of its clients."""
+        """The records of the rounds or epochs, without those of single clients."""
+        return [record for record in self.evaluated if record.get("server_round") != 0]
+
+    @property
+    def evaluated(self) -> list[Record]:
+        """Those, and before them that of round 0, the evaluation of the initial weights, if there was one."""
         return [record for record in self.records if "partition_id" not in record]
 
     def setting(self, key: str, default: Any = None) -> Any:

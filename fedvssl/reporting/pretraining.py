@@ -217,18 +217,18 @@ def rounds_table(rounds: Sequence[Record]) -> str:
 
 
 def evaluations(run: Folder) -> str:
-    """Accuracies and spread of the features in the rounds that were evaluated."""
-    names = {name: None for record in run.rounds for name in record if name.startswith("eval_")}
+    """Accuracies and spread of the features in the rounds that were evaluated; round 0 is the initial model."""
+    names = {name: None for record in run.evaluated for name in record if name.startswith("eval_")}
     if not names:
         return page.missing(
             "No round was evaluated; a run with eval.every measures the representation while it is trained:",
             "python -m fedvssl.main <its settings> eval.every=5",
         )
-    lines = [line(run.rounds, n, label=ACCURACIES.get(n, n), scale=100) for n in names if n not in SPREAD]
+    lines = [line(run.evaluated, n, label=ACCURACIES.get(n, n), scale=100) for n in names if n not in SPREAD]
     drawn = [("Accuracy", line_chart("Accuracy on the server's own videos", lines, x="round", y="%"))] if lines else []
     for name in names.keys() & SPREAD:
         title = f"{SPREAD[name]} of the normalised features"
-        drawn.append((title, line_chart(title, [line(run.rounds, name)], x="round", y=SPREAD[name].lower())))
+        drawn.append((title, line_chart(title, [line(run.evaluated, name)], x="round", y=SPREAD[name].lower())))
     return page.charts(*sorted(drawn))
 
 
