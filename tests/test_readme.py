@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedvssl import config
+from fedvssl.exchange.model_card import TORCHVISION
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -45,6 +46,19 @@ def test_pretraining_overrides_are_known(words: list[str]) -> None:
 @pytest.mark.parametrize("words", [w for w in COMMANDS if w[1].startswith("scripts/dist_")], ids=" ".join)
 def test_finetuning_overrides_are_known(words: list[str]) -> None:
     assert config.compose(words[2], config.parse_overrides(words[4:]))["data"]
+
+
+EVALUATIONS = ("retrieval", "knn", "linear_probe", "export")
+
+
+@pytest.mark.parametrize("words", [w for w in MODULES if w[2].removeprefix("fedvssl.") in EVALUATIONS], ids=" ".join)
+def test_evaluation_and_export_overrides_are_known(words: list[str]) -> None:
+    overrides = [word.replace("<", "").replace(">", "") for word in words[3:]]
+    assert config.compose(words[2].removeprefix("fedvssl."), overrides)["checkpoint"].endswith("round-20-weights.npz")
+
+
+def test_the_snippet_for_torchvision_is_the_one_that_is_tested() -> None:
+    assert f"```python\n{TORCHVISION}```" in README
 
 
 @pytest.mark.parametrize("words", [w for w in MODULES if w[2].startswith("data_tools")], ids=" ".join)

@@ -10,6 +10,7 @@ from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedvssl.exchange.onnx_file import Agreement
 
 # What is in a file, and how it is loaded in the folder of the card.
+REFERENCES = Path(__file__).parent.parent / "references.bib"
 CONTENTS = {
     "backbone.safetensors": "the state of the backbone (safetensors)",
     "backbone.pth": "the same for PyTorch, as {'state_dict': {'backbone.<name>': tensor}}, tensors only: "
@@ -21,6 +22,7 @@ CONTENTS = {
 TORCHVISION = """\
 from safetensors.torch import load_file
 from torchvision.models.video import r3d_18
+
 model = r3d_18()
 model.load_state_dict(load_file("torchvision_r3d_18.safetensors"), strict=False)  # its classifier `fc` stays random
 model.apply(lambda layer: setattr(layer, "eps", 1e-3) if hasattr(layer, "eps") else None)  # BatchNorm; theirs is 1e-5
@@ -41,23 +43,6 @@ LICENCE = """\
 The software is under Apache-2.0. The weights carry no licence of their own here: whoever passes them on decides, within
 the terms of the videos they were trained on. UCF-101, HMDB-51 and Kinetics-400 are collections of other people's
 videos, given out for research, with terms of their own; no video is in these files.
-"""
-CITATION = """\
-@inproceedings{rehman2022fedvssl,
-  title     = {Federated Self-supervised Learning for Video Understanding},
-  author    = {Rehman, Yasar Abbas Ur and Gao, Yan and Shen, Jiajun and de Gusmao, Pedro Porto Buarque
-               and Lane, Nicholas},
-  booktitle = {European Conference on Computer Vision (ECCV)},
-  year      = {2022},
-  url       = {https://arxiv.org/abs/2207.01975}
-}
-@inproceedings{wang2021ctp,
-  title     = {Unsupervised Visual Representation Learning by Tracking Patches in Video},
-  author    = {Wang, Guangting and Zhou, Yizhou and Luo, Chong and Xie, Wenxuan and Zeng, Wenjun and Xiong, Zhiwei},
-  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
-  year      = {2021},
-  url       = {https://arxiv.org/abs/2105.02545}
-}
 """
 
 
@@ -109,7 +94,7 @@ def model_card(card: Card, files: Sequence[Path]) -> str:
         "Files": _files(card, files),
         "How to load": _loading(card, names),
         "Licence and data": LICENCE,
-        "Citation": _code(CITATION, "bibtex"),
+        "Citation": _code(REFERENCES.read_text(encoding="utf-8"), "bibtex"),
     }
     title = f"# Video backbone {_model_name(card.model)}, from {card.checkpoint.name}\n"
     return "\n".join([title, *(f"## {heading}\n\n{text.rstrip()}\n" for heading, text in sections.items())])

@@ -200,7 +200,7 @@ def checkpoint_name(result: dict[str, Any]) -> str:
 
 def citation() -> str:
     """The papers in BibTeX."""
-    return page.listing((page.HERE / "references.bib").read_text(encoding="utf-8"))
+    return page.listing((page.HERE.parent / "references.bib").read_text(encoding="utf-8"))
 
 
 def percent(fraction: Any) -> str:
