@@ -174,6 +174,7 @@ def run_rounds(
     every = config["eval"]["every"] or config["rounds"]
     try:
         if monitor and not read_records(run_log.path):
+            strategy.wait_for_nodes(grid)  # an engine that cannot start in time, for want of a core, gives up
             run_log.write({"server_round": 0, **monitor(from_record(record), label="before round 1")})
         for server_round in range(done + 1, config["rounds"] + 1):
             record, told = run_round(grid, strategy, record, config=config, server_round=server_round)

@@ -1,6 +1,8 @@
 """The commands of the protocols: every kind of checkpoint, the tables and files, restarts, mistakes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,3 +134,15 @@ def test_an_empty_split_is_refused(data_dir, checkpoint, tmp_path, capsys):
     (tmp_path / "lists/test_split_1.json").write_text("[]")
     assert command.main("retrieval", arguments(data_dir, checkpoint, lists)) == 2
     assert "holds no list of videos" in capsys.readouterr().err
+
+
+def test_two_processes_share_the_videos(data_dir, checkpoint, tmp_path):
+    def judge(devices: int) -> dict:
+        folder = tmp_path / str(devices)
+        words = arguments(data_dir, checkpoint, f"devices={devices}", f"work_dir={folder}", f"feature_dir={folder}")
+        command_line = [sys.executable, "-m", "fedvssl.knn", *words]
+        done = subprocess.run(command_line, capture_output=True, text=True, check=True, timeout=300)
+        assert done.stdout.count("k=200") == 1  # one table
+        return json.loads((folder / "knn.json").read_text())["rows"]
+
+    assert judge(2) == judge(1)

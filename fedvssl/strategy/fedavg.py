@@ -186,7 +186,7 @@ class FedAvg(Strategy):
 
     def _reach_clients(self, grid: Grid) -> dict[int, int]:
         """Node id -> partition id of every client that can be asked."""
-        nodes = self._wait_for_nodes(grid)
+        nodes = self.wait_for_nodes(grid)
         asked = [
             self._message(RecordDict(), node, MessageType.QUERY) for node in nodes if node not in self._partition_of
         ]
@@ -210,7 +210,7 @@ class FedAvg(Strategy):
             )
         return reached
 
-    def _wait_for_nodes(self, grid: Grid) -> list[int]:
+    def wait_for_nodes(self, grid: Grid) -> list[int]:
         deadline = time.monotonic() + self.round_timeout
         while len(nodes := sorted(grid.get_node_ids())) < self.num_clients and time.monotonic() < deadline:
             if self.stop.is_set():
