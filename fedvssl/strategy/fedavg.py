@@ -211,6 +211,11 @@ class FedAvg(Strategy):
         return reached
 
     def wait_for_nodes(self, grid: Grid) -> list[int]:
+        """The ids of all nodes, once there are `num_clients` of them, or as many as there are after `round_timeout`.
+
+        Raises:
+            FederationError: if the run is stopped meanwhile.
+        """
         deadline = time.monotonic() + self.round_timeout
         while len(nodes := sorted(grid.get_node_ids())) < self.num_clients and time.monotonic() < deadline:
             if self.stop.is_set():
