@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from data_tools.prepare import main as prepare
 from fedvssl import evaluate as command
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.evaluation import features
 from fedvssl.models.r3d import R3D
 from fedvssl.training.checkpoint import save_torch
 from tests.action_set import TINY_TEST, write_action_set
+from tests.videos import moving_square, write_video
 
 PROTOCOLS = {
     "retrieval": ["R@1", "R@5", "R@10", "R@20", "R@50"],
@@ -146,3 +148,29 @@ def test_two_processes_share_the_videos(data_dir, checkpoint, tmp_path):
         return json.loads((folder / "knn.json").read_text())["rows"]
 
     assert judge(2) == judge(1)
+
+
+def test_hmdb51_from_its_lists_to_the_tables(checkpoint, tmp_path):
+    """A set of its shape: a list for each class with 1 train, 2 test, 0 unused, and names that shells and URLs hate."""
+    for label, name in enumerate(("wave", "cartwheel")):
+        uses = {f"({name}) + {number}!_r_cm_np1.avi": use for number, use in enumerate((1, 1, 2, 0))}
+        for number, stem in enumerate(uses):
+            frames = moving_square(num_frames=12, height=36, width=48, seed=10 * label + number)
+            write_video(tmp_path / "raw" / name / stem, frames)
+        (tmp_path / "lists").mkdir(exist_ok=True)
+        text = "".join(f"{stem} {use} \n" for stem, use in uses.items())
+        (tmp_path / f"lists/{name}_test_split1.txt").write_text(text)
+    out = tmp_path / "data/hmdb51"
+    folders = ["--raw_dir", str(tmp_path / "raw"), "--ann_dir", str(tmp_path / "lists"), "--out_dir", str(out)]
+    prepare([*folders, "--short_side", "0", "--num_workers", "1"])
+    hmdb = ["data=hmdb51", "data.num_classes=2", "protocol.epochs=2"]
+    for protocol, names in PROTOCOLS.items():
+        words = [word for word in TINY_TEST if word != "data.num_classes=3"]
+        more = hmdb if protocol == "linear_probe" else hmdb[:2]
+        assert command.main(protocol, [*words, f"data_dir={tmp_path / 'data'}", f"checkpoint={checkpoint}", *more]) == 0
+        folder = checkpoint.parent / "evaluation/model_pretrained-hmdb51-split1"
+        report = json.loads((folder / f"{protocol}.json").read_text())
+        assert (report["dataset"], report["num_train"], report["num_test"]) == ("hmdb51", 4, 2)
+        assert list(report["rows"]["checkpoint"]) == names
+    retrieved = json.loads((folder / "retrieval.json").read_text())["rows"]["checkpoint"]
+    assert retrieved["R@5"] == 1.0  # the gallery has four videos
