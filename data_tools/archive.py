@@ -69,7 +69,8 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 def _first_archive(folder: Path) -> Path | None:
     # Names that begin with a dot are what macOS puts beside the files it copies.
-    return next((path for path in sorted(folder.rglob("[!.]*")) if path.suffix.lower() in SUFFIXES), None)
+    found = (path for path in sorted(folder.rglob("[!.]*")) if path.suffix.lower() in SUFFIXES)
+    return next((path for path in found if path.is_file()), None)
 
 
 def _unpack_zip(archive: Path, folder: Path) -> None:

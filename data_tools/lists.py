@@ -207,6 +207,10 @@ def _numbered(rows: Iterable[Row]) -> Splits:
     rows = list(dict.fromkeys(rows))
     if not rows:
         raise ValueError("The lists name no video for training or validation: check --ann_dir.")
+    label_of: dict[str, int | None] = {}
+    for _, name, label in rows:
+        if label_of.setdefault(name, label) != label:
+            raise ValueError(f"The lists give {name} the labels {label_of[name]} and {label}: mend them.")
     labels = {label for _, _, label in rows}
     first = 0 if 0 in labels else 1
     classes = sorted({PurePosixPath(name).parent.as_posix() for _, name, _ in rows})

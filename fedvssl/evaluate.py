@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from lightning.fabric import Fabric
 
-from fedvssl.config import Config, build, check_numbers, compose, parse_overrides
-from fedvssl.data.annotations import Annotation
+from fedvssl.config import Config, build, check_numbers, read_command_line
 from fedvssl.data.atomic import atomic_path
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.video import find_video, open_video
-from fedvssl.evaluation.features import Features, extract, fingerprint
+from fedvssl.evaluation.features import Features, extract, fingerprint, load
 from fedvssl.evaluation.protocol import Result
 from fedvssl.training.backbone import load_backbone
 from fedvssl.training.loop import build_fabric, seed_torch
+from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
 from fedvssl.training.recognition import check_classes, labelled_videos, split_list
 from fedvssl.training.run_log import Progress
@@ -43,8 +43,8 @@ def main(protocol: str | None = None, argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & {*words} or not (protocol or words):
         print(__doc__)
         return 0
-    name, *overrides = words if protocol is None else [protocol, *words]
-    return exit_code(lambda: evaluate(Path(name).stem, compose(name, parse_overrides(overrides))))
+    words = words if protocol is None else [protocol, *words]
+    return exit_code(lambda: evaluate(Path(words[0]).stem, read_command_line("retrieval", words)))
 
 
 def evaluate(name: str, config: Config) -> None:
@@ -63,25 +63,34 @@ def evaluate(name: str, config: Config) -> None:
     backbones = load_backbones(config)
     videos = {part: labelled_videos(config["data"], part) for part in ("train", "test")}
     check_classes(videos, split_list(config["data"], "train"))
+    folder = Path(config["data"]["video_dir"])
+    datasets = {part: ClipDataset(folder, annotations, sample) for part, annotations in videos.items()}
+    precision = checked_inference(
+        config["precision"],
+        device=config["device"],
+        backbone=next(iter(backbones.values())),
+        dataset=datasets["test"],
+        warn=lambda line: print(line),
+    )
     # Everything above is checked once; the line below starts the other processes.
-    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=config["precision"])
+    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
     with ending_together(fabric):
         fabric.print(f"{len(videos['train'])} training and {len(videos['test'])} test videos, {where(fabric)}")
-        features: dict[str, dict[str, Features]] = {}
-        for row, backbone in backbones.items():
-            backbone.to(fabric.device)
-            datasets = {part: ClipDataset(Path(config["data"]["video_dir"]), videos[part], sample) for part in videos}
-            features[row] = {
-                part: kept_features(fabric, backbone, dataset, config=config, label=f"{row}: {part} video")
-                for part, dataset in datasets.items()
-            }
+        folders = {
+            (row, part): extract_kept(fabric, backbone, dataset, config=config, label=f"{row}: {part} video")
+            for row, backbone in backbones.items()
+            for part, dataset in datasets.items()
+        }
         if fabric.is_global_zero:
+            features = {
+                row: {part: load(folders[row, part], dataset) for part, dataset in datasets.items()}
+                for row in backbones
+            }
             results = {row: protocol(parts["train"], parts["test"]) for row, parts in features.items()}
-            report = summarise(name, results, config=config, videos=videos)
+            report = summarise(name, results, config={**config, "precision": precision}, features=features)
             print(table(report))
             path, shown = write(config, report), next(iter(features.values()))
-            frame = partial(middle_frame, Path(config["data"]["video_dir"]))
-            protocol.draw(path.with_suffix(".png"), results, shown["train"], shown["test"], frame)
+            protocol.draw(path.with_suffix(".png"), results, **shown, frame=partial(middle_frame, folder))
             print(f"{path}.json and .png")
 
 
@@ -99,41 +108,43 @@ def load_backbones(config: Config) -> dict[str, Any]:
     backbones = {}
     if config["checkpoint"] != RANDOM:
         backbones["checkpoint"] = build(config["model"])
-        load_backbone(backbones["checkpoint"], Path(config["checkpoint"]))
+        load_backbone(backbones["checkpoint"], Path(config["checkpoint"]).expanduser())
     seed_torch((config["seed"], 0, 0, 0))  # the weights that fine-tuning from scratch starts from
     backbones[RANDOM] = build(config["model"])
     return backbones
 
 
-def kept_features(fabric: Fabric, backbone: Any, dataset: ClipDataset, *, config: Config, label: str) -> Features:
-    """The features of one list, from `feature_dir` as far as they are there."""
-    key = fingerprint(backbone, dataset, precision=fabric._precision.precision)
+def extract_kept(fabric: Fabric, backbone: Any, dataset: ClipDataset, *, config: Config, label: str) -> Path:
+    """Where below `feature_dir` the features of one list now are."""
+    folder = Path(config["feature_dir"]) / fingerprint(backbone, dataset, precision=fabric._precision.precision)
     progress = Progress(label, len(dataset), write=fabric.print, every_seconds=10)
-    return extract(
+    extract(
         fabric,
-        backbone,
+        backbone.to(fabric.device),
         dataset,
-        folder=Path(config["feature_dir"]) / key,
+        folder=folder,
         batch_size=config["test_batch_size"],
         num_workers=config["num_workers"],
         report=(lambda done: progress.update(done)) if config["progress"] else None,
     )
+    return folder
 
 
 def summarise(
-    name: str, results: dict[str, Result], *, config: Config, videos: dict[str, list[Annotation]]
+    name: str, results: dict[str, Result], *, config: Config, features: dict[str, dict[str, Features]]
 ) -> dict[str, Any]:
-    """What <protocol>.json holds: metrics as fractions, and what was evaluated."""
+    """What <protocol>.json holds: metrics as fractions, and what was evaluated how."""
     return {
         "protocol": name,
         "dataset": config["data"]["name"],
         "split": config["data"]["split"],
-        **{f"num_{part}": len(annotations) for part, annotations in videos.items()},
+        **{f"num_{part}": len(videos) for part, videos in features[RANDOM].items()},
         "num_classes": config["data"]["num_classes"],
         "num_clips": config["test_sample"]["num_clips"],
         "checkpoint": str(config["checkpoint"]),
         "seed": config["seed"],
         "rows": {row: result.metrics for row, result in results.items()},
+        "settings": {key: config[key] for key in ("protocol", "test_sample", "model", "precision")},
         "details": {row: result.details for row, result in results.items()},
     }
 
@@ -169,7 +180,7 @@ def work_dir(config: Config) -> Path:
     """The configured one, or one beside the checkpoint that no other checkpoint or data set shares."""
     if config["work_dir"]:
         return Path(config["work_dir"])
-    checkpoint, data = Path(config["checkpoint"]), config["data"]
+    checkpoint, data = Path(config["checkpoint"]).expanduser(), config["data"]
     return checkpoint.parent / "evaluation" / f"{checkpoint.stem}-{data['name']}-split{data['split']}"
 
 

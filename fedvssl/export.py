@@ -113,9 +113,6 @@ def load(model: Config, checkpoint: Path, formats: Sequence[str]) -> nn.Module:
     """
     backbone = build(model).eval()
     load_backbone(backbone, checkpoint)
-    for name, tensor in backbone.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"'{name}' in {checkpoint} holds values that are not finite: export an earlier round.")
     if "torchvision" in formats:
         to_torchvision(backbone.state_dict())
     return backbone

@@ -44,6 +44,7 @@ FREE = {
     *("data_dir", "partition_dir", "data.video_dir", "data.annotation_dir", "exp_name"),
     *("client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
     *("rounds", "round_timeout", "keep_last", "strategy.min_fit_clients"),
+    *("eval.every", "eval.batch_size", "eval.video_dir", "eval.annotation_dir"),
 }
 
 
@@ -178,8 +179,7 @@ def claim(run_dir: Path, config: Config) -> None:
     from fedvssl.training.resume import first_change, run_settings
 
     lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
-    decisive = {name: value for name, value in config.items() if name != "eval"}  # an evaluation changes nothing
-    settings = run_settings(decisive, free=FREE, files={path.name: path for path in lists})
+    settings = run_settings(config, free=FREE, files={path.name: path for path in lists})
     path = run_dir / SETTINGS_FILE
     if path.is_file() and (change := first_change(json.loads(path.read_text(encoding="utf-8")), settings)):
         raise ValueError(f"{run_dir} is of another run, {change}: use its settings, or another hydra.run.dir.")

@@ -29,7 +29,8 @@ from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.record import from_record, to_record
 from fedvssl.training.checkpoint import load_arrays, save_arrays, to_arrays
 from fedvssl.training.loop import seed_torch, step_lr
-from fedvssl.training.round_files import check_disk, forget_rounds, last_round, round_path
+from fedvssl.training.precision import FULL, INFERENCE
+from fedvssl.training.round_files import accepted_rounds, check_disk, forget_rounds, last_round, round_path
 from fedvssl.training.run_log import METRICS_FILE, Progress, Record, RunLog, plot_losses, read_records, speed
 
 log = logging.getLogger(__name__)
@@ -109,21 +110,6 @@ def initial_arrays(config: Config) -> Arrays:
     return to_arrays(build_task(config))
 
 
-def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
-    """Partition id -> the last round up to `done` in which its reply counted.
-
-    Raises:
-        ValueError: if the run's records do not reach so far.
-    """
-    records = [record for record in read_records(run_dir / METRICS_FILE) if record["server_round"] <= done]
-    if done and (not records or records[-1]["server_round"] < done):
-        raise ValueError(
-            f"{run_dir / METRICS_FILE} does not reach round {done}, so which heads the clients go on with is lost: "
-            "choose a new hydra.run.dir."
-        )
-    return {record["partition_id"]: record["server_round"] for record in records if "partition_id" in record}
-
-
 def bytes_kept(config: Config, strategy: FedAvg, state: Arrays) -> int:
     """Size of what the whole run has on the disk at most: round files, and two heads of each client that is sampled."""
     sizes = {True: 0, False: 0}
@@ -148,6 +134,7 @@ def build_monitor(config: Config) -> Monitor | None:
     check_numbers(config, {"eval.every": 1, "eval.max_videos": 1, "eval.batch_size": 1, "eval.num_classes": 1})
     device = "cuda" if config["client_resources"]["num_gpus"] else "cpu"
     precision = config["training"]["precision"]
+    precision = precision if precision in INFERENCE else FULL
     sample = build(settings.pop("sample"))
     return Monitor(build(config["model"]), settings, sample=sample, device=device, precision=precision)
 
@@ -175,19 +162,28 @@ def run_rounds(
     try:
         if monitor and not read_records(run_log.path):
             strategy.wait_for_nodes(grid)  # an engine that cannot start in time, for want of a core, gives up
-            run_log.write({"server_round": 0, **monitor(from_record(record), label="before round 1")})
+            evaluate(monitor, record, run_log, server_round=0)
         for server_round in range(done + 1, config["rounds"] + 1):
             record, told = run_round(grid, strategy, record, config=config, server_round=server_round)
-            if monitor and (server_round % every == 0 or server_round == config["rounds"]):
-                told[0] |= monitor(from_record(record), label=f"after round {server_round}")
             for line in told:
                 run_log.write(line)
             save_arrays(round_path(run_dir, server_round), from_record(record))
             forget_rounds(run_dir, keep_last=config["keep_last"])
             progress.update(server_round, f"loss {told[0]['loss']:.4f}  {len(told) - 1} clients  {speed(told[0])}")
+            if monitor and (server_round % every == 0 or server_round == config["rounds"]):
+                evaluate(monitor, record, run_log, server_round=server_round)
     finally:
         run_log.close()
         plot_losses(run_dir / METRICS_FILE, run_dir / "loss.png")
+
+
+def evaluate(monitor: Monitor, arrays: ArrayRecord, run_log: RunLog, *, server_round: int) -> None:
+    """Add a record of the evaluation after a round that is saved; 0 is the start. Training goes on if it fails."""
+    try:
+        found = monitor(from_record(arrays), label=f"after round {server_round}" if server_round else "before round 1")
+        run_log.write({"server_round": server_round, **found})
+    except (ValueError, OSError, RuntimeError) as error:
+        log.warning("the evaluation after round %d failed (%s); training goes on", server_round, error)
 
 
 def run_round(

@@ -24,6 +24,7 @@ from fedvssl.data.dataset import ClipDataset
 from fedvssl.training.checkpoint import load_torch
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.metrics import Accuracies, accuracies, chance, class_accs, confusion_matrix, majority_class
+from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
 from fedvssl.training.recognition import RecognitionTask, labelled_videos, load_weights, predict, recognizer_state
 from fedvssl.training.run_log import Progress
@@ -48,11 +49,18 @@ def run_test(config: Config) -> None:
     sample = build(config["test_sample"])
     task, epoch = load_recognizer(config)
     annotations = labelled_videos(config["data"], "test")
+    dataset = ClipDataset(Path(config["data"]["video_dir"]), annotations, sample)
+    precision = checked_inference(
+        config["precision"],
+        device=config["device"],
+        backbone=task.recognizer.backbone,
+        dataset=dataset,
+        warn=lambda line: print(line),
+    )
     # Everything above is checked once; the line below starts the other processes.
-    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=config["precision"])
+    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
     with ending_together(fabric):
         fabric.print(f"{len(annotations)} test videos, {where(fabric)}")
-        dataset = ClipDataset(Path(config["data"]["video_dir"]), annotations, sample)
         logits, labels = predict_all(fabric, task.to(fabric.device), dataset, config)
         if fabric.is_global_zero:
             result = summarise(logits, labels, config=config, epoch=epoch)

@@ -7,4 +7,5 @@ source scripts/setup_environment.sh dev
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m pyright
-"$PYTHON" -m pytest -q "$@"
+export OMP_NUM_THREADS=1  # two tests run at a time, each with its own thread
+"$PYTHON" -m pytest -q -n 2 --dist loadscope "$@"

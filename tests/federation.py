@@ -14,10 +14,10 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedvssl.client_app import Machine, build_client_app
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, write_annotations
-from fedvssl.server_app import accepted_rounds, build_strategy, initial_arrays, order_record, run_rounds
+from fedvssl.server_app import build_strategy, initial_arrays, order_record, run_rounds
 from fedvssl.strategy.record import to_record
 from fedvssl.training.checkpoint import load_arrays
-from fedvssl.training.round_files import round_path
+from fedvssl.training.round_files import accepted_rounds, round_path
 from tests.videos import moving_square, write_frames
 
 TINY = (

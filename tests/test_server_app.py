@@ -12,7 +12,6 @@ from fedvssl import server_app
 from fedvssl.client_app import build_client_app
 from fedvssl.server_app import (
     Outcome,
-    accepted_rounds,
     build_server_app,
     build_strategy,
     bytes_kept,
@@ -26,7 +25,7 @@ from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.strategy.intake import Intake
 from fedvssl.training.checkpoint import load_arrays, save_arrays
-from fedvssl.training.round_files import forget_rounds, last_round, round_path, saved_rounds
+from fedvssl.training.round_files import accepted_rounds, forget_rounds, last_round, round_path, saved_rounds
 from fedvssl.training.run_log import read_records
 from tests.federation import LocalGrid, machine_of, tiny_config, train, write_clients
 

@@ -33,5 +33,7 @@ def effective_rank(features: Tensor) -> float:
         exp of the entropy of the normalised singular values: from 1 (all directions are the same) to min(V, D).
     """
     singular = torch.linalg.svdvals(normalize(features.double(), dim=1))
+    if singular[0] == 0:
+        return 1.0  # features that are all zero tell no video apart either
     shares = singular / singular.sum()
     return float(torch.exp(torch.special.entr(shares).sum()))

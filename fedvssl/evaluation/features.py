@@ -21,7 +21,7 @@ from fedvssl.training.checkpoint import load_arrays, save_arrays, to_arrays
 from fedvssl.training.memory import release_freed_memory
 
 GRID = (2, 3, 3)  # of the authors' retrieval: 2 x 3 x 3 x 512 = 9216 values
-VIDEOS_PER_FILE = 128  # as many are lost at most when a command is interrupted
+VIDEOS_PER_FILE = 64  # as many are lost at most when a command is interrupted
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def extract(
     batch_size: int,
     num_workers: int,
     report: Callable[[int], None] | None = None,
-) -> Features:
-    """The features of all videos: those in `folder` are read, the others computed and saved there as they come.
+) -> None:
+    """Compute the features of all videos that `folder` lacks and save them there as they come; `load` reads them.
 
     Args:
         fabric: says which device and precision; its processes share the files between them.
@@ -64,14 +64,11 @@ def extract(
         batch_size: videos per step and process.
         num_workers: decoding processes for each process.
         report: called with the number of videos done, estimated from this process's share.
-
-    Returns:
-        the features on the CPU, in every process.
     """
-    files = {start: folder / f"videos-{start:06d}.npz" for start in range(0, len(dataset), VIDEOS_PER_FILE)}
-    own = [start for start in list(files)[fabric.global_rank :: fabric.world_size] if not files[start].is_file()]
-    done = len(dataset) - sum(min(VIDEOS_PER_FILE, len(dataset) - start) for start in own) * fabric.world_size
-    for start in own:
+    missing = [start for start, path in _files(folder, dataset).items() if not path.is_file()]
+    fabric.barrier()  # all processes have looked before the first one writes, so all share out the same list
+    done = len(dataset) - sum(min(VIDEOS_PER_FILE, len(dataset) - start) for start in missing)
+    for start in missing[fabric.global_rank :: fabric.world_size]:
         annotations = dataset.annotations[start : start + VIDEOS_PER_FILE]
         part = ClipDataset(dataset.video_dir, annotations, dataset.sample)
         batches = []
@@ -79,17 +76,26 @@ def extract(
             batches.append(batch)
             done += len(batch[0]) * fabric.world_size
             if report is not None:
-                report(min(max(done, 0), len(dataset)))
+                report(min(done, len(dataset)))
         clips, grid = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
-        save_arrays(files[start], {"clips": clips.numpy(), "grid": grid.numpy()})
+        save_arrays(_files(folder, dataset)[start], {"clips": clips.numpy(), "grid": grid.numpy()})
     fabric.barrier()
-    parts = [load_arrays(path) for path in files.values()]
+
+
+def load(folder: Path, dataset: ClipDataset) -> Features:
+    """The features that `extract` has saved in `folder`, on the CPU."""
+    parts = [load_arrays(path) for path in _files(folder, dataset).values()]
     return Features(
         clips=torch.cat([torch.from_numpy(part["clips"]) for part in parts]),
         grid=torch.cat([torch.from_numpy(part["grid"]) for part in parts]),
         labels=torch.tensor([annotation.label for annotation in dataset.annotations]),
         names=[annotation.name for annotation in dataset.annotations],
     )
+
+
+def _files(folder: Path, dataset: ClipDataset) -> dict[int, Path]:
+    """The first video of each file, and the file."""
+    return {start: folder / f"videos-{start:06d}.npz" for start in range(0, len(dataset), VIDEOS_PER_FILE)}
 
 
 def compute(

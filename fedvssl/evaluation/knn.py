@@ -10,12 +10,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from fedvssl.evaluation.curves import draw_curves
 from fedvssl.evaluation.features import Features
 from fedvssl.evaluation.protocol import Frame, Result
-from fedvssl.evaluation.retrieval import check_ks, rank
+from fedvssl.evaluation.retrieval import check_ks, neighbours
 from fedvssl.training.metrics import top_k_acc
 
 
@@ -37,9 +36,7 @@ class KNN:
             raise ValueError(f"protocol.temperature={self.temperature} must be above 0.")
 
     def __call__(self, train: Features, test: Features) -> Result:
-        gallery, queries = (normalize(part.clips.mean(dim=1), dim=1) for part in (train, test))
-        nearest = rank(gallery, queries, k=max(self.ks))
-        cosines = (gallery[nearest] * queries[:, None]).sum(dim=2)
+        cosines, nearest = neighbours(train.clips.mean(dim=1), test.clips.mean(dim=1), k=max(self.ks))
         metrics = {}
         for k in self.ks:
             scores = votes(cosines[:, :k], train.labels[nearest[:, :k]], temperature=self.temperature)
@@ -61,7 +58,8 @@ def votes(cosines: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
         temperature: above 0.
 
     Returns:
-        float [Q,K], K the highest label and 1; exp((cosine - 1) / temperature) summed, which no cosine makes overflow.
+        float [Q,K], K the highest label and 1: the sum of exp(s / temperature), relative to that of the nearest, so
+        that nothing overflows and not all vanish.
     """
-    weights = torch.exp((cosines - 1) / temperature)
+    weights = torch.exp((cosines - cosines.amax(dim=1, keepdim=True)) / temperature)
     return torch.zeros(len(labels), int(labels.max()) + 1).scatter_add(1, labels, weights)

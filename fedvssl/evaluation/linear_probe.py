@@ -48,6 +48,12 @@ class LinearProbe:
         for name, value, least in (("epochs", self.epochs, 1), ("batch_size", self.batch_size, 2)):
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"protocol.{name}={value} must be a whole number, at least {least}.")
+        for name in ("lr", "momentum", "weight_decay", "gamma"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value >= 0:
+                raise ValueError(f"protocol.{name}={value} must be a number, at least 0.")
+        if not isinstance(self.steps, list | tuple):
+            raise ValueError(f"protocol.steps={self.steps} must be a list of epochs, such as [60,80].")
 
     def __call__(self, train: Features, test: Features) -> Result:
         if len(train) < 2:

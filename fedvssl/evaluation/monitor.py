@@ -55,6 +55,13 @@ class Monitor:
         videos = {part: spread(annotations, settings["max_videos"]) for part, annotations in lists.items()}
         known = {annotation.label for annotation in videos["train"]}  # of many classes a small gallery lacks some
         videos["test"] = [annotation for annotation in videos["test"] if annotation.label in known]
+        if not videos["test"]:
+            raise ValueError(f"eval.max_videos={settings['max_videos']} leaves no class in both lists: raise it.")
+        log.info(
+            "The server evaluates with %d of %d training and %d of %d test videos, of %d of %d classes.",
+            *(number for part in ("train", "test") for number in (len(videos[part]), len(lists[part]))),
+            *(len({annotation.label for annotation in some}) for some in (videos["test"], lists["test"])),
+        )
         folder = Path(settings["video_dir"])
         self.datasets = {part: ClipDataset(folder, annotations, sample) for part, annotations in videos.items()}
 
@@ -63,18 +70,22 @@ class Monitor:
 
         Returns:
             "eval_R@1" and "eval_knn_top1_acc" (fractions), "eval_feature_std", "eval_effective_rank" (of the test
-            videos), "seconds_eval".
+            videos), "eval_num_test", "seconds_eval"; of features that are not finite only the last.
         """
         started = time.perf_counter()
         own = {name.removeprefix(BACKBONE): array for name, array in arrays.items() if name.startswith(BACKBONE)}
         load_arrays_into(self.backbone, own)
         train, test = (self._features(self.datasets[part]) for part in ("train", "test"))
+        if not torch.isfinite(train.grid).all() or not torch.isfinite(test.grid).all():
+            log.warning("%s: the features are not finite: training has diverged. Lower training.lr.", label)
+            return {"seconds_eval": time.perf_counter() - started}
         directions = normalize(test.clips.mean(dim=1), dim=1)
         record = {
             "eval_R@1": Retrieval(ks=[1])(train, test).metrics["R@1"],
             "eval_knn_top1_acc": KNN(ks=[NEIGHBOURS], temperature=TEMPERATURE)(train, test).metrics[f"k={NEIGHBOURS}"],
             "eval_feature_std": feature_std(directions),
             "eval_effective_rank": effective_rank(directions),
+            "eval_num_test": len(test),
             "seconds_eval": time.perf_counter() - started,
         }
         log.info(

@@ -37,7 +37,7 @@ class Retrieval:
         check_ks(self.ks)
 
     def __call__(self, train: Features, test: Features) -> Result:
-        nearest = rank(train.grid, test.grid, k=max(self.ks))
+        _, nearest = neighbours(train.grid, test.grid, k=max(self.ks))
         right = train.labels[nearest] == test.labels[:, None]
         metrics = {f"R@{k}": float(right[:, :k].any(dim=1).double().mean()) for k in self.ks}
         return Result(metrics, {"nearest": nearest[:, :SHOWN_NEAREST].tolist()})
@@ -65,7 +65,7 @@ class Retrieval:
             figure.savefig(temporary, dpi=110, format="png")
 
 
-def rank(gallery: Tensor, queries: Tensor, *, k: int) -> Tensor:
+def neighbours(gallery: Tensor, queries: Tensor, *, k: int) -> tuple[Tensor, Tensor]:
     """The k nearest of the gallery for each query by cosine, nearest first.
 
     Args:
@@ -74,11 +74,11 @@ def rank(gallery: Tensor, queries: Tensor, *, k: int) -> Tensor:
         k: at most G are given.
 
     Returns:
-        int64 [Q,min(k,G)].
+        their cosines, float [Q,min(k,G)], and their places in the gallery, int64 [Q,min(k,G)].
     """
     gallery, k = normalize(gallery, dim=1), min(k, len(gallery))
-    parts = [(part @ gallery.T).topk(k, dim=1).indices for part in normalize(queries, dim=1).split(QUERIES_AT_ONCE)]
-    return torch.cat(parts)
+    parts = [(part @ gallery.T).topk(k, dim=1) for part in normalize(queries, dim=1).split(QUERIES_AT_ONCE)]
+    return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
 
 
 def check_ks(ks: Sequence[int]) -> None:

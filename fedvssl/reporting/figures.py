@@ -26,7 +26,7 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     **{"font.size": 9, "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False},
     **{"axes.grid": True, "axes.axisbelow": True, "grid.color": INK, "grid.alpha": 0.15, "legend.frameon": False},
-    **{"axes.prop_cycle": cycler(color=COLOURS)},
+    **{"axes.prop_cycle": cycler(color=COLOURS), "text.parse_math": False},
 }
 
 

@@ -17,7 +17,6 @@ import yaml
 from fedvssl.training.environment import ENVIRONMENT_FILE, Facts, read_environment
 from fedvssl.training.run_log import METRICS_FILE, Record, read_records
 
-PROTOCOLS = ("retrieval", "knn", "linear_probe")
 ACCURACIES = ("top1_acc", "top5_acc", "mean_class_acc")
 
 
@@ -48,8 +47,13 @@ class Folder:
 
     @property
     def evaluated(self) -> list[Record]:
-        """Those, and before them that of round 0, the evaluation of the initial weights, if there was one."""
-        return [record for record in self.records if "partition_id" not in record]
+        """Those, each with its evaluation, and before them that of round 0, the initial weights, if there was one."""
+        merged: dict[int, Record] = {}
+        for record in self.records:
+            if "partition_id" not in record:
+                position: int = record["server_round" if "server_round" in record else "epoch"]
+                merged[position] = merged.get(position, {}) | record
+        return list(merged.values())
 
     def setting(self, key: str, default: Any = None) -> Any:
         """The value of a dotted key."""
@@ -135,20 +139,17 @@ def read_metrics(path: Path, *, position: str) -> list[Record]:
 
 def read_evaluations(folder: Path) -> list[Evaluation]:
     """The results of all protocols in `folder`/evaluation/*/, and in `folder` where it is an evaluation's work_dir."""
+    own = [path for path in sorted(folder.glob("*.json")) if '"protocol"' in path.read_text(encoding="utf-8")]
+    paths = [*sorted(folder.glob("evaluation/*/*.json"), key=_by_numbers), *own]
     found = []
-    for protocol in PROTOCOLS:
-        for path in [
-            *sorted(folder.glob(f"evaluation/*/{protocol}.json"), key=_by_numbers),
-            folder / f"{protocol}.json",
-        ]:
-            result = read_result(path, ("dataset", "split", "checkpoint", "rows"))
-            if result is None:
-                continue
-            rows = result["rows"].values() if isinstance(result["rows"], dict) else [None]
-            if not all(isinstance(row, dict) for row in rows):
-                raise ValueError(_damaged(path))
-            png = path.with_suffix(".png")
-            found.append(Evaluation({**result, "protocol": protocol}, png if png.is_file() else None))
+    for path in paths:
+        result = read_result(path, ("protocol", "dataset", "split", "checkpoint", "rows"))
+        assert result is not None, "it was there a moment ago"
+        rows = result["rows"].values() if isinstance(result["rows"], dict) else [None]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError(_damaged(path))
+        png = path.with_suffix(".png")
+        found.append(Evaluation(result, png if png.is_file() else None))
     return found
 
 

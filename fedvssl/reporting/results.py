@@ -1,17 +1,21 @@
 """The sections about what the backbone is good for, and those that name machines and papers."""
 
+import json
 import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from fedvssl.reporting import page
 from fedvssl.reporting.figures import is_number, line, line_chart
-from fedvssl.reporting.folders import ACCURACIES, PROTOCOLS, Folder
+from fedvssl.reporting.folders import ACCURACIES, Folder
 from fedvssl.training.environment import Facts
 
+SIZES = {"crop_size": "crop_size", "test_sample.size": "size"}
+# Protocols that every report speaks of, before any other.
 TITLES = {"retrieval": "Retrieval", "knn": "Nearest neighbours (kNN)", "linear_probe": "Linear probe"}
 NAMES = {"top1_acc": "top-1", "top5_acc": "top-5", "mean_class_acc": "mean class"}
 
@@ -46,13 +50,14 @@ def tables(run: Folder, included: Sequence[Folder]) -> str:
         or page.missing("No test is included:", "python -m fedvssl.test test data_dir=<data> work_dir=<folder>")
     )
     evaluations = [(folder, e.result) for folder in (run, *included) for e in folder.evaluations]
-    for protocol in PROTOCOLS:
-        html += f"<h3>{TITLES[protocol]}</h3>"
+    for protocol in dict.fromkeys([*TITLES, *(result["protocol"] for _, result in evaluations)]):
+        html += f"<h3>{escape(TITLES.get(protocol, protocol))}</h3>"
         same: dict[tuple[Any, ...], list[tuple[Folder, dict]]] = defaultdict(list)
         for folder, result in evaluations:
             if result["protocol"] == protocol:
                 facts = ("dataset", "split", "num_train", "num_test", "num_classes", "num_clips")
-                same[tuple(result.get(fact) for fact in facts)].append((folder, result))
+                settings = json.dumps(result.get("settings"), sort_keys=True)
+                same[*(result.get(fact) for fact in facts), settings].append((folder, result))
         html += "".join(map(evaluation_table, same.values()))
         if not same:
             html += page.missing("Not evaluated:", evaluation_command(run, protocol))
@@ -111,7 +116,10 @@ def evaluation_command(run: Folder, protocol: str) -> str:
         f"data_dir={run.setting('data_dir')}",
         f"data.name={run.setting('data.name')}",
         f"data.num_classes={run.setting('data.num_classes')}",
+        *(f"{key}={run.setting(key)}" for key in ("data.split", "model.depth", "model.width") if run.setting(key)),
     ]
+    sample = run.setting("eval.sample", {})
+    words += [f"{key}={sample[name]}" for key, name in SIZES.items() if name in sample]
     return f"python -m fedvssl.{protocol} {shlex.join(words)}"
 
 

@@ -26,9 +26,14 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
             fine-tuning; a head is left aside.
 
     Raises:
-        ValueError: if there is no such file, it is none of these, or it is of another architecture.
+        ValueError: if there is no such file, it is none of these, it is of another architecture, or training has
+            diverged in it.
     """
-    load_weights(backbone, read_backbone(path), path=path)
+    state = read_backbone(path)
+    load_weights(backbone, state, path=path)
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"'{name}' in {path} holds values that are not finite: take an earlier round.")
 
 
 def read_backbone(path: Path) -> dict[str, Tensor]:

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from torch.utils.data import default_collate
 
+from fedvssl.data import augment
 from fedvssl.data.dataset import ClipDataset
 
 MIXED, FULL = "bf16-mixed", "32-true"
 PRECISIONS = (FULL, MIXED, "bf16-true", "16-mixed", "16-true", "64-true")  # that Fabric knows
+INFERENCE = (FULL, MIXED, "16-mixed")  # autocast alone; the others convert the weights
+MOST_ERROR = 0.2  # rounding leaves 0.01 to 0.03 in the features of a clip
 LEAST_COSINE = 0.7  # two clips and rounding leave 0.86 and more, the wrong results that are known 0.5 or nan
 
 Batch = dict[str, Tensor]
@@ -68,6 +71,41 @@ def checked_precision(
     warn(
         f"bfloat16 computes something else than float32 here (the gradients of {name} have a cosine of {cosine:.2f}): "
         "training in float32. Another release of torch may mend it."
+    )
+    return FULL
+
+
+def checked_inference(
+    precision: str, *, device: str, backbone: nn.Module, dataset: ClipDataset, warn: Callable[[str], object]
+) -> str:
+    """The precision to compute features in: as `checked_precision`, by one clip through the backbone in eval mode.
+
+    Args:
+        precision, device: as in `build_fabric`.
+        backbone: on the CPU; it stays as it is.
+        dataset: gives videos with "frames" uint8 [N,T,H,W,3].
+        warn: is told of a fall-back.
+
+    Raises:
+        ValueError: for a precision in which the weights themselves would have to be converted.
+    """
+    precision, device = choose_precision(precision, device=device), choose_device(device)
+    if precision not in INFERENCE:
+        raise ValueError(f"precision={precision} is for training: choose auto or one of {', '.join(INFERENCE)}.")
+    if precision != MIXED:
+        return precision
+    model = copy.deepcopy(backbone).to(device).eval()
+    clip = augment.normalize(dataset[0]["frames"][:1].to(device).float())
+    with torch.no_grad():
+        exact = model(clip)
+        with torch.autocast(device, dtype=torch.bfloat16):
+            rounded = model(clip).float()
+    error = float((rounded - exact).norm() / exact.norm())
+    if error <= MOST_ERROR:
+        return MIXED
+    warn(
+        f"bfloat16 computes something else than float32 here (features differ by {100 * error:.0f} %): computing in "
+        "float32. Another release of torch may mend it."
     )
     return FULL
 

@@ -245,7 +245,7 @@ def check_classes(videos: dict[str, list[Annotation]], train_list: Path) -> None
         label, name = class_names(unknown).popitem()
         raise ValueError(
             f"{train_list} has no video of class {name} (label {label + 1}), which {len(unknown)} test videos such as "
-            f"{unknown[0].name} need: make the lists again."
+            f"{unknown[0].name} need: add videos of this class to it, or take those test videos out."
         )
 
 

@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from fedvssl.training.run_log import METRICS_FILE, read_records
+
 
 def round_path(run_dir: Path, server_round: int) -> Path:
     return run_dir / f"round-{server_round}-weights.npz"
@@ -44,3 +46,18 @@ def check_disk(run_dir: Path, *, needed: int) -> None:
             f"Round files and heads need {missing / 1e9:.1f} GB more in {run_dir}, {free / 1e9:.1f} GB are free: "
             "lower keep_last (null keeps all rounds), or set hydra.run.dir to a folder on another disk."
         )
+
+
+def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
+    """Partition id -> the last round up to `done` in which its reply counted.
+
+    Raises:
+        ValueError: if the run's records do not reach so far.
+    """
+    records = [record for record in read_records(run_dir / METRICS_FILE) if record["server_round"] <= done]
+    if done and (not records or records[-1]["server_round"] < done):
+        raise ValueError(
+            f"{run_dir / METRICS_FILE} does not reach round {done}, so which heads the clients go on with is lost: "
+            "choose a new hydra.run.dir."
+        )
+    return {record["partition_id"]: record["server_round"] for record in records if "partition_id" in record}

@@ -26,3 +26,7 @@ def test_a_slow_count_of_two_directions():
     assert effective_rank(features) == pytest.approx(math.exp(-sum(s * math.log(s) for s in shares)))
     deviation = math.sqrt(0.75 * 0.25)  # of the first two entries, over four videos
     assert feature_std(features) == pytest.approx(2 * deviation / 3 * math.sqrt(3))
+
+
+def test_features_that_are_all_zero():
+    assert feature_std(torch.zeros(5, 4)) == 0 and effective_rank(torch.zeros(5, 4)) == 1

@@ -9,7 +9,7 @@ from fedvssl.data import augment
 from fedvssl.data.annotations import read_annotations
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.evaluation import features
-from fedvssl.evaluation.features import extract, fingerprint
+from fedvssl.evaluation.features import extract, fingerprint, load
 from fedvssl.models.r3d import R3D
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.recognition import TestSample as Clips
@@ -33,7 +33,8 @@ def backbone() -> R3D:
 
 def run(backbone: R3D, dataset: ClipDataset, folder: Path, **options):
     fabric = build_fabric(device="cpu", precision="32-true")
-    return extract(fabric, backbone, dataset, folder=folder, **{"batch_size": 2, "num_workers": 0, **options})
+    extract(fabric, backbone, dataset, folder=folder, **{"batch_size": 2, "num_workers": 0, **options})
+    return load(folder, dataset)
 
 
 def test_pools_each_clip_and_the_grid_in_eval_mode(backbone, dataset, tmp_path):

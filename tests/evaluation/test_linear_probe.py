@@ -7,6 +7,7 @@ from torch import nn
 
 from fedvssl.evaluation.features import Features
 from fedvssl.evaluation.linear_probe import LinearProbe, video_logits
+from fedvssl.training.metrics import accuracies
 from tests.evaluation.features import clusters
 
 SETTINGS = {
@@ -45,10 +46,31 @@ def test_one_training_video_is_refused():
         LinearProbe(**SETTINGS)(one, one)
 
 
-@pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("batch_size", 1), ("epochs", 1.5)])
-def test_numbers_that_cannot_be_are_refused(name, value):
-    with pytest.raises(ValueError, match=rf"protocol\.{name}={value} must be a whole number"):
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        *(("epochs", 0, "a whole number"), ("batch_size", 1, "a whole number"), ("epochs", 1.5, "a whole number")),
+        *(("lr", "abc", "a number"), ("lr", -1, "a number"), ("momentum", None, "a number"), ("steps", 60, "a list")),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(name, value, kind):
+    with pytest.raises(ValueError, match=rf"protocol\.{name}={value} must be {kind}"):
         LinearProbe(**{**SETTINGS, name: value})
+
+
+@pytest.mark.parametrize(
+    "change", [{"lr": 0.05}, {"momentum": 0.5}, {"weight_decay": 0.5}, {"steps": [1]}, {"epochs": 5}]
+)
+def test_every_setting_of_the_recipe_counts(change, monkeypatch):
+    train = clusters(24, num_classes=4, noise=2, seed=1)
+    logits = []
+    monkeypatch.setattr(
+        "fedvssl.evaluation.linear_probe.accuracies",
+        lambda scores, labels: logits.append(scores) or accuracies(scores, labels),
+    )
+    for settings in (SETTINGS, {**SETTINGS, **change}):
+        LinearProbe(**{**settings, "epochs": change.get("epochs", 4) if settings is not SETTINGS else 4})(train, train)
+    assert not torch.equal(logits[3], logits[-1])
 
 
 def test_a_video_gets_the_mean_of_its_clips_logits():

@@ -1,13 +1,18 @@
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from fedvssl.data.annotations import Annotation
+from fedvssl.evaluation.features import extract, load
+from fedvssl.evaluation.knn import KNN
 from fedvssl.evaluation.monitor import Monitor, spread
+from fedvssl.evaluation.retrieval import Retrieval
 from fedvssl.models.r3d import R3D
 from fedvssl.training.checkpoint import to_arrays
+from fedvssl.training.loop import build_fabric
 from fedvssl.training.recognition import TestSample as Clips
 from tests.action_set import write_action_set
 
@@ -38,9 +43,16 @@ def test_judges_the_arrays_it_is_given(data_dir, caplog):
         one = monitor({**arrays(1), "head.fc.weight": arrays(1)["backbone.stem.conv.weight"]}, label="after round 3")
         two = monitor(arrays(2), label="after round 4")
         again = monitor(arrays(1), label="after round 5")
-    names = ("eval_R@1", "eval_knn_top1_acc", "eval_feature_std", "eval_effective_rank", "seconds_eval")
+    names = (
+        "eval_R@1",
+        "eval_knn_top1_acc",
+        "eval_feature_std",
+        "eval_effective_rank",
+        "eval_num_test",
+        "seconds_eval",
+    )
     assert tuple(one) == names and one["seconds_eval"] > 0
-    assert 0 <= one["eval_R@1"] <= 1 and one["eval_effective_rank"] > 1
+    assert one["eval_effective_rank"] > 1 and one["eval_num_test"] == 11
     assert [again[name] for name in names[:-1]] == [one[name] for name in names[:-1]]
     assert two["eval_feature_std"] != one["eval_feature_std"]
     assert "after round 3: R@1" in caplog.text and "collapsed" not in caplog.text
@@ -74,3 +86,35 @@ def test_mistakes_show_before_the_run(data_dir):
         build(data_dir, split=3)
     with pytest.raises(ValueError, match=r"data\.num_classes is 2"):
         build(data_dir, num_classes=2)
+
+
+def test_agrees_with_the_protocols_on_the_same_features(data_dir, tmp_path):
+    monitor = build(data_dir)
+    record = monitor(arrays(4), label="now")
+    fabric = build_fabric(device="cpu", precision="32-true")
+    found = {}
+    for part, dataset in monitor.datasets.items():
+        extract(fabric, monitor.backbone, dataset, folder=tmp_path / part, batch_size=3, num_workers=0)
+        found[part] = load(tmp_path / part, dataset)
+    assert record["eval_R@1"] == Retrieval(ks=[1])(found["train"], found["test"]).metrics["R@1"]
+    assert record["eval_knn_top1_acc"] == KNN(ks=[20], temperature=0.07)(found["train"], found["test"]).metrics["k=20"]
+    assert record["eval_R@1"] != Retrieval(ks=[1])(found["test"], found["train"]).metrics["R@1"]
+
+
+def test_features_that_are_not_finite_are_told_and_leave_no_numbers(data_dir, caplog):
+    state = arrays(1)
+    state["backbone.stem.conv.weight"][:] = np.nan
+    assert list(build(data_dir)(state, label="after round 2")) == ["seconds_eval"]
+    assert "after round 2: the features are not finite: training has diverged" in caplog.text
+
+
+def test_lists_without_a_common_class_are_refused(data_dir, monkeypatch):
+    monkeypatch.setattr("fedvssl.evaluation.monitor.spread", lambda annotations, most: annotations[:1])
+    monkeypatch.setattr("fedvssl.evaluation.monitor.labelled_videos", two_lists)
+    with pytest.raises(ValueError, match=r"eval\.max_videos=1 leaves no class in both lists"):
+        build(data_dir, max_videos=1)
+
+
+def two_lists(_data: dict, part: str) -> list[Annotation]:
+    """Sorted by class, but not alike."""
+    return [Annotation(f"{part}/{label}", label) for label in ((0, 1) if part == "train" else (1, 0))]

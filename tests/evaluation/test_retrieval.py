@@ -2,17 +2,19 @@ import numpy as np
 import pytest
 import torch
 
-from fedvssl.evaluation.retrieval import Retrieval, rank
+from fedvssl.evaluation.retrieval import Retrieval, neighbours
 from tests.evaluation.features import clusters
 
 
-def test_rank_agrees_with_a_slow_search_and_takes_any_number_of_queries(monkeypatch):
+def test_neighbours_agree_with_a_slow_search_and_takes_any_number_of_queries(monkeypatch):
     rng = np.random.default_rng(0)
     gallery, queries = rng.normal(size=(13, 5)), rng.normal(size=(7, 5))
     cosines = [[g @ q / np.linalg.norm(g) / np.linalg.norm(q) for g in gallery] for q in queries]
     expected = np.argsort(cosines, axis=1)[:, ::-1][:, :4]
     monkeypatch.setattr("fedvssl.evaluation.retrieval.QUERIES_AT_ONCE", 3)
-    np.testing.assert_array_equal(rank(torch.tensor(gallery), torch.tensor(queries), k=4), expected)
+    found, nearest = neighbours(torch.tensor(gallery), torch.tensor(queries), k=4)
+    np.testing.assert_array_equal(nearest, expected)
+    np.testing.assert_allclose(found, np.take_along_axis(np.array(cosines), expected, axis=1))
 
 
 def test_a_small_gallery_is_searched_as_a_whole():

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool3d
 
 from fedvssl.evaluation.features import GRID, Features
-from fedvssl.evaluation.retrieval import Retrieval, rank
+from fedvssl.evaluation.retrieval import Retrieval, neighbours
 from tests.parity.reference import load_json, load_npz
 
 
@@ -20,7 +20,7 @@ def features(arrays: dict[str, np.ndarray], case: str, part: str) -> Features:
 def test_rankings_and_accuracies_of_the_reference(case):
     arrays, expected = load_npz("retrieval"), load_json("retrieval_meta")[case]
     train, test = (features(arrays, case, part) for part in ("train", "test"))
-    nearest = rank(train.grid, test.grid, k=len(train))
+    _, nearest = neighbours(train.grid, test.grid, k=len(train))
     np.testing.assert_array_equal(nearest.numpy(), arrays[f"{case}/ranked_train_indices"])
     metrics = Retrieval(ks=[1, 5, 10, 20, 50])(train, test).metrics
     for k in (1, 5, 10, 20, 50):

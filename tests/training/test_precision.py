@@ -6,7 +6,13 @@ from torch import nn
 
 from fedvssl.models.r3d import R3D, Conv
 from fedvssl.training import precision
-from fedvssl.training.precision import agreement, checked_precision, choose_precision, has_native_bf16
+from fedvssl.training.precision import (
+    agreement,
+    checked_inference,
+    checked_precision,
+    choose_precision,
+    has_native_bf16,
+)
 from fedvssl.training.recognition import RecognitionTask
 
 
@@ -136,3 +142,45 @@ def _is_sound(conv: nn.Conv3d, x: torch.Tensor) -> bool:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(ValueError, match="precision=bf8 is unknown: choose auto or one of 32-true, bf16-mixed"):
         check(Line(1.0), "bf8")
+
+
+class Clips:
+    """Stands for a dataset of whole videos."""
+
+    def __getitem__(self, index: int) -> dict:
+        return {"frames": torch.randint(0, 255, (2, 8, 32, 32, 3), dtype=torch.uint8)}
+
+
+class Pool(nn.Module):
+    """A backbone without weights, wrong by `factor` under autocast."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return clips.mean(dim=2) * (self.factor if torch.is_autocast_enabled("cpu") else 1.0)
+
+
+@pytest.mark.parametrize(("factor", "chosen"), [(1.0, "bf16-mixed"), (0.5, "32-true"), (float("nan"), "32-true")])
+def test_features_are_compared_before_bfloat16_is_used_for_them(factor: float, chosen: str) -> None:
+    warnings: list[str] = []
+    settings = {"device": "cpu", "backbone": Pool(factor), "dataset": Clips(), "warn": warnings.append}
+    assert checked_inference("bf16-mixed", **settings) == chosen  # pyright: ignore
+    assert len(warnings) == (chosen == "32-true")
+
+
+def test_a_real_backbone_keeps_bfloat16_and_its_weights() -> None:
+    backbone = R3D(10, width=4)
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    settings = {"device": "cpu", "backbone": backbone, "dataset": Clips(), "warn": pytest.fail}
+    assert checked_inference("bf16-mixed", **settings) == "bf16-mixed"  # pyright: ignore
+    assert all(torch.equal(before[name], tensor) for name, tensor in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("asked", ["bf16-true", "64-true"])
+def test_precisions_that_would_convert_the_weights_are_refused_for_features(asked: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"precision={asked} is for training: choose auto or one of 32-true, bf16-mixed"
+    ):
+        checked_inference(asked, device="cpu", backbone=Pool(1.0), dataset=Clips(), warn=pytest.fail)  # pyright: ignore
