@@ -35,6 +35,7 @@ from fedvssl.training.resume import first_change
 from fedvssl.training.run_log import METRICS_FILE, Progress, read_records
 
 Results = dict[str, Any]  # of one cell: what its JSON holds
+GUESSES = MAJORITY, CHANCE = "majority class", "chance"  # rows that nothing is run for
 ROW_KEYS = {"title", "start", "pooled", "overrides"}
 
 
@@ -69,9 +70,9 @@ def sweep(words: list[str]) -> list[Step]:
     results_dir = Path(config["results_dir"])
     refuse_other_settings(steps, config)
     failed = run(open_steps(steps, results_dir), config, lambda: write_tables(config, plans, steps))
-    table, shown = write_tables(config, plans, steps), headings(config)
-    comparison.draw(results_dir / "table.png", table, shown)
-    print(f"\n{comparison.markdown(table, shown)}\n{caption(config)}")
+    table = write_tables(config, plans, steps)
+    draw(config, table)
+    print(f"\n{comparison.markdown(table, headings(config))}\n{caption(config)}")
     if failed:
         print(f"error: {len(failed)} steps failed or wait for one that did, see the lines above.", file=sys.stderr)
     return failed
@@ -220,6 +221,14 @@ def write_tables(config: Config, plans: Sequence[Plan], steps: Sequence[Step]) -
     return table
 
 
+def draw(config: Config, table: comparison.Table) -> None:
+    """table.png: the first column of each measure, without what guessing reaches, which would set the scale."""
+    leading = [f"{kind} {next(iter(measure['columns']))}" for kind, measure in config["measures"].items()]
+    measured = {title: row for title, row in table.items() if title not in GUESSES}
+    columns = {column: heading for column, heading in headings(config).items() if column in leading}
+    comparison.draw(Path(config["results_dir"]) / "table.png", measured, columns)
+
+
 def headings(config: Config) -> dict[str, str]:
     """Columns for reading, with their headings."""
     return {
@@ -231,7 +240,7 @@ def headings(config: Config) -> dict[str, str]:
 
 def bottom_rows(plans: Sequence[Plan], columns: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, Entry]]:
     """What always answering with the most frequent class and what guessing reach, over the splits."""
-    rows: dict[str, dict[str, Entry]] = {"majority class": {}, "chance": {}}
+    rows: dict[str, dict[str, Entry]] = {title: {} for title in GUESSES}
     for column, (_, metric) in columns.items():
         majority, guessed = [], []
         for plan in plans:
@@ -243,8 +252,8 @@ def bottom_rows(plans: Sequence[Plan], columns: Mapping[str, tuple[str, str]]) -
             elif metric.startswith("R@"):
                 k = int(metric.removeprefix("R@"))
                 guessed.append(comparison.recall_of_chance(k, gallery=gallery, queries=queries))
-        rows["majority class"][column] = Entry(majority, planned=len(majority))
-        rows["chance"][column] = Entry(guessed, planned=len(guessed))
+        rows[MAJORITY][column] = Entry(majority, planned=len(majority))
+        rows[CHANCE][column] = Entry(guessed, planned=len(guessed))
     return rows
 
 
