@@ -9,7 +9,6 @@ one of them does not always disturb both.
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -17,15 +16,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from benchmarks import clip_test, end_to_end, loader, memory, preprocess, startup, step
 from benchmarks import round as server_round
 from benchmarks.clips import Clips, add_flags, prepare_clips
 from benchmarks.measure import Result
 from fedvssl.data.atomic import atomic_path
-from fedvssl.preflight import num_cores
-from fedvssl.training.precision import choose_device, choose_precision
+from fedvssl.preflight import machine
 
 
 def benchmarks(clips: Clips) -> dict[str, Callable[[], list]]:
@@ -40,20 +36,6 @@ def benchmarks(clips: Clips) -> dict[str, Callable[[], list]]:
         "server_memory": lambda: [memory.measure()],
         "round_overhead": lambda: [server_round.measure()],
     }
-
-
-def machine() -> str:
-    """ "AMD EPYC, 2 cores, bf16-mixed on cpu, torch 2.15.0" """
-    names = [line.partition(":")[2].strip() for line in cpuinfo() if line.startswith("model name")]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else choose_device("auto")
-    precision = choose_precision("auto", device="auto")
-    name = names[0] if names else platform.processor()
-    return f"{name}, {num_cores()} cores, {precision} on {device}, torch {torch.__version__}"
-
-
-def cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.is_file() else []
 
 
 def run_alone(name: str, args: argparse.Namespace, folder: Path) -> dict:

@@ -21,7 +21,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.all import machine, write_json
+from benchmarks.all import write_json
 from benchmarks.clips import Clips, add_flags, prepare_clips
 from benchmarks.round import Rounds, in_own_process
 from benchmarks.step import GFLOP_PER_CLIP, best_convolution
@@ -31,7 +31,7 @@ from fedvssl.data.annotations import write_annotations
 from fedvssl.data.atomic import atomic_path
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.data.video import open_video
-from fedvssl.preflight import num_cores
+from fedvssl.preflight import machine, num_cores
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.memory import keep_freed_memory
 from fedvssl.training.precision import choose_precision

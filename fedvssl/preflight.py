@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from fedvssl.data.annotations import Annotation, read_annotations
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.video import find_video, open_video
 from fedvssl.training.loop import seed_torch
-from fedvssl.training.precision import checked_precision
+from fedvssl.training.precision import checked_precision, choose_device, choose_precision
 
 log = logging.getLogger(__name__)
 REAL_NUMBERS = ("lr", "momentum", "weight_decay", "gamma", "max_norm")  # of training
@@ -25,6 +26,17 @@ def num_cores() -> int:
 
 def num_gpus() -> int:
     return torch.cuda.device_count()
+
+
+def machine() -> str:
+    """Where figures come from: "AMD EPYC, 2 cores, bf16-mixed on cpu, torch 2.15.0"."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else choose_device("auto")
+    precision = choose_precision("auto", device="auto")
+    return f"{name}, {num_cores()} cores, {precision} on {device}, torch {torch.__version__}"
 
 
 def fit_to_machine(config: Config) -> Config:

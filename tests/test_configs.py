@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from fedvssl import config
+from fedvssl.server_app import build_strategy
 
 EXPERIMENTS = sorted(path.stem for path in (config.conf_dir() / "experiment").glob("*.yaml"))
-PRETRAINING = [name for name in EXPERIMENTS if not name.startswith("finetune")]
+PRETRAINING = [name for name in EXPERIMENTS if not name.startswith(("finetune", "sweep"))]
 FINETUNING = [name for name in EXPERIMENTS if name.startswith("finetune")]
+SWEEPS = [name for name in EXPERIMENTS if name.startswith("sweep")]
 
 
 @pytest.mark.parametrize("name", PRETRAINING)
@@ -25,6 +27,18 @@ def test_finetuning_presets_serve_training_and_test(base: str, name: str) -> Non
     cfg = config.compose(base, [f"experiment={name}"])
     sample = config.build(cfg["test_sample"])
     assert sample.crop_size <= min(sample.size)
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_what_sweeps_pass_on_is_known_to_the_commands(name: str) -> None:
+    cfg = config.compose("sweep", [f"experiment={name}"])
+    words = cfg["overrides"]
+    for row in cfg["rows"].values():
+        pretraining = config.compose("base", [*words["all"], *words["main"], *row.get("overrides", [])])
+        assert build_strategy(pretraining).is_shared("backbone.conv1.weight")
+    config.compose("finetune", [*words["all"], *words["recognition"], *words["finetune"]])
+    for command in ("test", "retrieval", "linear_probe"):
+        config.compose(command, [*words["all"], *words["recognition"]])
 
 
 @pytest.mark.parametrize("group", ["data", "model", "pretext", "strategy"])

@@ -42,7 +42,7 @@ def test_pretraining_configuration_resolves(installed: Path, tmp_path: Path) -> 
     assert "rounds: 540" in out and "pool_size: 100" in out
 
 
-@pytest.mark.parametrize("name", ["base", "finetune", "test"])
+@pytest.mark.parametrize("name", ["base", "finetune", "test", "sweep"])
 def test_configurations_compose(installed: Path, tmp_path: Path, name: str) -> None:
     code = f"from fedvssl import config; print(config.compose('{name}', ['data_dir=/x'])['data']['video_dir'])"
     assert run(installed, tmp_path, "-c", code).strip() == "/x/ucf101/zips"

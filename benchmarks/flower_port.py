@@ -1,0 +1,26 @@
+"""What the published Flower port computes in place of FedVSSL, so that the effect of its fault is a number.
+
+    python -m fedvssl.main 'strategy._target_=benchmarks.flower_port.FlowerPort' '~strategy.fedavg'
+
+The port concatenates the lists of its two averages where it should add them, and the clients read the first half:
+    theta = alpha * fedavg                                  with fedavg = sum_k n_k theta_k / sum_k n_k
+    beta = 1 and round > 1:  theta = (theta + previous theta) / 2
+The loss never counts, and the whole backbone shrinks by alpha (by (1 + alpha) / 2 with beta = 1) in every round, its
+running statistics and counters included.
+"""
+
+from fedvssl.strategy.average import Arrays
+from fedvssl.strategy.fedvssl import FedVSSL
+
+
+class FlowerPort(FedVSSL):
+    """Arguments as `FedVSSL`."""
+
+    def averages(self) -> dict[str, float]:
+        return {"video": 1.0}
+
+    def aggregate(self, server_round: int, mean: Arrays) -> Arrays:
+        shrunk = {name: self.mix_coeff * array for name, array in mean.items()}
+        if self.swbeta == 1 and server_round > 1:
+            shrunk = {name: (array + self.global_arrays[name]) / 2 for name, array in shrunk.items()}
+        return {name: array.astype(mean[name].dtype) for name, array in shrunk.items()}  # counters: rounded down
