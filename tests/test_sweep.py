@@ -19,6 +19,7 @@ from tests.action_set import TINY as TINY_FINETUNING
 from tests.action_set import write_action_set
 from tests.federation import TINY as TINY_PRETRAINING
 from tests.federation import write_clients
+from tests.stand_in import StandIn
 
 TWO_SEEDS = "seeds=[1,2]"
 
@@ -39,54 +40,6 @@ def words(data_dir: Path, tmp_path: Path) -> list[str]:
         *(f"data_dir={data_dir}", "data.num_classes=3", f"work_dir={tmp_path}/sweep", "seeds=[1]"),
         *("overrides.main=['pool_size=3','rounds=2']", *(f"rows.{row}=null" for row in rows)),
     ]
-
-
-class StandIn:
-    """In place of `subprocess.run`: leaves what the commands would leave, and remembers their words.
-
-    Args:
-        fails: a word; a command that has it in one of its words fails.
-    """
-
-    def __init__(self, fails: str = "nothing") -> None:
-        self.fails, self.modules, self.words = fails, [], []
-
-    def __call__(self, command: list[str], **pipes: Any) -> subprocess.CompletedProcess:
-        _, _, module, *words = command
-        settings = dict(word.lstrip("-").split("=", 1) for word in words if "=" in word)
-        self.modules.append(module.removeprefix("fedvssl."))
-        self.words.append(words)
-        if any(self.fails in word for word in words):
-            print("error: no such thing.", file=pipes["stdout"], flush=True)
-            return subprocess.CompletedProcess(command, 2)
-        getattr(self, module.removeprefix("fedvssl."), lambda _: None)(settings)
-        return subprocess.CompletedProcess(command, 0)
-
-    def main(self, settings: dict[str, str]) -> None:
-        run_dir = Path(settings["hydra.run.dir"])
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / f"round-{settings['rounds']}-weights.npz").touch()
-        (run_dir / "metrics.jsonl").write_text('{"server_round": 1, "loss": 9.0}\n{"server_round": 2, "loss": 8.0}\n')
-
-    def retrieval(self, settings: dict[str, str]) -> None:
-        own = 0.4 + 0.1 * int(settings["seed"])
-        rows = {"random": {"R@1": 0.3, "R@5": 0.6, "R@10": 0.7, "R@50": 1.0}}
-        if settings["checkpoint"] != "random":
-            rows = {"checkpoint": {"R@1": own, "R@5": 0.8, "R@10": 0.9, "R@50": 1.0}, **rows}
-        write_json(Path(settings["work_dir"]) / "retrieval.json", {"rows": rows})
-
-    def linear_probe(self, settings: dict[str, str]) -> None:
-        row = {"top1_acc": 0.5, "top5_acc": 1.0, "mean_class_acc": 0.4}
-        write_json(Path(settings["work_dir"]) / "linear_probe.json", {"rows": {"checkpoint": row, "random": row}})
-
-    def test(self, settings: dict[str, str]) -> None:
-        row = {"top1_acc": 0.7, "top5_acc": 1.0, "mean_class_acc": 0.6, "num_videos": 11}
-        write_json(Path(settings["work_dir"]) / "test.json", row)
-
-
-def write_json(path: Path, content: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
 
 
 @pytest.fixture
