@@ -284,8 +284,9 @@ def test_simulation_survives_a_killed_client_resumes_and_ends_with_a_sentence(da
     assert expected.keys() == resumed.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(array, resumed[name])
-    assert second.returncode == 1 and second.stderr.count("\n") == 1
-    assert second.stderr.startswith("error: Round 4 has 1 valid replies of 3 clients")
+    told = [line for line in second.stderr.splitlines() if "task_manager.cc" not in line]  # Ray's, on a busy machine
+    assert second.returncode == 1 and len(told) == 1
+    assert told[0].startswith("error: Round 4 has 1 valid replies of 3 clients")
     assert "RuntimeError: told to fail" in second.stderr
     assert "strategy.min_fit_clients asks for 2: lower it" in second.stderr
     assert second.stderr.endswith(f" Run again with hydra.run.dir={cut} to continue.\n")

@@ -147,7 +147,8 @@ def test_text_is_escaped(tmp_path: Path) -> None:
     records = [{**record, f"loss_{evil}": 1.0} for record in round_records(1, evaluated=True)]
     write_lines(run / "metrics.jsonl", [{**records[0], f"eval_{evil}": 0.5}, *records[1:]])
     result = {"dataset": evil, "split": evil, "checkpoint": evil, "rows": {"checkpoint": {evil: 0.5}}}
-    write_json(run / "evaluation/x/retrieval.json", result)
+    for protocol in ("retrieval", evil):
+        write_json(run / f"evaluation/x/{len(protocol)}.json", {"protocol": protocol, **result})
     write_json(run / "environment.json", [{"done": 0, "processor": evil, "versions": {evil: evil}}])
     page = page_of(run)
     assert "script" not in page.tags and "<script" not in page.html
