@@ -65,7 +65,7 @@ def build_fabric(*, device: str = "auto", devices: int = 1, precision: str = "au
         torch.backends.cudnn.benchmark = True  # the shapes of a run do not change, so trying the algorithms pays
     else:
         keep_freed_memory()
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it tells the precision anew for each Fabric
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it tells the precision of every Fabric
     fabric = Fabric(accelerator=device, devices=devices, precision=precision)  # pyright: ignore[reportArgumentType]
     fabric.launch()
     return fabric
