@@ -8,6 +8,7 @@ Shapes: Q queries, G videos in the gallery, F features.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torch.nn.functional import normalize
 from fedvssl.data.atomic import atomic_path
 from fedvssl.evaluation.features import Features
 from fedvssl.evaluation.protocol import Frame, Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 QUERIES_AT_ONCE = 1024
 SHOWN_QUERIES, SHOWN_NEAREST = 8, 5
@@ -91,7 +95,7 @@ def check_ks(ks: Sequence[int]) -> None:
         raise ValueError(f"protocol.ks={list(ks)} must be whole numbers from 1, such as [1,5,10].")
 
 
-def _show(axes, picture: np.ndarray, name: str, *, colour: str | None) -> None:
+def _show(axes: "Axes", picture: np.ndarray, name: str, *, colour: str | None) -> None:
     axes.axis("on")
     axes.imshow(picture)
     axes.set(xticks=[], yticks=[])
