@@ -79,6 +79,7 @@ def write_evaluations(folder: Path, checkpoint: str, *, shift: float = 0.0) -> N
         rows = {kind: {name: base + shift for name in names} for kind, base in (("checkpoint", 0.5), ("random", 0.125))}
         rows["random"] = dict.fromkeys(names, 0.125)
         facts = {"dataset": "ucf101", "split": 1, "num_train": 20, "num_test": 11, "num_classes": 5, "num_clips": 10}
+        facts["settings"] = {"test_sample": {"crop_size": 112}}
         result = {"protocol": protocol, **facts, "checkpoint": f"{folder}/{checkpoint}.npz", "seed": 7, "rows": rows}
         write_json(out / f"{protocol}.json", result)
         write_picture(out / f"{protocol}.png")

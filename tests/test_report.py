@@ -313,3 +313,14 @@ def test_a_mistake_is_one_sentence(
     assert report.main([word.format(tmp=tmp_path, run=folders[0]) for word in words]) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: ") and told.count("\n") == 1 and sentence in told
+
+
+def test_what_was_measured_otherwise_stands_in_a_table_of_its_own(tmp_path: Path) -> None:
+    run = write_pretraining(tmp_path / "run")
+    small = json.loads(next(run.rglob("retrieval.json")).read_text())
+    small["settings"] = {"test_sample": {"crop_size": 32}}
+    write_json(run / "evaluation/small/retrieval.json", small)
+    write_json(run / "evaluation/mine/mine.json", {**small, "protocol": "my <own>"})
+    results = page_of(run).sections["Results"]
+    assert results.count("clips of each, 112 pixels") == 3 and results.count("clips of each, 32 pixels") == 2
+    assert "my <own>" in results

@@ -70,7 +70,7 @@ class Monitor:
 
         Returns:
             "eval_R@1" and "eval_knn_top1_acc" (fractions), "eval_feature_std", "eval_effective_rank" (of the test
-            videos), "eval_num_test", "seconds_eval"; of features that are not finite only the last.
+            videos), "videos_eval", "seconds_eval"; of features that are not finite only the last.
         """
         started = time.perf_counter()
         own = {name.removeprefix(BACKBONE): array for name, array in arrays.items() if name.startswith(BACKBONE)}
@@ -85,7 +85,7 @@ class Monitor:
             "eval_knn_top1_acc": KNN(ks=[NEIGHBOURS], temperature=TEMPERATURE)(train, test).metrics[f"k={NEIGHBOURS}"],
             "eval_feature_std": feature_std(directions),
             "eval_effective_rank": effective_rank(directions),
-            "eval_num_test": len(test),
+            "videos_eval": len(test),
             "seconds_eval": time.perf_counter() - started,
         }
         log.info(

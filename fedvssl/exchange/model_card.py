@@ -151,7 +151,9 @@ def _evaluation(results: Sequence[Mapping[str, Any]]) -> str:
             (name, *(f"{100 * row[metric]:.2f}" if metric in row else "-" for metric in metrics))
             for name, row in result["rows"].items()
         ]
-        title = f"{result['protocol']} on {result['dataset']} split {result['split']}, percent"
+        crop = result.get("settings", {}).get("test_sample", {}).get("crop_size")
+        pixels = f"crops of {crop} pixels, " if crop else ""
+        title = f"{result['protocol']} on {result['dataset']} split {result['split']}, {pixels}percent"
         tables.append(f"{title}:\n\n{_table(('', *metrics), rows)}")
     return "\n\n".join(tables)
 

@@ -92,6 +92,8 @@ def test_table(folders: Sequence[Folder]) -> str:
 def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
     """A row for each checkpoint, and the random bottom line, once where several have measured the same."""
     first = results[0][1]
+    size = first.get("settings", {}).get("test_sample", {}).get("crop_size")
+    crop = f", {size} pixels" if size else ""
     metrics = list(dict.fromkeys(name for _, result in results for row in result["rows"].values() for name in row))
     rows: dict[tuple[str, ...], None] = {}
     for folder, result in sorted(results, key=lambda pair: "checkpoint" not in pair[1]["rows"]):
@@ -104,7 +106,7 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
         ["percent", *(NAMES.get(name, str(name)) for name in metrics)],
         ordered,
         caption=f"{first.get('num_test', '?')} test and {first.get('num_train', '?')} training videos of "
-        f"{first['dataset']}, split {first['split']}; {first.get('num_clips', '?')} clips of each",
+        f"{first['dataset']}, split {first['split']}; {first.get('num_clips', '?')} clips of each{crop}",
     )
 
 

@@ -48,11 +48,11 @@ def test_judges_the_arrays_it_is_given(data_dir, caplog):
         "eval_knn_top1_acc",
         "eval_feature_std",
         "eval_effective_rank",
-        "eval_num_test",
+        "videos_eval",
         "seconds_eval",
     )
     assert tuple(one) == names and one["seconds_eval"] > 0
-    assert one["eval_effective_rank"] > 1 and one["eval_num_test"] == 11
+    assert one["eval_effective_rank"] > 1 and one["videos_eval"] == 11
     assert [again[name] for name in names[:-1]] == [one[name] for name in names[:-1]]
     assert two["eval_feature_std"] != one["eval_feature_std"]
     assert "after round 3: R@1" in caplog.text and "collapsed" not in caplog.text
