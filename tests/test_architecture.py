@@ -17,7 +17,7 @@ ALLOWED = {
     "pretext": {"pretext", "data"},
     "training": {"training", "data", "models"},
     "evaluation": {"evaluation", "training", "data", "models"},
-    "exchange": {"exchange", "data"},
+    "exchange": {"exchange", "training", "data"},
     "report": {"reporting", "data"},
     "reporting": {"reporting", "training"},
     "config": set(),

@@ -4,13 +4,12 @@ Places on the machine are left out, because a model card travels.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-import yaml
+from fedvssl.training.round_files import round_of
+from fedvssl.training.run_log import read_config
 
-ROUND = re.compile(r"round-(\d+)-weights\.npz")
 FINE_TUNED = ("last.pth", "best.pth")
 
 
@@ -24,10 +23,11 @@ def training_facts(checkpoint: Path) -> dict[str, str]:
     Raises:
         ValueError: if config.yaml cannot be read.
     """
-    config = _read_config(checkpoint.parent / "config.yaml")
+    config = read_config(checkpoint.parent / "config.yaml")
     try:
-        if (found := ROUND.fullmatch(checkpoint.name)) and "strategy" in config:
-            return _pretraining(config, server_round=int(found[1]))
+        server_round = round_of(checkpoint)
+        if server_round is not None and "strategy" in config:
+            return _pretraining(config, server_round=server_round)
         if checkpoint.name in FINE_TUNED and "pretrained" in config:
             return _finetuning(config)
     except (KeyError, TypeError) as error:
@@ -89,16 +89,6 @@ def _finetuning(config: dict[str, Any]) -> dict[str, str]:
 def _class_name(config: dict[str, Any]) -> str:
     """{"_target_": "fedvssl.pretext.ctp.CtP"} -> CtP"""
     return config["_target_"].rpartition(".")[2]
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: mend it, or move the checkpoint out of its folder.") from error
-    return config if isinstance(config, dict) else {}
 
 
 def _read_json(path: Path) -> Any:

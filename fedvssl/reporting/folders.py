@@ -12,10 +12,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fedvssl.training.environment import ENVIRONMENT_FILE, Facts, read_environment
-from fedvssl.training.run_log import METRICS_FILE, Record, read_records
+from fedvssl.training.run_log import METRICS_FILE, Record, read_config, read_records
 
 ACCURACIES = ("top1_acc", "top5_acc", "mean_class_acc")
 
@@ -109,17 +107,6 @@ def _read(path: Path, config: dict[str, Any], *, label: str, position: str) -> F
         evaluations=read_evaluations(path),
         test=read_result(path / "test.json", ("dataset", "split", "num_videos", *ACCURACIES)),
     )
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """A config.yaml; empty where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: restore it, or start its command again, which writes it.") from error
-    return config if isinstance(config, dict) else {}
 
 
 def read_metrics(path: Path, *, position: str) -> list[Record]:

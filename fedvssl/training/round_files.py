@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 from fedvssl.training.run_log import METRICS_FILE, read_records
@@ -14,10 +13,14 @@ def round_path(run_dir: Path, server_round: int) -> Path:
 
 def saved_rounds(run_dir: Path) -> list[int]:
     """Numbers of the saved rounds, ascending."""
-    names: Iterable[re.Match[str] | None] = (
-        re.fullmatch(r"round-(\d+)-weights\.npz", path.name) for path in run_dir.glob("round-*-weights.npz")
-    )
-    return sorted(int(name[1]) for name in names if name)
+    numbers = map(round_of, run_dir.glob("round-*-weights.npz"))
+    return sorted(number for number in numbers if number is not None)
+
+
+def round_of(path: Path) -> int | None:
+    """The round whose file this is; None if it is another file."""
+    name = re.fullmatch(r"round-(\d+)-weights\.npz", path.name)
+    return int(name[1]) if name else None
 
 
 def last_round(run_dir: Path) -> int:

@@ -8,6 +8,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from fedvssl.data.atomic import atomic_path
 
 Record = dict[str, Any]
@@ -68,6 +70,21 @@ def read_records(path: Path) -> list[Record]:
         except json.JSONDecodeError:
             break
     return records
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config.yaml of a run; empty where there is none.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: restore it, or start its command again, which writes it.") from error
+    return config if isinstance(config, dict) else {}
 
 
 def plot_losses(metrics_jsonl: Path, png: Path) -> None:
