@@ -17,7 +17,7 @@ from fedvssl.data import augment, sampling
 from fedvssl.pretext.ctp import CtPSample
 from fedvssl.pretext.patches import ELLIPSE, RECTANGLE
 
-MEAN, STD = (np.array(values, np.float32) for values in (augment.IMAGENET_MEAN, augment.IMAGENET_STD))
+MEAN, STD = (255 * np.array([values]) for values in (augment.IMAGENET_MEAN, augment.IMAGENET_STD))
 
 
 class PlainSample:
@@ -115,8 +115,11 @@ def shift_hue(frame: np.ndarray, hue: float, saturation: float) -> np.ndarray:
 
 
 def to_tensor(frames: list[np.ndarray]) -> Tensor:
-    """BGR float frames -> normalised RGB clip, float32 [3,T,H,W]."""
+    """BGR float frames -> normalised RGB clip, float32 [3,T,H,W]. In place, as OpenCV can: the fastest plain way."""
     clip = np.empty((3, len(frames), *frames[0].shape[:2]), np.float32)
     for index, frame in enumerate(frames):
-        clip[:, index] = ((cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) / np.float32(255) - MEAN) / STD).transpose(2, 0, 1)
+        cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, frame)
+        cv2.subtract(frame, MEAN, frame)
+        cv2.multiply(frame, 1 / STD, frame)
+        clip[:, index] = frame.transpose(2, 0, 1)
     return torch.from_numpy(clip)

@@ -1,8 +1,8 @@
 """The bytes of the JPEG frames in a zip, without what zipfile does for each of its members.
 
-The zips of `data_tools.extract_frames` store frames without compression under names of one length, so their directory
-is an array of records of one size and is read as such. zipfile, which makes an object of each of the 200 frames of a
-UCF-101 video, would take almost as long as the decoding of a clip.
+The zips of `data_tools.extract_frames` store frames without compression under names of one length. Their directory then
+consists of records of one size, of which only those of the frames asked for are taken apart. zipfile, which makes an
+object of each of the 200 frames of a UCF-101 video, would take almost as long as the decoding of a clip.
 Format: APPNOTE.TXT of PKWARE, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.16 (its end).
 """
 
@@ -10,6 +10,8 @@ import os
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +19,9 @@ import numpy as np
 
 SUFFIXES = (".jpg", ".jpeg")
 END = struct.Struct("<4s4H2LH")
-LOCAL_HEADER_SIZE, DIRECTORY_HEADER_SIZE = 30, 46
+RECORD = struct.Struct("<4s4xHH4xLLL3H8xL")  # signature, flags, compression, crc, sizes, lengths, offset; then the name
+SAME_IN_ALL = [*range(4), *range(8, 12), *range(28, 34), *range(-4, 0)]  # signature to compression, lengths, ".jpg"
+LOCAL_HEADER_SIZE = 30
 TAIL_BYTES = 1 << 15  # holds the directory of 550 frames
 
 
@@ -39,29 +43,29 @@ class RegularFrames:
     """Frames of a zip whose directory is regular.
 
     Args:
-        path: the zip, for reading; it stays open as long as this object lives.
-        directory: structured array [frames] of `_record_type`, in the order of the names.
+        file: the zip, unbuffered; it is closed with this object.
+        directory: records of one size, one after the other.
+        order: which record is the first in the order of the names, and so on.
     """
 
-    def __init__(self, path: Path, directory: np.ndarray) -> None:
-        self._names, self._offsets, self._sizes, self._sums = (
-            directory[field].tolist() for field in ("name", "offset", "size", "crc")
-        )
-        self._file = path.open("rb", buffering=0)
+    def __init__(self, file: FileIO, directory: bytes, order: Sequence[int]) -> None:
+        self._file, self._directory, self._order = file, directory, order
+        self._record_size = len(directory) // len(order)
 
     def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
+        self._file.close()
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._order)
 
     def read(self, index: int) -> bytes:
-        name = self._names[index]
+        record = self._order[index] * self._record_size
+        _, _, _, checksum, size, _, _, _, _, offset = RECORD.unpack_from(self._directory, record)
+        name = self._directory[record + RECORD.size : record + self._record_size]
         start = LOCAL_HEADER_SIZE + len(name)
-        stored = os.pread(self._file.fileno(), start + self._sizes[index], self._offsets[index])
+        stored = os.pread(self._file.fileno(), start + size, offset)
         jpeg = stored[start:]
-        if stored[LOCAL_HEADER_SIZE:start] != name or zlib.crc32(jpeg) != self._sums[index]:
+        if stored[LOCAL_HEADER_SIZE:start] != name or zlib.crc32(jpeg) != checksum:
             raise zipfile.BadZipFile(f"{name.decode(errors='replace')} is not what the directory says")
         return jpeg
 
@@ -86,44 +90,43 @@ def open_frames(path: Path) -> Frames:
     Raises:
         OSError, zipfile.BadZipFile: if it cannot be read.
     """
-    directory = _regular_directory(path)
-    return OtherFrames(path) if directory is None else RegularFrames(path, directory)
+    file = FileIO(path)
+    count, directory = _read_directory(file)
+    order = _regular_order(directory, count) if count else None
+    if order is None:
+        file.close()
+        return OtherFrames(path)
+    return RegularFrames(file, directory, order)
 
 
-def _regular_directory(path: Path) -> np.ndarray | None:
-    """The directory in the order of the names; None unless all members are uncompressed .jpg with names of one length.
+def _read_directory(file: FileIO) -> tuple[int, bytes]:
+    """Number of members and their records; (0, b"") where they do not lie between the members and a plain end."""
+    length = file.seek(0, os.SEEK_END)
+    tail = os.pread(file.fileno(), TAIL_BYTES, max(0, length - TAIL_BYTES))
+    if len(tail) < END.size:
+        return 0, b""
+    signature, _, _, _, count, size, offset, comment = END.unpack(tail[-END.size :])
+    if signature != b"PK\5\6" or comment or count == 0xFFFF or offset + size + END.size != length:
+        return 0, b""
+    directory = tail[-END.size - size : -END.size]
+    return count, directory if len(directory) == size else os.pread(file.fileno(), size, offset)
+
+
+def _regular_order(directory: bytes, count: int) -> Sequence[int] | None:
+    """The records in the order of their names; None unless all are uncompressed .jpg with names of one length.
 
     A member with more than this (a comment, an extra field, encryption, sizes beyond 4 GB) makes a zip irregular too.
     """
-    with path.open("rb", buffering=0) as file:
-        length = file.seek(0, os.SEEK_END)
-        tail = os.pread(file.fileno(), TAIL_BYTES, max(0, length - TAIL_BYTES))
-        if len(tail) < END.size:
-            return None
-        signature, _, _, _, count, size, offset, comment = END.unpack(tail[-END.size :])
-        if signature != b"PK\5\6" or comment or not 0 < count < 0xFFFF or offset + size + END.size != length:
-            return None
-        stored = tail[-END.size - size : -END.size]
-        if len(stored) < size:
-            stored = os.pread(file.fileno(), size, offset)
-    record_size, rest = divmod(size, count)
-    if rest or record_size <= DIRECTORY_HEADER_SIZE:
+    record_size, rest = divmod(len(directory), count)
+    name_length = record_size - RECORD.size
+    if rest or name_length <= 0:
         return None
-    directory = np.frombuffer(stored, _record_type(record_size - DIRECTORY_HEADER_SIZE))
-    names = directory["name"]
-    regular = (directory["signature"] == b"PK\1\2") & (directory["name_length"] == names.itemsize)
-    regular &= (directory["flags"] == 0) & (directory["compression"] == 0)
-    regular &= (directory["extra_length"] == 0) & (directory["comment_length"] == 0)
-    if not regular.all() or not all(name.endswith(b".jpg") for name in names.tolist()):
+    signature, flags, compression, _, _, _, *lengths, _ = RECORD.unpack_from(directory)
+    if (signature, flags, compression, *lengths) != (b"PK\1\2", 0, 0, name_length, 0, 0):
         return None
-    return directory if (names[:-1] < names[1:]).all() else directory[np.argsort(names, kind="stable")]
-
-
-def _record_type(name_length: int) -> np.dtype:
-    fields = [
-        *(("signature", "S4"), ("versions", "<u4"), ("flags", "<u2"), ("compression", "<u2")),
-        *(("time", "<u4"), ("crc", "<u4"), ("size", "<u4"), ("full_size", "<u4")),
-        *(("name_length", "<u2"), ("extra_length", "<u2"), ("comment_length", "<u2"), ("disk", "<u2")),
-        *(("attributes", "S6"), ("offset", "<u4"), ("name", f"S{name_length}")),
-    ]
-    return np.dtype(fields)
+    records = np.frombuffer(directory, np.uint8).reshape(count, record_size)
+    alike = records[:, SAME_IN_ALL]
+    if not directory.endswith(b".jpg") or (alike != alike[-1]).any():
+        return None
+    names = records[:, RECORD.size :].copy().view(f"S{name_length}").ravel()
+    return range(count) if (names[:-1] < names[1:]).all() else np.argsort(names, kind="stable").tolist()

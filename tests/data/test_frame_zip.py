@@ -53,6 +53,16 @@ def test_all_other_zips_are_read_by_zipfile(tmp_path: Path, names: list[str], op
         assert [frames.read(index) for index in range(len(frames))] == [archive.read(name) for name in expected]
 
 
+def test_one_irregular_member_is_enough(tmp_path: Path) -> None:
+    path = tmp_path / "video.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, name in enumerate(numbered(3)):
+            archive.writestr(name, bytes(1000), zipfile.ZIP_DEFLATED if number == 1 else zipfile.ZIP_STORED)
+    frames = open_frames(path)
+    assert isinstance(frames, OtherFrames)
+    assert [frames.read(index) for index in range(3)] == [bytes(1000)] * 3
+
+
 def test_a_zip_with_a_comment_is_read_by_zipfile(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "video.zip", numbered(3))
     with zipfile.ZipFile(path, "a") as archive:
