@@ -27,7 +27,6 @@ from fedvssl.config import build, compose
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.sampling import uniform_clips
-from fedvssl.preflight import num_cores
 from fedvssl.training.loop import build_fabric, seed_torch
 from fedvssl.training.recognition import RecognitionTask, predict
 
@@ -63,7 +62,7 @@ def ours(folder: Path, names: list[str]) -> float:
 
     def test(videos: list[Annotation]) -> None:
         dataset = ClipDataset(folder, videos, build(config["test_sample"]))
-        predict(fabric, task, dataset, batch_size=config["test_batch_size"], num_workers=min(2, num_cores()))
+        predict(fabric, task, dataset, batch_size=config["test_batch_size"], num_workers="auto")
 
     test(annotations[:2])
     started = time.perf_counter()

@@ -24,7 +24,7 @@ from flwr.common.constant import ErrorCode
 
 from fedvssl.config import Config, build_sample, build_task
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.data.dataset import ClipDataset, NumWorkers, train_loader
 from fedvssl.strategy.average import Arrays
 from fedvssl.strategy.exchange import ARRAYS, CONFIG, METRICS
 from fedvssl.strategy.record import from_record, to_record
@@ -44,14 +44,14 @@ class Machine:
         partition_dir: folder of `client_dist<partition_id + 1>.json`.
         state_dir: folder of the clients' own folders, each with heads and a log.
         device: "cpu", "cuda" or "auto".
-        num_workers: processes that decode.
+        num_workers: processes that decode; see `train_loader`.
     """
 
     video_dir: str
     partition_dir: str
     state_dir: str
     device: str = "auto"
-    num_workers: int = 0
+    num_workers: NumWorkers = "auto"
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def train_epochs(
             dataset,
             batch_size=training["batch_size"],
             num_workers=machine.num_workers,
-            pin_memory=fabric.device.type == "cuda",
+            on_gpu=fabric.device.type == "cuda",
         )
         label = f"round {order.server_round}  epoch {epoch + 1}/{training['local_epochs']}  batch"
         progress = Progress(label, len(loader), write=write, every_seconds=PROGRESS_SECONDS)

@@ -7,7 +7,7 @@ configuration says, so it is trusted as much as the user's own code; nothing tha
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -110,22 +110,25 @@ def compose(config: str, overrides: Sequence[str]) -> Config:
         raise ValueError(f"Configuration '{config}': {' '.join(str(error).split())}") from error
 
 
-def check_numbers(config: Config, least: Mapping[str, int | float]) -> None:
+def check_numbers(config: Config, least: Mapping[str, int | float], *, or_auto: Collection[str] = ()) -> None:
     """Refuse what is not a number, or is too small.
 
     Args:
         config: nested settings.
         least: the smallest allowed value of each dotted key; an int asks for a whole number.
+        or_auto: keys that may be "auto" instead.
 
     Raises:
         ValueError: naming the first key that is wrong.
     """
     for key, minimum in least.items():
         value: Any = reduce(getitem, key.split("."), config)
+        if key in or_auto and value == "auto":
+            continue
         whole = isinstance(minimum, int)
         is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         if not (is_number and value >= minimum):
-            kind = "a whole number" if whole else "a number"
+            kind = ("auto or " if key in or_auto else "") + ("a whole number" if whole else "a number")
             raise ValueError(f"{key}={value} must be {kind}, at least {minimum:g}.")
 
 

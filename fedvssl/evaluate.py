@@ -57,7 +57,7 @@ def evaluate(name: str, config: Config) -> None:
     Raises:
         ValueError: for a missing or unfitting checkpoint, list, label or video, before the work starts.
     """
-    check_numbers(config, LEAST)
+    check_numbers(config, LEAST, or_auto=["num_workers"])
     check_devices(device=config["device"], devices=config["devices"])
     protocol, sample = build(config["protocol"]), build(config["test_sample"])
     backbones = load_backbones(config)

@@ -100,7 +100,8 @@ def check(config: Config) -> None:
     """Refuse with a ValueError what would fail later, perhaps after hours."""
     training, devices = config["training"], config["devices"]
     check_devices(device=config["device"], devices=devices)
-    check_numbers(config, LEAST if training["eval_every"] is None else {**LEAST, "training.eval_every": 1})
+    least = LEAST if training["eval_every"] is None else {**LEAST, "training.eval_every": 1}
+    check_numbers(config, least, or_auto=["num_workers"])
     if not isinstance(training["steps"], list):
         raise ValueError(f"training.steps={training['steps']} must be a list of epochs, for example [60,120].")
     for name, value in {"from_scratch": config["from_scratch"], "training.compile": training["compile"]}.items():
@@ -230,7 +231,7 @@ class Run:
             num_workers=self.config["num_workers"],
             rank=rank,
             world_size=self.fabric.world_size,
-            pin_memory=self.fabric.device.type == "cuda",
+            on_gpu=self.fabric.device.type == "cuda",
         )
         progress = self.progress("  step", len(loader))
 

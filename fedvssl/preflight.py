@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedvssl.config import Config, build_sample, build_task
+from fedvssl.config import Config, build_sample, build_task, check_numbers
 from fedvssl.data.annotations import Annotation, read_annotations
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.video import find_video, open_video
@@ -16,7 +16,12 @@ from fedvssl.training.loop import seed_torch
 from fedvssl.training.precision import checked_precision, choose_device, choose_precision
 
 log = logging.getLogger(__name__)
-REAL_NUMBERS = ("lr", "momentum", "weight_decay", "gamma", "max_norm")  # of training
+LEAST = {
+    **{"pool_size": 1, "rounds": 1, "seed": 0, "strategy.fraction_fit": 0.0, "strategy.min_fit_clients": 1},
+    **{"training.local_epochs": 1, "training.batch_size": 1, "training.num_workers": 0},
+    **{f"training.{name}": 0.0 for name in ("lr", "momentum", "weight_decay", "gamma", "max_norm")},
+    **{"client_resources.num_gpus": 0.0, "client_resources.num_cpus": 1.0, "round_timeout": 1.0},
+}
 
 
 def num_cores() -> int:
@@ -147,29 +152,12 @@ def _is_there(video_dir: Path, name: str) -> bool:
 
 
 def _check_numbers(config: Config) -> None:
-    training, resources, sampling = config["training"], config["client_resources"], config["strategy"]
-    if not isinstance(training["steps"], list):
+    training = config["training"]
+    if not (
+        isinstance(training["steps"], list) and all(isinstance(step, int) and step >= 0 for step in training["steps"])
+    ):
         raise ValueError(f"training.steps={training['steps']} must be a list of rounds, such as [100,200].")
     if not isinstance(training["compile"], bool):
         raise ValueError(f"training.compile={training['compile']} must be true or false.")
-    least = {  # 1 for a whole number, 1.0 for any
-        "pool_size": (config["pool_size"], 1),
-        "rounds": (config["rounds"], 1),
-        "seed": (config["seed"], 0),
-        "strategy.fraction_fit": (sampling["fraction_fit"], 0.0),
-        "strategy.min_fit_clients": (sampling["min_fit_clients"], 1),
-        "training.local_epochs": (training["local_epochs"], 1),
-        "training.batch_size": (training["batch_size"], 1),
-        "training.num_workers": (training["num_workers"], 0),
-        **{f"training.{name}": (training[name], 0.0) for name in REAL_NUMBERS},
-        **{f"training.steps[{n}]": (step, 0) for n, step in enumerate(training["steps"])},
-        "client_resources.num_gpus": (resources["num_gpus"], 0.0),
-        "client_resources.num_cpus": (resources["num_cpus"], 1.0),
-        "round_timeout": (config["round_timeout"], 1.0),
-        "keep_last": (config["keep_last"] if config["keep_last"] is not None else 1, 1),
-    }
-    for key, (value, minimum) in least.items():
-        if isinstance(value, bool) or not isinstance(value, int if isinstance(minimum, int) else int | float):
-            raise ValueError(f"{key}={value} must be a {'whole ' if isinstance(minimum, int) else ''}number.")
-        if not value >= minimum:
-            raise ValueError(f"{key}={value} must be at least {minimum:g}.")
+    least = LEAST if config["keep_last"] is None else {**LEAST, "keep_last": 1}
+    check_numbers(config, least, or_auto=["training.num_workers"])

@@ -44,7 +44,7 @@ def run_test(config: Config) -> None:
     Raises:
         ValueError: for a missing or unfitting checkpoint, list or video, before the work starts.
     """
-    check_numbers(config, LEAST)
+    check_numbers(config, LEAST, or_auto=["num_workers"])
     check_devices(device=config["device"], devices=config["devices"])
     sample = build(config["test_sample"])
     task, epoch = load_recognizer(config)

@@ -173,6 +173,14 @@ def test_numbers_out_of_range_are_named(value: object, minimum: float, sentence:
         config.check_numbers({"a": {"b": value}}, {"a.b": minimum})
 
 
+def test_only_some_numbers_may_be_automatic() -> None:
+    config.check_numbers({"a": "auto", "b": 0}, {"a": 0, "b": 0}, or_auto=["a", "b"])
+    with pytest.raises(ValueError, match="a=auto must be a whole number, at least 0"):
+        config.check_numbers({"a": "auto"}, {"a": 0})
+    with pytest.raises(ValueError, match="a=-1 must be auto or a whole number, at least 0"):
+        config.check_numbers({"a": -1}, {"a": 0}, or_auto=["a"])
+
+
 @pytest.mark.parametrize(
     ("entries", "sentence"),
     [

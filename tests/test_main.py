@@ -146,7 +146,7 @@ def test_help_and_configuration_come_without_torch(words, shown, tmp_path, monke
     [
         ("strategy.mix_coeff=1.5", "error: strategy.mix_coeff=1.5 (alpha) must lie in [0, 1]."),
         ("data_dir=/nowhere", "error: No client_dist<N>.json in /nowhere/"),
-        ("rounds=abc", "error: rounds=abc must be a whole number."),
+        ("rounds=abc", "error: rounds=abc must be a whole number, at least 1."),
         ("pretext.sample.crop_size=wide", "error: "),
     ],
 )

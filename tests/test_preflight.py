@@ -74,7 +74,7 @@ def test_fewer_clients_than_the_default_minimum_lower_the_minimum(data_dir, mach
     ],
 )
 def test_numbers_out_of_range_are_named(override, data_dir, machine):
-    with pytest.raises(ValueError, match=f"{override} must be at least"):
+    with pytest.raises(ValueError, match=f"{override} must be .*at least"):
         fit_to_machine(tiny_config(data_dir, override))
 
 
@@ -91,7 +91,7 @@ def test_good_data_passes(data_dir, lines):
         ("pool_size=true", "pool_size=True must be a whole number"),
         ("training.lr=fast", "training.lr=fast must be a number"),
         ("training.steps=5", "training.steps=5 must be a list of rounds"),
-        ("training.steps=[a]", r"training.steps\[0\]=a must be a whole number"),
+        ("training.steps=[a]", r"training.steps=\['a'\] must be a list of rounds"),
         ("strategy.min_fit_clients=most", "strategy.min_fit_clients=most must be a whole number"),
     ],
 )

@@ -4,9 +4,10 @@ A sample depends on (seed, round, partition, epoch, video index) and on nothing 
 on the order of the batches.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.video import Video, find_video, open_video
+
+WORKERS_FOR_A_GPU = 4
+NumWorkers = int | Literal["auto"]
 
 
 class Sample(Protocol):
@@ -100,14 +104,17 @@ def test_loader(
     return DataLoader(dataset, batch_size=batch_size, sampler=own, **_workers(**workers))
 
 
-def _workers(*, num_workers: int, pin_memory: bool = False) -> dict[str, Any]:
+def _workers(*, num_workers: NumWorkers, on_gpu: bool = False) -> dict[str, Any]:
     """Options of a loader.
 
     Args:
-        num_workers: processes that decode; 0 decodes in this one.
-        pin_memory: makes copies to a GPU fast; on the CPU it would open the GPU for nothing.
+        num_workers: processes that decode; 0 decodes in this one. "auto" is 4 for a GPU, or as many as there are cores.
+            It is 0 for a CPU, where decoding is a hundredth of the work, and a fork costs more than it saves.
+        on_gpu: whether the batches go to a GPU, from pinned memory then.
     """
-    return {"num_workers": num_workers, "pin_memory": pin_memory, "worker_init_fn": _use_one_thread}
+    if num_workers == "auto":
+        num_workers = min(WORKERS_FOR_A_GPU, os.cpu_count() or 1) if on_gpu else 0
+    return {"num_workers": num_workers, "pin_memory": on_gpu, "worker_init_fn": _use_one_thread}
 
 
 def _use_one_thread(_worker: int) -> None:

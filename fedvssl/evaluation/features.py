@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool3d
 
 from fedvssl.data import augment
-from fedvssl.data.dataset import ClipDataset, test_loader
+from fedvssl.data.dataset import ClipDataset, NumWorkers, test_loader
 from fedvssl.data.video import find_video
 from fedvssl.training.checkpoint import load_arrays, save_arrays, to_arrays
 from fedvssl.training.memory import release_freed_memory
@@ -51,7 +51,7 @@ def extract(
     *,
     folder: Path,
     batch_size: int,
-    num_workers: int,
+    num_workers: NumWorkers,
     report: Callable[[int], None] | None = None,
 ) -> None:
     """Compute the features of all videos that `folder` lacks and save them there as they come; `load` reads them.
@@ -62,7 +62,7 @@ def extract(
         dataset: videos with the clips of `TestSample`, or any sample with "frames" uint8 [N,T,H,W,3].
         folder: of these features alone, see `fingerprint`.
         batch_size: videos per step and process.
-        num_workers: decoding processes for each process.
+        num_workers: decoding processes for each process; see `test_loader`.
         report: called with the number of videos done, estimated from this process's share.
     """
     missing = [start for start, path in _files(folder, dataset).items() if not path.is_file()]
@@ -99,14 +99,12 @@ def _files(folder: Path, dataset: ClipDataset) -> dict[int, Path]:
 
 
 def compute(
-    fabric: Fabric, backbone: nn.Module, dataset: ClipDataset, *, batch_size: int, num_workers: int
+    fabric: Fabric, backbone: nn.Module, dataset: ClipDataset, *, batch_size: int, num_workers: NumWorkers
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """`Features.clips` and `Features.grid` of the videos, batch by batch, on the CPU."""
     backbone.eval()
-    release_freed_memory()  # the workers of the loader are forked now
-    loader = test_loader(
-        dataset, batch_size=batch_size, num_workers=num_workers, pin_memory=fabric.device.type == "cuda"
-    )
+    loader = test_loader(dataset, batch_size=batch_size, num_workers=num_workers, on_gpu=fabric.device.type == "cuda")
+    release_freed_memory(loader)
     for batch in loader:
         frames = fabric.to_device(batch["frames"])
         with torch.no_grad(), fabric.autocast():

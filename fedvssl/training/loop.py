@@ -83,7 +83,7 @@ def set_up(
 
     SGD over all parameters, weight decay on each of them, normalisation included, as published. On a GPU the weights
     get the memory layout of the clips, channels_last_3d, and are updated by one kernel; on a CPU neither is faster.
-    `compiled` has torch compile the model, which takes minutes and fuses what lies between the convolutions.
+    `compiled` has torch compile the model, which takes a minute and fuses what lies between the convolutions.
     """
     on_gpu = fabric.device.type == "cuda"
     if on_gpu:
@@ -125,7 +125,7 @@ def train_epoch(
         ValueError: if the mean loss or a weight is not finite at the end of the epoch.
     """
     task.train()
-    release_freed_memory()  # the workers of the loader are forked now
+    release_freed_memory(loader)
     sums: dict[str, Tensor] = {}
     num_clips, seconds_data, started = 0, 0.0, time.perf_counter()
     for step, (batch, waited) in enumerate(_timed(loader), start=1):

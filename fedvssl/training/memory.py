@@ -16,12 +16,12 @@ def keep_freed_memory() -> None:
         glibc.mallopt(M_TRIM_THRESHOLD, -1)  # and the heap never shrinks by itself
 
 
-def release_freed_memory() -> None:
-    """Give back what is kept, before processes are forked.
+def release_freed_memory(loader: object) -> None:
+    """Give back what is kept, before the workers of a `DataLoader` are forked. Does nothing where it has none.
 
     A fork shares all memory until one side writes to it: the next step would copy every page that it uses again.
     """
-    if (glibc := _glibc()) is not None:
+    if getattr(loader, "num_workers", 0) and (glibc := _glibc()) is not None:
         glibc.malloc_trim(0)
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from fedvssl.data import augment, geometry, sampling
 from fedvssl.data.annotations import Annotation, class_names, read_annotations
-from fedvssl.data.dataset import ClipDataset, test_loader
+from fedvssl.data.dataset import ClipDataset, NumWorkers, test_loader
 from fedvssl.data.video import Video, find_video
 from fedvssl.models.recognizer import Recognizer
 from fedvssl.training.loop import Batch
@@ -174,7 +174,7 @@ def predict(
     dataset: ClipDataset,
     *,
     batch_size: int,
-    num_workers: int,
+    num_workers: NumWorkers,
     report: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Logits of every video of a test list, which the processes share out between them, each video once.
@@ -184,20 +184,21 @@ def predict(
         task: the bare module, on the device, not a wrapped one.
         dataset: V videos with the clips of `TestSample`.
         batch_size: videos per step and process.
-        num_workers: decoding processes for each process.
+        num_workers: decoding processes for each process; see `test_loader`.
         report: called after each step with the number of videos done, estimated from this process's share.
 
     Returns:
         float32 [V,K] and int64 labels [V] on the CPU, in the order of the list, the same in every process.
     """
     task.eval()
-    share = {"rank": fabric.global_rank, "world_size": fabric.world_size, "pin_memory": fabric.device.type == "cuda"}
+    share = {"rank": fabric.global_rank, "world_size": fabric.world_size, "on_gpu": fabric.device.type == "cuda"}
+    loader = test_loader(dataset, batch_size=batch_size, num_workers=num_workers, **share)
+    release_freed_memory(loader)
     logits = torch.zeros(len(dataset), task.num_classes, device=fabric.device)
     labels = torch.zeros(len(dataset), dtype=torch.int64, device=fabric.device)
     done = 0
-    release_freed_memory()  # the workers of the loader are forked now
     with torch.no_grad(), fabric.autocast():
-        for batch in test_loader(dataset, batch_size=batch_size, num_workers=num_workers, **share):
+        for batch in loader:
             batch = fabric.to_device(batch)
             logits[batch["index"]] = task.video_logits(batch["frames"])
             labels[batch["index"]] = batch["label"]

@@ -36,6 +36,16 @@ def epoch(video_dir: Path, key: tuple[int, ...], **options) -> dict[str, torch.T
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
+@pytest.mark.parametrize(("on_gpu", "num_cores", "num_workers"), [(False, 8, 0), (True, 8, 4), (True, 1, 1)])
+def test_workers_are_for_a_gpu(
+    video_dir: Path, monkeypatch: pytest.MonkeyPatch, on_gpu: bool, num_cores: int, num_workers: int
+) -> None:
+    monkeypatch.setattr(loaders.os, "cpu_count", lambda: num_cores)
+    for make in (loaders.train_loader, loaders.test_loader):
+        loader = make(dataset(video_dir), batch_size=4, num_workers="auto", on_gpu=on_gpu)
+        assert (loader.num_workers, loader.pin_memory) == (num_workers, on_gpu)
+
+
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_samples_do_not_depend_on_the_number_of_workers(video_dir: Path, num_workers: int) -> None:
     alone = epoch(video_dir, (7, 1, 0, 0), num_workers=0)
