@@ -1,6 +1,7 @@
 """One training step of Catch-the-Patch on R3D-18: 4 clips of 16x112x112, forward, backward, update.
 
     python -m benchmarks.step
+    python -m benchmarks.step --side bf16-mixed [--compile]     one side alone, for instance compiled
 
 Baseline: the same model in float32 with contiguous tensors and memory that is returned to the system, as a program is
 that does nothing about it. Each side runs in a process of its own, in turn. Printed beside them: the share of the best
@@ -74,14 +75,15 @@ def run_side(side: str) -> dict:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
-def side(name: str) -> dict:
+def side(name: str, *, compiled: bool = False) -> dict:
     """Measure one side in this process."""
     if name == "plain":
         loop.keep_freed_memory = lambda: None
     fabric = build_fabric(precision="32-true" if name == "plain" else name)
     torch.manual_seed(0)
     config = compose("base", [])
-    task, optimizer = set_up(fabric, build_task(config), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    wanted = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
+    task, optimizer = set_up(fabric, build_task(config), compiled=compiled, **wanted)
     sample = build_sample(config)
     items = [sample(StillVideo(), np.random.default_rng(seed)) for seed in range(BATCH_SIZE)]
     batch = torch.utils.data.default_collate([{**item, "index": index} for index, item in enumerate(items)])
@@ -143,9 +145,12 @@ def timed(run: Callable[[], None], device: torch.device, *, repeats: int, warm_u
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", choices=["plain", "32-true", "bf16-mixed"], help="measure one side only, as JSON")
+    parser.add_argument("--compile", action="store_true", help="let torch compile the model of --side")
     args = parser.parse_args()
+    if args.compile and not args.side:
+        parser.error("--compile belongs to --side")
     if args.side:
-        print(json.dumps(side(args.side)))
+        print(json.dumps(side(args.side, compiled=args.compile)))
         return
     *results, augment = measure()
     for result in results:
