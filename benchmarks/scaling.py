@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from benchmarks.all import write_json
 from benchmarks.clips import Clips, add_flags, prepare_clips
 from benchmarks.round import Rounds, in_own_process
-from benchmarks.step import GFLOP_PER_CLIP, best_convolution
+from benchmarks.step import GFLOP_PER_CLIP, convolution_rates
 from fedvssl.config import Config, build_sample, compose
 from fedvssl.data import sampling
 from fedvssl.data.annotations import write_annotations
@@ -65,10 +65,11 @@ class Scaling:
 
 def measure(clips: Clips) -> Scaling:
     keep_freed_memory()  # as training does
+    precision = choose_precision("auto", device="auto")
+    convolution = max(convolution_rates(build_fabric(precision=precision), mixed=precision == "bf16-mixed"))
+    torch.set_num_threads(1)  # as in a worker
     workers = {n: loader_rate(clips, num_workers=n) if n <= num_cores() else None for n in WORKERS}
     decode_limit = num_cores() / seconds_of_decoding(clips)
-    precision = choose_precision("auto", device="auto")
-    convolution = best_convolution(build_fabric(precision=precision), mixed=precision == "bf16-mixed")
     clients = {n: simulation_rate(clips, n) if torch.cuda.is_available() else None for n in CLIENTS}
     return Scaling(machine(), workers, clients, decode_limit, convolution / GFLOP_PER_CLIP)
 
@@ -78,7 +79,6 @@ def loader_rate(clips: Clips, *, num_workers: int) -> float:
     videos = list(islice(cycle(clips.annotations), SAMPLES))
     dataset = ClipDataset(clips.ours, videos, build_sample(compose("base", [])), seed_key=(7, 1, 0, 0))
     skipped = SAMPLES // 10 // BATCH_SIZE
-    torch.set_num_threads(1)
     started = 0.0
     for number, _ in enumerate(train_loader(dataset, batch_size=BATCH_SIZE, num_workers=num_workers), start=1):
         if number == skipped:

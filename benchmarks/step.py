@@ -5,7 +5,7 @@
 
 Baseline: the same model in float32 with contiguous tensors and memory that is returned to the system, as a program is
 that does nothing about it. Each side runs in a process of its own, in turn. Printed beside them: the share of the best
-rate that a single convolution of the model reaches, and that of augmenting the same batch.
+rate that a single convolution of the model reaches, the rates of these, and the share of augmenting the same batch.
 """
 
 import argparse
@@ -31,6 +31,7 @@ GFLOP_PER_CLIP = 286  # forward and backward
 STEPS, ROUNDS = 3, 2
 AUGMENT_LIMIT = {"cpu": 0.10, "cuda": 0.05}
 BATCH_SIZE = 4
+CONVOLUTIONS = {64: (16, 56), 128: (8, 28), 256: (4, 14)}  # channels -> frames, side in pixels
 
 
 class StillVideo:
@@ -55,9 +56,10 @@ def measure() -> tuple[Result, Result, dict]:
     results = []
     for name, side, target in (("step_fp32", "32-true", 1.1), ("step_bf16", "bf16-mixed", 2.2)):
         seconds = [second for run in runs[side] for second in run["seconds"]]
-        best = max(run["best_conv"] for run in runs[side])
-        rate = GFLOP_PER_CLIP * BATCH_SIZE / statistics.median(seconds)
-        note = f"{rate:.0f} GFLOP/s, {rate / best:.2f} of the best convolution's {best:.0f}"
+        rates = [max(run["convolutions"][index] for run in runs[side]) for index in range(len(CONVOLUTIONS))]
+        rate, best = GFLOP_PER_CLIP * BATCH_SIZE / statistics.median(seconds), max(rates)
+        channels, each = (" ".join(f"{value:.0f}" for value in values) for values in (CONVOLUTIONS, rates))
+        note = f"{rate:.0f} GFLOP/s, {rate / best:.2f} of the best convolution's; with {channels} channels: {each}"
         results.append(
             Result(name, unit="s/step", ours=seconds, baseline=plain, target=target, published=PUBLISHED, note=note)
         )
@@ -102,19 +104,18 @@ def side(name: str, *, compiled: bool = False) -> dict:
     seconds = timed(step, fabric.device, repeats=STEPS, warm_up=2)
     with torch.no_grad():
         augment = timed(lambda: task.module.augment(batch), fabric.device, repeats=9, warm_up=3)
-    best = 0.0 if name == "plain" else best_convolution(fabric, mixed=name != "32-true")
     return {
         "seconds": seconds,
         "augment": statistics.median(augment),
-        "best_conv": best,
+        "convolutions": [] if name == "plain" else convolution_rates(fabric, mixed=name != "32-true"),
         "device": fabric.device.type,
     }
 
 
-def best_convolution(fabric: loop.Fabric, *, mixed: bool) -> float:
-    """GFLOP/s of the fastest 3x3x3 convolution of the model, forward and backward."""
+def convolution_rates(fabric: loop.Fabric, *, mixed: bool) -> list[float]:
+    """GFLOP/s of the 3x3x3 convolutions of the first three stages by themselves, forward and backward."""
     rates = []
-    for channels, frames, side_length in ((64, 16, 56), (128, 8, 28), (256, 4, 14)):
+    for channels, (frames, side_length) in CONVOLUTIONS.items():
         conv = nn.Conv3d(channels, channels, 3, padding=1, bias=False).to(fabric.device)
         x = torch.randn(BATCH_SIZE, channels, frames, side_length, side_length, device=fabric.device)
         x = x.to(memory_format=torch.channels_last_3d).requires_grad_()
@@ -126,7 +127,7 @@ def best_convolution(fabric: loop.Fabric, *, mixed: bool) -> float:
 
         flop = 3 * 2 * BATCH_SIZE * channels**2 * 27 * frames * side_length**2
         rates.append(flop / min(timed(run, fabric.device, repeats=5, warm_up=2)) / 1e9)
-    return max(rates)
+    return rates
 
 
 def timed(run: Callable[[], None], device: torch.device, *, repeats: int, warm_up: int) -> list[float]:

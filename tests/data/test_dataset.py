@@ -36,6 +36,15 @@ def epoch(video_dir: Path, key: tuple[int, ...], **options) -> dict[str, torch.T
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
+def test_only_large_tensors_leave_a_worker_through_shared_memory(
+    video_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaders, "SMALL_TENSOR", 1000)
+    batch = next(iter(train_loader(dataset(video_dir, seed_key=(0,)), batch_size=4, num_workers=1)))
+    assert {name for name, tensor in batch.items() if tensor.is_shared()} == {"frames"}
+    assert {*batch} == {"frames", "drawn", "label", "index"}
+
+
 @pytest.mark.parametrize(("on_gpu", "num_cores", "num_workers"), [(False, 8, 0), (True, 8, 4), (True, 1, 1)])
 def test_workers_are_for_a_gpu(
     video_dir: Path, monkeypatch: pytest.MonkeyPatch, on_gpu: bool, num_cores: int, num_workers: int
