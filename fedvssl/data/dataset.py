@@ -134,8 +134,8 @@ class _Batch(dict[str, Tensor]):
         return _unpack, (packed,)
 
 
-def _unpack(packed: dict[str, Tensor | np.ndarray]) -> _Batch:
-    return _Batch({name: torch.as_tensor(value) for name, value in packed.items()})
+def _unpack(packed: dict[str, Tensor | np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.as_tensor(value) for name, value in packed.items()}
 
 
 def _stack(samples: Sequence[dict[str, Tensor]]) -> _Batch:
