@@ -29,11 +29,11 @@ from fedvssl.config import Config, build_sample, compose
 from fedvssl.data import sampling
 from fedvssl.data.annotations import write_annotations
 from fedvssl.data.atomic import atomic_path
-from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.data.dataset import ClipDataset, num_cores, train_loader
 from fedvssl.data.video import open_video
-from fedvssl.preflight import machine, num_cores
+from fedvssl.preflight import machine
 from fedvssl.training.loop import build_fabric
-from fedvssl.training.memory import keep_freed_memory
+from fedvssl.training.memory import keep_freed_memory, release_freed_memory
 from fedvssl.training.precision import choose_precision
 
 WORKERS = (0, 1, 2, 4, 8, 16)
@@ -78,9 +78,10 @@ def loader_rate(clips: Clips, *, num_workers: int) -> float:
     """Clips per second of the training loader, from its second tenth on: workers take long to start."""
     videos = list(islice(cycle(clips.annotations), SAMPLES))
     dataset = ClipDataset(clips.ours, videos, build_sample(compose("base", [])), seed_key=(7, 1, 0, 0))
-    skipped = SAMPLES // 10 // BATCH_SIZE
-    started = 0.0
-    for number, _ in enumerate(train_loader(dataset, batch_size=BATCH_SIZE, num_workers=num_workers), start=1):
+    loader = train_loader(dataset, batch_size=BATCH_SIZE, num_workers=num_workers)
+    release_freed_memory(loader)
+    skipped, started = SAMPLES // 10 // BATCH_SIZE, 0.0
+    for number, _ in enumerate(loader, start=1):
         if number == skipped:
             started = time.perf_counter()
     return (SAMPLES - skipped * BATCH_SIZE) / (time.perf_counter() - started)

@@ -115,7 +115,8 @@ def simulate(
     """
     from flwr.simulation import run_simulation
 
-    from fedvssl.preflight import num_cores, num_gpus
+    from fedvssl.data.dataset import num_cores
+    from fedvssl.preflight import num_gpus
     from fedvssl.strategy.exchange import FederationError
 
     verbose = config["verbose"]

@@ -1,7 +1,6 @@
 """What can be known to go wrong before a federated run starts: the machine, the settings, the data."""
 
 import logging
-import os
 import platform
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 
 from fedvssl.config import Config, build_sample, build_task, check_numbers
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.dataset import ClipDataset
+from fedvssl.data.dataset import ClipDataset, num_cores
 from fedvssl.data.video import find_video, open_video
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.precision import checked_precision, choose_device, choose_precision
@@ -22,11 +21,6 @@ LEAST = {
     **{f"training.{name}": 0.0 for name in ("lr", "momentum", "weight_decay", "gamma", "max_norm")},
     **{"client_resources.num_gpus": 0.0, "client_resources.num_cpus": 1.0, "round_timeout": 1.0},
 }
-
-
-def num_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def num_gpus() -> int:
@@ -153,9 +147,7 @@ def _is_there(video_dir: Path, name: str) -> bool:
 
 def _check_numbers(config: Config) -> None:
     training = config["training"]
-    if not (
-        isinstance(training["steps"], list) and all(isinstance(step, int) and step >= 0 for step in training["steps"])
-    ):
+    if not (isinstance(training["steps"], list) and all(type(step) is int and step >= 0 for step in training["steps"])):
         raise ValueError(f"training.steps={training['steps']} must be a list of rounds, such as [100,200].")
     if not isinstance(training["compile"], bool):
         raise ValueError(f"training.compile={training['compile']} must be true or false.")

@@ -92,6 +92,7 @@ def test_good_data_passes(data_dir, lines):
         ("training.lr=fast", "training.lr=fast must be a number"),
         ("training.steps=5", "training.steps=5 must be a list of rounds"),
         ("training.steps=[a]", r"training.steps=\['a'\] must be a list of rounds"),
+        ("training.steps=[true]", r"training.steps=\[True\] must be a list of rounds"),
         ("strategy.min_fit_clients=most", "strategy.min_fit_clients=most must be a whole number"),
     ],
 )

@@ -19,7 +19,13 @@ from fedvssl.data.video import Video, find_video, open_video
 
 WORKERS_FOR_A_GPU = 4
 SMALL_TENSOR = 1 << 16  # bytes
+DTYPES_OF_NUMPY = {torch.bool, torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64}
 NumWorkers = int | Literal["auto"]
+
+
+def num_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Sample(Protocol):
@@ -114,11 +120,11 @@ def _workers(*, num_workers: NumWorkers, on_gpu: bool = False) -> dict[str, Any]
         on_gpu: whether the batches go to a GPU, from pinned memory then.
     """
     if num_workers == "auto":
-        num_workers = min(WORKERS_FOR_A_GPU, os.cpu_count() or 1) if on_gpu else 0
+        num_workers = min(WORKERS_FOR_A_GPU, num_cores()) if on_gpu else 0
     return {
         "num_workers": num_workers,
         "pin_memory": on_gpu,
-        "collate_fn": _stack,
+        "collate_fn": stack,
         "worker_init_fn": _use_one_thread,
     }
 
@@ -130,15 +136,19 @@ class _Batch(dict[str, Tensor]):
     """
 
     def __reduce__(self) -> tuple[Callable, tuple]:
-        packed = {name: value if value.nbytes > SMALL_TENSOR else value.numpy() for name, value in self.items()}
-        return _unpack, (packed,)
+        return _unpack, ({name: _pack(value) for name, value in self.items()},)
+
+
+def _pack(value: Tensor) -> Tensor | np.ndarray:
+    return value.detach().numpy() if value.nbytes <= SMALL_TENSOR and value.dtype in DTYPES_OF_NUMPY else value
 
 
 def _unpack(packed: dict[str, Tensor | np.ndarray]) -> dict[str, Tensor]:
     return {name: torch.as_tensor(value) for name, value in packed.items()}
 
 
-def _stack(samples: Sequence[dict[str, Tensor]]) -> _Batch:
+def stack(samples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A batch of samples: every tensor gets the batch as its first dimension."""
     return _Batch({name: torch.stack([sample[name] for sample in samples]) for name in samples[0]})
 
 

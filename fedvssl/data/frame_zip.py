@@ -65,7 +65,9 @@ class RegularFrames:
         start = LOCAL_HEADER_SIZE + len(name)
         stored = os.pread(self._file.fileno(), start + size, offset)
         jpeg = stored[start:]
-        if stored[LOCAL_HEADER_SIZE:start] != name or zlib.crc32(jpeg) != checksum:
+        if extra_length := int.from_bytes(stored[28:30], "little"):  # what the directory does not have
+            jpeg = os.pread(self._file.fileno(), size, offset + start + extra_length)
+        if stored[:4] != b"PK\3\4" or stored[LOCAL_HEADER_SIZE:start] != name or zlib.crc32(jpeg) != checksum:
             raise zipfile.BadZipFile(f"{name.decode(errors='replace')} is not what the directory says")
         return jpeg
 

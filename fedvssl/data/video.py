@@ -86,7 +86,7 @@ class ZipVideo:
                 if frame.shape != first:
                     raise ValueError("its frames have several sizes")
                 yield frame
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, OSError, RuntimeError, zipfile.BadZipFile) as error:  # RuntimeError: encrypted
             raise VideoError(f"{self.path} has a damaged frame ({error}): extract its frames again.") from error
 
 

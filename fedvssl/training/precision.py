@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
-from torch.utils.data import default_collate
 
 from fedvssl.data import augment
-from fedvssl.data.dataset import ClipDataset
+from fedvssl.data.dataset import ClipDataset, stack
 
 MIXED, FULL = "bf16-mixed", "32-true"
 PRECISIONS = (FULL, MIXED, "bf16-true", "16-mixed", "16-true", "64-true")  # that Fabric knows
@@ -64,7 +63,7 @@ def checked_precision(
     precision, device = choose_precision(precision, device=device), choose_device(device)
     if precision != MIXED:
         return precision
-    clips = default_collate([dataset[index] for index in range(min(2, len(dataset)))])
+    clips = stack([dataset[index] for index in range(min(2, len(dataset)))])
     name, cosine = agreement(task, clips, device=device)
     if cosine >= LEAST_COSINE:
         return MIXED

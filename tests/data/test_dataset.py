@@ -45,11 +45,20 @@ def test_only_large_tensors_leave_a_worker_through_shared_memory(
     assert {*batch} == {"frames", "drawn", "label", "index"}
 
 
+def test_tensors_that_numpy_does_not_know_leave_a_worker_too(video_dir: Path) -> None:
+    def sample(video: Video, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        return {"half": torch.ones(2, dtype=torch.bfloat16)}
+
+    data = ClipDataset(video_dir, [Annotation("A/clip0", 0)], sample, seed_key=(0,))
+    (batch,) = train_loader(data, batch_size=1, num_workers=1)
+    assert batch["half"].dtype == torch.bfloat16 and batch["half"].tolist() == [[1, 1]]
+
+
 @pytest.mark.parametrize(("on_gpu", "num_cores", "num_workers"), [(False, 8, 0), (True, 8, 4), (True, 1, 1)])
 def test_workers_are_for_a_gpu(
     video_dir: Path, monkeypatch: pytest.MonkeyPatch, on_gpu: bool, num_cores: int, num_workers: int
 ) -> None:
-    monkeypatch.setattr(loaders.os, "cpu_count", lambda: num_cores)
+    monkeypatch.setattr(loaders, "num_cores", lambda: num_cores)
     for make in (loaders.train_loader, loaders.test_loader):
         loader = make(dataset(video_dir), batch_size=4, num_workers="auto", on_gpu=on_gpu)
         assert (loader.num_workers, loader.pin_memory) == (num_workers, on_gpu)

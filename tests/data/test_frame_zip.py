@@ -63,6 +63,17 @@ def test_one_irregular_member_is_enough(tmp_path: Path) -> None:
     assert [frames.read(index) for index in range(3)] == [bytes(1000)] * 3
 
 
+def test_fields_that_only_the_local_headers_have_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "video.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, name in enumerate(numbered(3)):
+            with archive.open(name, "w", force_zip64=True) as member:
+                member.write(bytes([number]) * 1000)
+    frames = open_frames(path)
+    assert isinstance(frames, RegularFrames)
+    assert [frames.read(index) for index in range(3)] == [bytes([number]) * 1000 for number in range(3)]
+
+
 def test_a_zip_with_a_comment_is_read_by_zipfile(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "video.zip", numbered(3))
     with zipfile.ZipFile(path, "a") as archive:

@@ -93,6 +93,15 @@ def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
         open_video(tmp_path / "video.zip").read([0])
 
 
+def test_an_encrypted_frame_is_named(tmp_path: Path) -> None:
+    stored = bytearray(write_frames(tmp_path / "video.zip", FRAMES).read_bytes())
+    for flags in (stored.index(b"PK\3\4") + 6, stored.index(b"PK\1\2") + 8):
+        stored[flags] |= 1
+    (tmp_path / "video.zip").write_bytes(stored)
+    with pytest.raises(VideoError, match=r"video\.zip has a damaged frame .*encrypted"):
+        open_video(tmp_path / "video.zip").read([0])
+
+
 def test_frames_of_several_sizes_are_refused(tmp_path: Path) -> None:
     write_frames(tmp_path / "large.zip", FRAMES)
     write_frames(tmp_path / "small.zip", FRAMES[:, :20, :30])
