@@ -115,7 +115,7 @@ def _workers(*, num_workers: NumWorkers, on_gpu: bool = False) -> dict[str, Any]
     """Options of a loader.
 
     Args:
-        num_workers: processes that decode; 0 decodes in this one. "auto" is 4 for a GPU, or as many as there are cores.
+        num_workers: processes that decode; 0 decodes in this one. "auto" is 4 for a GPU, fewer with fewer cores.
             It is 0 for a CPU, where decoding is a hundredth of the work, and a fork costs more than it saves.
         on_gpu: whether the batches go to a GPU, from pinned memory then.
     """
