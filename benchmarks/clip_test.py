@@ -55,6 +55,7 @@ def recognizer() -> RecognitionTask:
 
 
 def ours(folder: Path, names: list[str]) -> float:
+    """Seconds per video of `predict`."""
     config = compose("test", [])
     fabric = build_fabric()
     task = recognizer().to(fabric.device)
@@ -72,6 +73,7 @@ def ours(folder: Path, names: list[str]) -> float:
 
 @torch.no_grad()
 def plain(folder: Path, names: list[str]) -> float:
+    """Seconds per video of one video after the other, in float32."""
     model = recognizer().recognizer
 
     def test(name: str) -> None:

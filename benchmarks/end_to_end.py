@@ -49,8 +49,8 @@ def measure(clips: Clips) -> Result:
         task.augment = lambda batch: batch
         return train_epoch(fabric, wrapped, optimizer, ready, max_norm=40)  # pyright: ignore[reportArgumentType]
 
-    for warm_up in (epoch, model_alone):
-        warm_up()
+    epoch()
+    model_alone()
     epochs, ceilings = [], []
     for _ in range(repeats):
         epochs.append(epoch())

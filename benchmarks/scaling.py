@@ -64,6 +64,7 @@ class Scaling:
 
 
 def measure(clips: Clips) -> Scaling:
+    """Every point that this machine is large enough for, and both limits."""
     keep_freed_memory()  # as training does
     precision = choose_precision("auto", device="auto")
     convolution = max(convolution_rates(build_fabric(precision=precision), mixed=precision == "bf16-mixed"))
@@ -123,6 +124,7 @@ def run_clients(clips: Clips, num_clients: int, settings: tuple[str, ...], folde
 
 
 def clients_config(clips: Clips, num_clients: int, settings: tuple[str, ...], folder: Path) -> Config:
+    """A federated run whose clients share one GPU and all cores, with a list for each of them in `folder`."""
     videos = list(islice(cycle(clips.annotations), VIDEOS_PER_CLIENT))
     for number in range(1, num_clients + 1):
         write_annotations(folder / f"client_dist{number}.json", videos)

@@ -5,7 +5,8 @@
 
 Baseline: the same model in float32 with contiguous tensors and memory that is returned to the system, as a program is
 that does nothing about it. Each side runs in a process of its own, in turn. Printed beside them: the share of the best
-rate that a single convolution of the model reaches, the rates of these, and the share of augmenting the same batch.
+rate that a single convolution of the model reaches, the rates of these, the share of a large matrix product's rate, and
+that of augmenting the same batch.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from fedvssl.training.loop import build_fabric, set_up
 PUBLISHED = 6.04  # seconds of the step on two Zen 4 cores
 GFLOP_PER_CLIP = 286  # forward and backward
 STEPS, ROUNDS = 3, 2
+MATRIX_SIZE = {"cpu": 2048, "cuda": 16384}
 AUGMENT_LIMIT = {"cpu": 0.10, "cuda": 0.05}
 BATCH_SIZE = 4
 CONVOLUTIONS = {64: (16, 56), 128: (8, 28), 256: (4, 14)}  # channels -> frames, side in pixels
@@ -59,7 +61,11 @@ def measure() -> tuple[Result, Result, dict]:
         rates = [max(run["convolutions"][index] for run in runs[side]) for index in range(len(CONVOLUTIONS))]
         rate, best = GFLOP_PER_CLIP * BATCH_SIZE / statistics.median(seconds), max(rates)
         channels, each = (" ".join(f"{value:.0f}" for value in values) for values in (CONVOLUTIONS, rates))
-        note = f"{rate:.0f} GFLOP/s, {rate / best:.2f} of the best convolution's; with {channels} channels: {each}"
+        peak = max(run["matrix_peak"] for run in runs[side])
+        note = (
+            f"{rate:.0f} GFLOP/s, {rate / best:.2f} of the best convolution's; with {channels} channels: {each}; "
+            f"{rate / peak:.2f} of a matrix product's {peak:.0f}"
+        )
         results.append(
             Result(name, unit="s/step", ours=seconds, baseline=plain, target=target, published=PUBLISHED, note=note)
         )
@@ -108,8 +114,16 @@ def side(name: str, *, compiled: bool = False) -> dict:
         "seconds": seconds,
         "augment": statistics.median(augment),
         "convolutions": [] if name == "plain" else convolution_rates(fabric, mixed=name != "32-true"),
+        "matrix_peak": matrix_peak(fabric, mixed=name == "bf16-mixed"),
         "device": fabric.device.type,
     }
+
+
+def matrix_peak(fabric: loop.Fabric, *, mixed: bool) -> float:
+    """GFLOP/s of the product of two large square matrices."""
+    size = MATRIX_SIZE[fabric.device.type]
+    matrix = torch.randn(size, size, device=fabric.device, dtype=torch.bfloat16 if mixed else torch.float32)
+    return 2 * size**3 / min(timed(lambda: matrix.mm(matrix), fabric.device, repeats=9, warm_up=3)) / 1e9
 
 
 def convolution_rates(fabric: loop.Fabric, *, mixed: bool) -> list[float]:
@@ -130,7 +144,7 @@ def convolution_rates(fabric: loop.Fabric, *, mixed: bool) -> list[float]:
     return rates
 
 
-def timed(run: Callable[[], None], device: torch.device, *, repeats: int, warm_up: int) -> list[float]:
+def timed(run: Callable[[], object], device: torch.device, *, repeats: int, warm_up: int) -> list[float]:
     """Seconds of each run, to its end on the device."""
     seconds = []
     for repeat in range(-warm_up, repeats):
