@@ -1,0 +1,156 @@
+"""Train an earlier commit and this tree on one machine and compare every bit: the net below a refactor.
+
+    python -m tests.golden.freeze 240e3b5     compare; exit code 1 and the differences where there are any
+    python -m tests.golden.freeze --write     write the summary of this tree, which test_freeze.py holds it to
+
+Each tree trains three tiny rounds of FedVSSL and of FedAvg through its own in-process grid, turns the last round into a
+checkpoint, and fine-tunes it for one epoch: one thread, float32, the same synthetic videos. Weights, heads, momentum
+and losses are compared. A number that changes on purpose is named in CHANGELOG.md.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+SUMMARY = Path(__file__).with_name("freeze.json")
+STRATEGIES = {"fedvssl": [], "fedavg": ["strategy.fedavg=true"]}
+ROUNDS = 3
+NOT_A_RESULT = ("seconds", "clips_per_second", "data_share")
+
+
+def train(folder: Path) -> None:
+    """Everything that is compared, by the code of the tree that is imported; results go below `folder`."""
+    from fedvssl import finetune, finetune_preprocess
+    from tests import action_set, federation
+
+    federation.write_clients(folder / "clips")
+    for name, words in STRATEGIES.items():
+        config = federation.tiny_config(folder / "clips", *words, f"rounds={ROUNDS}")
+        federation.train(config, folder / name)
+    weights, pretrained = folder / f"fedvssl/round-{ROUNDS}-weights.npz", folder / "pretrained.pth"
+    words = [f"--pretrained_model_path={weights}", f"--output_path={pretrained}"]
+    assert finetune_preprocess.main(words) == 0
+    action_set.write_action_set(folder / "actions")
+    words = [f"data_dir={folder / 'actions'}", f"work_dir={folder / 'finetuned'}", f"pretrained={pretrained}"]
+    assert finetune.main(["finetune", *action_set.TINY, *words, "training.epochs=1"]) == 0
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Arrays and losses that `train` has left, by names that say where they come from."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("fed*/**/*.npz")):
+        with np.load(path) as file:
+            found |= {f"{path.relative_to(folder)} {name}": file[name] for name in file.files}
+    for path in sorted(folder.glob("*/metrics.jsonl")):
+        for number, line in enumerate(path.read_text().splitlines()):
+            where = f"{path.relative_to(folder)} line {number}"
+            found |= {f"{where} {name}": np.float64(value) for name, value in _numbers(json.loads(line))}
+    found |= {f"finetuned/last.pth {name}": array for name, array in _checkpoint(folder / "finetuned/last.pth")}
+    return found
+
+
+def _numbers(line: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in line.items():
+        if isinstance(value, int | float) and not name.startswith(NOT_A_RESULT):
+            yield name, value
+
+
+def _checkpoint(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """The model's tensors and the optimiser's momentum."""
+    import torch
+
+    content = torch.load(path, weights_only=True)
+    for name, tensor in content["model"].items():
+        yield name, tensor.numpy()
+    for number, state in content["optimizer"]["state"].items():
+        yield f"momentum {number}", state["momentum_buffer"].numpy()
+
+
+def summary(found: dict[str, Any]) -> dict[str, float]:
+    """What the suite keeps: each loss, and the norm of each array of the last round, its heads and the fine-tuning."""
+    last = (f"round-{ROUNDS}", "last.pth", "metrics.jsonl")
+    return {
+        name: float(f"{np.linalg.norm(np.asarray(value, np.float64)):.6g}")
+        for name, value in found.items()
+        if any(word in name for word in last) and not math.isnan(np.sum(value))
+    }
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """A line for each result that is missing, new, or not the same to the bit."""
+    lines = [f"only in the earlier commit: {name}" for name in before.keys() - after.keys()]
+    lines += [f"only in this tree: {name}" for name in after.keys() - before.keys()]
+    for name in before.keys() & after.keys():
+        old, new = np.asarray(before[name]), np.asarray(after[name])
+        if old.dtype != new.dtype or old.shape != new.shape or old.tobytes() != new.tobytes():
+            lines.append(f"differs: {name}")
+    return sorted(lines)
+
+
+def train_tree(tree: Path, folder: Path) -> dict[str, Any]:
+    """Run `train` of this file with the packages of another tree."""
+    folder.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, str(Path(__file__).resolve()), "--train", str(folder)]
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"error: {tree} could not be trained:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return results(folder)
+
+
+def compare(commit: str) -> int:
+    """Train both trees and print what differs; returns the exit code."""
+    with tempfile.TemporaryDirectory() as temporary:
+        tree = Path(temporary) / "tree"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--detach", "--quiet", str(tree), commit], check=True)
+        try:
+            before = train_tree(tree, Path(temporary) / "before")
+        finally:
+            subprocess.run([*git, "remove", "--force", str(tree)], check=True)
+        after = train_tree(ROOT, Path(temporary) / "after")
+    lines = differences(before, after)
+    equal = len(before.keys() & after.keys()) - sum(line.startswith("differs") for line in lines)
+    print("\n".join([*lines[:40], f"{equal} of {len(before)} results of {commit} are equal to the bit"]))
+    return int(bool(lines))
+
+
+def write() -> None:
+    """The summary of this tree, with the processor on which it was made."""
+    from fedvssl.training.environment import processor
+
+    with tempfile.TemporaryDirectory() as folder:
+        found = summary(train_tree(ROOT, Path(folder) / "run"))
+    SUMMARY.write_text(json.dumps({"processor": processor(), "results": found}, indent=0) + "\n", encoding="utf-8")
+    print(f"{SUMMARY}: {len(found)} results")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commit", nargs="?", help="what to compare this tree with")
+    parser.add_argument("--write", action="store_true", help="write freeze.json")
+    parser.add_argument("--train", type=Path, metavar="FOLDER", help="train with the packages that are imported")
+    args = parser.parse_args()
+    if args.train:
+        train(args.train)
+    elif args.write:
+        write()
+    elif args.commit:
+        return compare(args.commit)
+    else:
+        parser.error("name a commit, or --write")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
