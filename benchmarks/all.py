@@ -18,10 +18,10 @@ from pathlib import Path
 
 from benchmarks import clip_test, end_to_end, loader, memory, preprocess, startup, step
 from benchmarks import round as server_round
-from benchmarks.clips import Clips, add_flags, prepare_clips
+from benchmarks.clips import Clips, clip_parser, prepare_clips
 from benchmarks.measure import Result
-from fedvssl.data.atomic import atomic_path
-from fedvssl.preflight import machine
+from fedvssl.files.atomic import write_json
+from fedvssl.files.environment import machine
 
 
 def benchmarks(clips: Clips) -> dict[str, Callable[[], list]]:
@@ -60,17 +60,12 @@ def run_one(name: str, clips: Clips) -> dict:
     return found
 
 
-def write_json(path: Path, content: dict) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """The command."""
+    parser = clip_parser(__doc__)
     parser.add_argument("--json", type=Path, required=True, help="file for the figures")
     parser.add_argument("--only", help="one benchmark by its name, in this process")
     parser.add_argument("--folder", type=Path, help="folder for the videos of --only")
-    add_flags(parser)
     args = parser.parse_args()
     if args.only:
         return write_json(args.json, run_one(args.only, prepare_clips(args.folder, args)))

@@ -7,28 +7,27 @@ Baseline: one video after the other in float32 on contiguous tensors, decoded (f
 95) and computed in turn, with memory that is returned to the system. Each side in a process of its own, in turn.
 """
 
-import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from benchmarks.clips import Clips, add_flags, prepare_clips
+from benchmarks.clips import Clips, clip_parser, prepared
 from benchmarks.measure import Result
 from benchmarks.plain import scale, to_tensor
-from fedvssl.config import build, compose
+from fedvssl.config import build, build_task, compose
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.sampling import uniform_clips
+from fedvssl.evaluation.prediction import predict
 from fedvssl.training.loop import build_fabric, seed_torch
-from fedvssl.training.recognition import RecognitionTask, predict
 
 PUBLISHED = 5.74  # seconds per video on two Zen 4 cores
 ROUNDS, NUM_VIDEOS = 2, {"ours": 6, "plain": 3}
@@ -49,9 +48,9 @@ def measure(clips: Clips) -> Result:
     )
 
 
-def recognizer() -> RecognitionTask:
+def recognizer() -> Any:
     seed_torch((7,))
-    return RecognitionTask(build(compose("test", [])["model"]), num_classes=101).eval()
+    return build_task(compose("test", [])).eval()
 
 
 def ours(folder: Path, names: list[str]) -> float:
@@ -99,8 +98,8 @@ def decode_clip(jpegs: list[bytes]) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser)
+    """The command."""
+    parser = clip_parser(__doc__)
     parser.add_argument("--side", choices=list(NUM_VIDEOS), help="measure one side only, as JSON")
     parser.add_argument("--folder", type=Path, help="zips for --side")
     parser.add_argument("names", nargs="*", help="videos for --side")
@@ -108,9 +107,7 @@ def main() -> None:
     if args.side:
         print(json.dumps({"ours": ours, "plain": plain}[args.side](args.folder, args.names)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        clips = prepare_clips(Path(folder), args)
-        print(clips.what)
+    with prepared(args) as clips:
         print(measure(clips).line())
 
 

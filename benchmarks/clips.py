@@ -5,7 +5,9 @@ Both sides read the same videos. The plain pipeline has zips of full-size frames
 """
 
 import argparse
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +39,22 @@ class Clips:
         return [Annotation(name, 0) for name in self.names]
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def clip_parser(description: str | None) -> argparse.ArgumentParser:
+    """Parser of a benchmark on videos."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real_dir", type=Path, help="folder with videos of UCF-101; without it they are synthetic")
     parser.add_argument("--ann_dir", type=Path, help="folder with the split lists of --real_dir")
     parser.add_argument("--max_videos", type=int, default=48, help="how many of them are used")
+    return parser
+
+
+@contextmanager
+def prepared(args: argparse.Namespace) -> Iterator[Clips]:
+    """The videos that the flags ask for, in a temporary folder; a line says what they are."""
+    with tempfile.TemporaryDirectory() as folder:
+        clips = prepare_clips(Path(folder), args)
+        print(clips.what)
+        yield clips
 
 
 def prepare_clips(folder: Path, args: argparse.Namespace) -> Clips:

@@ -7,14 +7,11 @@ that lie augmented on the device. On a CPU an epoch is short and comes often, so
 neighbours; on a GPU it is as long as that of a client of the published UCF-101 run.
 """
 
-import argparse
-import tempfile
 from itertools import cycle, islice
-from pathlib import Path
 
 import torch
 
-from benchmarks.clips import Clips, add_flags, prepare_clips
+from benchmarks.clips import Clips, clip_parser, prepared
 from benchmarks.measure import Result, spread
 from fedvssl.config import build_sample, build_task, compose
 from fedvssl.data.dataset import ClipDataset, train_loader
@@ -67,11 +64,8 @@ def measure(clips: Clips) -> Result:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser)
-    with tempfile.TemporaryDirectory() as folder:
-        clips = prepare_clips(Path(folder), parser.parse_args())
-        print(clips.what)
+    """The command."""
+    with prepared(clip_parser(__doc__).parse_args()) as clips:
         print(measure(clips).line())
 
 

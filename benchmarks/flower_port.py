@@ -9,7 +9,7 @@ The loss never counts, and the whole backbone shrinks by alpha (by (1 + alpha) /
 running statistics and counters included.
 """
 
-from fedvssl.strategy.average import Arrays
+from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.fedvssl import FedVSSL
 
 

@@ -6,18 +6,15 @@ Baseline: `benchmarks.plain`, from the zip of full-size frames to the normalised
 per sample. Ours does less in a worker and the rest in `CtP.augment`; a second line adds both. One thread, CPU time.
 """
 
-import argparse
-import tempfile
 import time
 import zipfile
-from pathlib import Path
 
 import cv2
 import numpy as np
 import simplejpeg
 import torch
 
-from benchmarks.clips import OURS, Clips, add_flags, prepare_clips
+from benchmarks.clips import OURS, Clips, clip_parser, prepared
 from benchmarks.measure import Result, alternate, spread
 from benchmarks.plain import PlainSample
 from fedvssl.config import build_sample, build_task, compose
@@ -104,11 +101,9 @@ def quality(clips: Clips) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser)
-    with tempfile.TemporaryDirectory() as folder:
-        clips = prepare_clips(Path(folder), parser.parse_args())
-        print(clips.what, quality(clips), sep="\n")
+    """The command."""
+    with prepared(clip_parser(__doc__).parse_args()) as clips:
+        print(quality(clips))
         for result in measure(clips):
             print(result.line())
         print(profile(clips))

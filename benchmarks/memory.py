@@ -19,10 +19,10 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.supercore.task_identity import TaskIdentity
 
 from benchmarks.measure import Result, peak_memory
+from fedvssl.files.tensors import to_arrays
 from fedvssl.models.r3d import R3D
-from fedvssl.strategy.exchange import exchange
 from fedvssl.strategy.fedvssl import FedVSSL
-from fedvssl.training.checkpoint import to_arrays
+from fedvssl.wire.grid import exchange
 
 NUM_CLIENTS, MANY_CLIENTS = 5, 20
 TIMEOUT = 600.0

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fedvssl.data import augment, sampling
-from fedvssl.pretext.ctp import CtPSample
-from fedvssl.pretext.patches import ELLIPSE, RECTANGLE
+from fedvssl.tasks.ctp import CtPSample
+from fedvssl.tasks.patches import ELLIPSE, RECTANGLE
 
 MEAN, STD = (255 * np.array([values]) for values in (augment.IMAGENET_MEAN, augment.IMAGENET_STD))
 

@@ -8,7 +8,6 @@ the videos; what the whole call came to is told beside it. Baseline: one process
 one thread because more take longer for small videos, and stores each frame at full size with quality 95.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -19,7 +18,7 @@ from statistics import median
 
 import cv2
 
-from benchmarks.clips import OURS, Clips, add_flags, prepare_clips
+from benchmarks.clips import OURS, Clips, clip_parser, prepared
 from benchmarks.measure import Result
 from data_tools.extract_frames import extract_videos
 
@@ -91,12 +90,11 @@ def count_frames(path: Path) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser)
+    """The command."""
+    parser = clip_parser(__doc__)
     parser.set_defaults(max_videos=NUM_VIDEOS)
-    with tempfile.TemporaryDirectory() as folder:
-        clips = prepare_clips(Path(folder), parser.parse_args())
-        print(clips.what, measure(clips).line(), sep="\n")
+    with prepared(parser.parse_args()) as clips:
+        print(measure(clips).line())
 
 
 if __name__ == "__main__":

@@ -31,16 +31,17 @@ from torch import Tensor
 
 from benchmarks.measure import Result
 from fedvssl.config import Config, build_task, compose
-from fedvssl.pretext.ctp import CtP
+from fedvssl.files.environment import num_cores
+from fedvssl.tasks.ctp import CtP
 
 NUM_CLIENTS, NUM_ROUNDS = 5, 4
 CPUS_PER_CLIENT = 1
 SILENCE = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 SETTINGS = (
-    "pretext.task._target_=benchmarks.round.Untrained",
-    "pretext.sample.short_sides=[32]",
-    "pretext.sample.crop_size=32",
-    "pretext.sample.patches.scales=[6,8]",
+    "task.module._target_=benchmarks.round.Untrained",
+    "task.sample.short_sides=[32]",
+    "task.sample.crop_size=32",
+    "task.sample.patches.scales=[6,8]",
     "training.batch_size=1",
     "training.num_workers=0",
     f"client_resources.num_cpus={CPUS_PER_CLIENT}",
@@ -69,8 +70,8 @@ class Rounds:
 
 def run_ours(folder: str) -> Rounds:
     """The command's own `run`, on one tiny video."""
+    from fedvssl.files.run_log import read_records
     from fedvssl.main import run
-    from fedvssl.training.run_log import read_records
 
     config, run_dir = tiny_data(Path(folder)), Path(folder, "run")
     run_dir.mkdir()
@@ -110,7 +111,7 @@ def run_baseline(folder: str) -> Rounds:
 
     backend: Any = {
         "client_resources": {"num_cpus": CPUS_PER_CLIENT, "num_gpus": 0.0},
-        "init_args": {"address": "local", "num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False},
+        "init_args": {"address": "local", "num_cpus": num_cores(), "include_dashboard": False},
     }
     run_simulation(app, build_plain_app(config), NUM_CLIENTS, backend_config=backend)
     assert len(started) == NUM_ROUNDS + 1
@@ -137,7 +138,7 @@ def build_plain_app(config: Config) -> Any:
 
 
 def plain_config(folder: str) -> Config:
-    places = (f"data_dir={folder}", f"data.video_dir={folder}/videos", f"partition_dir={folder}")
+    places = (f"data_dir={folder}", f"data.media_dir={folder}/videos", f"partition_dir={folder}")
     return compose("base", [*SETTINGS, *places])
 
 

@@ -7,8 +7,6 @@ and does nothing else. Arithmetic: the rate of the model's fastest convolution b
 The simulation is that of `fedvssl.main`; it is run only where there is a GPU.
 """
 
-import argparse
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,16 +20,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.all import write_json
-from benchmarks.clips import Clips, add_flags, prepare_clips
+from benchmarks.clips import Clips, clip_parser, prepared
 from benchmarks.round import Rounds, in_own_process
 from benchmarks.step import GFLOP_PER_CLIP, convolution_rates
 from fedvssl.config import Config, build_sample, compose
 from fedvssl.data import sampling
 from fedvssl.data.annotations import write_annotations
-from fedvssl.data.atomic import atomic_path
-from fedvssl.data.dataset import ClipDataset, num_cores, train_loader
+from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.data.video import open_video
-from fedvssl.preflight import machine
+from fedvssl.files.atomic import atomic_path
+from fedvssl.files.environment import machine, num_cores
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.memory import keep_freed_memory, release_freed_memory
 from fedvssl.training.precision import choose_precision
@@ -113,8 +111,8 @@ def simulation_rate(clips: Clips, num_clients: int, *settings: str) -> float:
 
 def run_clients(clips: Clips, num_clients: int, settings: tuple[str, ...], folder: str) -> Rounds:
     """The command's own `run`; what it gives are seconds per clip."""
+    from fedvssl.files.run_log import read_records
     from fedvssl.main import run
-    from fedvssl.training.run_log import read_records
 
     run_dir = Path(folder, "run")
     run_dir.mkdir()
@@ -130,7 +128,7 @@ def clients_config(clips: Clips, num_clients: int, settings: tuple[str, ...], fo
         write_annotations(folder / f"client_dist{number}.json", videos)
     cores = max(1, num_cores() // num_clients)
     own = (
-        *(f"data.video_dir={clips.ours}", f"partition_dir={folder}", f"rounds={ROUNDS}", f"pool_size={num_clients}"),
+        *(f"data.media_dir={clips.ours}", f"partition_dir={folder}", f"rounds={ROUNDS}", f"pool_size={num_clients}"),
         *(f"client_resources.num_gpus={1 / num_clients}", f"client_resources.num_cpus={cores}"),
         *(f"training.num_workers={cores}", f"strategy.min_fit_clients={num_clients}", "keep_last=1"),
     )
@@ -175,13 +173,13 @@ def _rate(rate: float | None, otherwise: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """The command."""
+    parser = clip_parser(__doc__)
     parser.add_argument("--png", type=Path, help="file for the plot")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    add_flags(parser)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        scaling = measure(prepare_clips(Path(folder), args))
+    with prepared(args) as clips:
+        scaling = measure(clips)
     print(scaling.machine, *scaling.lines(), sep="\n")
     if args.json:
         write_json(args.json, asdict(scaling))

@@ -8,8 +8,9 @@ import subprocess
 import zipfile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from fedvssl.files.progress import Progress, show_bytes
+
 from .download import check_disk_space
-from .progress import Progress, show_bytes
 
 SUFFIXES = (".rar", ".zip")
 RAR_TOOLS = {  # command -> its arguments; both answer "no" to nothing and ask nothing
@@ -83,7 +84,7 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
                 rar_tool()  # before gigabytes are unpacked in vain
             size = sum(entry.file_size for entry in entries)
             check_disk_space(folder, size)
-            with Progress(f"unpacking {archive.name}", total=size, show=show_bytes) as progress:
+            with Progress(f"unpacking {archive.name}", size, show=show_bytes) as progress:
                 for entry in entries:
                     file.extract(entry, folder)
                     progress.advance(entry.file_size)

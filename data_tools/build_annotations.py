@@ -7,12 +7,11 @@ Without --ann_dir all videos in --zip_dir become one training split, labelled by
 zip are left out, counted, and named in `<out_dir>/left_out.json`.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from fedvssl.data.annotations import write_annotations
-from fedvssl.data.atomic import atomic_path
+from fedvssl.files.atomic import write_json
 
 from .command import command_parser, run_command
 from .lists import Splits, read_splits, splits_from_names
@@ -58,8 +57,7 @@ def splits_of_zips(zip_dir: Path) -> Splits:
 def _write_left_out(names: list[str], path: Path) -> list[str]:
     path.unlink(missing_ok=True)
     if names:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
+        write_json(path, names)
         print(f"{len(names)} listed videos have no frames and are left out; all names are in {path}")
         for name in names[:20]:
             print(f"  left out: {name}")

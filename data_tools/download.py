@@ -6,8 +6,6 @@ What has arrived lies in `<name>.part`, with the server's ETag or date in `<name
 the rest only, and only if the file on the server is still the same (Range, If-Range; RFC 9110, sections 13 and 14).
 """
 
-import hashlib
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +14,11 @@ from urllib.parse import urlsplit
 
 import requests
 
+from fedvssl.files.environment import free_bytes
+from fedvssl.files.progress import Progress, show_bytes
+from fedvssl.files.settings import sha256
+
 from .command import command_parser, run_command
-from .progress import Progress, show_bytes
 
 CHUNK_BYTES = 1 << 16  # a chunk that breaks off is lost, so it is small
 TIMEOUT_SECONDS = (20, 60)  # to connect, between two pieces of data
@@ -65,7 +66,7 @@ def download(source: Source, folder: Path, *, attempts: int = 6, pause_seconds: 
         return path
     folder.mkdir(parents=True, exist_ok=True)
     part = _Part(path)
-    with Progress(f"fetching {source.file_name}", total=source.size, show=show_bytes) as progress:
+    with Progress(f"fetching {source.file_name}", source.size, show=show_bytes) as progress:
         failures = 0
         while True:
             before = part.size
@@ -93,7 +94,7 @@ def download(source: Source, folder: Path, *, attempts: int = 6, pause_seconds: 
 
 def check_disk_space(folder: Path, num_bytes: int) -> None:
     """Raise a DiskSpaceError if the disk of `folder` has less than `num_bytes` free."""
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     if num_bytes > free:
         raise DiskSpaceError(
             f"{show_bytes(num_bytes)} are needed and {show_bytes(free)} are free on the disk of {folder}: "
@@ -203,9 +204,7 @@ def _whole_size(response: requests.Response, start: int) -> int | None:
 
 
 def _check_hash(path: Path, source: Source, *, advice: str) -> None:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != source.sha256.lower():
+    if (digest := sha256(path)) != source.sha256.lower():
         raise DownloadError(f"{path} has SHA-256 {digest}, expected {source.sha256}: {advice}.")
 
 

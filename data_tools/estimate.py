@@ -1,6 +1,5 @@
 """What an extraction will take: told before it begins, and refused where the disk is too small."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import av
 
-from .progress import show_bytes, show_time
+from fedvssl.files.environment import free_bytes
+from fedvssl.files.progress import clock, show_bytes
 
 NUM_SAMPLES, FRAMES_PER_SAMPLE = 3, 100
 
@@ -30,7 +30,7 @@ class Estimate:
         """ "13320 videos, 7.21 GB of raw video: about 24.60 GB of frames in 4:10 with 8 processes" """
         return (
             f"{self.num_videos} videos, {show_bytes(self.raw_bytes)} of raw video: about "
-            f"{show_bytes(self.frame_bytes)} of frames in {show_time(self.seconds)} with {self.num_processes} processes"
+            f"{show_bytes(self.frame_bytes)} of frames in {clock(self.seconds)} with {self.num_processes} processes"
         )
 
 
@@ -89,8 +89,7 @@ def check_disk(expected: Estimate, out_dir: Path) -> None:
     Raises:
         ValueError: if the frames do not fit.
     """
-    existing = next(folder for folder in (out_dir.absolute(), *out_dir.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(out_dir)
     if expected.frame_bytes > free:
         raise ValueError(
             f"The frames of {expected.num_videos} videos need about {show_bytes(expected.frame_bytes)} in {out_dir}, "

@@ -8,8 +8,6 @@ be decoded are named at the end and in `<out_dir>/extract_report.json`; they do 
 """
 
 import argparse
-import json
-import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,14 +19,15 @@ from pathlib import Path
 
 import simplejpeg
 
-from fedvssl.data.atomic import atomic_path
 from fedvssl.data.geometry import resize
 from fedvssl.data.video import VideoError, decode_frames
+from fedvssl.files.atomic import atomic_path, read_json, write_json
+from fedvssl.files.environment import num_cores
+from fedvssl.files.progress import Progress
 
 from .command import command_parser, run_command
 from .estimate import check_disk, estimate
 from .lists import Splits, read_splits
-from .progress import Progress
 from .raw_videos import find_raw_videos, match_to_names, name_by_folder
 
 REPORT_NAME = "extract_report.json"
@@ -60,8 +59,7 @@ class Report:
     missing: list[str] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_json(path, asdict(self))
 
     def print(self) -> None:
         print(f"{self.written} videos extracted, {self.kept} kept from before, {len(self.failed)} failed.")
@@ -124,7 +122,7 @@ def extract_videos(
         _tell_estimate([raw for _, raw, _ in to_do], out_dir, frames=frames, num_workers=num_workers)
     report = Report(frames, kept=len(jobs) - len(to_do), missing=list(missing))
     report.write(out_dir / REPORT_NAME)
-    with Progress("extracting videos", total=len(jobs), show="{:.4g}".format) as progress:
+    with Progress("extracting videos", len(jobs)) as progress:
         progress.start_at(report.kept)
         for name, reason in _run(to_do, frames, num_workers):
             if reason is None:
@@ -142,7 +140,7 @@ def shorten(names: list[str], limit: int = 20) -> str:
 
 
 def _tell_estimate(raws: Sequence[Path], out_dir: Path, *, frames: FrameFormat, num_workers: int) -> None:
-    num_processes = min(num_workers, len(raws), os.cpu_count() or 1)
+    num_processes = min(num_workers, len(raws), num_cores())
     expected = estimate(raws, partial(encode_frames, frames=frames), num_processes=num_processes)
     if expected:
         check_disk(expected, out_dir)
@@ -183,7 +181,7 @@ def _check_same_format(out_dir: Path, frames: FrameFormat) -> None:
     path = out_dir / REPORT_NAME
     if not path.is_file():
         return
-    before = FrameFormat(**json.loads(path.read_text(encoding="utf-8"))["frames"])
+    before = FrameFormat(**read_json(path)["frames"])
     if before != frames:
         raise ValueError(
             f"The zips in {out_dir} have --short_side {before.short_side} --quality {before.quality}: "
@@ -213,7 +211,7 @@ def find_videos(raw_dir: Path, splits: Splits | None) -> tuple[dict[str, Path], 
 def add_frame_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--short_side", type=int, default=144, help="short side of the frames in pixels, 0 keeps it")
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 100")
-    parser.add_argument("--num_workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--num_workers", type=int, default=num_cores(), help="processes")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,16 +1,20 @@
-"""Fetching the archives of a data set and unpacking them, from the first of its sources that works.
+"""Fetch and unpack a data set: `<out_dir>/raw` (videos) and `<out_dir>/lists` (split lists).
 
-`data_tools.<data set>.sources` says where they are, `data_tools.<data set>.download` is the command.
+    python -m data_tools.fetch ucf101 --out_dir data/ucf101      7 GB
+    python -m data_tools.fetch hmdb51 --out_dir data/hmdb51      4 GB
+
+data_tools/sources.py says where they are. Resumes after a stop. The archives stay in `<out_dir>/downloads` and may be
+deleted afterwards; archives that were fetched by hand and put there are taken. What is unpacked already is not fetched
+again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from .archive import rar_tool, unpack
-from .command import command_parser
+from .command import command_parser, run_command
 from .download import DiskSpaceError, DownloadError, Source, check_disk_space, download
-
-Parts = Mapping[str, Sequence[Source]]  # "lists" or "raw" -> where that part can be had, best first
+from .sources import SOURCES
 
 
 def fetch(sources: Sequence[Source], folder: Path, downloads: Path) -> Path:
@@ -40,16 +44,20 @@ def fetch(sources: Sequence[Source], folder: Path, downloads: Path) -> Path:
     raise DownloadError(" ".join(reasons))
 
 
-def fetch_command(parts: Parts, *, description: str | None, out_dir: Path, argv: Sequence[str] | None) -> None:
-    """The command of a data set: each part goes to `<out_dir>/<part>`, the archives to `<out_dir>/downloads`.
-
-    Args:
-        description: docstring of the command.
-        out_dir: default of its flag.
-    """
-    parser = command_parser(description)
-    parser.add_argument("--out_dir", type=Path, default=out_dir, help="folder for raw/, lists/, downloads/")
-    parser.add_argument("--parts", nargs="+", choices=tuple(parts), default=list(parts), help="what to fetch")
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command: each part goes to `<out_dir>/<part>`, the archives to `<out_dir>/downloads`."""
+    parser = command_parser(__doc__)
+    parser.add_argument("dataset", help=f"one of: {', '.join(SOURCES)}")
+    parser.add_argument("--out_dir", type=Path, required=True, help="folder for raw/, lists/, downloads/")
+    parser.add_argument("--parts", nargs="+", choices=("lists", "raw"), default=["lists", "raw"], help="what to fetch")
     args = parser.parse_args(argv)
+    if args.dataset not in SOURCES:
+        raise ValueError(
+            f"{args.dataset} is not downloaded here: give its videos as --raw_dir and its lists as --ann_dir."
+        )
     for part in args.parts:
-        fetch(parts[part], args.out_dir / part, args.out_dir / "downloads")
+        fetch(SOURCES[args.dataset][part], args.out_dir / part, args.out_dir / "downloads")
+
+
+if __name__ == "__main__":
+    run_command(main)

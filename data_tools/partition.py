@@ -9,15 +9,14 @@ rule of Kinetics-400 with its fault.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from fedvssl.data.annotations import Annotation, class_names, read_annotations, write_annotations
-from fedvssl.data.atomic import atomic_path
 from fedvssl.data.partition import Partition, by_group, class_shard, dirichlet, groups_of, k400_paper, uniform
 from fedvssl.data.partition_stats import partition_stats
+from fedvssl.files.atomic import write_json
 
 from .command import command_parser, run_command
 from .partition_plot import plot_partition
@@ -64,8 +63,7 @@ def write_partition(annotations: Sequence[Annotation], parts: Partition, output_
     stats = partition_stats([annotation.label for annotation in annotations], parts)
     if warning := fault_of(stats):
         stats = {"warning": warning, **stats}
-    with atomic_path(output_path / "partition_stats.json") as temporary:
-        temporary.write_text(json.dumps(stats, indent=2) + "\n", encoding="utf-8")
+    write_json(output_path / "partition_stats.json", stats)
     plot_partition(stats, class_names(annotations), output_path / "partition_stats.png")
     return stats
 

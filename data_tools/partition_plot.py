@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 
-from fedvssl.data.atomic import atomic_path
+from fedvssl.files.atomic import atomic_path
 
 MAX_NAMED = 110  # classes whose names can be read below the picture
 MAX_WRITTEN = 12  # clients for which the numbers are written into the matrices

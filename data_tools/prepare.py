@@ -29,11 +29,13 @@ def prepare(raw_dir: Path, ann_dir: Path | None, out_dir: Path, *, frames: Frame
     build_annotations(splits, out_dir / "zips", out_dir / "annotations")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> None:
+    """The command. With a `folder` as `data_tools.fetch` leaves it, no flag is required."""
+    raw_dir, ann_dir = (folder / "raw", folder / "lists") if folder else (None, None)
     parser = command_parser(__doc__)
-    parser.add_argument("--raw_dir", type=Path, required=True, help="folder with the raw videos, nested or flat")
-    parser.add_argument("--ann_dir", type=Path, help="folder with the split lists; without it folders are classes")
-    parser.add_argument("--out_dir", type=Path, required=True, help="folder for zips/ and annotations/")
+    parser.add_argument("--raw_dir", type=Path, required=not folder, default=raw_dir, help="folder with the raw videos")
+    parser.add_argument("--ann_dir", type=Path, default=ann_dir, help="folder with the split lists")
+    parser.add_argument("--out_dir", type=Path, required=not folder, default=folder, help="for zips/ and annotations/")
     add_frame_flags(parser)
     args = parser.parse_args(argv)
     frames = FrameFormat(args.short_side, args.quality)

@@ -16,10 +16,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from fedvssl.data.atomic import atomic_path
+from fedvssl.files.atomic import atomic_path
+from fedvssl.files.progress import Progress
 
 from .command import command_parser, run_command
-from .progress import Progress
 
 Motion = tuple[np.ndarray, np.ndarray, np.ndarray]  # x and y in heights of the picture, angle in radians, each [T]
 CLIPS_PER_GROUP = 3
@@ -123,7 +123,7 @@ def write_dataset(out_dir: Path, spec: SyntheticSet) -> None:
     test_groups = -(-spec.test_videos // CLIPS_PER_GROUP)
     places = [(True, 1, index) for index in range(spec.test_videos)]
     places += [(False, 1 + test_groups, index) for index in range(spec.train_videos)]
-    with Progress("writing videos", total=len(classes) * len(places)) as progress:
+    with Progress("writing videos", len(classes) * len(places)) as progress:
         for label, motion in enumerate(classes):
             for is_test, first_group, index in places:
                 group, clip = first_group + index // CLIPS_PER_GROUP, 1 + index % CLIPS_PER_GROUP

@@ -1,6 +1,6 @@
 """The Flower ClientApp: load the shared arrays, train on the client's own videos, reply with the same names and facts.
 
-What to train comes with the server's message; where the data lies and which device there is, `Machine` says. So the
+What to train comes with the server's message; where the data lies and which device there is, `Site` says. So the
 same app serves the simulation and a real federation.
 
 Every state entry that the server does not send is the client's own, which under FedVSSL is the pretext head. It is kept
@@ -13,7 +13,6 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,56 +21,19 @@ from flwr.app import Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
-from fedvssl.config import Config, build_sample, build_task
+from fedvssl.client.order import Order, Site
+from fedvssl.client.state import client_folder, head_path, save_head
+from fedvssl.config import build_sample, build_task
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.dataset import ClipDataset, NumWorkers, train_loader
-from fedvssl.strategy.average import Arrays
-from fedvssl.strategy.exchange import ARRAYS, CONFIG, METRICS
-from fedvssl.strategy.record import from_record, to_record
-from fedvssl.training.checkpoint import load_arrays, load_arrays_into, save_arrays, to_arrays
+from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.files.arrays import Arrays, load_arrays
+from fedvssl.files.progress import Progress
+from fedvssl.files.tensors import load_arrays_into, to_arrays
 from fedvssl.training.loop import EpochResult, build_fabric, seed_torch, set_up, train_epoch
-from fedvssl.training.run_log import Progress
-
-PROGRESS_SECONDS = 10.0
+from fedvssl.wire.record import ARRAYS, CONFIG, METRICS, pack, unpack
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What a client knows by itself.
-
-    Args:
-        video_dir: folder of the videos.
-        partition_dir: folder of `client_dist<partition_id + 1>.json`.
-        state_dir: folder of the clients' own folders, each with heads and a log.
-        device: "cpu", "cuda" or "auto".
-        num_workers: processes that decode; see `train_loader`.
-    """
-
-    video_dir: str
-    partition_dir: str
-    state_dir: str
-    device: str = "auto"
-    num_workers: NumWorkers = "auto"
-
-
-@dataclass(frozen=True)
-class Order:
-    """What the server asks for in one message.
-
-    Args:
-        config: "model", "pretext" and "training" of the configuration, and "seed".
-        server_round: from 1.
-        head_round: round of the head to go on with, 0 for that of the initial model.
-        lr: learning rate of this round.
-    """
-
-    config: Config
-    server_round: int
-    head_round: int
-    lr: float
-
-
-def build_client_app(machine: Machine) -> ClientApp:
+def build_client_app(site: Site) -> ClientApp:
     """The app of every client; `context.node_config["partition-id"]` says which one it is."""
     app = ClientApp()
 
@@ -82,17 +44,17 @@ def build_client_app(machine: Machine) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        return answer(message, machine=machine, partition_id=int(context.node_config["partition-id"]))
+        return answer(message, site=site, partition_id=int(context.node_config["partition-id"]))
 
     return app
 
 
-def answer(message: Message, *, machine: Machine, partition_id: int) -> Message:
+def answer(message: Message, *, site: Site, partition_id: int) -> Message:
     """Reply to a training message. Whatever goes wrong becomes an error of one line; the traceback is in the log."""
-    folder = client_folder(machine, partition_id)
+    folder = client_folder(site, partition_id)
     log = _open_log(folder / "train.log")
     try:
-        content = train_client(message.content, machine=machine, partition_id=partition_id, write=log.info)
+        content = train_client(message.content, site=site, partition_id=partition_id, write=log.info)
         return Message(content, reply_to=message)
     except Exception as error:
         log.exception("failed")
@@ -105,9 +67,7 @@ def answer(message: Message, *, machine: Machine, partition_id: int) -> Message:
             handler.close()
 
 
-def train_client(
-    content: RecordDict, *, machine: Machine, partition_id: int, write: Callable[[str], None]
-) -> RecordDict:
+def train_client(content: RecordDict, *, site: Site, partition_id: int, write: Callable[[str], None]) -> RecordDict:
     """Train for one round; `write` takes progress lines.
 
     Raises:
@@ -115,18 +75,18 @@ def train_client(
     """
     started = time.perf_counter()
     received: Any = content[ARRAYS]
-    arrays, order = from_record(received), _read_order(content)
-    annotations = read_annotations(Path(machine.partition_dir) / f"client_dist{partition_id + 1}.json")
-    folder = client_folder(machine, partition_id)
+    arrays, order = unpack(received), _read_order(content)
+    annotations = read_annotations(Path(site.partition_dir) / f"client_dist{partition_id + 1}.json")
+    folder = client_folder(site, partition_id)
     task, own = initial_task(json.dumps(order.config), frozenset(arrays))
     head = load_arrays(head_path(folder, order.head_round)) if own and order.head_round else own
     load_state(task, {**head, **arrays})
-    results = train_epochs(task, order, annotations, machine=machine, partition_id=partition_id, write=write)
+    results = train_epochs(task, order, annotations, site=site, partition_id=partition_id, write=write)
     task.zero_grad()  # their memory, until the next client
     state = to_arrays(task)
     if own:
         save_head(folder, {name: state[name] for name in own}, order)
-    reply = to_record({name: state[name] for name in arrays})
+    reply = pack({name: state[name] for name in arrays})
     facts: dict[str, Any] = summarise(results) | {"num-examples": len(annotations)}
     facts["bytes-down"] = sum(len(array.data) for array in received.values())
     facts["seconds-on-client"] = time.perf_counter() - started
@@ -165,28 +125,28 @@ def train_epochs(
     order: Order,
     annotations: list[Annotation],
     *,
-    machine: Machine,
+    site: Site,
     partition_id: int,
     write: Callable[[str], None],
 ) -> list[EpochResult]:
     """Train `task` in place for the local epochs of one round."""
     training, sample = order.config["training"], build_sample(order.config)
-    fabric = build_fabric(device=machine.device, precision=training["precision"])
+    fabric = build_fabric(device=site.device, precision=training["precision"])
     wanted = {name: training[name] for name in ("momentum", "weight_decay")}
     wrapped, optimizer = set_up(fabric, task, lr=order.lr, compiled=training["compile"], **wanted)
     results = []
     for epoch in range(training["local_epochs"]):
         key = (order.config["seed"], order.server_round, partition_id, epoch)
         seed_torch(key)
-        dataset = ClipDataset(Path(machine.video_dir), annotations, sample, seed_key=key)
+        dataset = ClipDataset(Path(site.media_dir), annotations, sample, seed_key=key)
         loader = train_loader(
             dataset,
             batch_size=training["batch_size"],
-            num_workers=machine.num_workers,
+            num_workers=site.num_workers,
             on_gpu=fabric.device.type == "cuda",
         )
         label = f"round {order.server_round}  epoch {epoch + 1}/{training['local_epochs']}  batch"
-        progress = Progress(label, len(loader), write=write, every_seconds=PROGRESS_SECONDS)
+        progress = Progress(label, len(loader), write=write)
         result = train_epoch(
             fabric,
             wrapped,
@@ -220,26 +180,10 @@ def summarise(results: list[EpochResult]) -> dict[str, float]:
     }
 
 
-def client_folder(machine: Machine, partition_id: int) -> Path:
-    return Path(machine.state_dir) / f"client_{partition_id}"
-
-
-def head_path(folder: Path, server_round: int) -> Path:
-    return folder / f"head-round-{server_round}.npz"
-
-
-def save_head(folder: Path, arrays: Arrays, order: Order) -> None:
-    """Keep the client's own arrays of this round, and of the earlier rounds those that it started from."""
-    save_arrays(head_path(folder, order.server_round), arrays)
-    for server_round in range(1, order.server_round):
-        if server_round != order.head_round:
-            head_path(folder, server_round).unlink(missing_ok=True)
-
-
 def _read_order(content: RecordDict) -> Order:
-    record: Any = content[CONFIG]
-    rounds = (int(record[name]) for name in ("server-round", "head-round"))
-    return Order(json.loads(record["config"]), *rounds, lr=float(record["lr"]))
+    told: Any = content[CONFIG]
+    rounds = (int(told[name]) for name in ("server-round", "head-round"))
+    return Order(json.loads(told["config"]), *rounds, lr=float(told["lr"]))
 
 
 def _open_log(path: Path) -> logging.Logger:

@@ -7,7 +7,7 @@ configuration says, so it is trusted as much as the user's own code; nothing tha
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -17,7 +17,8 @@ import hydra.utils
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,6 +27,18 @@ from yaml import YAMLError
 Config = dict[str, Any]
 # Values of flags that mean the same to Hydra as to a shell: words, numbers, true and false, lists, quoted text.
 PLAIN_VALUE = re.compile(r"[\w./+-]*|\[.*]|(['\"]).*\1", re.ASCII)
+# Beginnings of the flags of Hydra's own command line.
+HYDRA_FLAGS = (
+    *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
+    *("--config-", "--shell-completion", "--experimental-rerun"),
+)
+# Keys of earlier versions -> their names now.
+RENAMED = {
+    "pretext.task": "task.module",
+    "pretext": "task",
+    "data.video_dir": "data.media_dir",
+    "eval.video_dir": "eval.media_dir",
+}
 
 
 def conf_dir() -> Path:
@@ -58,10 +71,10 @@ def read_command_line(command: str, argv: Sequence[str] | None = None) -> Config
 
 
 def parse_overrides(argv: Sequence[str]) -> list[str]:
-    """Published flags as Hydra overrides: `--work_dir=x` -> `work_dir=x`, a bare `--progress` -> `progress=true`.
+    """Words of a command line as Hydra overrides: `--work_dir=x` -> `work_dir=x`, `--progress` -> `progress=true`.
 
     The value of a flag is what a shell would make of it: `~` is the home folder, brackets, commas and spaces belong to
-    the name of a file. A word without dashes is left to Hydra.
+    the name of a file. A word without dashes is Hydra's where it can read it, and otherwise taken like a flag.
 
     Raises:
         ValueError: for a word that is neither `key=value` nor a flag.
@@ -69,13 +82,31 @@ def parse_overrides(argv: Sequence[str]) -> list[str]:
     overrides = []
     for word in argv:
         key, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--"):
-            if not equals:
-                raise ValueError(f"'{word}' is not an override: write key=value, for example data_dir=/path/to/data.")
-            overrides.append(word)
-        else:
+        if word.startswith("--"):
             overrides.append(f"{key}={_flag_value(value) if equals else 'true'}")
+        elif equals:
+            overrides.append(word if _is_override(word) else f"{key}={_flag_value(value)}")
+        else:
+            raise ValueError(f"'{word}' is not an override: write key=value, for example data_dir=/path/to/data.")
     return overrides
+
+
+def for_hydra(argv: Sequence[str]) -> list[str]:
+    """Command line for Hydra's own entry: its flags and their values as they are, the rest by `parse_overrides`."""
+
+    def is_setting(word: str) -> bool:
+        return ("=" in word or word.startswith("--")) and not word.startswith(HYDRA_FLAGS)
+
+    return [parse_overrides([word])[0] if is_setting(word) else word for word in argv]
+
+
+def _is_override(word: str) -> bool:
+    """Whether Hydra can read `key=value` and it means one value: a comma in a path is no list of values to try."""
+    try:
+        value = OverridesParser.create().parse_override(word).value()
+    except HydraException:
+        return False
+    return not (isinstance(value, ChoiceSweep) and value.simple_form and os.sep in word)
 
 
 def _flag_value(value: str) -> str:
@@ -105,9 +136,23 @@ def compose(config: str, overrides: Sequence[str]) -> Config:
         GlobalHydra.instance().clear()
         with initialize_config_dir(config_dir=str(path.resolve().parent), version_base="1.3"):
             composed = hydra_compose(config_name=path.stem, overrides=[*search_path, *overrides])
+        refuse_renamed(key for key in RENAMED if OmegaConf.select(composed, key) is not None)
         return to_dict(composed)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        refuse_renamed(word.lstrip("+~").partition("=")[0] for word in overrides)
         raise ValueError(f"Configuration '{config}': {' '.join(str(error).split())}") from error
+
+
+def refuse_renamed(keys: Iterable[str]) -> None:
+    """Answer the key of an earlier version with its name now.
+
+    Raises:
+        ValueError: naming the first such key.
+    """
+    for key in keys:
+        for old, new in RENAMED.items():
+            if key == old or key.startswith(f"{old}."):
+                raise ValueError(f"'{key}' is called '{new}{key.removeprefix(old)}' now.")
 
 
 def check_numbers(config: Config, least: Mapping[str, int | float], *, or_auto: Collection[str] = ()) -> None:
@@ -162,11 +207,11 @@ def build(config: Config, **kwargs: Any) -> Any:
 
 
 def build_task(config: Config) -> Any:
-    """The pretext task `config["pretext"]["task"]` around the backbone `config["model"]`, freshly initialised."""
-    backbone = build({**config["model"], **config["pretext"]["backbone"]})
-    return build(config["pretext"]["task"], backbone=backbone)
+    """The task `config["task"]["module"]` around the backbone `config["model"]`, with initial weights."""
+    backbone = build({**config["model"], **config["task"]["backbone"]})
+    return build(config["task"]["module"], backbone=backbone)
 
 
 def build_sample(config: Config) -> Any:
     """What a worker does with one video for this pretext task."""
-    return build(config["pretext"]["sample"])
+    return build(config["task"]["sample"])

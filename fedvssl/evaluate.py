@@ -10,7 +10,6 @@ Prints a table and writes <protocol>.json and <protocol>.png into the work_dir. 
 command that is repeated, or another protocol on the same clips, does not compute them again.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -21,17 +20,18 @@ import numpy as np
 from lightning.fabric import Fabric
 
 from fedvssl.config import Config, build, check_numbers, read_command_line
-from fedvssl.data.atomic import atomic_path
 from fedvssl.data.dataset import ClipDataset
+from fedvssl.data.splits import check_classes, labelled_videos, split_list
 from fedvssl.data.video import find_video, open_video
 from fedvssl.evaluation.features import Features, extract, fingerprint, load
 from fedvssl.evaluation.protocol import Result
-from fedvssl.training.backbone import load_backbone
+from fedvssl.files.atomic import write_json
+from fedvssl.files.backbone import load_backbone
+from fedvssl.files.progress import Progress
+from fedvssl.sweeping.comparison import aligned, single
 from fedvssl.training.loop import build_fabric, seed_torch
 from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
-from fedvssl.training.recognition import check_classes, labelled_videos, split_list
-from fedvssl.training.run_log import Progress
 
 RANDOM = "random"  # the bottom line of every table, and a checkpoint that asks for it alone
 LEAST = {"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 1}
@@ -63,7 +63,7 @@ def evaluate(name: str, config: Config) -> None:
     backbones = load_backbones(config)
     videos = {part: labelled_videos(config["data"], part) for part in ("train", "test")}
     check_classes(videos, split_list(config["data"], "train"))
-    folder = Path(config["data"]["video_dir"])
+    folder = Path(config["data"]["media_dir"])
     datasets = {part: ClipDataset(folder, annotations, sample) for part, annotations in videos.items()}
     precision = checked_inference(
         config["precision"],
@@ -89,7 +89,8 @@ def evaluate(name: str, config: Config) -> None:
             results = {row: protocol(parts["train"], parts["test"]) for row, parts in features.items()}
             report = summarise(name, results, config={**config, "precision": precision}, features=features)
             print(table(report))
-            path, shown = write(config, report), next(iter(features.values()))
+            path, shown = work_dir(config) / name, next(iter(features.values()))
+            write_json(path.with_suffix(".json"), report)
             protocol.draw(path.with_suffix(".png"), results, **shown, frame=partial(middle_frame, folder))
             print(f"{path}.json and .png")
 
@@ -117,7 +118,7 @@ def load_backbones(config: Config) -> dict[str, Any]:
 def extract_kept(fabric: Fabric, backbone: Any, dataset: ClipDataset, *, config: Config, label: str) -> Path:
     """Where below `feature_dir` the features of one list now are."""
     folder = Path(config["feature_dir"]) / fingerprint(backbone, dataset, precision=fabric._precision.precision)
-    progress = Progress(label, len(dataset), write=fabric.print, every_seconds=10)
+    progress = Progress(label, len(dataset), write=fabric.print)
     extract(
         fabric,
         backbone.to(fabric.device),
@@ -125,7 +126,7 @@ def extract_kept(fabric: Fabric, backbone: Any, dataset: ClipDataset, *, config:
         folder=folder,
         batch_size=config["test_batch_size"],
         num_workers=config["num_workers"],
-        report=(lambda done: progress.update(done)) if config["progress"] else None,
+        report=progress.update if config["progress"] else None,
     )
     return folder
 
@@ -151,28 +152,17 @@ def summarise(
 
 def table(report: dict[str, Any]) -> str:
     """The metrics of all rows in percent."""
-    names = list(report["rows"][RANDOM])
-    lines = [f"{report['protocol']:16}" + "".join(f"{name:>16}" for name in names) + "   (percent)"]
-    for row, metrics in report["rows"].items():
-        lines.append(f"{row:16}" + "".join(f"{100 * metrics[name]:16.2f}" for name in names))
-    lines.append(
+    names = {name: name for name in report["rows"][RANDOM]}
+    return (
+        f"{report['protocol']}\n{aligned(single(report['rows'], names), names)}\n"
         f"{report['num_test']} test and {report['num_train']} training videos of {report['dataset']} split "
         f"{report['split']}, {report['num_clips']} clips each; {report['checkpoint']}"
     )
-    return "\n".join(lines)
 
 
-def write(config: Config, report: dict[str, Any]) -> Path:
-    """<protocol>.json in the work_dir; returns where, without the ending."""
-    path = work_dir(config) / report["protocol"]
-    with atomic_path(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return path
-
-
-def middle_frame(video_dir: Path, name: str) -> np.ndarray:
+def middle_frame(media_dir: Path, name: str) -> np.ndarray:
     """uint8 [H,W,3]."""
-    video = open_video(find_video(video_dir, name))
+    video = open_video(find_video(media_dir, name))
     return video.read(np.array([len(video) // 2]))[0]
 
 

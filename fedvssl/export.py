@@ -9,7 +9,6 @@ are written and checked in a hidden folder, which gets its name when all are the
 
 import copy
 import inspect
-import shutil
 import signal
 import sys
 import time
@@ -24,13 +23,15 @@ from torch import nn
 
 import fedvssl
 from fedvssl.config import Config, build, check_numbers, compose, parse_overrides
-from fedvssl.data.atomic import atomic_folder
-from fedvssl.exchange.model_card import Card, model_card
-from fedvssl.exchange.onnx_file import PACKAGES, check_packages, write_onnx
-from fedvssl.exchange.origin import evaluations, training_facts
-from fedvssl.exchange.torchvision_names import to_torchvision
-from fedvssl.training.backbone import BACKBONE, load_backbone
-from fedvssl.training.checkpoint import save_torch
+from fedvssl.files.arrays import BACKBONE
+from fedvssl.files.atomic import atomic_folder
+from fedvssl.files.backbone import load_backbone
+from fedvssl.files.environment import free_bytes
+from fedvssl.files.tensors import save_torch
+from fedvssl.formats.model_card import Card, model_card
+from fedvssl.formats.onnx_file import PACKAGES, check_packages, write_onnx
+from fedvssl.formats.origin import evaluations, training_facts
+from fedvssl.formats.torchvision_names import to_torchvision
 from fedvssl.training.processes import exit_code
 
 FILES = {
@@ -125,12 +126,10 @@ def check_space(out_dir: Path, backbone: nn.Module, *, num_files: int) -> None:
         ValueError: naming what is needed and what is free.
     """
     needed = num_files * sum(tensor.nbytes for tensor in backbone.state_dict().values())
-    out_dir = out_dir.resolve()
-    there = next(folder for folder in (out_dir, *out_dir.parents) if folder.is_dir())
-    if (free := shutil.disk_usage(there).free) < needed:
+    if (free := free_bytes(out_dir)) < needed:
         raise ValueError(
-            f"The export needs {needed:,} bytes and {there} has {free:,} left: make room, name another out_dir, "
-            "or ask for fewer formats."
+            f"The export needs {needed:,} bytes and the disk of {out_dir} has {free:,} left: make room, name another "
+            "out_dir, or ask for fewer formats."
         )
 
 

@@ -19,16 +19,21 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
-from fedvssl.config import Config, build, check_numbers, read_command_line
+from fedvssl.config import Config, build, build_task, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation
-from fedvssl.data.atomic import atomic_path
 from fedvssl.data.dataset import ClipDataset, train_loader
-from fedvssl.training.backbone import load_backbone
-from fedvssl.training.checkpoint import save_torch
-from fedvssl.training.environment import record_environment
-from fedvssl.training.loop import build_fabric, seed_torch, set_up, step_lr, train_epoch
+from fedvssl.data.splits import labelled_videos, split_list
+from fedvssl.evaluation.prediction import predict
+from fedvssl.files.atomic import atomic_path
+from fedvssl.files.backbone import load_backbone
+from fedvssl.files.environment import record_environment
+from fedvssl.files.progress import Progress
+from fedvssl.files.run_log import RunLog, plot_losses, speed
+from fedvssl.files.settings import Settings, last_checkpoint, run_settings
+from fedvssl.files.tensors import save_torch
+from fedvssl.training.loop import build_fabric, seed_torch, set_up, train_epoch
 from fedvssl.training.metrics import accuracies
 from fedvssl.training.precision import checked_precision
 from fedvssl.training.processes import (
@@ -40,19 +45,12 @@ from fedvssl.training.processes import (
     synchronise_batch_norm,
     where,
 )
-from fedvssl.training.recognition import (
-    RecognitionTask,
-    labelled_videos,
-    predict,
-    split_list,
-)
-from fedvssl.training.resume import Settings, last_checkpoint, run_settings
-from fedvssl.training.run_log import Progress, RunLog, plot_losses, speed
+from fedvssl.training.schedule import step_lr
 
 # Settings that may differ when a run is continued: places, the machine, how long and how often.
 # The contents of the files behind the places are compared instead.
 FREE = {
-    *("work_dir", "data_dir", "pretrained", "data.video_dir", "data.annotation_dir"),
+    *("work_dir", "data_dir", "pretrained", "data.media_dir", "data.annotation_dir"),
     *("device", "devices", "num_workers", "progress", "test_batch_size", "training.epochs", "training.eval_every"),
 }
 LEAST = {
@@ -60,7 +58,6 @@ LEAST = {
     **{"training.epochs": 1, "training.batch_size": 1, "training.lr": 0.0, "training.momentum": 0.0},
     **{"training.weight_decay": 0.0, "training.gamma": 0.0, "training.max_norm": 0.0},
 }
-SECONDS_BETWEEN_LINES = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,7 +114,7 @@ def settings_of(config: Config) -> Settings:
     """What an earlier start in the same work_dir must have shared.
 
     Raises:
-        ValueError: if the pre-trained backbone is asked for and not there, or still in the form of a round.
+        ValueError: if the pre-trained backbone is asked for and not there.
     """
     files = {f"{part} list": split_list(config["data"], part) for part in ("train", "test")}
     if not config["from_scratch"]:
@@ -127,39 +124,33 @@ def settings_of(config: Config) -> Settings:
                 f"No pre-trained backbone {config['pretrained']}: write it with fedvssl.finetune_preprocess, "
                 "name another with pretrained=<file>, or set from_scratch=true."
             )
-        if files["pretrained"].suffix == ".npz":
-            raise ValueError(
-                f"{config['pretrained']} holds the weights of a round: make model_pretrained.pth of it with "
-                f"python -m fedvssl.finetune_preprocess --pretrained_model_path={config['pretrained']}"
-            )
     return run_settings(config, free=FREE, files=files)
 
 
-def build_recognition_task(config: Config) -> RecognitionTask:
+def build_recognition_task(config: Config) -> Any:
     """The recognizer with its initial weights, on the CPU.
 
     Raises:
         ValueError: if the pre-trained file is not a backbone of this shape.
     """
     seed_torch((config["seed"], 0, 0, 0))
-    backbone = build(config["model"])
-    task = RecognitionTask(backbone, num_classes=config["data"]["num_classes"], dropout=config["dropout"])
+    task = build_task(config)
     if not config["from_scratch"]:
-        load_backbone(backbone, Path(config["pretrained"]))
+        load_backbone(task.recognizer.backbone, Path(config["pretrained"]))
     return task
 
 
 def part_dataset(config: Config, part: str, videos: list[Annotation], *, seed_key: tuple[int, ...] = ()) -> ClipDataset:
     """The clips of one part, "train" or "test"."""
-    return ClipDataset(Path(config["data"]["video_dir"]), videos, build(config[f"{part}_sample"]), seed_key=seed_key)
+    return ClipDataset(Path(config["data"]["media_dir"]), videos, build(config[f"{part}_sample"]), seed_key=seed_key)
 
 
 def start(
-    fabric: Fabric, module: RecognitionTask, config: Config, settings: Settings, videos: dict[str, list[Annotation]]
+    fabric: Fabric, module: nn.Module, config: Config, settings: Settings, videos: dict[str, list[Annotation]]
 ) -> "Run":
     """Wrap the module for this device and these processes."""
     training = config["training"]
-    module = synchronise_batch_norm(fabric, module)  # pyright: ignore[reportAssignmentType]
+    module = synchronise_batch_norm(fabric, module)
     wanted = {name: training[name] for name in ("lr", "momentum", "weight_decay")}
     task, optimizer = set_up(fabric, module, compiled=training["compile"], **wanted)
     return Run(config, settings, videos, fabric, task, optimizer)
@@ -173,7 +164,7 @@ class Run:
     settings: Settings
     videos: dict[str, list[Annotation]]
     fabric: Fabric
-    task: Any  # RecognitionTask, wrapped by Fabric
+    task: Any  # wrapped by Fabric
     optimizer: Any
     done: int = 0
     best_top1_acc: float = -1.0
@@ -198,7 +189,7 @@ class Run:
                 OmegaConf.save(OmegaConf.create(self.config), temporary)
             if self.done < training["epochs"]:
                 record_environment(self.work_dir, done=self.done)
-        progress = Progress("epoch", training["epochs"], done=self.done, write=self.fabric.print)
+        progress = Progress("epoch", training["epochs"], done=self.done, write=self.fabric.print, every_seconds=0)
         while self.done < training["epochs"]:
             record = self.one_epoch()
             progress.update(self.done, summary(record))
@@ -268,12 +259,12 @@ class Run:
             dataset,
             batch_size=self.config["test_batch_size"],
             num_workers=self.config["num_workers"],
-            report=(lambda done: progress.update(done)) if self.config["progress"] else None,
+            report=progress.update if self.config["progress"] else None,
         )
         return asdict(accuracies(logits, labels))
 
     def progress(self, label: str, total: int) -> Progress:
-        return Progress(label, total, write=self.fabric.print, every_seconds=SECONDS_BETWEEN_LINES)
+        return Progress(label, total, write=self.fabric.print)
 
     def save(self, record: dict[str, float]) -> None:
         """last.pth, and best.pth where this epoch's evaluation is the best so far."""

@@ -13,21 +13,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedvssl.training.backbone import read_round
-from fedvssl.training.checkpoint import save_torch
+from fedvssl.config import build, compose
+from fedvssl.files.backbone import read_round
+from fedvssl.files.tensors import save_torch
+from fedvssl.training.processes import exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     arguments = _parse(argv)
-    try:
-        arrays = read_round(arguments.pretrained_model_path)
-        save_torch(arguments.output_path, {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{arguments.output_path}: {len(arrays)} entries of the backbone")
-    return 0
+    return exit_code(lambda: convert(arguments.pretrained_model_path, arguments.output_path))
+
+
+def convert(round_path: Path, output_path: Path) -> None:
+    """Write the backbone of a round as a .pth of named tensors."""
+    arrays = read_round(round_path, names=published_names())
+    save_torch(output_path, {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+    print(f"{output_path}: {len(arrays)} entries of the backbone")
+
+
+def published_names() -> dict[str, torch.Tensor]:
+    """State of the backbone that was published, without its numbers."""
+    with torch.device("meta"):
+        return build(compose("export", [])["model"]).state_dict()
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

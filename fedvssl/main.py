@@ -9,7 +9,6 @@ To continue a run, give the same settings and its folder; `rounds` may be higher
 Settings and presets are in conf/: base.yaml, strategy/, experiment/. Results go to outputs/<DATE>/<TIME>/<exp_name>/.
 """
 
-import json
 import logging
 import os
 import sys
@@ -25,8 +24,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedvssl.config import Config, conf_dir, to_dict
-from fedvssl.data.atomic import atomic_path
+from fedvssl.config import Config, compose, conf_dir, for_hydra, to_dict
+from fedvssl.files.atomic import atomic_path, read_json, write_json
 
 if TYPE_CHECKING:  # torch, flwr and ray are imported when a run starts, so that --help answers at once
     from flwr.clientapp import ClientApp
@@ -41,16 +40,29 @@ GRACE_SECONDS = 60.0  # for the engine to end its actors
 # Settings that may differ when a run is continued: places, the machine, how long, with how few clients a round counts.
 # The contents of the clients' lists are compared instead of their place.
 FREE = {
-    *("data_dir", "partition_dir", "data.video_dir", "data.annotation_dir", "exp_name"),
+    *("data_dir", "partition_dir", "data.media_dir", "data.annotation_dir", "exp_name"),
     *("client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
     *("rounds", "round_timeout", "keep_last", "strategy.min_fit_clients"),
-    *("eval.every", "eval.batch_size", "eval.video_dir", "eval.annotation_dir"),
+    *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
 }
 
 
+def main() -> None:
+    """The command: mistakes end with `error: <sentence>` and exit code 2, a run that cannot go on with exit code 1.
+
+    The command line follows the rules of the other commands before Hydra reads it.
+    """
+    sys.argv[1:] = for_hydra(sys.argv[1:])
+    try:
+        if not any(word.startswith("-") for word in sys.argv[1:]):
+            compose("base", sys.argv[1:])
+    except ValueError as error:
+        sys.exit(_failed(error, code=2))
+    _main()
+
+
 @hydra.main(config_path=str(conf_dir()), config_name="base", version_base="1.3")
-def main(composed: DictConfig) -> None:
-    """The command: mistakes end with `error: <sentence>` and exit code 2, a run that cannot go on with exit code 1."""
+def _main(composed: DictConfig) -> None:
     for name in ("FLWR_TELEMETRY_ENABLED", "RAY_USAGE_STATS_ENABLED"):
         os.environ.setdefault(name, "0")
     logging.raiseExceptions = False  # a full disk is told once, and not for every line of a log
@@ -74,11 +86,12 @@ def run(config: Config, *, run_dir: Path) -> None:
         RuntimeError, OSError: if the run cannot go on; everything saved so far is kept.
     """
     log.info("Loading PyTorch and Flower ...")
-    from fedvssl.client_app import Machine, build_client_app
+    from fedvssl.client.order import Site
+    from fedvssl.client_app import build_client_app
+    from fedvssl.files.environment import record_environment
+    from fedvssl.files.rounds import last_round
     from fedvssl.preflight import check_data, fit_precision, fit_to_machine
     from fedvssl.server_app import Outcome, build_server_app
-    from fedvssl.training.environment import record_environment
-    from fedvssl.training.round_files import last_round
 
     _send_flower_log_to(run_dir / FLOWER_LOG, terminal=config["verbose"])
     config = fit_to_machine(config)
@@ -92,14 +105,14 @@ def run(config: Config, *, run_dir: Path) -> None:
         return
     record_environment(run_dir, done=done)
     log.info("%s in %s", f"Continuing after round {done}" if done else "Starting", run_dir)
-    machine = Machine(
-        video_dir=os.path.abspath(config["data"]["video_dir"]),
+    site = Site(
+        media_dir=os.path.abspath(config["data"]["media_dir"]),
         partition_dir=os.path.abspath(config["partition_dir"]),
         state_dir=os.path.abspath(run_dir / "clients"),
         device="cuda" if config["client_resources"]["num_gpus"] else "cpu",
         num_workers=config["training"]["num_workers"],
     )
-    simulate(server_app, build_client_app(machine), config=config, run_dir=run_dir, outcome=outcome)
+    simulate(server_app, build_client_app(site), config=config, run_dir=run_dir, outcome=outcome)
     log.info("Done: %s", run_dir)
 
 
@@ -115,28 +128,10 @@ def simulate(
     """
     from flwr.simulation import run_simulation
 
-    from fedvssl.data.dataset import num_cores
-    from fedvssl.preflight import num_gpus
-    from fedvssl.strategy.exchange import FederationError
+    from fedvssl.wire.wire import FederationError
 
-    verbose = config["verbose"]
-    resources = {
-        **config["client_resources"],
-        # A killed actor would go back into Flower's pool and fail in every later round. A restarted one repeats its
-        # training call, which gives the same numbers: it starts from files and a seed.
-        "max_restarts": -1,
-        "max_task_retries": 1,
-    }
-    init_args = {
-        "address": "local",  # not the Ray head that may happen to run on this machine
-        "num_cpus": num_cores(),
-        "num_gpus": num_gpus(),
-        "include_dashboard": False,
-        "logging_level": logging.INFO if verbose else logging.ERROR,
-        "log_to_driver": verbose,
-    }
+    verbose, backend_config = config["verbose"], backend(config)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of every actor without a GPU
-    backend_config: Any = {"client_resources": resources, "init_args": init_args}
     with run_dir.joinpath(FLOWER_LOG).open("a") as ray_log, redirect_stdout(sys.stdout if verbose else ray_log):
         returned = _watch(outcome, run_dir)
         log.info("Starting Flower's simulation engine; in the first round each client's process loads PyTorch ...")
@@ -152,6 +147,29 @@ def simulate(
         finally:
             returned.set()
             outcome.stop.set()  # the server's thread must not wait for clients that are gone
+
+
+def backend(config: Config) -> Any:
+    """Options of Ray: one actor for each client that trains at a time."""
+    from fedvssl.files.environment import num_cores
+    from fedvssl.preflight import num_gpus
+
+    resources = {
+        **config["client_resources"],
+        # A killed actor would go back into Flower's pool and fail in every later round. A restarted one repeats its
+        # training call, which gives the same numbers: it starts from files and a seed.
+        "max_restarts": -1,
+        "max_task_retries": 1,
+    }
+    init_args = {
+        "address": "local",  # not the Ray head that may happen to run on this machine
+        "num_cpus": num_cores(),
+        "num_gpus": num_gpus(),
+        "include_dashboard": False,
+        "logging_level": logging.INFO if config["verbose"] else logging.ERROR,
+        "log_to_driver": config["verbose"],
+    }
+    return {"client_resources": resources, "init_args": init_args}
 
 
 def _watch(outcome: "Outcome", run_dir: Path) -> threading.Event:
@@ -177,15 +195,14 @@ def claim(run_dir: Path, config: Config) -> None:
     Raises:
         ValueError: if the run in the folder is another one.
     """
-    from fedvssl.training.resume import first_change, run_settings
+    from fedvssl.files.settings import first_change, run_settings
 
     lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
     settings = run_settings(config, free=FREE, files={path.name: path for path in lists})
     path = run_dir / SETTINGS_FILE
-    if path.is_file() and (change := first_change(json.loads(path.read_text(encoding="utf-8")), settings)):
+    if path.is_file() and (change := first_change(read_json(path), settings)):
         raise ValueError(f"{run_dir} is of another run, {change}: use its settings, or another hydra.run.dir.")
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_json(path, settings)
     with atomic_path(run_dir / CONFIG_FILE) as temporary:
         OmegaConf.save(OmegaConf.create(config), temporary)
 

@@ -1,7 +1,6 @@
 """What can be known to go wrong before a federated run starts: the machine, the settings, the data."""
 
 import logging
-import platform
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,11 @@ import torch
 
 from fedvssl.config import Config, build_sample, build_task, check_numbers
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.dataset import ClipDataset, num_cores
+from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.video import find_video, open_video
+from fedvssl.files.environment import num_cores
 from fedvssl.training.loop import seed_torch
-from fedvssl.training.precision import checked_precision, choose_device, choose_precision
+from fedvssl.training.precision import checked_precision
 
 log = logging.getLogger(__name__)
 LEAST = {
@@ -25,17 +25,6 @@ LEAST = {
 
 def num_gpus() -> int:
     return torch.cuda.device_count()
-
-
-def machine() -> str:
-    """Where figures come from: "AMD EPYC, 2 cores, bf16-mixed on cpu, torch 2.15.0"."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else choose_device("auto")
-    precision = choose_precision("auto", device="auto")
-    return f"{name}, {num_cores()} cores, {precision} on {device}, torch {torch.__version__}"
 
 
 def fit_to_machine(config: Config) -> Config:
@@ -72,7 +61,7 @@ def fit_precision(config: Config, videos: list[Annotation]) -> Config:
     """
     training = config["training"]
     dataset = ClipDataset(
-        Path(config["data"]["video_dir"]), videos[:2], build_sample(config), seed_key=(config["seed"],)
+        Path(config["data"]["media_dir"]), videos[:2], build_sample(config), seed_key=(config["seed"],)
     )
     seed_torch((config["seed"],))
     chosen = checked_precision(
@@ -97,7 +86,7 @@ def check_data(config: Config) -> list[Annotation]:
         ValueError: if a list is missing or empty, fewer than `strategy.min_fit_clients` clients have all their videos,
             or the first video cannot be read or sampled.
     """
-    folder, video_dir = Path(config["partition_dir"]), Path(config["data"]["video_dir"])
+    folder, media_dir = Path(config["partition_dir"]), Path(config["data"]["media_dir"])
     num_files = len(list(folder.glob("client_dist*.json")))
     if not num_files:
         raise ValueError(f"No client_dist<N>.json in {folder}: make the partition, or set data_dir or partition_dir.")
@@ -109,22 +98,22 @@ def check_data(config: Config) -> list[Annotation]:
     if num_files > config["pool_size"]:
         log.info("%s holds the lists of %d clients; the first %d take part.", folder, num_files, config["pool_size"])
     lists = [read_annotations(folder / f"client_dist{number + 1}.json") for number in range(config["pool_size"])]
-    if not video_dir.is_dir():
-        raise ValueError(f"No folder {video_dir}: set data_dir to where the videos were prepared.")
-    complete = _complete_lists(lists, video_dir, at_least=config["strategy"]["min_fit_clients"])
+    if not media_dir.is_dir():
+        raise ValueError(f"No folder {media_dir}: set data_dir to where the videos were prepared.")
+    complete = _complete_lists(lists, media_dir, at_least=config["strategy"]["min_fit_clients"])
     sample = build_sample(config)
-    sample(open_video(find_video(video_dir, complete[0][0].name)), np.random.default_rng(config["seed"]))
+    sample(open_video(find_video(media_dir, complete[0][0].name)), np.random.default_rng(config["seed"]))
     log.info("%d clients, %d videos", len(complete), sum(map(len, complete)))
     return complete[0]
 
 
-def _complete_lists(lists: list[list[Annotation]], video_dir: Path, *, at_least: int) -> list[list[Annotation]]:
+def _complete_lists(lists: list[list[Annotation]], media_dir: Path, *, at_least: int) -> list[list[Annotation]]:
     """The lists of the clients that have all their videos."""
     complete, lacks = [], []
     for number, annotations in enumerate(lists, start=1):
-        if missing := [annotation.name for annotation in annotations if not _is_there(video_dir, annotation.name)]:
+        if missing := [annotation.name for annotation in annotations if not _is_there(media_dir, annotation.name)]:
             lacks.append(f"client_dist{number}.json: {len(missing)} of {len(annotations)} videos are missing in ")
-            lacks[-1] += f"{video_dir}, the first is {missing[0]}"
+            lacks[-1] += f"{media_dir}, the first is {missing[0]}"
         else:
             complete.append(annotations)
     if lacks and len(complete) < at_least:
@@ -137,9 +126,9 @@ def _complete_lists(lists: list[list[Annotation]], video_dir: Path, *, at_least:
     return complete
 
 
-def _is_there(video_dir: Path, name: str) -> bool:
+def _is_there(media_dir: Path, name: str) -> bool:
     try:
-        find_video(video_dir, name)
+        find_video(media_dir, name)
     except ValueError:
         return False
     return True

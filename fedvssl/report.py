@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fedvssl
-from fedvssl.data.atomic import atomic_path
+from fedvssl.files.atomic import atomic_path
 from fedvssl.reporting import page, pretraining, results
 from fedvssl.reporting.folders import Folder, read_included, read_pretraining
 

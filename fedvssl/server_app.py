@@ -23,15 +23,17 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedvssl.config import Config, build, build_task, check_numbers
 from fedvssl.evaluation.monitor import Monitor
-from fedvssl.strategy.average import Arrays
-from fedvssl.strategy.exchange import METRICS, exchange
+from fedvssl.files.arrays import Arrays, load_arrays, save_arrays
+from fedvssl.files.progress import Progress
+from fedvssl.files.rounds import accepted_rounds, check_disk, forget_rounds, last_round, round_path
+from fedvssl.files.run_log import METRICS_FILE, Record, RunLog, plot_losses, read_records, speed
+from fedvssl.files.tensors import to_arrays
 from fedvssl.strategy.fedavg import FedAvg
-from fedvssl.strategy.record import from_record, to_record
-from fedvssl.training.checkpoint import load_arrays, save_arrays, to_arrays
-from fedvssl.training.loop import seed_torch, step_lr
+from fedvssl.training.loop import seed_torch
 from fedvssl.training.precision import FULL, INFERENCE
-from fedvssl.training.round_files import accepted_rounds, check_disk, forget_rounds, last_round, round_path
-from fedvssl.training.run_log import METRICS_FILE, Progress, Record, RunLog, plot_losses, read_records, speed
+from fedvssl.training.schedule import step_lr
+from fedvssl.wire.grid import exchange
+from fedvssl.wire.record import METRICS, pack, unpack
 
 log = logging.getLogger(__name__)
 PROGRESS_SECONDS = 30.0
@@ -136,7 +138,10 @@ def build_monitor(config: Config) -> Monitor | None:
     precision = config["training"]["precision"]
     precision = precision if precision in INFERENCE else FULL
     sample = build(settings.pop("sample"))
-    return Monitor(build(config["model"]), settings, sample=sample, device=device, precision=precision)
+    protocols = {name: build(protocol) for name, protocol in settings.pop("protocols").items()}
+    return Monitor(
+        build(config["model"]), settings, sample=sample, protocols=protocols, device=device, precision=precision
+    )
 
 
 def run_rounds(
@@ -154,24 +159,24 @@ def run_rounds(
     Raises:
         FederationError: if a round has too few valid replies. Everything saved before stays.
     """
-    record = to_record(arrays)  # the one form in which the server keeps the model; all else are views on it
+    packed = pack(arrays)  # the one form in which the server keeps the model; all else are views on it
     arrays.clear()  # whoever started the run still has this dict, but should not have the numbers a second time
     run_log = RunLog(run_dir, done=done)
-    progress = Progress("round", config["rounds"], done=done, write=log.info)
+    progress = Progress("round", config["rounds"], done=done, write=log.info, every_seconds=0)
     every = config["eval"]["every"] or config["rounds"]
     try:
         if monitor and not read_records(run_log.path):
             strategy.wait_for_nodes(grid)  # an engine that cannot start in time, for want of a core, gives up
-            evaluate(monitor, record, run_log, server_round=0)
+            evaluate(monitor, packed, run_log, server_round=0)
         for server_round in range(done + 1, config["rounds"] + 1):
-            record, told = run_round(grid, strategy, record, config=config, server_round=server_round)
+            packed, told = run_round(grid, strategy, packed, config=config, server_round=server_round)
             for line in told:
                 run_log.write(line)
-            save_arrays(round_path(run_dir, server_round), from_record(record))
+            save_arrays(round_path(run_dir, server_round), unpack(packed))
             forget_rounds(run_dir, keep_last=config["keep_last"])
             progress.update(server_round, f"loss {told[0]['loss']:.4f}  {len(told) - 1} clients  {speed(told[0])}")
             if monitor and (server_round % every == 0 or server_round == config["rounds"]):
-                evaluate(monitor, record, run_log, server_round=server_round)
+                evaluate(monitor, packed, run_log, server_round=server_round)
     finally:
         run_log.close()
         plot_losses(run_dir / METRICS_FILE, run_dir / "loss.png")
@@ -180,7 +185,7 @@ def run_rounds(
 def evaluate(monitor: Monitor, arrays: ArrayRecord, run_log: RunLog, *, server_round: int) -> None:
     """Add a record of the evaluation after a round that is saved; 0 is the start. Training goes on if it fails."""
     try:
-        found = monitor(from_record(arrays), label=f"after round {server_round}" if server_round else "before round 1")
+        found = monitor(unpack(arrays), label=f"after round {server_round}" if server_round else "before round 1")
         run_log.write({"server_round": server_round, **found})
     except (ValueError, OSError, RuntimeError) as error:
         log.warning("the evaluation after round %d failed (%s); training goes on", server_round, error)
@@ -254,7 +259,7 @@ def order_record(config: Config, server_round: int) -> ConfigRecord:
     """What every client of a round is told; the schedule of the learning rate counts rounds."""
     training = config["training"]
     lr = step_lr(training["lr"], steps=training["steps"], gamma=training["gamma"], position=server_round - 1)
-    sent = {name: config[name] for name in ("model", "pretext", "training", "seed")}
+    sent = {name: config[name] for name in ("model", "task", "training", "seed")}
     return ConfigRecord({"config": json.dumps(sent), "lr": lr})
 
 

@@ -11,40 +11,38 @@ table (table.md, .csv and .tex in results_dir, at the end .png) is written after
 open in it.
 """
 
-import json
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from fedvssl.config import Config, compose, parse_overrides
-from fedvssl.data.atomic import atomic_path
-from fedvssl.evaluation import comparison
-from fedvssl.evaluation.comparison import Entry
-from fedvssl.preflight import machine
-from fedvssl.sweep_plan import FINETUNE, PRETRAIN, RANDOM, SCRATCH, Cell, Plan, Step
-from fedvssl.training.metrics import Accuracies, chance, majority_class
+from fedvssl.files.environment import machine
+from fedvssl.files.progress import Progress
+from fedvssl.files.settings import first_change
+from fedvssl.finetune import FREE as FREE_IN_FINETUNING
+from fedvssl.main import FREE as FREE_IN_PRETRAINING
+from fedvssl.sweeping.comparison import markdown
+from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, RANDOM, SCRATCH, Plan, Step
+from fedvssl.sweeping.results import add_result, read_metrics, read_results, results_file
+from fedvssl.sweeping.tables import caption, draw_leading, headings, write_tables
 from fedvssl.training.processes import exit_code
-from fedvssl.training.recognition import labelled_videos
-from fedvssl.training.resume import first_change
-from fedvssl.training.run_log import METRICS_FILE, Progress, read_records
 
-Results = dict[str, Any]  # of one cell: what its JSON holds
-GUESSES = MAJORITY, CHANCE = "majority class", "chance"  # rows that nothing is run for
 ROW_KEYS = {"title", "start", "pooled", "overrides"}
+# Settings that do not decide the numbers, of all commands.
+FREE = (FREE_IN_PRETRAINING | FREE_IN_FINETUNING | {"checkpoint", "feature_dir"}) - {
+    *("rounds", "training.epochs", "strategy.min_fit_clients")
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 2 for a mistake in the settings, 1 if a step has failed."""
-    words = parse_overrides(sys.argv[1:] if argv is None else list(argv))
+    words = sys.argv[1:] if argv is None else list(argv)
     failed: list[Step] = []
     try:
-        return exit_code(lambda: failed.extend(sweep(words))) or int(bool(failed))
+        return exit_code(lambda: failed.extend(sweep(parse_overrides(words)))) or int(bool(failed))
     except KeyboardInterrupt:
         print("Interrupted: the same command goes on where it stopped.", file=sys.stderr)
         return 130
@@ -64,15 +62,15 @@ def sweep(words: list[str]) -> list[Step]:
     """
     config = compose("sweep", words)
     check(config)
-    plans = [Plan(compose("sweep", [*words, f"data.split={split}"])) for split in config["splits"]]
+    plans = [Plan(compose("sweep", [*words, f"data.split={split}"]), free=FREE) for split in config["splits"]]
     steps = [step for plan in plans for seed in config["seeds"] for step in plan.steps(seed)]
     steps.sort(key=lambda step: step.kind == FINETUNE)  # last, because it takes longest: the others fill the table soon
     results_dir = Path(config["results_dir"])
     refuse_other_settings(steps, config)
     failed = run(open_steps(steps, results_dir), config, lambda: write_tables(config, plans, steps))
     table = write_tables(config, plans, steps)
-    draw(config, table)
-    print(f"\n{comparison.markdown(table, headings(config))}\n{caption(config)}")
+    draw_leading(config, table)
+    print(f"\n{markdown(table, headings(config))}\n{caption(config)}")
     if failed:
         print(f"error: {len(failed)} steps failed or wait for one that did, see the lines above.", file=sys.stderr)
     return failed
@@ -127,7 +125,7 @@ def run(steps: Sequence[Step], config: Config, tell: Callable[[], object]) -> li
         tell: called after each result.
     """
     failed: list[Step] = []
-    progress, here = Progress("step", len(steps), write=_print), machine()
+    progress, here = Progress("step", len(steps), write=_print, every_seconds=0), machine()
     for number, step in enumerate(steps, start=1):
         if any(other.cell == step.cell and other.kind == PRETRAIN for other in failed):
             failed.append(step)  # one line has told why
@@ -162,18 +160,6 @@ def run_commands(step: Step, log: Path) -> None:
                 raise ValueError(f"exit code {code}, {lines[-1]}")
 
 
-def read_metrics(step: Step) -> dict[str, float]:
-    """What the commands of a step have left: fractions, or the loss of the last round of pre-training."""
-    if step.kind == PRETRAIN:
-        records = [r for r in read_records(step.result.parent / METRICS_FILE) if "partition_id" not in r]
-        step.result.stat()  # an OSError if the weights are not there
-        return {"first_loss": records[0]["loss"], "loss": records[-1]["loss"]}
-    content = json.loads(step.result.read_text(encoding="utf-8"))
-    if step.kind == FINETUNE:
-        return {name: content[name] for name in Accuracies.__dataclass_fields__}
-    return content["rows"].get("checkpoint", content["rows"]["random"])
-
-
 def summary(metrics: Mapping[str, float]) -> str:
     """ "R@1 0.412  R@5 0.712" """
     return "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
@@ -181,94 +167,6 @@ def summary(metrics: Mapping[str, float]) -> str:
 
 def log_of(step: Step, config: Config) -> Path:
     return Path(config["work_dir"]) / "logs" / f"{step.cell}-{step.kind}.log"
-
-
-def results_file(results_dir: Path, cell: Cell) -> Path:
-    return results_dir / f"{cell}.json"
-
-
-def read_results(results_dir: Path, cell: Cell) -> Results:
-    """What has been measured of a cell, by the kind of step."""
-    path = results_file(results_dir, cell)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def add_result(results_dir: Path, step: Step, result: Results) -> None:
-    with atomic_path(results_file(results_dir, step.cell)) as temporary:
-        content = read_results(results_dir, step.cell) | {step.kind: result}
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def write_tables(config: Config, plans: Sequence[Plan], steps: Sequence[Step]) -> comparison.Table:
-    """table.md, .csv and .tex; returns the table."""
-    results_dir = Path(config["results_dir"])
-    results = {step.cell: read_results(results_dir, step.cell) for step in steps}
-    columns = {f"{kind} {metric}": (kind, metric) for kind, metric in _metrics(config, results.values())}
-    table = {}
-    for name, row in plans[0].rows.items():
-        entries = {}
-        for column, (kind, metric) in columns.items():
-            own = [results[step.cell].get(kind) for step in steps if (step.cell.row, step.kind) == (name, kind)]
-            values = [result["metrics"][metric] for result in own if result]
-            entries[column] = Entry(values, planned=len(own))
-        table[row.get("title", name)] = entries
-    table |= bottom_rows(plans, columns)
-    shown = headings(config)
-    texts = {"md": comparison.markdown(table, shown), "tex": comparison.latex(table, shown)}
-    for ending, text in {**texts, "csv": comparison.to_csv(table)}.items():
-        with atomic_path(results_dir / f"table.{ending}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return table
-
-
-def draw(config: Config, table: comparison.Table) -> None:
-    """table.png: the first column of each measure, without what guessing reaches, which would set the scale."""
-    leading = [f"{kind} {next(iter(measure['columns']))}" for kind, measure in config["measures"].items()]
-    measured = {title: row for title, row in table.items() if title not in GUESSES}
-    columns = {column: heading for column, heading in headings(config).items() if column in leading}
-    comparison.draw(Path(config["results_dir"]) / "table.png", measured, columns)
-
-
-def headings(config: Config) -> dict[str, str]:
-    """Columns for reading, with their headings."""
-    return {
-        f"{kind} {metric}": heading
-        for kind, measure in config["measures"].items()
-        for metric, heading in measure["columns"].items()
-    }
-
-
-def bottom_rows(plans: Sequence[Plan], columns: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, Entry]]:
-    """What always answering with the most frequent class and what guessing reach, over the splits."""
-    rows: dict[str, dict[str, Entry]] = {title: {} for title in GUESSES}
-    for column, (_, metric) in columns.items():
-        majority, guessed = [], []
-        for plan in plans:
-            data = plan.config["data"]
-            gallery, queries = ([video.label for video in labelled_videos(data, part)] for part in ("train", "test"))
-            if metric in Accuracies.__dataclass_fields__:
-                majority.append(getattr(majority_class(torch.tensor(queries)), metric))
-                guessed.append(getattr(chance(data["num_classes"]), metric))
-            elif metric.startswith("R@"):
-                k = int(metric.removeprefix("R@"))
-                guessed.append(comparison.recall_of_chance(k, gallery=gallery, queries=queries))
-        rows[MAJORITY][column] = Entry(majority, planned=len(majority))
-        rows[CHANCE][column] = Entry(guessed, planned=len(guessed))
-    return rows
-
-
-def caption(config: Config) -> str:
-    seeds, splits = (", ".join(map(str, config[name])) for name in ("seeds", "splits"))
-    return f"Percent on {config['data']['name']}, mean +- standard deviation; seeds {seeds}, split {splits}."
-
-
-def _metrics(config: Config, results: Any) -> list[tuple[str, str]]:
-    """(measure, metric) of every column, those for reading and those that were measured beside them."""
-    found = [(kind, metric) for kind, measure in config["measures"].items() for metric in measure["columns"]]
-    found += [
-        (kind, m) for kind in config["measures"] for cell in results for m in cell.get(kind, {}).get("metrics", {})
-    ]
-    return sorted(dict.fromkeys(found), key=lambda column: list(config["measures"]).index(column[0]))
 
 
 def _print(line: str) -> None:

@@ -7,27 +7,28 @@ Prints the table and writes test.json, per_class.csv and confusion_matrix.png in
 """
 
 import csv
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric import Fabric
 from torch import Tensor
 
-from fedvssl.config import Config, build, check_numbers, read_command_line
+from fedvssl.config import Config, build, build_task, check_numbers, read_command_line
 from fedvssl.data.annotations import class_names
-from fedvssl.data.atomic import atomic_path
 from fedvssl.data.dataset import ClipDataset
-from fedvssl.training.checkpoint import load_torch
+from fedvssl.data.splits import labelled_videos
+from fedvssl.evaluation.prediction import predict
+from fedvssl.files.atomic import atomic_path, write_json
+from fedvssl.files.backbone import load_weights, recognizer_state
+from fedvssl.files.progress import Progress
+from fedvssl.files.tensors import load_torch
+from fedvssl.sweeping.comparison import ACCURACIES, aligned, single
 from fedvssl.training.loop import build_fabric
-from fedvssl.training.metrics import Accuracies, accuracies, chance, class_accs, confusion_matrix, majority_class
+from fedvssl.training.metrics import accuracies, chance, class_accs, confusion_matrix, majority_class
 from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
-from fedvssl.training.recognition import RecognitionTask, labelled_videos, load_weights, predict, recognizer_state
-from fedvssl.training.run_log import Progress
 
 LEAST = {"num_workers": 0, "test_batch_size": 1, "data.num_classes": 1}
 MOST_CLASSES_WITH_NAMES = 60  # more names than this cannot be read beside the confusion matrix
@@ -49,7 +50,7 @@ def run_test(config: Config) -> None:
     sample = build(config["test_sample"])
     task, epoch = load_recognizer(config)
     annotations = labelled_videos(config["data"], "test")
-    dataset = ClipDataset(Path(config["data"]["video_dir"]), annotations, sample)
+    dataset = ClipDataset(Path(config["data"]["media_dir"]), annotations, sample)
     precision = checked_inference(
         config["precision"],
         device=config["device"],
@@ -61,14 +62,22 @@ def run_test(config: Config) -> None:
     fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
     with ending_together(fabric):
         fabric.print(f"{len(annotations)} test videos, {where(fabric)}")
-        logits, labels = predict_all(fabric, task.to(fabric.device), dataset, config)
+        progress = Progress("video", len(dataset), write=fabric.print)
+        logits, labels = predict(
+            fabric,
+            task.to(fabric.device),
+            dataset,
+            batch_size=config["test_batch_size"],
+            num_workers=config["num_workers"],
+            report=progress.update if config["progress"] else None,
+        )
         if fabric.is_global_zero:
             result = summarise(logits, labels, config=config, epoch=epoch)
             print(table(result))
             write_results(Path(config["work_dir"]), result, confusion_matrix(logits, labels), class_names(annotations))
 
 
-def load_recognizer(config: Config) -> tuple[RecognitionTask, int | None]:
+def load_recognizer(config: Config) -> tuple[Any, int | None]:
     """The recognizer of the checkpoint, on the CPU, and the epochs it was trained for, if the checkpoint says so."""
     path = Path(config["checkpoint"])
     if not path.is_file():
@@ -76,22 +85,9 @@ def load_recognizer(config: Config) -> tuple[RecognitionTask, int | None]:
             f"No checkpoint {path}: fine-tune first, or name one with checkpoint=<file> or work_dir=<folder>."
         )
     checkpoint = load_torch(path)
-    task = RecognitionTask(build(config["model"]), num_classes=config["data"]["num_classes"])
+    task = build_task(config)
     load_weights(task.recognizer, recognizer_state(checkpoint, path=path), path=path)
     return task, checkpoint.get("epoch")
-
-
-def predict_all(fabric: Fabric, task: RecognitionTask, dataset: ClipDataset, config: Config) -> tuple[Tensor, Tensor]:
-    """Logits [V,K] and labels [V] of the test videos, with a line of progress where it is wanted."""
-    progress = Progress("video", len(dataset), write=fabric.print, every_seconds=10)
-    return predict(
-        fabric,
-        task,
-        dataset,
-        batch_size=config["test_batch_size"],
-        num_workers=config["num_workers"],
-        report=(lambda done: progress.update(done)) if config["progress"] else None,
-    )
 
 
 def summarise(logits: Tensor, labels: Tensor, *, config: Config, epoch: int | None) -> dict[str, Any]:
@@ -118,22 +114,17 @@ def table(result: dict[str, Any]) -> str:
         "majority class": result["majority_class"],
         f"chance (1/{result['num_classes']})": result["chance"],
     }
-    lines = [f"{'':20}{'top-1':>10}{'top-5':>10}{'mean class':>12}   (percent)"]
-    for name, row in rows.items():
-        top1, top5, mean_class = (100 * row[key] for key in Accuracies.__dataclass_fields__)
-        lines.append(f"{name:20}{top1:10.2f}{top5:10.2f}{mean_class:12.2f}")
     trained = "" if result["epoch"] is None else f", epoch {result['epoch']}"
-    lines.append(
+    return (
+        f"{aligned(single(rows, ACCURACIES), ACCURACIES)}\n"
         f"{result['num_videos']} test videos of {result['dataset']} split {result['split']}, "
         f"{result['num_clips']} clips each; {result['checkpoint']}{trained}"
     )
-    return "\n".join(lines)
 
 
 def write_results(work_dir: Path, result: dict[str, Any], confusion: Tensor, names: dict[int, str]) -> None:
     """test.json, per_class.csv (classes with videos) and confusion_matrix.png."""
-    with atomic_path(work_dir / "test.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(work_dir / "test.json", result)
     accs, videos = class_accs(confusion).tolist(), confusion.sum(dim=1).tolist()
     with (
         atomic_path(work_dir / "per_class.csv") as temporary,

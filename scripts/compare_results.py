@@ -7,21 +7,21 @@
 Each folder is the work_dir of a test and holds its test.json.
 """
 
-import json
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-ACCURACIES = {"top1_acc": "top-1", "top5_acc": "top-5", "mean_class_acc": "mean class"}
+from fedvssl.files.atomic import read_json
+from fedvssl.sweeping.comparison import ACCURACIES, FACTS, Entry, aligned, conditions
 
 
 def main() -> int:
+    """The command; returns its exit code."""
     try:
-        rows = [read_row(word) for word in sys.argv[1:]]
+        rows = dict(read_row(word) for word in sys.argv[1:])
         if not rows:
             raise ValueError("Name the rows: label=folder, or label=folder,folder,... for several seeds.")
-        print(table(dict(rows)))
+        print(table(rows))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -36,41 +36,30 @@ def read_row(word: str) -> tuple[str, list[dict[str, Any]]]:
     files = [Path(folder) / "test.json" for folder in folders.split(",")]
     if missing := [str(file) for file in files if not file.is_file()]:
         raise ValueError(f"No {missing[0]}: run scripts/dist_test.sh with this work_dir first.")
-    return label, [json.loads(file.read_text()) for file in files]
+    return label, [read_json(file) for file in files]
 
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
-    """The rows, then what guessing reaches, in percent.
+    """The rows, the majority class and chance, in percent.
 
     Raises:
         ValueError: if the tests are of different videos.
     """
     tests = [test for row in rows.values() for test in row]
     first = tests[0]
-    facts = ("dataset", "split", "num_videos", "num_classes", "num_clips")
-    if any(test[fact] != first[fact] for test in tests for fact in facts):
-        raise ValueError(f"These tests differ in {', '.join(facts)}: they cannot stand in one table.")
-    lines = [f"{'':24}" + "".join(f"{title:>16}" for title in ACCURACIES.values()) + "   (percent)"]
-    lines += [_line(label, row) for label, row in rows.items()]
-    lines += [_line("majority class", [first["majority_class"]]), _line("chance", [first["chance"]])]
+    if any(conditions(test) != conditions(first) for test in tests):
+        raise ValueError(f"These tests differ in {', '.join(FACTS)}: they cannot stand in one table.")
+    measured = {**rows, "majority class": [first["majority_class"]], "chance": [first["chance"]]}
+    entries = {
+        label: {name: Entry([test[name] for test in row], planned=len(row)) for name in ACCURACIES}
+        for label, row in measured.items()
+    }
     seeds = " and ".join(str(number) for number in sorted({len(row) for row in rows.values()}))
-    lines.append(
-        f"{first['num_videos']} test videos of {first['num_classes']} classes, {first['dataset']} split "
-        f"{first['split']}, {first['num_clips']} clips each, {seeds} seed{'s' if seeds != '1' else ''}"
+    return (
+        f"{aligned(entries, ACCURACIES)}\n{first['num_videos']} test videos of {first['num_classes']} classes, "
+        f"{first['dataset']} split {first['split']}, {first['num_clips']} clips each, "
+        f"{seeds} seed{'s' if seeds != '1' else ''}"
     )
-    return "\n".join(lines)
-
-
-def _line(label: str, tests: list[dict[str, Any]]) -> str:
-    return f"{label:24}" + "".join(
-        f"{_mean_and_deviation([100 * test[key] for test in tests]):>16}" for key in ACCURACIES
-    )
-
-
-def _mean_and_deviation(values: list[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{statistics.mean(values):.2f} +- {statistics.stdev(values):.2f}"
 
 
 if __name__ == "__main__":

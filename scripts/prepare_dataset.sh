@@ -21,9 +21,6 @@ while (($#)); do
   esac
 done
 [[ "$num_clients" =~ ^[1-9][0-9]*$ ]] || fail "--num_clients $num_clients is no number from 1."
-if [[ ! -f "$root/data_tools/$dataset/download.py" && ( -z "$raw_dir" || -z "$ann_dir" ) ]]; then
-  fail "$dataset is not downloaded here: give its videos as --raw_dir and its lists as --ann_dir."
-fi
 
 python="$root/.venv/bin/python"
 [[ -x "$python" ]] || python=python3
@@ -34,11 +31,11 @@ out_dir="$data_dir/$name"
 
 if [[ -z "$ann_dir" ]]; then
   ann_dir="$out_dir/lists"
-  "$python" -m "data_tools.$dataset.download" --out_dir "$out_dir" --parts lists
+  "$python" -m data_tools.fetch "$dataset" --out_dir "$out_dir" --parts lists
 fi
 if [[ -z "$raw_dir" ]]; then
   raw_dir="$out_dir/raw"
-  "$python" -m "data_tools.$dataset.download" --out_dir "$out_dir" --parts raw
+  "$python" -m data_tools.fetch "$dataset" --out_dir "$out_dir" --parts raw
 fi
 "$python" -m data_tools.prepare --raw_dir "$raw_dir" --ann_dir "$ann_dir" --out_dir "$out_dir" --short_side "$short_side"
 "$python" -m data_tools.partition --json_path "$out_dir/annotations" \

@@ -2,7 +2,7 @@
 """Show what the network sees: one augmented Catch-the-Patch clip with the boxes of its patches, as a PNG.
 
     python scripts/show_ctp.py data/ucf101/zips/Archery/v_Archery_g08_c01.zip --output ctp.png
-    python scripts/show_ctp.py clip.avi --seed 3 pretext.sample.crop_size=56 'pretext.sample.short_sides=[56,64]'
+    python scripts/show_ctp.py clip.avi --seed 3 task.sample.crop_size=56 'task.sample.short_sides=[56,64]'
 
 A solid box: the patch is pasted in this frame. A dashed box: it is not, and the network has to tell where it would be.
 """
@@ -21,9 +21,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from fedvssl import config
-from fedvssl.data.atomic import atomic_path
 from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedvssl.data.video import open_video
+from fedvssl.files.atomic import atomic_path
 
 COLOURS = ("tab:red", "tab:cyan", "tab:olive", "tab:pink", "tab:green", "tab:orange")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fedvssl.pretext.ctp import CtP
+from fedvssl.tasks.ctp import CtP
 from fedvssl.training.loop import seed_torch
 
 

@@ -11,22 +11,23 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedvssl.client_app import Machine, build_client_app
+from fedvssl.client.order import Site
+from fedvssl.client_app import build_client_app
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, write_annotations
+from fedvssl.files.arrays import load_arrays
+from fedvssl.files.rounds import accepted_rounds, round_path
 from fedvssl.server_app import build_strategy, initial_arrays, order_record, run_rounds
-from fedvssl.strategy.record import to_record
-from fedvssl.training.checkpoint import load_arrays
-from fedvssl.training.round_files import accepted_rounds, round_path
+from fedvssl.wire.record import pack
 from tests.videos import moving_square, write_frames
 
 TINY = (
     "model.depth=10",
     "model.width=4",
-    "pretext.sample.short_sides=[32,36]",
-    "pretext.sample.crop_size=32",
-    "pretext.sample.patches.scales=[6,8,10]",
-    "pretext.task.hidden_channels=16",
+    "task.sample.short_sides=[32,36]",
+    "task.sample.crop_size=32",
+    "task.sample.patches.scales=[6,8,10]",
+    "task.module.hidden_channels=16",
     "training.num_workers=0",
     "training.precision=32-true",
     "client_resources.num_cpus=1",
@@ -55,8 +56,8 @@ def tiny_config(data_dir: Path, *others: str, num_clients: int = 3) -> dict[str,
     return compose("base", overrides(data_dir, *others, num_clients=num_clients))
 
 
-def machine_of(config: dict[str, Any], run_dir: Path) -> Machine:
-    return Machine(config["data"]["video_dir"], config["partition_dir"], str(run_dir / "clients"), device="cpu")
+def site_of(config: dict[str, Any], run_dir: Path) -> Site:
+    return Site(config["data"]["media_dir"], config["partition_dir"], str(run_dir / "clients"), device="cpu")
 
 
 def training_content(
@@ -66,7 +67,7 @@ def training_content(
     arrays = {name: array for name, array in initial_arrays(config).items() if name.startswith(prefix)}
     rounds = {"server-round": server_round, "head-round": head_round}
     order = ConfigRecord({**order_record(config, server_round), **rounds})
-    return RecordDict({"arrays": to_record(arrays), "config": order})
+    return RecordDict({"arrays": pack(arrays), "config": order})
 
 
 class LocalGrid(Grid):
@@ -128,6 +129,6 @@ def train(config: dict[str, Any], run_dir: Path, *, done: int = 0, on_train=lamb
     strategy.head_rounds = accepted_rounds(run_dir, done=done)
     arrays = initial_arrays(config) if not done else load_arrays(round_path(run_dir, done))
     arrays = {name: array for name, array in arrays.items() if strategy.is_shared(name)}
-    grid = LocalGrid(build_client_app(machine_of(config, run_dir)), config["pool_size"], on_train, seed=done)
+    grid = LocalGrid(build_client_app(site_of(config, run_dir)), config["pool_size"], on_train, seed=done)
     run_rounds(grid, strategy, arrays, config=config, run_dir=run_dir, done=done, monitor=monitor)
     return grid

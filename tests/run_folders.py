@@ -13,8 +13,8 @@ from data_tools.partition import write_partition
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.partition import uniform
+from fedvssl.files.environment import record_environment
 from fedvssl.main import claim
-from fedvssl.training.environment import record_environment
 
 NUM_CLIENTS, NUM_ROUNDS = 3, 4
 EVALUATION = {

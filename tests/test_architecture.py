@@ -1,47 +1,68 @@
-"""The dependency direction of CONTRIBUTING.md, read from the import statements, late ones included."""
+"""The dependency direction, read from the import statements, late ones included.
+
+commands -> apps -> client | tasks | evaluation -> training | strategy -> data | wire -> files
+"""
 
 import ast
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
-FILES = sorted((ROOT / "fedvssl").rglob("*.py"))
+PACKAGE = ROOT / "fedvssl"
+FILES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = {
-    *("main", "finetune", "test", "finetune_preprocess"),
-    *("evaluate", "retrieval", "linear_probe", "knn", "report", "export"),
+    *("main", "finetune", "test", "finetune_preprocess", "evaluate", "retrieval", "linear_probe", "knn"),
+    *("report", "export", "sweep"),
 }
-# What each part of the package may import from the package.
+# Parts of the package -> parts or files of it that they may import. A command may import all that is no leaf.
 ALLOWED = {
-    "models": set(),
-    "strategy": {"strategy"},
-    "data": {"data"},
-    "pretext": {"pretext", "data"},
-    "training": {"training", "data", "models"},
-    "evaluation": {"evaluation", "training", "data", "models"},
-    "exchange": {"exchange", "training", "data"},
-    "report": {"reporting", "data"},
-    "reporting": {"reporting", "training"},
+    "files": {"files"},
+    "models": {"models"},
+    "data": {"data", "files"},
+    "wire": {"wire", "files"},
+    "strategy": {"strategy", "wire", "files/arrays"},
+    "training": {"training", "data", "files"},
+    "tasks": {"tasks", "training", "data"},
+    "evaluation": {"evaluation", "training", "data", "files"},
+    "client": {"client", "strategy", "training", "data", "wire", "files"},
+    "formats": {"formats", "data", "files"},
+    "sweeping": {"sweeping", "training", "data", "files", "config"},
+    "reporting": {"reporting", "sweeping", "files"},
     "config": set(),
-    "preflight": {"data", "config", "training"},
-    "server_app": {"evaluation", "strategy", "training", "data", "pretext", "models", "config"},
-    "client_app": {"strategy", "training", "data", "pretext", "models", "config"},
+    "preflight": {"config", "training", "data", "files"},
+    "client_app": {"client", "training", "strategy", "data", "wire", "files", "config"},
+    "server_app": {"evaluation", "training", "strategy", "data", "wire", "files", "config"},
 }
-# Which parts may import a library at all. Other libraries are free.
+# Contracts that everybody may know, and Flower's, which a strategy still is (docs/decisions.md).
+CONTRACTS = {"tasks/task"}
+# Leaves: what one may add without touching any other file. They are reached through `_target_` only.
+LEAVES = {
+    path.relative_to(PACKAGE).with_suffix("").as_posix()
+    for folder in ("tasks", "strategy", "models", "split")
+    for path in (PACKAGE / folder).glob("[!_]*.py")
+} - {"tasks/task", "strategy/average", "strategy/intake", "strategy/fedavg"}
+LEAVES |= {f"evaluation/{name}" for name in ("retrieval", "knn", "linear_probe")}
+PARTS_OF_LEAVES = {"tasks/patches": "tasks/ctp"}  # the second file of a leaf
+# Libraries -> parts or files that may import them. Other libraries are free.
 ONLY_IN = {
     "hydra": {*COMMANDS, "config", "server_app", "client_app"},
     "omegaconf": {*COMMANDS, "config", "server_app", "client_app"},
-    "flwr": {"main", "server_app", "client_app", "strategy"},
+    "flwr": {"main", "server_app", "client_app", "strategy", "wire"},
     "av": {"data/video"},
     "mmcv": {"data"},
     "cv2": {"data"},
-    "onnxruntime": {"exchange/onnx_file"},
+    "onnxruntime": {"formats/onnx_file"},
     "ray": set(),
     "data_tools": set(),
     "benchmarks": set(),
     "tests": set(),
 }
+HEAVY = {"torch", "torchvision", "lightning"}
 
 
 def imports(path: Path) -> set[str]:
+    """Dotted names of modules, and of what is taken out of them."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -52,43 +73,77 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(ROOT / "fedvssl").with_suffix("").parts[0]
+def place(path: Path) -> str:
+    """fedvssl/data/video.py -> data/video"""
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
-def test_parts_import_only_what_lies_below_them() -> None:
-    for path in FILES:
-        allowed = ALLOWED.get(part_of(path))
-        for name in imports(path):
-            package, _, rest = name.partition(".")
-            if package == "fedvssl" and rest and allowed is not None:
-                assert rest.split(".")[0] in allowed | {"__version__"}, f"{path} imports {name}"
+PLACES = {place(path) for path in FILES}
 
 
-def test_libraries_are_used_where_they_belong() -> None:
-    for path in FILES:
-        inside = path.relative_to(ROOT / "fedvssl").with_suffix("").as_posix()
-        for name in imports(path):
-            places = ONLY_IN.get(name.split(".")[0])
-            if places is not None:
-                assert inside in places or part_of(path) in places, f"{path} imports {name}"
+def own_imports(path: Path) -> set[str]:
+    """Files of the package that a file imports, as places."""
+    found = {name.removeprefix("fedvssl.").replace(".", "/") for name in imports(path) if name.startswith("fedvssl.")}
+    return found & PLACES
 
 
-def test_strategies_need_neither_torch_nor_configuration() -> None:
-    for path in (ROOT / "fedvssl" / "strategy").glob("*.py"):
-        heavy = {"torch", "lightning", "hydra", "omegaconf"}
-        assert not {name.split(".")[0] for name in imports(path)} & heavy, path
+def is_core(place: str) -> bool:
+    """Whether a new method must not need a change of this file."""
+    return place not in LEAVES and not place.endswith("__init__")
 
 
-def test_a_report_needs_no_torch() -> None:
-    """Only what it takes from training/ may name torch, and there inside functions."""
-    for path in [ROOT / "fedvssl/report.py", *(ROOT / "fedvssl/reporting").glob("*.py")]:
-        assert not {name.split(".")[0] for name in imports(path)} & {"torch", "torchvision", "lightning"}, path
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_parts_import_only_what_lies_below_them(path: Path) -> None:
+    own = place(path)
+    allowed = ALLOWED.get(own.split("/")[0])
+    for other in own_imports(path) - CONTRACTS:
+        if allowed is None:
+            assert own in COMMANDS or own == "__init__", f"{own} has no place in the table of directions"
+        else:
+            assert other.split("/")[0] in allowed or other in allowed, f"{own} imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_leaves_are_reached_through_targets_only(path: Path) -> None:
+    own = place(path)
+    for other in own_imports(path) & LEAVES:
+        assert PARTS_OF_LEAVES.get(other) == own, f"{own} imports the leaf {other}: name it in a YAML file"
+
+
+def test_the_table_knows_every_part() -> None:
+    assert {place.split("/")[0] for place in PLACES} == ALLOWED.keys() | COMMANDS | {"__init__"}
+    assert {"tasks/ctp", "tasks/recognition", "models/r3d", "strategy/fedvssl", "evaluation/knn"} <= LEAVES <= PLACES
+    assert is_core("strategy/fedavg") and is_core("finetune") and not is_core("models/recognizer")
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_libraries_are_used_where_they_belong(path: Path) -> None:
+    own = place(path)
+    for name in imports(path):
+        places = ONLY_IN.get(name.split(".")[0])
+        if places is not None:
+            assert own in places or own.split("/")[0] in places, f"{own} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "start", ["strategy/fedvssl", "strategy/intake", "wire/grid", "report", "files/arrays", "config"]
+)
+def test_these_need_no_torch(start: str) -> None:
+    """Neither they nor what they import, but inside functions."""
+    waiting, seen = [start], set()
+    while waiting:
+        own = waiting.pop()
+        seen.add(own)
+        tree = ast.parse((PACKAGE / f"{own}.py").read_text())
+        top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        top |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+        assert not {name.split(".")[0] for name in top} & HEAVY, f"{start} needs torch by way of {own}"
+        names = {name.removeprefix("fedvssl.").replace(".", "/") for name in top if name.startswith("fedvssl.")}
+        waiting += sorted((names & PLACES) - seen)
 
 
 def test_no_import_cycles() -> None:
-    modules = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in FILES}
-    graph = {name: imports(path) & modules.keys() - {name} for name, path in modules.items()}
+    graph = {place(path): own_imports(path) - {place(path)} for path in FILES}
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:

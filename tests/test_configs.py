@@ -16,7 +16,7 @@ SWEEPS = [name for name in EXPERIMENTS if name.startswith("sweep")]
 
 @pytest.mark.parametrize("name", PRETRAINING)
 def test_pretraining_presets_build_task_and_sample(name: str) -> None:
-    cfg = config.compose("base", [f"experiment={name}", "model.width=4", "pretext.task.hidden_channels=8"])
+    cfg = config.compose("base", [f"experiment={name}", "model.width=4", "task.module.hidden_channels=8"])
     config.build_sample(cfg)
     assert config.build_task(cfg).backbone.out_channels == 32
 
@@ -41,7 +41,7 @@ def test_what_sweeps_pass_on_is_known_to_the_commands(name: str) -> None:
         config.compose(command, [*words["all"], *words["recognition"]])
 
 
-@pytest.mark.parametrize("group", ["data", "model", "pretext", "strategy"])
+@pytest.mark.parametrize("group", ["data", "model", "task", "strategy"])
 def test_every_group_file_composes(group: str) -> None:
     for path in (config.conf_dir() / group).glob("*.yaml"):
         assert config.compose("base", [f"{group}={path.stem}"])[group]

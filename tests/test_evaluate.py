@@ -12,8 +12,8 @@ from data_tools.prepare import main as prepare
 from fedvssl import evaluate as command
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.evaluation import features
+from fedvssl.files.tensors import save_torch
 from fedvssl.models.r3d import R3D
-from fedvssl.training.checkpoint import save_torch
 from tests.action_set import TINY_TEST, write_action_set
 from tests.videos import moving_square, write_video
 

@@ -1,6 +1,7 @@
 """The export command: every format is what was in the checkpoint, the files come together or not at all, mistakes."""
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from fedvssl import export as command
-from fedvssl.exchange import model_card, onnx_file
-from fedvssl.exchange.model_card import sha256
-from fedvssl.exchange.onnx_file import Agreement
+from fedvssl.files.arrays import save_arrays
+from fedvssl.files.backbone import load_backbone
+from fedvssl.files.settings import sha256
+from fedvssl.files.tensors import load_torch, to_arrays
+from fedvssl.formats import model_card, onnx_file
+from fedvssl.formats.onnx_file import Agreement
 from fedvssl.models.r3d import R3D
-from fedvssl.training.backbone import load_backbone
-from fedvssl.training.checkpoint import load_torch, save_arrays, to_arrays
-from tests.training.test_backbone import save, tiny
+from tests.files.test_backbone import save, tiny
 
 SMALL = ["model.depth=10", "model.width=4", "clip_len=8", "crop_size=32"]
 COPIES = "formats=[safetensors,pth]"
@@ -218,7 +220,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["strides=1"], "strides"),
     (["out_dir=."], "not an empty folder"),
     (["out_dir=/"], "not an empty folder"),
-    (["out_dir=/proc/export"], "/proc has 0 left: make room, name another out_dir"),
+    (["out_dir=/proc/export"], "the disk of /proc/export has 0 left: make room, name another out_dir"),
     (["out_dir=${checkpoint}/export"], "File exists"),
 ]
 
@@ -245,9 +247,9 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, capsys: pytest.C
 def test_too_little_space_is_noticed_before_the_work(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command.shutil, "disk_usage", lambda _folder: SimpleNamespace(free=1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=1))
     assert command.main([*SMALL, COPIES, f"checkpoint={checkpoint}", "out_dir=/nowhere/yet"]) == 2
-    assert re.search(r"needs [\d,]+ bytes and / has 1 left", capsys.readouterr().err)
+    assert re.search(r"needs [\d,]+ bytes and the disk of /nowhere/yet has 1 left", capsys.readouterr().err)
 
 
 def test_without_the_extra_all_but_onnx_works(

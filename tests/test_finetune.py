@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedvssl import finetune
+from fedvssl import finetune, finetune_preprocess
 from fedvssl.config import compose
 from fedvssl.data.annotations import read_annotations
 from fedvssl.data.dataset import BatchOrder, ClipDataset
-from fedvssl.training.checkpoint import load_torch, save_torch
+from fedvssl.files.arrays import save_arrays
+from fedvssl.files.tensors import load_torch, save_torch, to_arrays
+from fedvssl.models.r3d import R3D
+from fedvssl.training.loop import seed_torch
 from tests.action_set import TINY, TINY_TEST, write_action_set
 
 ROOT = Path(__file__).parent.parent
@@ -211,8 +214,19 @@ def test_a_file_that_is_no_backbone_gets_a_sentence(
     path = tmp_path / ("round-20-weights.npz" if content == "round" else "p.pth")
     save_torch(path, [torch.zeros(2)] if content == "list" else torch.zeros(2))
     assert run(data_dir, tmp_path / "work", "from_scratch=false", f"pretrained={path}") == 2
-    expected = "-m fedvssl.finetune_preprocess" if content == "round" else f"{path} holds no named tensors"
-    assert expected in capsys.readouterr().err
+    expected = "has no arrays called 'backbone.*'" if content == "round" else "holds no named tensors"
+    assert f"{path} {expected}" in capsys.readouterr().err
+
+
+def test_the_file_of_a_round_starts_a_fine_tuning_as_its_conversion_does(data_dir: Path, tmp_path: Path) -> None:
+    weights, converted = tmp_path / "round-2-weights.npz", tmp_path / "model_pretrained.pth"
+    seed_torch((3,))
+    save_arrays(weights, {f"backbone.{name}": array for name, array in to_arrays(R3D(10, width=4)).items()})
+    assert finetune_preprocess.main([f"--pretrained_model_path={weights}", f"--output_path={converted}"]) == 0
+    for path in (weights, converted):
+        assert run(data_dir, tmp_path / path.stem, "training.epochs=1", "from_scratch=false", f"pretrained={path}") == 0
+    models = [load_torch(tmp_path / path.stem / "last.pth")["model"] for path in (weights, converted)]
+    assert equal(*models)
 
 
 def test_what_the_disk_refuses_is_one_sentence(
@@ -257,6 +271,8 @@ def test_defaults_are_the_published_recipe() -> None:
 def test_hmdb51_preset_changes_the_data_and_nothing_of_the_recipe(name: str) -> None:
     usual, preset = compose(name, []), compose(name, ["experiment=finetune_hmdb51"])
     assert preset["data"]["name"] == "hmdb51" and preset["data"]["num_classes"] == 51
+    assert preset["task"]["module"]["recognizer"].pop("num_classes") == 51
+    assert usual["task"]["module"]["recognizer"].pop("num_classes") == 101
     changed = {key for key in usual if usual[key] != preset[key]}
     assert changed - {"checkpoint"} == {"data", "work_dir"}
 

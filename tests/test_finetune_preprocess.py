@@ -3,10 +3,11 @@ import pytest
 import torch
 from flwr.common import ndarrays_to_parameters
 
-from fedvssl.finetune_preprocess import main
+from fedvssl.files.arrays import save_arrays
+from fedvssl.files.backbone import name_by_position
+from fedvssl.files.tensors import load_torch, to_arrays
+from fedvssl.finetune_preprocess import main, published_names
 from fedvssl.models.r3d import R3D
-from fedvssl.training.backbone import name_by_position
-from fedvssl.training.checkpoint import load_torch, save_arrays, to_arrays
 from tests.parity.reference import load_json
 
 
@@ -58,20 +59,20 @@ def test_our_checkpoints_keep_the_backbone_and_leave_the_head(tmp_path):
 
 def test_the_doubled_list_of_the_baseline_is_refused(published):
     with pytest.raises(ValueError, match="252 arrays, which the published Flower baseline makes by concatenating"):
-        name_by_position([*published, *published])
+        name_by_position([*published, *published], published_names())
 
 
 @pytest.mark.parametrize("count", [0, 119, 240])
 def test_other_lengths_are_refused(count, published):
-    with pytest.raises(ValueError, match=f"has {count} arrays; R3D-18 has 120"):
-        name_by_position((published * 2)[:count])
+    with pytest.raises(ValueError, match=f"has {count} arrays; this backbone has 120"):
+        name_by_position((published * 2)[:count], published_names())
 
 
 def test_a_wrong_shape_is_named(published):
     arrays = list(published[:120])
     arrays[6] = arrays[6][:1]
     with pytest.raises(ValueError, match=r"Array for 'layer1\.0\.conv1\.conv\.weight' has shape \(1, 64, 3, 3, 3\)"):
-        name_by_position(arrays)
+        name_by_position(arrays, published_names())
 
 
 @pytest.mark.parametrize("content", ["missing", "text", "damaged", "no backbone"])

@@ -135,8 +135,8 @@ def test_more_lists_than_clients_are_told(data_dir, lines):
     [
         (["pool_size=4"], "pool_size=4, but .* holds the lists of 3 clients: set pool_size=3"),
         (["data.name=hmdb51"], r"No client_dist<N>\.json in "),
-        (["data.video_dir=/nowhere"], "No folder /nowhere: set data_dir"),
-        (["pretext.sample.crop_size=40"], "crop_size=40"),
+        (["data.media_dir=/nowhere"], "No folder /nowhere: set data_dir"),
+        (["task.sample.crop_size=40"], "crop_size=40"),
     ],
 )
 def test_mistakes_are_found_before_the_start(overrides, message, data_dir):
@@ -146,7 +146,7 @@ def test_mistakes_are_found_before_the_start(overrides, message, data_dir):
 
 def test_a_missing_first_video_is_named(data_dir, tmp_path):
     with pytest.raises(ValueError, match="v0_0"):
-        check_data(tiny_config(data_dir, f"data.video_dir={tmp_path}"))
+        check_data(tiny_config(data_dir, f"data.media_dir={tmp_path}"))
 
 
 def test_an_unreadable_list_is_named(tmp_path):

@@ -8,14 +8,15 @@ import pytest
 
 import fedvssl
 from fedvssl import client_app, server_app
+from fedvssl.client.state import client_folder, head_path
 from fedvssl.client_app import build_client_app, train_client
 from fedvssl.data import partition
+from fedvssl.files.arrays import load_arrays
+from fedvssl.files.rounds import round_path
 from fedvssl.server_app import build_strategy, initial_arrays, order_record, run_rounds
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
-from fedvssl.training import checkpoint
-from fedvssl.training.round_files import round_path
-from tests.federation import LocalGrid, machine_of, tiny_config, training_content, write_clients
+from tests.federation import LocalGrid, site_of, tiny_config, training_content, write_clients
 from tests.strategy.test_fedvssl import CLIENTS, ROUNDS, aggregate, weigh
 
 
@@ -37,7 +38,7 @@ def fails(check, *arguments) -> bool:
 def federate(config, run_dir, *, on_train=lambda *_: None) -> LocalGrid:
     strategy = build_strategy(config)
     arrays = {name: array for name, array in initial_arrays(config).items() if strategy.is_shared(name)}
-    grid = LocalGrid(build_client_app(machine_of(config, run_dir)), config["pool_size"], on_train)
+    grid = LocalGrid(build_client_app(site_of(config, run_dir)), config["pool_size"], on_train)
     run_rounds(grid, strategy, arrays, config=config, run_dir=run_dir, done=0)
     return grid
 
@@ -96,7 +97,7 @@ def check_fedavg_shares_the_head(data_dir, run_dir) -> None:
     config = tiny_config(data_dir, "strategy.fedavg=true", "rounds=1")
     grid = federate(config, run_dir)
     assert any(name.startswith("head.") for name in grid.sent[0][1].content["arrays"])
-    assert any(name.startswith("head.") for name in checkpoint.load_arrays(round_path(run_dir, 1)))
+    assert any(name.startswith("head.") for name in load_arrays(round_path(run_dir, 1)))
 
 
 def test_fedavg_shares_the_whole_model(data_dir, tmp_path, monkeypatch):
@@ -117,9 +118,9 @@ def batches_of(config, run_dir, *, server_round: int, partition_id: int) -> list
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client_app, "train_loader", record)
-        machine = machine_of(config, run_dir)
+        site = site_of(config, run_dir)
         sent = training_content(config, server_round)
-        train_client(sent, machine=machine, partition_id=partition_id, write=lambda line: None)
+        train_client(sent, site=site, partition_id=partition_id, write=lambda line: None)
     return batches
 
 
@@ -193,14 +194,14 @@ def check_each_client_goes_on_with_its_own_accepted_head(data_dir, run_dir) -> N
         real = client_app.load_arrays_into
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(client_app, "load_arrays_into", lambda task, a: state.update(a) or real(task, a))
-            reply = client_app.answer(message, machine=machine_of(config, run_dir), partition_id=partition_id)
+            reply = client_app.answer(message, site=site_of(config, run_dir), partition_id=partition_id)
         if server_round > 1:
             started_from[server_round, partition_id] = state[HEAD]
             np.testing.assert_array_equal(state[HEAD], accepted[partition_id])
         if (server_round, partition_id) == (2, 1):
             return "silence"
-        folder = client_app.client_folder(machine_of(config, run_dir), partition_id)
-        accepted[partition_id] = checkpoint.load_arrays(client_app.head_path(folder, server_round))[HEAD]
+        folder = client_folder(site_of(config, run_dir), partition_id)
+        accepted[partition_id] = load_arrays(head_path(folder, server_round))[HEAD]
         return reply
 
     federate(config, run_dir, on_train=train)
@@ -211,11 +212,11 @@ HEAD = "head.fc1.weight"
 
 
 def load_the_newest(path: Path) -> dict[str, np.ndarray]:
-    return checkpoint.load_arrays(max(path.parent.glob("head-round-*.npz")))
+    return load_arrays(max(path.parent.glob("head-round-*.npz")))
 
 
-def one_folder_for_all(machine, partition_id: int) -> Path:
-    return Path(machine.state_dir) / "client"
+def one_folder_for_all(site, partition_id: int) -> Path:
+    return Path(site.state_dir) / "client"
 
 
 @pytest.mark.parametrize(("name", "fault"), [("load_arrays", load_the_newest), ("client_folder", one_folder_for_all)])

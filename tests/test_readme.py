@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedvssl import config
-from fedvssl.exchange.model_card import TORCHVISION
+from fedvssl.formats.model_card import TORCHVISION
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

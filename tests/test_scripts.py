@@ -10,7 +10,7 @@ from types import ModuleType
 import matplotlib.image
 import pytest
 
-from tests.pretext.test_ctp import SMALL
+from tests.tasks.test_ctp import SMALL
 from tests.videos import moving_square, write_video
 
 ROOT = Path(__file__).parent.parent

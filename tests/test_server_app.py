@@ -10,6 +10,9 @@ import pytest
 
 from fedvssl import server_app
 from fedvssl.client_app import build_client_app
+from fedvssl.files.arrays import load_arrays, save_arrays
+from fedvssl.files.rounds import accepted_rounds, forget_rounds, last_round, round_path, saved_rounds
+from fedvssl.files.run_log import read_records
 from fedvssl.server_app import (
     Outcome,
     build_server_app,
@@ -20,14 +23,11 @@ from fedvssl.server_app import (
     run_rounds,
     to_records,
 )
-from fedvssl.strategy.exchange import FederationError
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.strategy.intake import Intake
-from fedvssl.training.checkpoint import load_arrays, save_arrays
-from fedvssl.training.round_files import accepted_rounds, forget_rounds, last_round, round_path, saved_rounds
-from fedvssl.training.run_log import read_records
-from tests.federation import LocalGrid, machine_of, tiny_config, train, write_clients
+from fedvssl.wire.wire import FederationError
+from tests.federation import LocalGrid, site_of, tiny_config, train, write_clients
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_a_failing_client_is_named_and_the_round_goes_on(data_dir, tmp_path, cap
     def lose_videos(partition_id, message):
         return broken_app(message, context_of(partition_id)) if partition_id == 1 else None
 
-    broken_app = build_client_app(machine_of({**config, "data": {"video_dir": str(tmp_path)}}, tmp_path))
+    broken_app = build_client_app(site_of({**config, "data": {"media_dir": str(tmp_path)}}, tmp_path))
     with caplog.at_level(logging.INFO, logger="fedvssl"):
         train(config, tmp_path, on_train=lose_videos)
     assert told(caplog)[0].startswith("round 1: client 1 (client_dist2.json) failed: ValueError")
@@ -142,7 +142,7 @@ def test_a_client_that_was_given_up_goes_on_with_its_last_accepted_head(data_dir
 
     def reply_late(partition_id, message):
         if (partition_id, message.content["config"]["server-round"]) == (1, 2):
-            build_client_app(machine_of(config, tmp_path))(message, context_of(partition_id))
+            build_client_app(site_of(config, tmp_path))(message, context_of(partition_id))
             return "silence"
 
     train(config, tmp_path, on_train=reply_late)
@@ -169,7 +169,7 @@ def test_communication_is_the_round_trip_without_the_clients_own_work(data_dir, 
     config = tiny_config(data_dir, "rounds=1")
 
     def travel(partition_id, message):
-        reply = build_client_app(machine_of(config, tmp_path))(message, context_of(partition_id))
+        reply = build_client_app(site_of(config, tmp_path))(message, context_of(partition_id))
         time.sleep(0.5 if partition_id == 0 else 0)
         return reply
 
@@ -196,7 +196,7 @@ def test_whoever_starts_a_run_does_not_hold_its_numbers(data_dir, tmp_path):
     config = tiny_config(data_dir, "rounds=1")
     strategy = build_strategy(config)
     arrays = {name: array for name, array in initial_arrays(config).items() if strategy.is_shared(name)}
-    grid = LocalGrid(build_client_app(machine_of(config, tmp_path)), 3)
+    grid = LocalGrid(build_client_app(site_of(config, tmp_path)), 3)
     run_rounds(grid, strategy, arrays, config=config, run_dir=tmp_path, done=0)
     assert not arrays and saved_rounds(tmp_path) == [1]
 
@@ -249,7 +249,7 @@ def test_the_app_tells_how_its_run_ends(data_dir, tmp_path):
     for reply, error in ((None, None), ("silence", FederationError)):
         outcome, run_dir = Outcome(), tmp_path / str(reply)
         app = build_server_app(config, run_dir=run_dir, outcome=outcome)
-        grid = LocalGrid(build_client_app(machine_of(config, run_dir)), 3, lambda *_, reply=reply: reply)
+        grid = LocalGrid(build_client_app(site_of(config, run_dir)), 3, lambda *_, reply=reply: reply)
         with contextlib.suppress(FederationError):
             app(grid, context_of(0))
         assert outcome.stop.is_set() and isinstance(outcome.error, error or type(None))

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedvssl.files.arrays import load_arrays
+from fedvssl.files.rounds import round_path
+from fedvssl.files.run_log import read_records
 from fedvssl.server_app import build_monitor
-from fedvssl.training.checkpoint import load_arrays
-from fedvssl.training.round_files import round_path
-from fedvssl.training.run_log import read_records
 from tests.action_set import write_action_set
 from tests.federation import tiny_config, train, write_clients
 

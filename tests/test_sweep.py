@@ -14,7 +14,8 @@ import pytest
 from fedvssl import sweep
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
-from fedvssl.sweep_plan import Cell, Plan, Step
+from fedvssl.sweeping.comparison import recall_of_chance
+from fedvssl.sweeping.plan import Cell, Plan, Step
 from tests.action_set import TINY as TINY_FINETUNING
 from tests.action_set import write_action_set
 from tests.federation import TINY as TINY_PRETRAINING
@@ -42,6 +43,12 @@ def words(data_dir: Path, tmp_path: Path) -> list[str]:
     ]
 
 
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command is run to describe the machine."""
+    monkeypatch.setattr(sweep, "machine", lambda: "Zen, 2 cores, no GPU, torch 2.15")
+
+
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     stand_in = StandIn()
@@ -51,7 +58,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 def planned(words: list[str]) -> list[Step]:
     config = compose("sweep", words)
-    return [step for seed in config["seeds"] for step in Plan(config).steps(seed)]
+    return [step for seed in config["seeds"] for step in Plan(config, free=sweep.FREE).steps(seed)]
 
 
 def test_every_table_has_its_rows_and_each_is_measured_by_what_fits_it(data_dir: Path, tmp_path: Path) -> None:
@@ -189,7 +196,7 @@ def test_the_table_has_means_deviations_and_open_cells(words: list[str], command
         path.write_text(json.dumps({kind: cell[kind] for kind in list(cell)[: 1 + seed]}))
     (results / "random-seed2-split1.json").unlink()
     config = compose("sweep", [*words, TWO_SEEDS, "rows.scratch=null"])
-    plans = [Plan(config)]
+    plans = [Plan(config, free=sweep.FREE)]
     sweep.write_tables(config, plans, [step for seed in (1, 2) for step in plans[0].steps(seed)])
 
     own = "| FedVSSL (0.9, 1) | 55.00 +- 7.07 | 80.00 +- 0.00 | 90.00 +- 0.00 | 50.00 +- 0.00 | 70.00 (1 of 2) |"
@@ -241,8 +248,8 @@ def test_recall_of_chance_is_that_of_random_draws() -> None:
     rng = np.random.default_rng(0)
     draws = np.array([rng.permutation(gallery)[:3] for _ in range(20000)])
     drawn = np.mean([(draws == label).any(axis=1).mean() for label in queries])
-    assert sweep.comparison.recall_of_chance(3, gallery=gallery, queries=queries) == pytest.approx(drawn, abs=0.01)
-    assert sweep.comparison.recall_of_chance(50, gallery=gallery, queries=queries) == 1
+    assert recall_of_chance(3, gallery=gallery, queries=queries) == pytest.approx(drawn, abs=0.01)
+    assert recall_of_chance(50, gallery=gallery, queries=queries) == 1
 
 
 @pytest.mark.slow

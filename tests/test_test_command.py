@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from fedvssl import test as command
-from fedvssl.config import build, compose
-from fedvssl.training.checkpoint import save_torch
+from fedvssl.config import build_task, compose
+from fedvssl.files.tensors import save_torch
 from fedvssl.training.loop import seed_torch
-from fedvssl.training.recognition import RecognitionTask
 from tests.action_set import CLASSES, TINY_TEST, write_action_set
 
 
@@ -28,7 +27,7 @@ def work_dir(data_dir: Path, tmp_path: Path) -> Path:
     """Holds the last.pth of a recognizer whose answers differ between videos."""
     seed_torch((5,))
     config = compose("test", [*TINY_TEST, f"data_dir={data_dir}"])
-    recognizer = RecognitionTask(build(config["model"]), num_classes=3).recognizer
+    recognizer = build_task(config).recognizer
     torch.nn.init.normal_(recognizer.cls_head.fc_cls.weight)
     recognizer.cls_head.fc_cls.bias.data -= recognizer.cls_head.fc_cls.weight.data.sum(dim=1)
     save_torch(tmp_path / "last.pth", {"model": recognizer.state_dict(), "epoch": 12})

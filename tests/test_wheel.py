@@ -44,7 +44,7 @@ def test_pretraining_configuration_resolves(installed: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["base", "finetune", "test", "sweep"])
 def test_configurations_compose(installed: Path, tmp_path: Path, name: str) -> None:
-    code = f"from fedvssl import config; print(config.compose('{name}', ['data_dir=/x'])['data']['video_dir'])"
+    code = f"from fedvssl import config; print(config.compose('{name}', ['data_dir=/x'])['data']['media_dir'])"
     assert run(installed, tmp_path, "-c", code).strip() == "/x/ucf101/zips"
 
 
@@ -53,9 +53,7 @@ def test_exporting_finds_its_configuration(installed: Path, tmp_path: Path) -> N
     assert "'onnx'" in run(installed, tmp_path, "-c", code)
 
 
-@pytest.mark.parametrize(
-    "module", ["partition", "extract_frames", "synthetic", "ucf101.prepare", "ucf101.download", "hmdb51.download"]
-)
+@pytest.mark.parametrize("module", ["partition", "extract_frames", "synthetic", "ucf101.prepare", "fetch"])
 def test_data_tools_run(installed: Path, tmp_path: Path, module: str) -> None:
     assert "usage:" in run(installed, tmp_path, "-m", f"fedvssl.data_tools.{module}", "--help")
 

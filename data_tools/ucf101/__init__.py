@@ -1,1 +1,1 @@
-"""UCF-101: where it is, and the defaults of its folders."""
+"""UCF-101: the defaults of its folders."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fedvssl.data.atomic import atomic_path
+from fedvssl.files.atomic import write_json
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ def read_annotations(path: Path) -> list[Annotation]:
 def write_annotations(path: Path, annotations: Iterable[Annotation]) -> None:
     """Write an annotation file, labels one-based, whole or not at all."""
     entries = [{"name": annotation.name, "label": annotation.label + 1} for annotation in annotations]
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    write_json(path, entries)
 
 
 def class_names(annotations: Iterable[Annotation]) -> dict[int, str]:

@@ -4,10 +4,9 @@ A sample depends on (seed, round, partition, epoch, video index) and on nothing 
 on the order of the batches.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fedvssl.data.annotations import Annotation
-from fedvssl.data.video import Video, find_video, open_video
+from fedvssl.data.video import find_video, open_video
+from fedvssl.files.environment import num_cores
+from fedvssl.tasks.task import Sample
 
 WORKERS_FOR_A_GPU = 4
 SMALL_TENSOR = 1 << 16  # bytes
@@ -23,31 +24,20 @@ DTYPES_OF_NUMPY = {torch.bool, torch.uint8, torch.int32, torch.int64, torch.floa
 NumWorkers = int | Literal["auto"]
 
 
-def num_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Sample(Protocol):
-    """What a worker does with one video: decode what is needed, crop, draw every random parameter."""
-
-    def __call__(self, video: Video, rng: np.random.Generator) -> dict[str, Tensor]: ...
-
-
 class ClipDataset(Dataset):
     """One item per video: what `sample` returns, with "label" (zero-based) and "index" (both int64 scalars).
 
     Args:
-        video_dir: folder below which `<name>.zip` or another container lies for every annotation.
+        media_dir: folder below which `<name>.zip` or another container lies for every annotation.
         annotations: the videos.
         sample: decodes and draws.
         seed_key: (seed, server_round, partition_id, epoch); empty where nothing is random.
     """
 
     def __init__(
-        self, video_dir: Path, annotations: Sequence[Annotation], sample: Sample, *, seed_key: tuple[int, ...] = ()
+        self, media_dir: Path, annotations: Sequence[Annotation], sample: Sample, *, seed_key: tuple[int, ...] = ()
     ) -> None:
-        self.video_dir = video_dir
+        self.media_dir = media_dir
         self.annotations = annotations
         self.sample = sample
         self.seed_key = seed_key
@@ -57,7 +47,7 @@ class ClipDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         annotation = self.annotations[index]
-        video = open_video(find_video(self.video_dir, annotation.name))
+        video = open_video(find_video(self.media_dir, annotation.name))
         sample = self.sample(video, np.random.default_rng([*self.seed_key, index]))
         return {**sample, "label": torch.tensor(annotation.label), "index": torch.tensor(index)}
 

@@ -125,20 +125,20 @@ def open_video(path: Path) -> Video:
     return ZipVideo(path) if path.suffix.lower() == ".zip" else ContainerVideo(path)
 
 
-def find_video(video_dir: Path, name: str) -> Path:
+def find_video(media_dir: Path, name: str) -> Path:
     """Path of the video `name` ("<Class>/<stem>"): its zip, or else a container of that stem.
 
     Raises:
         ValueError: if there is neither.
     """
-    path = video_dir / f"{name}.zip"
+    path = media_dir / f"{name}.zip"
     if path.is_file():
         return path
     candidates = sorted(path.parent.glob(f"{glob.escape(path.stem)}.*"))
     for candidate in candidates:
         if candidate.stem == path.stem and candidate.suffix.lower() in VIDEO_SUFFIXES:
             return candidate
-    raise ValueError(f"No video {name} in {video_dir}: neither {name}.zip nor a container of that name is there.")
+    raise ValueError(f"No video {name} in {media_dir}: neither {name}.zip nor a container of that name is there.")
 
 
 def decode_frames(path: Path) -> Iterator[np.ndarray]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fedvssl.data.atomic import atomic_path
+from fedvssl.files.atomic import atomic_path
 
 
 def draw_curves(

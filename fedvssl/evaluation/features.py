@@ -12,16 +12,18 @@ from pathlib import Path
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool3d
+from torch.nn.functional import adaptive_avg_pool3d, normalize
 
 from fedvssl.data import augment
 from fedvssl.data.dataset import ClipDataset, NumWorkers, test_loader
 from fedvssl.data.video import find_video
-from fedvssl.training.checkpoint import load_arrays, save_arrays, to_arrays
+from fedvssl.files.arrays import load_arrays, save_arrays
+from fedvssl.files.tensors import to_arrays
 from fedvssl.training.memory import release_freed_memory
 
 GRID = (2, 3, 3)  # of the authors' retrieval: 2 x 3 x 3 x 512 = 9216 values
 VIDEOS_PER_FILE = 64  # as many are lost at most when a command is interrupted
+QUERIES_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def extract(
     done = len(dataset) - sum(min(VIDEOS_PER_FILE, len(dataset) - start) for start in missing)
     for start in missing[fabric.global_rank :: fabric.world_size]:
         annotations = dataset.annotations[start : start + VIDEOS_PER_FILE]
-        part = ClipDataset(dataset.video_dir, annotations, dataset.sample)
+        part = ClipDataset(dataset.media_dir, annotations, dataset.sample)
         batches = []
         for batch in compute(fabric, backbone, part, batch_size=batch_size, num_workers=num_workers):
             batches.append(batch)
@@ -125,8 +127,24 @@ def fingerprint(backbone: nn.Module, dataset: ClipDataset, *, precision: str) ->
         digest.update(name.encode())
         digest.update(array.tobytes())
     sizes = [
-        (annotation.name, find_video(dataset.video_dir, annotation.name).stat().st_size)
+        (annotation.name, find_video(dataset.media_dir, annotation.name).stat().st_size)
         for annotation in dataset.annotations
     ]
     digest.update(json.dumps([repr(backbone), repr(dataset.sample), precision, sizes]).encode())
     return digest.hexdigest()[:16]
+
+
+def neighbours(gallery: Tensor, queries: Tensor, *, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest of the gallery for each query by cosine, nearest first.
+
+    Args:
+        gallery: float [G,F].
+        queries: float [Q,F].
+        k: at most G are given.
+
+    Returns:
+        their cosines, float [Q,min(k,G)], and their places in the gallery, int64 [Q,min(k,G)].
+    """
+    gallery, k = normalize(gallery, dim=1), min(k, len(gallery))
+    parts = [(part @ gallery.T).topk(k, dim=1) for part in normalize(queries, dim=1).split(QUERIES_AT_ONCE)]
+    return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])

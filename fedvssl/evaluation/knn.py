@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from fedvssl.evaluation.curves import draw_curves
-from fedvssl.evaluation.features import Features
-from fedvssl.evaluation.protocol import Frame, Result
-from fedvssl.evaluation.retrieval import check_ks, neighbours
+from fedvssl.evaluation.features import Features, neighbours
+from fedvssl.evaluation.protocol import Frame, Result, check_ks
 from fedvssl.training.metrics import top_k_acc
 
 

@@ -16,8 +16,9 @@ from torch.nn.functional import cross_entropy, normalize
 from fedvssl.evaluation.curves import draw_curves
 from fedvssl.evaluation.features import Features
 from fedvssl.evaluation.protocol import Frame, Result
-from fedvssl.training.loop import seed_torch, step_lr
+from fedvssl.training.loop import seed_torch
 from fedvssl.training.metrics import accuracies
+from fedvssl.training.schedule import step_lr
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,18 +14,17 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from fedvssl.data.annotations import Annotation
-from fedvssl.data.dataset import ClipDataset, Sample
+from fedvssl.data.dataset import ClipDataset
+from fedvssl.data.splits import check_classes, labelled_videos, split_list
 from fedvssl.evaluation.collapse import effective_rank, feature_std
 from fedvssl.evaluation.features import Features, compute
-from fedvssl.evaluation.knn import KNN
-from fedvssl.evaluation.retrieval import Retrieval
-from fedvssl.training.backbone import BACKBONE
-from fedvssl.training.checkpoint import load_arrays_into
+from fedvssl.evaluation.protocol import EvaluationProtocol
+from fedvssl.files.arrays import BACKBONE
+from fedvssl.files.tensors import load_arrays_into
+from fedvssl.tasks.task import Sample
 from fedvssl.training.loop import build_fabric
-from fedvssl.training.recognition import check_classes, labelled_videos, split_list
 
 log = logging.getLogger(__name__)
-NEIGHBOURS, TEMPERATURE = 20, 0.07
 LEAST_STD = 0.01  # random weights have about 0.1 on real clips
 Record = dict[str, float]
 
@@ -35,8 +34,9 @@ class Monitor:
 
     Args:
         backbone: of the strides of fine-tuning; its weights are overwritten.
-        settings: video_dir, annotation_dir, split, num_classes, max_videos, batch_size.
+        settings: media_dir, annotation_dir, split, num_classes, max_videos, batch_size.
         sample: the clips of a video, as `TestSample`.
+        protocols: each finds one metric; their names are those of the log and the records.
         device, precision: as `build_fabric` takes them.
 
     Raises:
@@ -44,9 +44,16 @@ class Monitor:
     """
 
     def __init__(
-        self, backbone: nn.Module, settings: Mapping[str, Any], *, sample: Sample, device: str, precision: str
+        self,
+        backbone: nn.Module,
+        settings: Mapping[str, Any],
+        *,
+        sample: Sample,
+        protocols: Mapping[str, EvaluationProtocol],
+        device: str,
+        precision: str,
     ) -> None:
-        self.backbone, self.batch_size = backbone, settings["batch_size"]
+        self.backbone, self.batch_size, self.protocols = backbone, settings["batch_size"], protocols
         self.device, self.precision = device, precision
         lists = {part: labelled_videos(dict(settings), part) for part in ("train", "test")}
         check_classes(lists, split_list(dict(settings), "train"))
@@ -60,15 +67,15 @@ class Monitor:
             *(number for part in ("train", "test") for number in (len(videos[part]), len(lists[part]))),
             *(len({annotation.label for annotation in some}) for some in (videos["test"], lists["test"])),
         )
-        folder = Path(settings["video_dir"])
+        folder = Path(settings["media_dir"])
         self.datasets = {part: ClipDataset(folder, annotations, sample) for part, annotations in videos.items()}
 
     def __call__(self, arrays: Mapping[str, np.ndarray], *, label: str) -> Record:
         """Evaluate the backbone among the shared arrays; `label` says when, for the log.
 
         Returns:
-            "eval_R@1" and "eval_knn_top1_acc" (fractions), "eval_feature_std", "eval_effective_rank" (of the test
-            videos), "videos_eval", "seconds_eval"; of features that are not finite only the last.
+            "eval_<protocol>" (fractions), "eval_feature_std" and "eval_effective_rank" of the test videos,
+            "videos_eval", "seconds_eval"; of features that are not finite only the last.
         """
         started = time.perf_counter()
         own = {name.removeprefix(BACKBONE): array for name, array in arrays.items() if name.startswith(BACKBONE)}
@@ -78,17 +85,17 @@ class Monitor:
             log.warning("%s: the features are not finite: training has diverged. Lower training.lr.", label)
             return {"seconds_eval": time.perf_counter() - started}
         directions = normalize(test.clips.mean(dim=1), dim=1)
+        accs = {name: _only(protocol(train, test).metrics) for name, protocol in self.protocols.items()}
         record = {
-            "eval_R@1": Retrieval(ks=[1])(train, test).metrics["R@1"],
-            "eval_knn_top1_acc": KNN(ks=[NEIGHBOURS], temperature=TEMPERATURE)(train, test).metrics[f"k={NEIGHBOURS}"],
+            **{f"eval_{name}": acc for name, acc in accs.items()},
             "eval_feature_std": feature_std(directions),
             "eval_effective_rank": effective_rank(directions),
             "videos_eval": len(test),
             "seconds_eval": time.perf_counter() - started,
         }
         log.info(
-            "%s: R@1 %.1f %%, %d-NN %.1f %%, features: std %.3f, effective rank %.1f, %.1f s",
-            *(label, 100 * record["eval_R@1"], NEIGHBOURS, 100 * record["eval_knn_top1_acc"]),
+            "%s: %s, features: std %.3f, effective rank %.1f, %.1f s",
+            *(label, ", ".join(f"{name} {100 * acc:.1f} %" for name, acc in accs.items())),
             *(record["eval_feature_std"], record["eval_effective_rank"], record["seconds_eval"]),
         )
         if not record["eval_feature_std"] >= LEAST_STD:
@@ -110,6 +117,11 @@ class Monitor:
         clips, grid = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
         labels = torch.tensor([annotation.label for annotation in dataset.annotations])
         return Features(clips, grid, labels, [annotation.name for annotation in dataset.annotations])
+
+
+def _only(metrics: Mapping[str, float]) -> float:
+    (value,) = metrics.values()
+    return value
 
 
 def spread(annotations: Sequence[Annotation], most: int) -> list[Annotation]:

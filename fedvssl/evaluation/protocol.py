@@ -3,7 +3,7 @@
 A protocol of your own is one file beside this one and one YAML with its `_target_`, for `python -m fedvssl.evaluate`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,3 +46,13 @@ class EvaluationProtocol(Protocol):
             frame: name of a video -> its middle frame, uint8 [H,W,3].
         """
         ...
+
+
+def check_ks(ks: Sequence[int]) -> None:
+    """Refuse what are no numbers of neighbours.
+
+    Raises:
+        ValueError: if `ks` is empty or holds anything but whole numbers from 1.
+    """
+    if not ks or not all(isinstance(k, int) and not isinstance(k, bool) and k >= 1 for k in ks):
+        raise ValueError(f"protocol.ks={list(ks)} must be whole numbers from 1, such as [1,5,10].")

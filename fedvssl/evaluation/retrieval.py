@@ -11,18 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
 
-from fedvssl.data.atomic import atomic_path
-from fedvssl.evaluation.features import Features
-from fedvssl.evaluation.protocol import Frame, Result
+from fedvssl.evaluation.features import Features, neighbours
+from fedvssl.evaluation.protocol import Frame, Result, check_ks
+from fedvssl.files.atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-QUERIES_AT_ONCE = 1024
 SHOWN_QUERIES, SHOWN_NEAREST = 8, 5
 RIGHT, WRONG = "tab:green", "tab:red"
 
@@ -67,32 +63,6 @@ class Retrieval:
             axes.set_title(f"nearest {place}", fontsize=9)
         with atomic_path(png) as temporary:
             figure.savefig(temporary, dpi=110, format="png")
-
-
-def neighbours(gallery: Tensor, queries: Tensor, *, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest of the gallery for each query by cosine, nearest first.
-
-    Args:
-        gallery: float [G,F].
-        queries: float [Q,F].
-        k: at most G are given.
-
-    Returns:
-        their cosines, float [Q,min(k,G)], and their places in the gallery, int64 [Q,min(k,G)].
-    """
-    gallery, k = normalize(gallery, dim=1), min(k, len(gallery))
-    parts = [(part @ gallery.T).topk(k, dim=1) for part in normalize(queries, dim=1).split(QUERIES_AT_ONCE)]
-    return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
-
-
-def check_ks(ks: Sequence[int]) -> None:
-    """Refuse what are no numbers of neighbours.
-
-    Raises:
-        ValueError: if `ks` is empty or holds anything but whole numbers from 1.
-    """
-    if not ks or not all(isinstance(k, int) and not isinstance(k, bool) and k >= 1 for k in ks):
-        raise ValueError(f"protocol.ks={list(ks)} must be whole numbers from 1, such as [1,5,10].")
 
 
 def _show(axes: "Axes", picture: np.ndarray, name: str, *, colour: str | None) -> None:

@@ -16,9 +16,10 @@ class Recognizer(nn.Module):
         dropout: probability with which a pooled feature is dropped in training.
     """
 
-    def __init__(self, backbone: nn.Module, *, num_classes: int, dropout: float = 0.5) -> None:
+    def __init__(self, backbone: nn.Module, *, num_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
         assert isinstance(backbone.out_channels, int)
+        self.num_classes = num_classes
         self.backbone = backbone
         self.cls_head = ClassificationHead(backbone.out_channels, num_classes, dropout=dropout)
 

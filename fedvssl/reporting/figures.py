@@ -18,7 +18,7 @@ from matplotlib.figure import Figure  # without pyplot: no global state, no disp
 from matplotlib.rcsetup import cycler
 from matplotlib.ticker import MaxNLocator
 
-from fedvssl.training.run_log import Record
+from fedvssl.files.run_log import Record
 
 INK = "#010203"  # stands for the page's own text colour, which is put in its place
 COLOURS = ("#3b82c4", "#e08a2e", "#4ca66b", "#c2569b", "#8d74d6", "#a9864f", "#3aa6a6", "#d9534f")

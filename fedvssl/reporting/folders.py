@@ -3,8 +3,6 @@
 A damaged file is a ValueError that names it: a report that leaves it out silently would look complete.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +10,11 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from fedvssl.training.environment import ENVIRONMENT_FILE, Facts, read_environment
-from fedvssl.training.run_log import METRICS_FILE, Record, read_config, read_records
-
-ACCURACIES = ("top1_acc", "top5_acc", "mean_class_acc")
+from fedvssl.files.atomic import read_json
+from fedvssl.files.environment import ENVIRONMENT_FILE, Facts, read_environment
+from fedvssl.files.run_log import METRICS_FILE, Record, read_config, read_records
+from fedvssl.files.settings import sha256
+from fedvssl.sweeping.comparison import ACCURACIES
 
 
 @dataclass(frozen=True)
@@ -144,10 +143,7 @@ def read_result(path: Path, keys: Sequence[str]) -> dict[str, Any] | None:
     """A JSON object with at least these keys; None where there is no file."""
     if not path.is_file():
         return None
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(_damaged(path)) from error
+    result = read_json(path)
     if not isinstance(result, dict) or any(key not in result for key in keys):
         raise ValueError(_damaged(path))
     return result
@@ -157,7 +153,7 @@ def partition_changed(run: Folder) -> bool:
     """Whether a client's list is another than the run had. Settings of old runs do not tell: False."""
     settings = read_result(run.path / "settings.json", ()) or {}
     lists = Path(run.setting("partition_dir", "")).glob("client_dist*.json")
-    sums = {f"contents of {path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in lists}
+    sums = {f"contents of {path.name}": sha256(path) for path in lists}
     return any(settings[name] != sums[name] for name in settings.keys() & sums.keys())
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from fedvssl.files.progress import clock, show_bytes
+from fedvssl.files.run_log import Record
 from fedvssl.reporting import page
 from fedvssl.reporting.figures import heat_map, is_number, line, line_chart, stacked_chart
 from fedvssl.reporting.folders import Folder, partition_changed, read_result
-from fedvssl.training.run_log import Record, clock
 
 SETTINGS = {
     "strategy": "strategy._target_",
@@ -26,9 +27,9 @@ SETTINGS = {
     "batch": "training.batch_size",
     "learning rate": "training.lr",
     "precision": "training.precision",
-    "pretext task": "pretext.task._target_",
-    "frames of a clip": "pretext.sample.clip_len",
-    "crop": "pretext.sample.crop_size",
+    "pretext task": "task.module._target_",
+    "frames of a clip": "task.sample.clip_len",
+    "crop": "task.sample.crop_size",
     "backbone": "model._target_",
     "depth": "model.depth",
     "width": "model.width",
@@ -37,7 +38,6 @@ SETTINGS = {
 }
 ACCURACIES = {"eval_R@1": "R@1", "eval_knn_top1_acc": "kNN top-1"}  # fractions; any other eval_ is taken for one too
 SPREAD = {"eval_feature_std": "Standard deviation", "eval_effective_rank": "Effective rank"}
-UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1}
 CLIENTS_WITH_NAMES = 7  # more lines cannot be told apart
 # Parts of a round's "seconds"; what they leave is the choice of clients, the packing of messages, the engine's start.
 ROUND_PARTS = {"waiting for clients": "seconds_clients", "aggregation": "seconds_aggregate"}
@@ -259,7 +259,6 @@ def text(value: object) -> str:
 
 def amount(value: float, kind: str) -> str:
     """Seconds as a clock shows them where they are many; bytes with their unit."""
-    if kind != "bytes":
-        return f"{value:.1f} s" if value < 600 else clock(value)
-    unit, scale = next((unit, scale) for unit, scale in UNITS.items() if value >= scale or scale == 1)
-    return f"{value / scale:.1f} {unit}"
+    if kind == "bytes":
+        return show_bytes(value)
+    return f"{value:.1f} s" if value < 600 else clock(value)

@@ -1,6 +1,5 @@
 """The sections about what the backbone is good for, and those that name machines and papers."""
 
-import json
 import shlex
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,15 +8,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from fedvssl.files.environment import Facts
 from fedvssl.reporting import page
 from fedvssl.reporting.figures import is_number, line, line_chart
-from fedvssl.reporting.folders import ACCURACIES, Folder
-from fedvssl.training.environment import Facts
+from fedvssl.reporting.folders import Folder
+from fedvssl.sweeping.comparison import ACCURACIES, cells, conditions, single
 
 SIZES = {"crop_size": "crop_size", "test_sample.size": "size"}
 # Protocols that every report speaks of, before any other.
 TITLES = {"retrieval": "Retrieval", "knn": "Nearest neighbours (kNN)", "linear_probe": "Linear probe"}
-NAMES = {"top1_acc": "top-1", "top5_acc": "top-5", "mean_class_acc": "mean class"}
 
 
 def fine_tuning(included: Sequence[Folder]) -> str:
@@ -55,9 +54,7 @@ def tables(run: Folder, included: Sequence[Folder]) -> str:
         same: dict[tuple[Any, ...], list[tuple[Folder, dict]]] = defaultdict(list)
         for folder, result in evaluations:
             if result["protocol"] == protocol:
-                facts = ("dataset", "split", "num_train", "num_test", "num_classes", "num_clips")
-                settings = json.dumps(result.get("settings"), sort_keys=True)
-                same[*(result.get(fact) for fact in facts), settings].append((folder, result))
+                same[conditions(result)].append((folder, result))
         html += "".join(map(evaluation_table, same.values()))
         if not same:
             html += page.missing("Not evaluated:", evaluation_command(run, protocol))
@@ -71,19 +68,18 @@ def tested(included: Sequence[Folder]) -> list[list[Folder]]:
     same: dict[tuple[Any, ...], list[Folder]] = defaultdict(list)
     for folder in included:
         if folder.test:
-            facts = ("dataset", "split", "num_videos", "num_classes", "num_clips")
-            same[tuple(folder.test.get(fact) for fact in facts)].append(folder)
+            same[conditions(folder.test)].append(folder)
     return list(same.values())
 
 
 def test_table(folders: Sequence[Folder]) -> str:
     """Tests of the same videos, above what guessing reaches."""
     first = folders[0].test or {}
-    rows = [(folder.label, folder.test or {}) for folder in folders]
-    rows += [(name.replace("_", " "), first[name]) for name in ("majority_class", "chance") if name in first]
+    rows = {folder.label: folder.test or {} for folder in folders}
+    rows |= {name.replace("_", " "): first[name] for name in ("majority_class", "chance") if name in first}
     return page.table(
-        ["percent", *NAMES.values()],
-        [[label, *(percent(row.get(key)) for key in ACCURACIES)] for label, row in rows],
+        ["percent", *ACCURACIES.values()],
+        cells(single(rows, ACCURACIES), ACCURACIES),
         caption=f"{first['num_videos']} test videos of {first['dataset']}, split {first['split']}; "
         f"{first.get('num_clips', '?')} clips of each",
     )
@@ -94,16 +90,17 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
     first = results[0][1]
     size = first.get("settings", {}).get("test_sample", {}).get("crop_size")
     crop = f", {size} pixels" if size else ""
-    metrics = list(dict.fromkeys(name for _, result in results for row in result["rows"].values() for name in row))
+    names = dict.fromkeys(name for _, result in results for row in result["rows"].values() for name in row)
+    metrics = {str(name): ACCURACIES.get(name, str(name)) for name in names}
     rows: dict[tuple[str, ...], None] = {}
     for folder, result in sorted(results, key=lambda pair: "checkpoint" not in pair[1]["rows"]):
         for kind, row in sorted(result["rows"].items(), key=lambda pair: pair[0] == "random"):
             label = "random weights" if kind == "random" else f"{folder.label}, {checkpoint_name(result)}"
             label += f", seed {result['seed']}" if kind == "random" and "seed" in result else ""
-            rows[label, *(percent(row.get(name)) for name in metrics)] = None
+            rows[tuple(cells(single({label: row}, metrics), metrics)[0])] = None
     ordered = sorted(rows, key=lambda row: row[0].startswith("random weights"))
     return page.table(
-        ["percent", *(NAMES.get(name, str(name)) for name in metrics)],
+        ["percent", *metrics.values()],
         ordered,
         caption=f"{first.get('num_test', '?')} test and {first.get('num_train', '?')} training videos of "
         f"{first['dataset']}, split {first['split']}; {first.get('num_clips', '?')} clips of each{crop}",

@@ -13,27 +13,19 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, Metadata, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 
-from fedvssl.strategy.average import Arrays, softmax
-from fedvssl.strategy.exchange import (
-    ARRAYS,
-    CONFIG,
-    POLL_SECONDS,
-    FederationError,
-    destinations,
-    exchange,
-    first_line,
-    read_update,
-)
+from fedvssl.files.arrays import Arrays
+from fedvssl.strategy.average import softmax
 from fedvssl.strategy.intake import Intake
-from fedvssl.strategy.record import from_record, to_record
+from fedvssl.wire.grid import POLL_SECONDS, destinations, exchange, first_line, read_update
+from fedvssl.wire.record import ARRAYS, CONFIG, pack, unpack
+from fedvssl.wire.wire import FederationError
 
 log = logging.getLogger(__name__)
 SAMPLING = 0x5EED_C11E  # where other seeds have their partition: no client draws from the same stream
 
 
-class FedAvg(Strategy):
+class FedAvg:
     """Share every array, average by number of videos.
 
     A subclass says what is shared (`is_shared`), which averages are made of it (`averages`), how much a client counts
@@ -117,7 +109,7 @@ class FedAvg(Strategy):
         chosen = sample_clients(list(partition_of.values()), size=size, seed=self.seed, server_round=server_round)
         node_of = {partition_id: node_id for node_id, partition_id in partition_of.items()}
         self.sampled = {node_of[partition_id]: partition_id for partition_id in chosen}
-        self.global_arrays = from_record(arrays)
+        self.global_arrays = unpack(arrays)
         messages = []
         for node_id, partition_id in self.sampled.items():
             head_round = self.head_rounds.get(partition_id, 0)
@@ -147,24 +139,11 @@ class FedAvg(Strategy):
                 f"strategy.min_fit_clients asks for {self.min_fit_clients}: lower it to go on without the others. "
                 f"{_told(failures)}"
             )
-        record = to_record(self.aggregate(server_round, mean))
+        packed = pack(self.aggregate(server_round, mean))
         self.head_rounds |= dict.fromkeys(intake.metrics, server_round)
         log_weights = [self.log_weights(metrics) for metrics in intake.metrics.values()]
         weights = weight_columns(log_weights, self.averages())
-        return record, _columns(intake.metrics, weights, failed=sorted(failures))
-
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> list[Message]:
-        """Nothing: a backbone is evaluated by fine-tuning it."""
-        return []
-
-    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> None:
-        """Nothing, see `configure_evaluate`."""
-
-    def summary(self) -> None:
-        """One line for Flower's own `start`."""
-        log.info("%s of at least %d of %d clients", type(self).__name__, self.min_fit_clients, self.num_clients)
+        return packed, _columns(intake.metrics, weights, failed=sorted(failures))
 
     def _take_in(self, replies: Iterable[Message], intake: Intake) -> dict[int, str]:
         """Partition id -> why there is no valid reply, of those of whom there is none."""

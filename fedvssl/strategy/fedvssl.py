@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fedvssl.strategy.average import Arrays, move
+from fedvssl.files.arrays import Arrays
+from fedvssl.strategy.average import move
 from fedvssl.strategy.fedavg import FedAvg
 
 BACKBONE = "backbone."

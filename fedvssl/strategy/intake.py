@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from fedvssl.strategy.average import Arrays, RunningMean, mix
-from fedvssl.strategy.exchange import ClientUpdate
+from fedvssl.files.arrays import Arrays
+from fedvssl.strategy.average import RunningMean, mix
+from fedvssl.wire.wire import Update
 
 MAX_WAITING = 4  # updates in memory that wait for their turn
 
@@ -33,9 +34,9 @@ class Intake:
         self._means = {kind: RunningMean() for kind in self._shares}
         self._log_weights = log_weights
         self._missing = set(partition_ids)
-        self._waiting: dict[int, ClientUpdate] = {}
+        self._waiting: dict[int, Update] = {}
 
-    def add(self, update: ClientUpdate) -> None:
+    def add(self, update: Update) -> None:
         """Take in one update. It must be valid: nothing takes it out of the means again."""
         self._waiting[update.partition_id] = update
         self.skip(update.partition_id)
@@ -56,7 +57,7 @@ class Intake:
         self.metrics = dict(sorted(self.metrics.items()))
         return mix({kind: mean.result() for kind, mean in self._means.items()}, self._shares)
 
-    def _average(self, update: ClientUpdate) -> None:
+    def _average(self, update: Update) -> None:
         log_weights = self._log_weights(update.metrics)
         for kind, mean in self._means.items():
             mean.add(update.arrays, log_weights[kind])

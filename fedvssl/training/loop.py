@@ -1,16 +1,11 @@
-"""The training loop, written once: federated clients and fine-tuning run `train_epoch`.
-
-A Task is an nn.Module with
-    augment(batch) -> batch     pixel arithmetic of the whole batch on the device, without gradients
-    forward(batch) -> scalars   "loss" is minimised, everything is logged
-"""
+"""The training loop, written once: federated clients and fine-tuning run `train_epoch`."""
 
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,19 +13,11 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fedvssl.tasks.task import Batch
 from fedvssl.training.memory import keep_freed_memory, release_freed_memory
 from fedvssl.training.precision import choose_device, choose_precision
 
-Batch = dict[str, Tensor]
 Report = Callable[[int, int, dict[str, Tensor]], None]
-
-
-class Task(Protocol):
-    """See the module's docstring. Every Task is an nn.Module."""
-
-    def augment(self, batch: Batch) -> Batch: ...
-
-    def __call__(self, batch: Batch) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -94,11 +81,6 @@ def set_up(
     if compiled:
         task = torch.compile(task)  # pyright: ignore[reportAssignmentType]
     return fabric.setup(task, optimizer)  # pyright: ignore[reportReturnType]
-
-
-def step_lr(lr: float, *, steps: Sequence[int], gamma: float, position: int) -> float:
-    """The rate after `position` rounds or epochs are done: `lr`, times `gamma` for each step that has been reached."""
-    return lr * gamma ** sum(position >= step for step in steps)
 
 
 def train_epoch(

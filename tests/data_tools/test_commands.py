@@ -93,7 +93,7 @@ def test_prepare_hmdb51_script(tmp_path: Path) -> None:
     assert sorted(a.name for client in clients for a in client) == [a.name for a in expected]
     config = compose("finetune", ["experiment=finetune_hmdb51", f"data_dir={tmp_path / 'data'}"])["data"]
     assert Path(config["annotation_dir"]) == annotations and config["num_classes"] == 51
-    assert all(len(open_video(find_video(Path(config["video_dir"]), a.name))) == len(FRAMES) for a in expected)
+    assert all(len(open_video(find_video(Path(config["media_dir"]), a.name))) == len(FRAMES) for a in expected)
 
 
 def test_prepare_kinetics400_script(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_prepare_kinetics400_script(tmp_path: Path) -> None:
     assert len(list((annotations / "client_distribution").glob("client_dist*.json"))) == 3
     config = compose("base", ["experiment=kinetics400", f"data_dir={tmp_path / 'data'}"])
     assert Path(config["partition_dir"]) == annotations / "client_distribution" and config["pool_size"] == 100
-    assert all(find_video(Path(config["data"]["video_dir"]), name) for name in names)
+    assert all(find_video(Path(config["data"]["media_dir"]), name) for name in names)
 
 
 @pytest.mark.parametrize("flags", [("--unknown", "1"), ("--num_clients",), ("--num_clients", "0")])
@@ -135,5 +135,5 @@ def test_prepare_scripts_refuse_nonsense(dataset: str, flags: tuple[str, ...]) -
 
 
 def test_kinetics_needs_videos_and_lists() -> None:
-    result = run("bash", "scripts/prepare_kinetics400.sh", "--ann_dir", "somewhere")
+    result = run("bash", "scripts/prepare_kinetics400.sh", "--ann_dir", "somewhere", "--data_dir", "/tmp/nowhere")
     assert result.returncode == 2 and "is not downloaded here" in result.stderr

@@ -7,7 +7,7 @@ import pytest
 
 from data_tools.estimate import FRAMES_PER_SAMPLE, Estimate, check_disk, choose, estimate, take_sample
 from data_tools.extract_frames import FrameFormat, encode_frames, extract_videos
-from data_tools.progress import show_time
+from fedvssl.files.progress import clock
 from tests.videos import moving_square, write_video
 
 SMALL = FrameFormat(short_side=16)
@@ -73,13 +73,13 @@ def test_the_sample_is_of_middling_size(tmp_path: Path) -> None:
 def test_line() -> None:
     told = str(Estimate(13320, 9_600_000_000, 2.1e10, 5700.0, 8))
     assert told == "13320 videos, 9.60 GB of raw video: about 21.00 GB of frames in 1:35:00 with 8 processes"
-    assert [show_time(seconds) for seconds in (0.4, 43, 61.2, 3600)] == ["0:00", "0:43", "1:01", "1:00:00"]
+    assert [clock(seconds) for seconds in (0.4, 43, 61.2, 3600)] == ["0:00", "0:43", "1:01", "1:00:00"]
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data_tools.estimate.shutil.disk_usage", lambda _: SimpleNamespace(free=1500))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1500))
     check_disk(Estimate(20, 10, 1499.0, 1.0, 1), tmp_path)
     videos, out_dir = same_videos(tmp_path / "raw", 20), tmp_path / "new" / "zips"
     with pytest.raises(ValueError, match=r"20 videos need about .* kB in .*zips, 1\.5 kB are free: lower --short_side"):

@@ -84,7 +84,7 @@ def test_bad_videos_are_reported_and_do_not_stop_the_rest(tmp_path: Path, capsys
     out = capsys.readouterr().out
     assert "2 videos extracted, 0 kept from before, 2 failed." in out
     assert "failed: Run/b: " in out and "failed: Swim/d: " in out
-    assert "4/4  100%" in out
+    assert "extracting videos 4/4  " in out
 
 
 def test_restart_keeps_what_is_finished(tmp_path: Path) -> None:

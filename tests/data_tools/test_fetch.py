@@ -3,17 +3,15 @@ import random
 import re
 import zipfile
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 import data_tools.fetch
 from data_tools.download import CHUNK_BYTES, DiskSpaceError
-from data_tools.fetch import fetch
-from data_tools.hmdb51 import download as hmdb51_download
+from data_tools.fetch import fetch, main
 from data_tools.lists import read_splits
 from data_tools.raw_videos import find_raw_videos, match_to_names
-from data_tools.ucf101 import download as ucf101_download
+from data_tools.sources import SOURCES
 from fedvssl.data.annotations import Annotation
 from tests.data_tools.file_server import FileServer, serving
 
@@ -27,24 +25,25 @@ def zipped(**entries: str | bytes) -> bytes:
 
 
 def test_sources_are_complete() -> None:
-    videos = [source.file_name for source in ucf101_download.PARTS["raw"]]
+    videos = [source.file_name for source in SOURCES["ucf101"]["raw"]]
     assert videos == ["UCF101_videos.zip", "UCF101.rar"], "the ZIP comes first"
-    for parts in (ucf101_download.PARTS, hmdb51_download.PARTS):
+    for parts in SOURCES.values():
         assert list(parts) == ["lists", "raw"]
         for source in (*parts["lists"], *parts["raw"]):
             assert source.url.startswith("https://") and re.fullmatch(r"[0-9a-f]{64}", source.sha256)
 
 
-@pytest.mark.parametrize("dataset", [ucf101_download, hmdb51_download], ids=["ucf101", "hmdb51"])
-def test_lists_and_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: ModuleType) -> None:
+@pytest.mark.parametrize("dataset", list(SOURCES))
+def test_lists_and_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
+    words = [dataset, "--out_dir", str(tmp_path)]
     with serving(FileServer(zipped(**{"folder/v.avi": "x"}))) as server:
-        for part in dataset.PARTS:
-            monkeypatch.setitem(dataset.PARTS, part, (server.source(name=f"{part}.zip"),))
-        dataset.main(["--out_dir", str(tmp_path), "--parts", "lists"])
+        for part in SOURCES[dataset]:
+            monkeypatch.setitem(SOURCES[dataset], part, (server.source(name=f"{part}.zip"),))
+        main([*words, "--parts", "lists"])
         assert (tmp_path / "lists" / "folder" / "v.avi").exists() and not (tmp_path / "raw").exists()
-        dataset.main(["--out_dir", str(tmp_path)])
+        main(words)
         assert (tmp_path / "raw" / "folder" / "v.avi").exists()
-        dataset.main(["--out_dir", str(tmp_path)])
+        main(words)
         assert len(server.requests) == 2, "what is unpacked is not fetched again"
 
 
@@ -59,8 +58,8 @@ def test_hmdb51_as_an_archive_of_archives(tmp_path: Path, monkeypatch: pytest.Mo
     with serving(FileServer(raw, break_after=[CHUNK_BYTES + 9] * 2)) as videos, serving(FileServer(lists)) as texts:
         parts = {"lists": texts.source(name="lists.zip"), "raw": videos.source(name="hmdb51_org.zip", size=len(raw))}
         for part, source in parts.items():
-            monkeypatch.setitem(hmdb51_download.PARTS, part, (source,))
-        hmdb51_download.main(["--out_dir", str(tmp_path)])
+            monkeypatch.setitem(SOURCES["hmdb51"], part, (source,))
+        main(["hmdb51", "--out_dir", str(tmp_path)])
         expected = [None, f"bytes={CHUNK_BYTES}-", f"bytes={2 * CHUNK_BYTES}-"]
         assert [request.get("Range") for request in videos.requests] == expected
     splits = read_splits(tmp_path / "lists")
@@ -108,3 +107,8 @@ def test_a_full_disk_does_not_lead_to_the_next_source(tmp_path: Path, monkeypatc
         with pytest.raises(DiskSpaceError, match="no room"):
             fetch(sources, tmp_path / "raw", tmp_path / "downloads")
         assert not server.requests
+
+
+def test_a_data_set_without_sources_gets_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="kinetics400 is not downloaded here: give its videos as --raw_dir"):
+        main(["kinetics400", "--out_dir", str(tmp_path)])

@@ -11,8 +11,8 @@ from fedvssl.data.dataset import ClipDataset
 from fedvssl.evaluation import features
 from fedvssl.evaluation.features import extract, fingerprint, load
 from fedvssl.models.r3d import R3D
+from fedvssl.tasks.recognition import TestSample as Clips
 from fedvssl.training.loop import build_fabric
-from fedvssl.training.recognition import TestSample as Clips
 from tests.action_set import write_action_set
 from tests.videos import moving_square, write_frames
 
@@ -80,12 +80,12 @@ def test_the_fingerprint_changes_with_all_that_changes_features(backbone, datase
     strides = R3D(10, width=4, spatial_strides=[1, 2, 2, 1])
     strides.load_state_dict(backbone.state_dict())
     sample = dataclasses.replace(SAMPLE, num_clips=3)
-    fewer = ClipDataset(dataset.video_dir, dataset.annotations[:-1], SAMPLE)
+    fewer = ClipDataset(dataset.media_dir, dataset.annotations[:-1], SAMPLE)
     changed = [
         key(backbone=other),
         key(backbone=strides),
         key(precision="bf16-mixed"),
-        key(dataset=ClipDataset(dataset.video_dir, dataset.annotations, sample)),
+        key(dataset=ClipDataset(dataset.media_dir, dataset.annotations, sample)),
         key(dataset=fewer),
     ]
     video = tmp_path / "zips" / f"{dataset.annotations[0].name}.zip"

@@ -10,13 +10,14 @@ from fedvssl.evaluation.features import extract, load
 from fedvssl.evaluation.knn import KNN
 from fedvssl.evaluation.monitor import Monitor, spread
 from fedvssl.evaluation.retrieval import Retrieval
+from fedvssl.files.tensors import to_arrays
 from fedvssl.models.r3d import R3D
-from fedvssl.training.checkpoint import to_arrays
+from fedvssl.tasks.recognition import TestSample as Clips
 from fedvssl.training.loop import build_fabric
-from fedvssl.training.recognition import TestSample as Clips
 from tests.action_set import write_action_set
 
 SAMPLE = Clips(num_clips=2, clip_len=8, frame_stride=2, size=(43, 32), crop_size=32)
+PROTOCOLS = {"R@1": Retrieval(ks=[1]), "knn_top1_acc": KNN(ks=[20], temperature=0.07)}
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,10 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(data_dir: Path, **changes) -> Monitor:
     settings = {
-        **{"video_dir": data_dir / "ucf101/zips", "annotation_dir": data_dir / "ucf101/annotations"},
+        **{"media_dir": data_dir / "ucf101/zips", "annotation_dir": data_dir / "ucf101/annotations"},
         **{"split": 1, "num_classes": 3, "max_videos": 100, "batch_size": 4, **changes},
     }
-    return Monitor(R3D(10, width=4), settings, sample=SAMPLE, device="cpu", precision="32-true")
+    return Monitor(R3D(10, width=4), settings, sample=SAMPLE, protocols=PROTOCOLS, device="cpu", precision="32-true")
 
 
 def arrays(seed: int) -> dict:

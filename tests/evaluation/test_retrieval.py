@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedvssl.evaluation.retrieval import Retrieval, neighbours
+from fedvssl.evaluation.features import neighbours
+from fedvssl.evaluation.retrieval import Retrieval
 from tests.evaluation.features import clusters
 
 
@@ -11,7 +12,7 @@ def test_neighbours_agree_with_a_slow_search_and_takes_any_number_of_queries(mon
     gallery, queries = rng.normal(size=(13, 5)), rng.normal(size=(7, 5))
     cosines = [[g @ q / np.linalg.norm(g) / np.linalg.norm(q) for g in gallery] for q in queries]
     expected = np.argsort(cosines, axis=1)[:, ::-1][:, :4]
-    monkeypatch.setattr("fedvssl.evaluation.retrieval.QUERIES_AT_ONCE", 3)
+    monkeypatch.setattr("fedvssl.evaluation.features.QUERIES_AT_ONCE", 3)
     found, nearest = neighbours(torch.tensor(gallery), torch.tensor(queries), k=4)
     np.testing.assert_array_equal(nearest, expected)
     np.testing.assert_allclose(found, np.take_along_axis(np.array(cosines), expected, axis=1))

@@ -127,7 +127,7 @@ def compare(commit: str) -> int:
 
 def write() -> None:
     """The summary of this tree, with the processor on which it was made."""
-    from fedvssl.training.environment import processor
+    from fedvssl.files.environment import processor
 
     with tempfile.TemporaryDirectory() as folder:
         found = summary(train_tree(ROOT, Path(folder) / "run"))

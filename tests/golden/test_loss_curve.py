@@ -12,7 +12,7 @@ from fedvssl import config
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.training.loop import build_fabric, seed_torch, set_up, train_epoch
-from tests.pretext.test_ctp import SMALL
+from tests.tasks.test_ctp import SMALL
 from tests.videos import moving_square, write_frames
 
 GOLDEN = [12.857919692993164, 8.926923751831055, 12.727212905883789, 10.894338607788086, 11.325489044189453]

@@ -5,11 +5,11 @@ import pytest
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedvssl.strategy.average import Arrays
-from fedvssl.strategy.exchange import exchange
+from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
-from fedvssl.strategy.record import to_record
+from fedvssl.wire.grid import exchange
+from fedvssl.wire.record import pack
 from tests.federation import LocalGrid
 from tests.parity.reference import load_npz
 
@@ -35,7 +35,7 @@ def replay_app() -> ClientApp:
         arrays = {f"backbone.w{j}": STORED[f"{stored}/client{partition_id}/w{j}"] for j in range(4)}
         facts = {"loss": float(STORED[f"{stored}/avg_loss"][partition_id])}
         facts["num-examples"] = int(STORED[f"{stored}/num_examples"][partition_id])
-        return Message(RecordDict({"arrays": to_record(arrays), "metrics": MetricRecord(facts)}), reply_to=message)
+        return Message(RecordDict({"arrays": pack(arrays), "metrics": MetricRecord(facts)}), reply_to=message)
 
     return app
 
@@ -46,7 +46,7 @@ def run_stored_rounds(strategy: FedAvg) -> list[Arrays]:
     arrays = {f"backbone.w{j}": np.zeros_like(STORED[f"r1/client0/w{j}"]) for j in range(4)}
     results = []
     for server_round in range(1, NUM_ROUNDS + 1):
-        messages = strategy.configure_train(server_round, to_record(arrays), ConfigRecord(), grid)
+        messages = strategy.configure_train(server_round, pack(arrays), ConfigRecord(), grid)
         replies = exchange(grid, messages, timeout=10, stop=strategy.stop)
         record, _ = strategy.aggregate_train(server_round, replies)
         arrays = {name: array.numpy() for name, array in record.items()}

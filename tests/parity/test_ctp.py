@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fedvssl import config
-from fedvssl.pretext.ctp import CtP, CtPHead, box_iou
+from fedvssl.tasks.ctp import CtP, CtPHead, box_iou
 from fedvssl.training.loop import build_fabric, set_up, train_epoch
 from tests.parity.reference import hash_input, hash_weights, load_json, load_npz
 
@@ -99,7 +99,8 @@ def test_three_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         metrics = result.metrics
         ours = [metrics["loss_ctr"], metrics["loss_size"], metrics["loss"], norms[step][0]]
         np.testing.assert_allclose(ours, [ctr, size, loss, norm], rtol=rtol)
-    np.testing.assert_allclose(norms[0][1:], stored["grad_norms_step0_after_clip"], rtol=1e-4)
+    # Float64 differs from the stored float32 norms by 3.1e-3, and float32 on a processor without AVX-512 by 2.7e-3.
+    np.testing.assert_allclose(norms[0][1:], stored["grad_norms_step0_after_clip"], rtol=5e-3)
     parameters = [p.detach().double() for p in model.parameters()]
     np.testing.assert_allclose([p.norm() for p in parameters], stored["param_l2_after_3_steps"], rtol=1e-3)
     np.testing.assert_allclose([p.sum() for p in parameters], stored["param_sum_after_3_steps"], rtol=1e-3, atol=0.02)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedvssl.data.augment import IMAGENET_STD
-from fedvssl.pretext.patches import (
+from fedvssl.tasks.patches import (
     ELLIPSE,
     RHOMBUS,
     PatchGenerator,

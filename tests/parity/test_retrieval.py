@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import adaptive_avg_pool3d
 
-from fedvssl.evaluation.features import GRID, Features
-from fedvssl.evaluation.retrieval import Retrieval, neighbours
+from fedvssl.evaluation.features import GRID, Features, neighbours
+from fedvssl.evaluation.retrieval import Retrieval
 from tests.parity.reference import load_json, load_npz
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedvssl.strategy.average import BLOCK, Arrays, RunningMean, mix, move, softmax
+from fedvssl.files.arrays import Arrays
+from fedvssl.strategy.average import BLOCK, RunningMean, mix, move, softmax
 
 
 def weighted_mean(models: Sequence[Mapping[str, np.ndarray]], weights: Sequence[float] | np.ndarray) -> Arrays:

@@ -16,10 +16,11 @@ from flwr.server.superlink.linkstate.utils import (
 )
 
 from fedvssl.strategy import fedavg
-from fedvssl.strategy.exchange import FederationError, exchange, first_line
 from fedvssl.strategy.fedavg import FedAvg, sample_clients
 from fedvssl.strategy.fedvssl import FedVSSL
-from fedvssl.strategy.record import from_record, to_record
+from fedvssl.wire.grid import exchange, first_line
+from fedvssl.wire.record import pack, unpack
+from fedvssl.wire.wire import FederationError
 from tests.federation import LocalGrid
 
 GLOBAL = {"backbone.w": np.zeros((2, 3), np.float32), "head.n": np.array(0, np.int64)}
@@ -42,10 +43,10 @@ def echo_app() -> ClientApp:
 
 
 def reply_with(message: Message, *, step: int, arrays=None, **facts) -> Message:
-    received = from_record(message.content["arrays"])
+    received = unpack(message.content["arrays"])
     arrays = {name: array + array.dtype.type(step) for name, array in received.items()} if arrays is None else arrays
     metrics = MetricRecord({"loss": 1.0, "num-examples": 10 * step, **facts})
-    return Message(RecordDict({"arrays": to_record(arrays), "metrics": metrics}), reply_to=message)
+    return Message(RecordDict({"arrays": pack(arrays), "metrics": metrics}), reply_to=message)
 
 
 def strategy_for(num_clients: int, **settings) -> FedAvg:
@@ -54,7 +55,7 @@ def strategy_for(num_clients: int, **settings) -> FedAvg:
 
 
 def run_round(strategy: FedAvg, grid: LocalGrid, server_round: int = 1):
-    messages = strategy.configure_train(server_round, to_record(GLOBAL), ConfigRecord({"lr": 0.5}), grid)
+    messages = strategy.configure_train(server_round, pack(GLOBAL), ConfigRecord({"lr": 0.5}), grid)
     replies = exchange(grid, messages, timeout=strategy.round_timeout, stop=strategy.stop)
     record, metrics = strategy.aggregate_train(server_round, replies)
     return {name: array.numpy() for name, array in record.items()}, dict(metrics)
@@ -78,14 +79,14 @@ def test_a_round_sends_samples_and_averages_by_videos():
 def test_number_of_sampled_clients(fraction, least, expected):
     grid = LocalGrid(echo_app(), 100)
     strategy = strategy_for(100, fraction_fit=fraction, min_fit_clients=least)
-    strategy.configure_train(1, to_record(GLOBAL), ConfigRecord(), grid)
+    strategy.configure_train(1, pack(GLOBAL), ConfigRecord(), grid)
     assert len(strategy.sampled) == expected
 
 
 def test_sampling_depends_on_seed_and_round_and_not_on_node_ids():
     def sampled(*, nodes: int, seed: int = 7, server_round: int = 1) -> list[int]:
         strategy = strategy_for(20, fraction_fit=0.25, min_fit_clients=5, seed=seed)
-        strategy.configure_train(server_round, to_record(GLOBAL), ConfigRecord(), LocalGrid(echo_app(), 20, seed=nodes))
+        strategy.configure_train(server_round, pack(GLOBAL), ConfigRecord(), LocalGrid(echo_app(), 20, seed=nodes))
         return list(strategy.sampled.values())
 
     assert sampled(nodes=1) == sampled(nodes=2)
@@ -106,7 +107,7 @@ def test_every_client_is_sampled_sooner_or_later():
 
 
 INVALID = {
-    "no metrics": lambda m: Message(RecordDict({"arrays": to_record(GLOBAL)}), reply_to=m),
+    "no metrics": lambda m: Message(RecordDict({"arrays": pack(GLOBAL)}), reply_to=m),
     "other names": lambda m: reply_with(m, step=1, arrays={"backbone.w": GLOBAL["backbone.w"]}),
     "other shape": lambda m: reply_with(m, step=1, arrays={**GLOBAL, "backbone.w": np.zeros((3, 2), np.float32)}),
     "other dtype": lambda m: reply_with(m, step=1, arrays={**GLOBAL, "head.n": np.array(0.5)}),
@@ -215,7 +216,7 @@ def test_a_round_waits_until_all_nodes_are_there():
     timer = threading.Timer(0.3, lambda: grid.partition_of.update([late]))
     timer.start()
     strategy = strategy_for(3, min_fit_clients=1)
-    strategy.configure_train(1, to_record(GLOBAL), ConfigRecord(), grid)
+    strategy.configure_train(1, pack(GLOBAL), ConfigRecord(), grid)
     assert strategy.sampled.keys() == everyone.keys()
 
 
@@ -263,7 +264,7 @@ def test_a_client_is_asked_for_its_partition_once(monkeypatch):
 def replies_to(strategy: FedAvg, arrays: dict[str, np.ndarray]) -> Iterator[Message]:
     """A round whose replies are made when they are asked for; partition 0 replies first."""
     grid = LocalGrid(echo_app(), strategy.num_clients)
-    messages = strategy.configure_train(2, to_record(arrays), ConfigRecord(), grid)
+    messages = strategy.configure_train(2, pack(arrays), ConfigRecord(), grid)
     for number, message in enumerate(messages):
         message.metadata.__dict__["_message_id"] = str(number)
     return (reply_with(message, step=n, loss=1 / n) for n, message in enumerate(messages, start=1))
@@ -317,7 +318,7 @@ def test_an_invalid_reply_leaves_the_averages_untouched():
     strategy = strategy_for(3, min_fit_clients=2)
     first, second, third = replies_to(strategy, arrays)
     wrong = {"backbone.v": np.full(3, 1e30, np.float32), "backbone.w": np.full(3, np.nan, np.float32)}
-    second.content["arrays"] = to_record(wrong)
+    second.content["arrays"] = pack(wrong)
     record, metrics = strategy.aggregate_train(2, [first, second, third])
     np.testing.assert_allclose(record["backbone.v"].numpy(), 1 + (1 * 10 + 3 * 30) / 40)
     assert metrics["failed-partition-ids"] == [1]

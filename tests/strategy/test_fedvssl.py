@@ -2,24 +2,24 @@ import numpy as np
 import pytest
 
 from fedvssl.strategy.average import RunningMean
-from fedvssl.strategy.exchange import ClientUpdate
 from fedvssl.strategy.fedavg import FedAvg, weight_columns
 from fedvssl.strategy.fedvssl import FedVSSL, swa
 from fedvssl.strategy.intake import Intake
+from fedvssl.wire.wire import Update
 
 ROUNDS = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 3, "seed": 7, "round_timeout": 10.0}
 
 
-def client(partition_id: int, *, loss: float = 1.0, num_videos: int = 10) -> ClientUpdate:
+def client(partition_id: int, *, loss: float = 1.0, num_videos: int = 10) -> Update:
     rng = np.random.default_rng(partition_id)
     arrays = {
         "backbone.w": rng.standard_normal((3, 2), dtype=np.float32),
         "backbone.n": np.array(partition_id, np.int64),
     }
-    return ClientUpdate(partition_id, arrays, {"loss": loss, "num-examples": num_videos})
+    return Update(partition_id, arrays, {"loss": loss, "num-examples": num_videos})
 
 
-def aggregate(strategy: FedAvg, clients: list[ClientUpdate], server_round: int = 1) -> dict[str, np.ndarray]:
+def aggregate(strategy: FedAvg, clients: list[Update], server_round: int = 1) -> dict[str, np.ndarray]:
     partition_ids = [client.partition_id for client in clients]
     intake = Intake(partition_ids, averages=strategy.averages(), log_weights=strategy.log_weights)
     for client in clients:
@@ -27,7 +27,7 @@ def aggregate(strategy: FedAvg, clients: list[ClientUpdate], server_round: int =
     return strategy.aggregate(server_round, intake.finish())
 
 
-def weigh(strategy: FedAvg, clients: list[ClientUpdate]) -> dict[str, np.ndarray]:
+def weigh(strategy: FedAvg, clients: list[Update]) -> dict[str, np.ndarray]:
     return weight_columns([strategy.log_weights(client.metrics) for client in clients], strategy.averages())
 
 
@@ -73,14 +73,14 @@ def test_swa_is_half_and_half_and_counters_never_go_back():
 
 @pytest.mark.parametrize("mix_coeff", [0, 0.9, 1])
 def test_identical_clients_aggregate_to_themselves(mix_coeff):
-    same = [ClientUpdate(n, CLIENTS[0].arrays, CLIENTS[n].metrics) for n in range(3)]
+    same = [Update(n, CLIENTS[0].arrays, CLIENTS[n].metrics) for n in range(3)]
     assert_same(aggregate(FedVSSL(mix_coeff=mix_coeff, swbeta=0, **ROUNDS), same), CLIENTS[0].arrays)
 
 
 def test_alpha_zero_is_fedavg_and_alpha_one_ignores_the_videos():
     assert_same(aggregate(FedVSSL(mix_coeff=0, swbeta=0, **ROUNDS), CLIENTS), aggregate(FedAvg(**ROUNDS), CLIENTS))
     more_videos = [
-        ClientUpdate(c.partition_id, c.arrays, {**c.metrics, "num-examples": 50 + c.partition_id}) for c in CLIENTS
+        Update(c.partition_id, c.arrays, {**c.metrics, "num-examples": 50 + c.partition_id}) for c in CLIENTS
     ]
     by_loss = FedVSSL(mix_coeff=1, swbeta=0, **ROUNDS)
     assert_same(aggregate(by_loss, CLIENTS), aggregate(by_loss, more_videos))

@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks.flower_port import FlowerPort
 from fedvssl.config import compose
+from fedvssl.files.arrays import Arrays
 from fedvssl.server_app import build_strategy, initial_arrays
-from fedvssl.strategy.average import Arrays
 from tests.federation import TINY
 from tests.strategy.test_fedavg import replies_to
 

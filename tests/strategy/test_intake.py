@@ -5,14 +5,14 @@ import weakref
 import numpy as np
 import pytest
 
-from fedvssl.strategy.exchange import ClientUpdate
 from fedvssl.strategy.intake import MAX_WAITING, Intake
+from fedvssl.wire.wire import Update
 
 
-def update(partition_id: int, num_clients: int = 5) -> ClientUpdate:
+def update(partition_id: int, num_clients: int = 5) -> Update:
     rng = np.random.default_rng(partition_id)
     arrays = {"w": rng.standard_normal(1000, dtype=np.float32), "n": np.array(partition_id)}
-    return ClientUpdate(partition_id, arrays, {"loss": rng.uniform(1, 9), "num-examples": 1 + partition_id})
+    return Update(partition_id, arrays, {"loss": rng.uniform(1, 9), "num-examples": 1 + partition_id})
 
 
 class Recorder(Intake):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedvssl.training.loop import EpochResult, build_fabric, seed_torch, set_up, step_lr, train_epoch
+from fedvssl.training.loop import EpochResult, build_fabric, seed_torch, set_up, train_epoch
+from fedvssl.training.schedule import step_lr
 
 
 class Line(nn.Module):

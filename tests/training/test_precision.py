@@ -1,10 +1,14 @@
 """bfloat16 is used where it is asked for, is there, and computes what float32 computes."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from fedvssl.models.r3d import R3D, Conv
+from fedvssl.models.recognizer import Recognizer
+from fedvssl.tasks.recognition import RecognitionTask
 from fedvssl.training import precision
 from fedvssl.training.precision import (
     agreement,
@@ -13,7 +17,6 @@ from fedvssl.training.precision import (
     choose_precision,
     has_native_bf16,
 )
-from fedvssl.training.recognition import RecognitionTask
 
 
 class Line(nn.Module):
@@ -111,7 +114,7 @@ def test_auto_is_bfloat16_only_where_it_is_native(monkeypatch: pytest.MonkeyPatc
 def test_the_check_finds_the_fault_of_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the detour of `Conv.forward` the gradients of two-frame features are wrong; the check must see it."""
     torch.manual_seed(0)
-    task = RecognitionTask(R3D(width=32), num_classes=5)
+    task = RecognitionTask(R3D(width=32), recognizer=partial(Recognizer, num_classes=5))
     frames = torch.randint(0, 256, (2, 16, 40, 40, 3), dtype=torch.uint8)
     constant = {"brightness": torch.zeros(2, 16), "contrast": torch.ones(2, 16), "hue": torch.zeros(2)}
     flags = {"flip": torch.tensor([False, True]), "recolour": torch.tensor([False, False])}

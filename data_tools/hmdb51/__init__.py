@@ -1,1 +1,0 @@
-"""HMDB-51: where it is."""

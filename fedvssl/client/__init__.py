@@ -1,0 +1,1 @@
+"""What a client does with one message, and what stays with it."""

@@ -1,0 +1,42 @@
+"""What a client is told, and what it knows by itself."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fedvssl.data.dataset import NumWorkers
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the server asks for in one message.
+
+    Args:
+        config: "model", "task" and "training" of the configuration, and "seed".
+        server_round: from 1.
+        head_round: round of the head to go on with, 0 for that of the initial model.
+        lr: learning rate of this round.
+    """
+
+    config: dict[str, Any]
+    server_round: int
+    head_round: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a client knows by itself.
+
+    Args:
+        media_dir: folder of the videos.
+        partition_dir: folder of `client_dist<partition_id + 1>.json`.
+        state_dir: folder of the clients' own folders, each with heads and a log.
+        device: "cpu", "cuda" or "auto".
+        num_workers: processes that decode; see `train_loader`.
+    """
+
+    media_dir: str
+    partition_dir: str
+    state_dir: str
+    device: str = "auto"
+    num_workers: NumWorkers = "auto"

@@ -1,0 +1,22 @@
+"""What stays with a client between two rounds: one file of arrays for each round."""
+
+from pathlib import Path
+
+from fedvssl.client.order import Order, Site
+from fedvssl.files.arrays import Arrays, save_arrays
+
+
+def client_folder(site: Site, partition_id: int) -> Path:
+    return Path(site.state_dir) / f"client_{partition_id}"
+
+
+def head_path(folder: Path, server_round: int) -> Path:
+    return folder / f"head-round-{server_round}.npz"
+
+
+def save_head(folder: Path, arrays: Arrays, order: Order) -> None:
+    """Keep the client's own arrays of this round, and of the earlier rounds those that it started from."""
+    save_arrays(head_path(folder, order.server_round), arrays)
+    for server_round in range(1, order.server_round):
+        if server_round != order.head_round:
+            head_path(folder, server_round).unlink(missing_ok=True)

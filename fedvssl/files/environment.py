@@ -1,0 +1,122 @@
+"""The machine and the versions that a run was made with: `environment.json` in its folder, for whoever reads it later.
+
+A list, because a run may be continued elsewhere. Each entry holds from where on:
+    {"done": 0, "started": "2026-01-31T12:00:00+00:00", "processor": "AMD EPYC", "cores": 2, "memory_bytes": 8192000000,
+     "gpus": ["NVIDIA H200, 143771 MiB, driver 570.86"], "system": "Linux-6.1...",
+     "versions": {"python": "3.11.2", "torch": "2.15.0", ...}, "revision": "a087a95c1b2d-dirty"}
+"done" is how many rounds or epochs were done before; "revision" is None where the package lies in no checkout.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import fedvssl
+from fedvssl.files.atomic import read_json, write_json
+
+ENVIRONMENT_FILE = "environment.json"
+PACKAGES = ("torch", "torchvision", "flwr", "ray", "numpy", "lightning")
+Facts = dict[str, Any]
+
+
+def record_environment(folder: Path, *, done: int = 0) -> None:
+    """Add this machine to the folder's environment.json, if the `done` rounds or epochs before were made elsewhere."""
+    path = folder / ENVIRONMENT_FILE
+    entries = [entry for entry in read_environment(path) if entry["done"] < done]  # others have left nothing behind
+    facts = environment()
+    if entries and {name: entries[-1].get(name) for name in facts} == facts:
+        return
+    entries.append({"done": done, "started": datetime.now(UTC).isoformat(timespec="seconds"), **facts})
+    write_json(path, entries)
+
+
+def read_environment(path: Path) -> list[Facts]:
+    """The entries of an environment.json. None where it is missing or not readable: no run should end over it."""
+    try:
+        entries = read_json(path)
+        return [entry for entry in entries if isinstance(entry["done"], int)]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def environment() -> Facts:
+    """What this process runs on and with."""
+    return {
+        "processor": processor(),
+        "cores": num_cores(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": gpus(),
+        "system": platform.platform(),
+        "versions": versions(),
+        "revision": revision(Path(fedvssl.__file__).parent),
+    }
+
+
+def machine() -> str:
+    """One line for a table of figures: "AMD EPYC, 2 cores, no GPU, torch 2.15.0"."""
+    return f"{processor()}, {num_cores()} cores, {'; '.join(gpus()) or 'no GPU'}, torch {versions()['torch']}"
+
+
+def num_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk of a folder, which need not exist yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free
+
+
+def processor() -> str:
+    """The name that Linux gives the processor, elsewhere that of its kind."""
+    cpuinfo = Path("/proc/cpuinfo")
+    name = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.is_file() else None
+    return name[1] if name else platform.processor() or platform.machine()
+
+
+def gpus() -> list[str]:
+    """A line for each NVIDIA GPU that this process may use.
+
+    nvidia-smi is asked, because torch would occupy a part of each GPU's memory to answer.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible in ("", "-1"):
+        return []
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    lines = (visible and _output([*query, f"--id={visible}"])) or _output(query)  # parts of a GPU have no such line
+    return [f"{name}, driver {driver}" for name, _, driver in (line.rpartition(", ") for line in lines.splitlines())]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and what decides its numbers; nothing is imported for it."""
+    found = {"python": platform.python_version(), "fedvssl": fedvssl.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def revision(package: Path) -> str | None:
+    """The git revision of a checkout, with "-dirty" where files of it are changed; None for an installed package."""
+    git = ["git", "-C", str(package)]
+    if not _output([*git, "ls-files", "__init__.py"]):  # a .venv inside another checkout is not of that checkout
+        return None
+    return _output([*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]) or None
+
+
+def _output(command: list[str]) -> str:
+    """What a command prints; nothing where it is not installed, fails or hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,121 @@
+"""What a run tells while it goes on: metrics as JSON lines and TensorBoard scalars, a plot of the loss."""
+
+import json
+from collections import defaultdict
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedvssl.files.atomic import atomic_path
+
+Record = dict[str, Any]
+METRICS_FILE = "metrics.jsonl"
+
+
+class RunLog:
+    """metrics.jsonl and TensorBoard scalars of one run.
+
+    A record is one line with its position in the run ("server_round" or "epoch"); numbers become scalars at this step.
+    A record with "partition_id" is about one client and gets tags `client_<id>/<name>`.
+
+    Args:
+        folder: the run's folder.
+        position: name of the position.
+        done: rounds or epochs that are kept from an earlier start. Later records, of a round cut off before its
+            checkpoint, are dropped: the resumed run writes them again.
+    """
+
+    def __init__(self, folder: Path | str, *, position: str = "server_round", done: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # who only reads records need not wait for torch
+
+        self.path = Path(folder) / METRICS_FILE
+        self.position = position
+        kept = [record for record in read_records(self.path) if record[position] <= done]
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(_line(record) for record in kept), encoding="utf-8")
+        self._scalars = SummaryWriter(str(Path(folder) / "tensorboard"), purge_step=done + 1)
+
+    def write(self, record: Record) -> None:
+        """Append one record. Values: numbers, strings, None or lists of them.
+
+        Raises:
+            ValueError: if the record has no position.
+        """
+        if self.position not in record:
+            raise ValueError(f"A record of {self.path} needs '{self.position}'.")
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(record))
+        prefix = f"client_{record['partition_id']}/" if "partition_id" in record else ""
+        for name, value in record.items():
+            if isinstance(value, Real) and name not in (self.position, "partition_id"):
+                self._scalars.add_scalar(prefix + name, float(value), record[self.position])
+        self._scalars.flush()
+
+    def close(self) -> None:
+        self._scalars.close()
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a metrics.jsonl; a last line that a crash cut off is left out. No file: no records."""
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config.yaml of a run; empty where there is none.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: restore it, or start its command again, which writes it.") from error
+    return config if isinstance(config, dict) else {}
+
+
+def plot_losses(metrics_jsonl: Path, png: Path) -> None:
+    """Draw "loss" and its parts over the position: thick lines for the run, a thin one for each client."""
+    from matplotlib.figure import Figure  # without pyplot: no global state, no display
+    from matplotlib.ticker import MaxNLocator
+
+    lines: dict[tuple[str, bool], list[tuple[int, float]]] = defaultdict(list)
+    axis_label = "server_round"
+    for record in read_records(metrics_jsonl):
+        axis_label = "epoch" if "epoch" in record else "server_round"
+        client = record.get("partition_id")
+        for name, value in record.items():
+            is_part = client is None and (name.startswith("loss_") or name.endswith("_loss"))
+            if (name == "loss" or is_part) and isinstance(value, Real):
+                label = name if client is None else f"client {client}"
+                lines[label, client is None].append((record[axis_label], float(value)))
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel=axis_label.replace("_", " "), ylabel="loss")
+    for (label, thick), points in sorted(lines.items()):
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=2.5 if thick else 0.8, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if 0 < len(lines) <= 12:
+        axes.legend()
+    with atomic_path(png) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def speed(record: Record) -> str:
+    """ "13.4 clips/s (0.8 % waiting for data)" """
+    return f"{record['clips_per_second']:.1f} clips/s ({100 * record['data_share']:.1f} % waiting for data)"
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, default=float) + "\n"

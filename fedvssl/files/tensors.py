@@ -1,0 +1,84 @@
+"""A module's state as named arrays and back, and .pth files of tensors; code in a file is never run."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedvssl.files.arrays import Arrays
+from fedvssl.files.atomic import atomic_path
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+def to_arrays(module: nn.Module) -> Arrays:
+    """All state entries by their full names, in the module's order: views where the module is on the CPU.
+
+    They change with the module; copy what is to be kept. Half precision becomes float32: numpy has no bfloat16, and
+    what is averaged should not be rounded first.
+    """
+    arrays = {}
+    for name, tensor in module.state_dict().items():
+        tensor = tensor.float() if tensor.dtype in HALF else tensor
+        arrays[name] = tensor.cpu().numpy()
+    return arrays
+
+
+def load_arrays_into(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+    """Copy arrays into the module's state entries of the same names; entries that are not named keep their values.
+
+    Raises:
+        ValueError: for a name that the module does not have, a different shape, or floats for an integer entry.
+    """
+    state = module.state_dict()
+    if unknown := [name for name in arrays if name not in state]:
+        raise ValueError(f"The model has no {_listed(unknown)}: the arrays belong to another model.")
+    for name, array in arrays.items():
+        tensor = state[name]
+        if tuple(tensor.shape) != array.shape:
+            raise ValueError(f"'{name}' has shape {array.shape}, the model's has {tuple(tensor.shape)}.")
+        if not tensor.is_floating_point() and array.dtype.kind == "f":
+            raise ValueError(f"'{name}' is {array.dtype}, the model's is {tensor.dtype}: a counter cannot be a float.")
+    for name, array in arrays.items():
+        _copy_into(state[name], array)
+
+
+def save_torch(path: Path | str, content: Any) -> None:
+    """torch.save that cannot leave half a file; the same content gives the same bytes."""
+    # By way of memory: given the temporary path, torch would write its name into the archive, and a full disk would be
+    # a RuntimeError about positions.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def load_torch(path: Path | str) -> Any:
+    """Read tensors and plain containers onto the CPU; code in the file is never run (`weights_only`).
+
+    Raises:
+        ValueError: if the file is missing, damaged, or holds anything else.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ValueError(f"No file {path}.") from error
+    except Exception as error:  # torch raises half a dozen types for damaged files
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path} is not a checkpoint of tensors ({reason}).") from error
+
+
+def _copy_into(tensor: torch.Tensor, array: np.ndarray) -> None:
+    if tensor.device.type == "cpu" and tensor.dtype not in HALF:
+        np.copyto(tensor.numpy(), array, casting="same_kind")
+    else:
+        tensor.copy_(torch.from_numpy(np.array(array)))  # a copy, because torch warns of arrays that are read-only
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

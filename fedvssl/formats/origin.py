@@ -1,0 +1,91 @@
+"""Where a checkpoint comes from: what the run's folder around it says about its training and its evaluation.
+
+Places on the machine are left out, because a model card travels.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from fedvssl.files.atomic import read_json
+from fedvssl.files.rounds import round_of
+from fedvssl.files.run_log import read_config
+
+FINE_TUNED = ("last.pth", "best.pth")
+
+
+def training_facts(checkpoint: Path) -> dict[str, str]:
+    """What config.yaml beside a checkpoint says about its training, by the names that the card prints.
+
+    Returns:
+        Nothing where there is no config.yaml, or it is not the one of this checkpoint: a model_pretrained.pth may lie
+        in the folder of the fine-tuning that reads it.
+
+    Raises:
+        ValueError: if config.yaml cannot be read.
+    """
+    config = read_config(checkpoint.parent / "config.yaml")
+    try:
+        server_round = round_of(checkpoint)
+        if server_round is not None and "strategy" in config:
+            return _pretraining(config, server_round=server_round)
+        if checkpoint.name in FINE_TUNED and "pretrained" in config:
+            return _finetuning(config)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{checkpoint.parent / 'config.yaml'} is not the one of a run ({error!r}).") from error
+    return {}
+
+
+def evaluations(checkpoint: Path) -> list[dict[str, Any]]:
+    """The results that the evaluation commands left for this checkpoint in evaluation/*/ beside it, by file name.
+
+    Raises:
+        ValueError: if a file is no JSON.
+    """
+    results = [read_json(path) for path in sorted((checkpoint.parent / "evaluation").glob("*/*.json"))]
+    return [
+        result
+        for result in results
+        if isinstance(result, dict)
+        and {"protocol", "rows", "checkpoint", "dataset", "split"} <= result.keys()
+        and Path(result["checkpoint"]).name == checkpoint.name  # other rounds of the run may lie there too
+    ]
+
+
+def _pretraining(config: dict[str, Any], *, server_round: int) -> dict[str, str]:
+    strategy, training, sample = config["strategy"], config["training"], config["task"]["sample"]
+    if strategy.get("fedavg"):
+        aggregation = {"strategy": "FedAvg of the whole model"}
+    else:
+        aggregation = {"strategy": _class_name(strategy)}
+        symbols = {"mix_coeff": "alpha (mix_coeff)", "swbeta": "beta (swbeta)"}
+        aggregation |= {label: str(strategy[key]) for key, label in symbols.items() if key in strategy}
+    return {
+        "pre-training data": f"{config['data']['name']} split {config['data']['split']}, without labels",
+        "pretext task": _class_name(config["task"]["module"]),
+        **aggregation,
+        "clients": f"{config['pool_size']}, of which a fraction of {strategy['fraction_fit']:g} trains in a round",
+        "rounds": f"{server_round} (the run was set to {config['rounds']})",
+        "local epochs in a round": str(training["local_epochs"]),
+        "batch size, learning rate": f"{training['batch_size']}, {training['lr']}",
+        "clips": f"{sample['clip_len']} frames, crops of {sample['crop_size']} pixels",
+        "seed": str(config["seed"]),
+    }
+
+
+def _finetuning(config: dict[str, Any]) -> dict[str, str]:
+    training = config["training"]
+    start = "random weights" if config["from_scratch"] else Path(config["pretrained"]).name
+    return {
+        "fine-tuned on": f"{config['data']['name']} split {config['data']['split']}, with labels "
+        f"({config['data']['num_classes']} classes); the classifier is left out here",
+        "started from": start,
+        "epochs": str(training["epochs"]),
+        "batch size, learning rate": f"{training['batch_size']}, {training['lr']}",
+        "clips": f"{config['clip_len']} frames, crops of {config['crop_size']} pixels",
+        "seed": str(config["seed"]),
+    }
+
+
+def _class_name(config: dict[str, Any]) -> str:
+    """{"_target_": "fedvssl.tasks.ctp.CtP"} -> CtP"""
+    return config["_target_"].rpartition(".")[2]

@@ -1,0 +1,162 @@
+"""What a sweep consists of: its cells, the commands of each, and the settings that decide their numbers."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fedvssl.config import Config, compose, parse_overrides
+from fedvssl.data.annotations import read_annotations, write_annotations
+from fedvssl.data.splits import labelled_videos, split_list
+from fedvssl.files.settings import Settings, run_settings
+
+PRETRAIN, FINETUNE = "pretrain", "finetune"
+RANDOM, SCRATCH = "random", "scratch"  # of a row's `start`
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the table with one seed on one split."""
+
+    row: str
+    seed: int
+    split: int
+
+    def __str__(self) -> str:
+        return f"{self.row}-seed{self.seed}-split{self.split}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do for a cell: "pretrain", or one of the measures.
+
+    Args:
+        cell: for which.
+        kind: of step.
+        commands: words after `python`, one list for each command.
+        settings: what decides the numbers, see `run_settings`.
+        result: the file in which the last command leaves its metrics.
+    """
+
+    cell: Cell
+    kind: str
+    commands: list[list[str]]
+    settings: Settings
+    result: Path
+
+    def __str__(self) -> str:
+        return f"{self.cell} {self.kind}"
+
+
+class Plan:
+    """The plan of a sweep on one split.
+
+    Args:
+        config: conf/sweep.yaml, resolved for this split.
+        free: settings that do not decide the numbers, of all commands.
+    """
+
+    def __init__(self, config: Config, *, free: Collection[str]) -> None:
+        self.config, self.free = config, free
+        self.split = config["data"]["split"]
+        self.work_dir = Path(config["work_dir"])
+        self.rows = {name: row for name, row in config["rows"].items() if row}
+        self.data = flags(**{f"data.{name}": value for name, value in config["data"].items()})
+        self.checked: set[Path] = set()  # folders of clients' lists
+        self.lists = {f"{part} list": split_list(config["data"], part) for part in ("train", "test")}
+
+    def steps(self, seed: int) -> Iterator[Step]:
+        """What is to be done for one seed: row by row, and each row's pre-training before what is measured of it."""
+        for name, row in self.rows.items():
+            cell, weights = Cell(name, seed, self.split), None
+            if not row.get("start"):
+                pretraining = self.pretraining(cell)
+                weights = pretraining.result
+                yield pretraining
+            for kind in self.config["measures"]:
+                if self.is_measured(name, kind):
+                    yield self.finetuning(cell, weights) if kind == FINETUNE else self.evaluation(cell, weights, kind)
+
+    def is_measured(self, row: str, kind: str) -> bool:
+        start, chosen = self.rows[row].get("start"), self.config["measures"][kind]["rows"]
+        fits = start != RANDOM if kind == FINETUNE else start != SCRATCH
+        return fits and (chosen is None or row in chosen)
+
+    def pretraining(self, cell: Cell) -> Step:
+        """The federated run of a row."""
+        row = self.rows[cell.row]
+        words = [*self.words("main"), *row.get("overrides", []), f"seed={cell.seed}"]
+        if row.get("pooled"):
+            words += flags(pool_size=1, partition_dir=self.pool(cell, words))
+        config = composed("base", tuple(words))
+        folder = Path(config["partition_dir"])
+        files = [folder / f"client_dist{number}.json" for number in range(1, config["pool_size"] + 1)]
+        if folder not in self.checked:
+            self.check_lists(files)
+        run_dir = self.folder(cell) / PRETRAIN
+        command = ["-m", "fedvssl.main", *words, "keep_last=1", *flags(**{"hydra.run.dir": run_dir})]
+        decisive = {name: value for name, value in config.items() if name != "eval"}  # an evaluation changes nothing
+        settings = run_settings(decisive, free=self.free, files={file.name: file for file in files})
+        return Step(cell, PRETRAIN, [command], settings, run_dir / f"round-{config['rounds']}-weights.npz")
+
+    def evaluation(self, cell: Cell, weights: Path | None, kind: str) -> Step:
+        """One protocol on frozen weights, None for random ones."""
+        words = [*self.words("recognition"), f"seed={cell.seed}"]
+        folder = self.folder(cell) / "evaluation"
+        places = flags(checkpoint=weights or RANDOM, work_dir=folder, feature_dir=self.work_dir / "features")
+        settings = run_settings(composed(kind, tuple(words)), free=self.free, files=self.lists)
+        return Step(cell, kind, [["-m", f"fedvssl.{kind}", *words, *places]], settings, folder / f"{kind}.json")
+
+    def finetuning(self, cell: Cell, weights: Path | None) -> Step:
+        """Fine-tuning and its test, from scratch where there are no weights."""
+        recipe = [*self.words("recognition"), *self.config["overrides"]["finetune"], f"seed={cell.seed}"]
+        recipe += ["from_scratch=true" if weights is None else "from_scratch=false"]
+        settings = run_settings(composed("finetune", tuple(recipe)), free=self.free, files=self.lists)
+        folder, commands = self.folder(cell) / FINETUNE, []
+        pretrained = folder / "model_pretrained.pth"
+        if weights is not None:
+            paths = [f"--pretrained_model_path={weights}", f"--output_path={pretrained}"]
+            commands += [["-m", "fedvssl.finetune_preprocess", *paths]]
+        commands += [["-m", "fedvssl.finetune", "finetune", *recipe, *flags(work_dir=folder, pretrained=pretrained)]]
+        commands += [["-m", "fedvssl.test", "test", *self.words("recognition"), *flags(work_dir=folder)]]
+        return Step(cell, FINETUNE, commands, settings, folder / "test.json")
+
+    def words(self, command: str) -> list[str]:
+        """What every run of a command gets; the user's overrides come last and win."""
+        overrides = self.config["overrides"]
+        return [*flags(data_dir=self.config["data_dir"]), *self.data, *overrides["all"], *overrides[command]]
+
+    def folder(self, cell: Cell) -> Path:
+        return self.work_dir / str(cell)
+
+    def pool(self, cell: Cell, words: list[str]) -> Path:
+        """The folder of a partition in which one client has the lists of all, written anew."""
+        config = composed("base", tuple(words))
+        folder = Path(config["partition_dir"])
+        lists = [read_annotations(folder / f"client_dist{n}.json") for n in range(1, config["pool_size"] + 1)]
+        pool = self.folder(cell) / "pool"
+        write_annotations(pool / "client_dist1.json", dict.fromkeys(video for videos in lists for video in videos))
+        return pool
+
+    def check_lists(self, files: Sequence[Path]) -> None:
+        """Refuse clients that would train on test videos."""
+        tested = {video.name for video in labelled_videos(self.config["data"], "test")}
+        for file in files:
+            if seen := sorted(tested & {video.name for video in read_annotations(file)}):
+                raise ValueError(
+                    f"{file} has {len(seen)} test videos of split {self.split}, such as {seen[0]}: make a partition of "
+                    f"train_split_{self.split}.json and name it with partition_dir=<folder> in overrides.main."
+                )
+        self.checked.add(files[0].parent)
+
+
+def flags(**settings: Any) -> list[str]:
+    """Overrides whose values are taken as they are, whatever characters they have."""
+    return parse_overrides([f"--{name}={value}" for name, value in settings.items()])
+
+
+@cache
+def composed(name: str, words: tuple[str, ...]) -> Config:
+    """`compose`, once for each; not to be changed."""
+    return compose(name, words)

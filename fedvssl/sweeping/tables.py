@@ -1,0 +1,90 @@
+"""The tables of a sweep: rows of the plan, columns of its measures, and baselines that nothing is run for."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedvssl.data.splits import labelled_videos
+from fedvssl.files.atomic import atomic_path
+from fedvssl.sweeping.comparison import ACCURACIES, Entry, Table, latex, markdown, recall_of_chance, to_csv
+from fedvssl.sweeping.comparison import draw as draw_table
+from fedvssl.sweeping.plan import Plan, Step
+from fedvssl.sweeping.results import read_results
+from fedvssl.training.metrics import chance, majority_class
+
+GUESSES = MAJORITY, CHANCE = "majority class", "chance"  # rows that nothing is run for
+
+
+def write_tables(config: Mapping[str, Any], plans: Sequence[Plan], steps: Sequence[Step]) -> Table:
+    """table.md, .csv and .tex; returns the table."""
+    results_dir = Path(config["results_dir"])
+    results = {step.cell: read_results(results_dir, step.cell) for step in steps}
+    columns = {f"{kind} {metric}": (kind, metric) for kind, metric in _metrics(config, results.values())}
+    table = {}
+    for name, row in plans[0].rows.items():
+        entries = {}
+        for column, (kind, metric) in columns.items():
+            own = [results[step.cell].get(kind) for step in steps if (step.cell.row, step.kind) == (name, kind)]
+            values = [result["metrics"][metric] for result in own if result]
+            entries[column] = Entry(values, planned=len(own))
+        table[row.get("title", name)] = entries
+    table |= baseline_rows(plans, columns)
+    shown = headings(config)
+    texts = {"md": markdown(table, shown), "tex": latex(table, shown)}
+    for ending, text in {**texts, "csv": to_csv(table)}.items():
+        with atomic_path(results_dir / f"table.{ending}") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return table
+
+
+def draw_leading(config: Mapping[str, Any], table: Table) -> None:
+    """table.png: the first column of each measure, without what guessing reaches, which would set the scale."""
+    leading = [f"{kind} {next(iter(measure['columns']))}" for kind, measure in config["measures"].items()]
+    measured = {title: row for title, row in table.items() if title not in GUESSES}
+    columns = {column: heading for column, heading in headings(config).items() if column in leading}
+    draw_table(Path(config["results_dir"]) / "table.png", measured, columns)
+
+
+def headings(config: Mapping[str, Any]) -> dict[str, str]:
+    """Columns for reading, with their headings."""
+    return {
+        f"{kind} {metric}": heading
+        for kind, measure in config["measures"].items()
+        for metric, heading in measure["columns"].items()
+    }
+
+
+def baseline_rows(plans: Sequence[Plan], columns: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, Entry]]:
+    """Accuracies of always answering with the most frequent class, and of guessing, over the splits."""
+    rows: dict[str, dict[str, Entry]] = {title: {} for title in GUESSES}
+    for column, (_, metric) in columns.items():
+        majority, guessed = [], []
+        for plan in plans:
+            data = plan.config["data"]
+            gallery, queries = ([video.label for video in labelled_videos(data, part)] for part in ("train", "test"))
+            if metric in ACCURACIES:
+                majority.append(getattr(majority_class(torch.tensor(queries)), metric))
+                guessed.append(getattr(chance(data["num_classes"]), metric))
+            elif metric.startswith("R@"):
+                k = int(metric.removeprefix("R@"))
+                guessed.append(recall_of_chance(k, gallery=gallery, queries=queries))
+        rows[MAJORITY][column] = Entry(majority, planned=len(majority))
+        rows[CHANCE][column] = Entry(guessed, planned=len(guessed))
+    return rows
+
+
+def caption(config: Mapping[str, Any]) -> str:
+    """Line below the table."""
+    seeds, splits = (", ".join(map(str, config[name])) for name in ("seeds", "splits"))
+    return f"Percent on {config['data']['name']}, mean +- standard deviation; seeds {seeds}, split {splits}."
+
+
+def _metrics(config: Mapping[str, Any], results: Any) -> list[tuple[str, str]]:
+    """(measure, metric) of every column, those for reading and those that were measured beside them."""
+    found = [(kind, metric) for kind, measure in config["measures"].items() for metric in measure["columns"]]
+    found += [
+        (kind, m) for kind in config["measures"] for cell in results for m in cell.get(kind, {}).get("metrics", {})
+    ]
+    return sorted(dict.fromkeys(found), key=lambda column: list(config["measures"]).index(column[0]))

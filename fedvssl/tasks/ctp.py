@@ -1,0 +1,245 @@
+"""Catch-the-Patch (CtP): Wang et al., CVPR 2021, arXiv 2105.02545.
+
+Patches are cut out of a clip and pasted back along random trajectories. Given the box of each patch in the first frame,
+the network predicts its box in every frame.
+
+Read in the order of the data: `CtPSample` (a worker draws everything), `CtP.augment` (the device applies it),
+`CtP.forward` (backbone, `CtPHead`, loss).
+
+Shapes: B batch, T frames, H W pixels, P patches, D features. Boxes are x1, y1, x2, y2 in pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import smooth_l1_loss
+from torchvision.ops import roi_align
+
+from fedvssl.data import augment, geometry, sampling
+from fedvssl.data.keyframes import random_curve
+from fedvssl.data.video import Video
+from fedvssl.tasks.patches import PatchGenerator, paste_patches
+
+PATCH_KEYS = ("boxes", "source", "pasted", "outline", "edge", "opacity")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CtPSample:
+    """One clip and everything random about it.
+
+    Args:
+        clip_len: T.
+        strides: the distance between frames is drawn from these, with jitter.
+        short_sides: the short side of the frames is drawn from these, in pixels.
+        crop_size: side of the square crop, in pixels.
+        flip_prob: probability of mirroring.
+        patches: draws the patches.
+        hue_prob, hue, saturation: probability; +-hue of 180 steps; factor exp(+-saturation).
+        brightness_prob, brightness: probability; curve of +-brightness grey levels.
+        contrast_prob, contrast: probability; curve of factors exp(+-contrast).
+        colour_key_frame_probs: probability of 0, 1, ... inner key frames of these curves.
+    """
+
+    clip_len: int
+    strides: Sequence[int]
+    short_sides: Sequence[int]
+    crop_size: int
+    flip_prob: float
+    patches: PatchGenerator
+    hue_prob: float
+    hue: float
+    saturation: float
+    brightness_prob: float
+    brightness: float
+    contrast_prob: float
+    contrast: float
+    colour_key_frame_probs: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if self.crop_size > min(self.short_sides):
+            raise ValueError(
+                f"crop_size={self.crop_size} does not fit into short_sides={list(self.short_sides)}: lower crop_size."
+            )
+
+    def __call__(self, video: Video, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Decode and crop; uint8 "frames" [T,H,W,3], the patches of `PatchGenerator.draw`, flip and colour."""
+        indices = sampling.random_clip(len(video), rng, clip_len=self.clip_len, strides=self.strides, jitter=True)
+        short_side = self.short_sides[int(rng.integers(len(self.short_sides)))]
+        frames = video.read(indices, geometry.random_crop(short_side, rng, size=self.crop_size))
+        patches = self.patches.draw(rng, num_frames=self.clip_len, height=self.crop_size, width=self.crop_size)
+        drawn = {"frames": frames, "flip": np.array(rng.random() < self.flip_prob), **patches, **self.draw_colour(rng)}
+        return {name: _to_tensor(value) for name, value in drawn.items()}
+
+    def draw_colour(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """hue_applied bool; hue, saturation float; brightness, contrast float [T], 0 and 1 where not applied."""
+        brightness, contrast = np.zeros(self.clip_len), np.ones(self.clip_len)
+        curve = {"num_frames": self.clip_len, "key_frame_probs": self.colour_key_frame_probs, "rng": rng}
+        if rng.random() < self.brightness_prob:
+            brightness = random_curve(lambda n: rng.uniform(-self.brightness, self.brightness, n), **curve)
+        if rng.random() < self.contrast_prob:
+            contrast = random_curve(lambda n: np.exp(rng.uniform(-self.contrast, self.contrast, n)), **curve)
+        return {
+            "hue_applied": np.array(rng.random() < self.hue_prob),
+            "hue": np.array(rng.uniform(-self.hue, self.hue)),
+            "saturation": np.array(np.exp(rng.uniform(-self.saturation, self.saturation))),
+            "brightness": brightness,
+            "contrast": contrast,
+        }
+
+
+def _to_tensor(value: np.ndarray) -> Tensor:
+    """A tensor, float64 as float32."""
+    tensor = torch.as_tensor(value)
+    return tensor.float() if tensor.dtype == torch.float64 else tensor
+
+
+class CtP(nn.Module):
+    """The pretext task around a backbone.
+
+    Args:
+        backbone: [B,3,T,H,W] -> [B,D,T/8,H/8,W/8], with the attribute `out_channels` = D.
+        clip_len: T, a multiple of 8.
+        hidden_channels, roi_size, target_stds: see `CtPHead`.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        clip_len: int,
+        hidden_channels: int,
+        roi_size: int,
+        target_stds: Sequence[float],
+    ) -> None:
+        super().__init__()
+        if clip_len % 8:
+            raise ValueError(f"task.sample.clip_len={clip_len} must be a multiple of 8.")
+        assert isinstance(backbone.out_channels, int)
+        self.backbone = backbone
+        self.head = CtPHead(
+            backbone.out_channels,
+            hidden_channels=hidden_channels,
+            temporal_size=clip_len // 8,
+            roi_size=roi_size,
+            num_frames=clip_len,
+            target_stds=target_stds,
+        )
+
+    def augment(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Batch of `CtPSample` -> "clips" float32 [B,3,T,H,W], "boxes" int64 [B,P,T,4], "index"."""
+        frames = torch.cat([self._augment(part) for part in augment.parts(batch)])
+        return {"clips": augment.normalize(frames), "boxes": batch["boxes"], "index": batch["index"]}
+
+    def _augment(self, batch: dict[str, Tensor]) -> Tensor:
+        frames = augment.flip(batch["frames"], batch["flip"])
+        frames = paste_patches(frames, **{name: batch[name] for name in PATCH_KEYS})
+        frames = augment.hue_saturation(
+            frames, flags=batch["hue_applied"], hue=batch["hue"], saturation=batch["saturation"]
+        )
+        return augment.contrast(augment.brightness(frames, batch["brightness"]), batch["contrast"])
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Loss of an augmented batch: scalars "loss" = "loss_ctr" + "loss_size", and "iou" of the predicted boxes."""
+        # Boxes become float only here: mixed precision rounds the floating-point inputs of a module.
+        boxes = batch["boxes"].float()
+        queries = boxes[:, :, 0]
+        predictions = self.head(self.backbone(batch["clips"]), queries)
+        losses = self.head.loss(predictions, boxes)
+        with torch.no_grad():
+            iou = box_iou(self.head.predict_boxes(predictions, queries), boxes).mean()
+        return {"loss": losses["loss_ctr"] + losses["loss_size"], **losses, "iou": iou}
+
+
+class CtPHead(nn.Module):
+    """Predicts where the patch in a box of the first frame is in every frame.
+
+    Args:
+        in_channels: D of the features.
+        hidden_channels: of the temporal convolution and the hidden layer.
+        temporal_size: T of the features, which the convolution reduces to 1.
+        roi_size: a box is pooled to this many bins per side.
+        num_frames: T of the clip.
+        target_stds: standard deviations that the targets are divided by: centre x, y in pixels, log width, log height.
+        spatial_stride: pixels per feature.
+    """
+
+    target_stds: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        hidden_channels: int,
+        temporal_size: int,
+        roi_size: int,
+        num_frames: int,
+        target_stds: Sequence[float],
+        spatial_stride: int = 8,
+    ) -> None:
+        super().__init__()
+        self.temporal_conv = nn.Conv3d(in_channels, hidden_channels, (temporal_size, 1, 1))
+        self.fc1 = nn.Linear(hidden_channels * roi_size**2, hidden_channels)
+        self.pred_head = nn.Linear(hidden_channels, num_frames * 4)
+        self.roi_size, self.spatial_stride = roi_size, spatial_stride
+        # Not persistent: the published checkpoints do not hold it.
+        self.register_buffer("target_stds", torch.tensor(target_stds), persistent=False)
+        nn.init.kaiming_normal_(self.temporal_conv.weight, mode="fan_out", nonlinearity="relu")
+        for linear in (self.fc1, self.pred_head):
+            nn.init.normal_(linear.weight, std=0.001)
+        for layer in (self.temporal_conv, self.fc1, self.pred_head):
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor, queries: Tensor) -> Tensor:
+        """features [B,D,T/8,h,w], boxes of the first frame [B,P,4] -> normalised targets [B,P,T,4], float32."""
+        features = torch.relu(self.temporal_conv(features).squeeze(2))
+        # In float32 also under autocast: pooling and two small layers cost nothing, and a target may be 100.
+        with torch.autocast(features.device.type, enabled=False):
+            pooled = roi_align(
+                features.float().contiguous(),
+                list(queries.unbind()),
+                output_size=self.roi_size,
+                spatial_scale=1 / self.spatial_stride,
+                sampling_ratio=2,
+                aligned=True,
+            )
+            predictions = self.pred_head(torch.relu(self.fc1(pooled.flatten(1))))
+        return predictions.view(*queries.shape[:2], -1, 4)
+
+    def loss(self, predictions: Tensor, boxes: Tensor, weights: Tensor | None = None) -> dict[str, Tensor]:
+        """Smooth L1 (beta 1) on normalised targets, centre and size apart, per weighted frame.
+
+        Args:
+            predictions: [B,P,T,4]. boxes: true boxes [B,P,T,4]. weights: of frames [B,P,T], all ones if None.
+        """
+        centers, sizes = _center_and_size(boxes)
+        targets = torch.cat([centers - centers[:, :, :1], torch.log(sizes) - torch.log(sizes[:, :, :1])], dim=-1)
+        difference = smooth_l1_loss(predictions, targets / self.target_stds, reduction="none")
+        if weights is None:
+            weights = torch.ones_like(boxes[..., 0])
+        difference = difference * weights.unsqueeze(-1)
+        count = weights.sum().clamp(min=1)
+        return {"loss_ctr": difference[..., :2].sum() / count, "loss_size": difference[..., 2:].sum() / count}
+
+    def predict_boxes(self, predictions: Tensor, queries: Tensor) -> Tensor:
+        """Normalised targets [B,P,T,4] and boxes of the first frame [B,P,4] -> boxes [B,P,T,4] in pixels."""
+        center, size = _center_and_size(queries.unsqueeze(2))
+        deltas = predictions * self.target_stds
+        center = center + deltas[..., :2]
+        half = torch.exp(deltas[..., 2:]) * size / 2
+        return torch.cat([center - half, center + half], dim=-1)
+
+
+def _center_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres and sizes [...,2] of boxes [...,4] in pixels; a size is at least 1."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]).clamp(min=1)
+
+
+def box_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes in pairs: [...,4], [...,4] -> [...]."""
+    overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - overlap
+    return overlap / union.clamp(min=1e-6)

@@ -1,0 +1,60 @@
+"""Every kind of file that holds a backbone; the published pickles are in tests/test_finetune_preprocess.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedvssl.files.arrays import save_arrays
+from fedvssl.files.backbone import load_backbone
+from fedvssl.files.tensors import save_torch, to_arrays
+from fedvssl.models.r3d import R3D
+from fedvssl.models.recognizer import Recognizer
+
+
+def tiny() -> R3D:
+    return R3D(10, width=4)
+
+
+def save(kind: str, backbone: R3D, folder: Path) -> Path:
+    state = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    recognizer = Recognizer(backbone, num_classes=3).state_dict()
+    if kind == "round":
+        path = folder / "round-2-weights.npz"
+        arrays = {f"backbone.{name}": array for name, array in to_arrays(backbone).items()}
+        save_arrays(path, {**arrays, "head.fc1.weight": np.zeros((2, 2), np.float32)})
+        return path
+    path = folder / "x.pth"
+    save_torch(
+        path,
+        {
+            "pretrained": state,
+            "fine-tuned": {"model": recognizer, "epoch": 3},
+            "published": {"state_dict": recognizer, "meta": {}},
+        }[kind],
+    )
+    return path
+
+
+@pytest.mark.parametrize("kind", ["round", "pretrained", "fine-tuned", "published"])
+def test_the_backbone_of_every_kind_of_checkpoint(kind, tmp_path):
+    backbone, other = tiny(), tiny()
+    load_backbone(other, save(kind, backbone, tmp_path))
+    for (name, own), loaded in zip(backbone.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(own, loaded), name
+
+
+@pytest.mark.parametrize("kind", ["round", "fine-tuned"])
+def test_another_architecture_is_refused_by_name(kind, tmp_path):
+    path = save(kind, tiny(), tmp_path)
+    with pytest.raises(ValueError, match=r"'stem\.conv\.weight' is \[4, 3, 3, 7, 7\] in .* and \[8, "):
+        load_backbone(R3D(10, width=8), path)
+    with pytest.raises(ValueError, match="has no 'layer1"):
+        load_backbone(R3D(18, width=4), path)
+
+
+def test_a_file_without_a_backbone_is_refused(tmp_path):
+    save_torch(tmp_path / "x.pth", {"head.weight": torch.zeros(2)})
+    with pytest.raises(ValueError, match=r"no tensors called 'backbone\.\*'"):
+        load_backbone(tiny(), tmp_path / "x.pth")

@@ -1,0 +1,109 @@
+"""What the card tells of a checkpoint's training and evaluation, read from the folder around it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fedvssl.config import compose
+from fedvssl.formats.model_card import Card, model_card
+from fedvssl.formats.origin import evaluations, training_facts
+
+RESULT = {
+    "protocol": "retrieval",
+    "dataset": "ucf6",
+    "split": 1,
+    "checkpoint": "/somewhere/else/round-8-weights.npz",
+    "rows": {"checkpoint": {"R@1": 0.4123, "R@5": 0.7}, "random": {"R@1": 0.2}},
+}
+
+
+def run_folder(folder: Path, name: str, *overrides: str) -> Path:
+    (folder / "config.yaml").write_text(yaml.safe_dump(compose(name, list(overrides))))
+    return folder
+
+
+def test_pretraining(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, "base", "data.name=ucf6", "strategy.mix_coeff=0.7", "seed=11", "data_dir=/secret")
+    facts = training_facts(folder / "round-8-weights.npz")
+    assert facts["pre-training data"] == "ucf6 split 1, without labels"
+    assert (facts["strategy"], facts["alpha (mix_coeff)"], facts["beta (swbeta)"]) == ("FedVSSL", "0.7", "1")
+    assert (facts["pretext task"], facts["seed"]) == ("CtP", "11")
+    assert facts["rounds"] == "8 (the run was set to 20)" and facts["clients"].startswith("5, of which")
+    assert facts["clips"] == "16 frames, crops of 112 pixels" and "secret" not in str(facts)
+
+
+def test_fedavg_has_neither_alpha_nor_beta(tmp_path: Path) -> None:
+    facts = training_facts(run_folder(tmp_path, "base", "strategy.fedavg=true") / "round-1-weights.npz")
+    assert facts["strategy"] == "FedAvg of the whole model" and not [name for name in facts if "alpha" in name]
+
+
+def test_finetuning(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, "finetune", "pretrained=/secret/k400.pth", "training.epochs=3")
+    facts = training_facts(folder / "best.pth")
+    assert facts["started from"] == "k400.pth" and facts["epochs"] == "3"
+    assert "ucf101 split 1, with labels (101 classes)" in facts["fine-tuned on"]
+    scratch = training_facts(run_folder(tmp_path, "finetune", "from_scratch=true") / "last.pth")
+    assert scratch["started from"] == "random weights"
+
+
+@pytest.mark.parametrize(
+    ("config", "checkpoint"),
+    [("finetune", "model_pretrained.pth"), ("finetune", "round-8-weights.npz"), ("base", "last.pth")],
+)
+def test_the_configuration_of_another_run_is_left_aside(tmp_path: Path, config: str, checkpoint: str) -> None:
+    assert training_facts(run_folder(tmp_path, config) / checkpoint) == {}
+
+
+def test_no_configuration_says_nothing(tmp_path: Path) -> None:
+    assert training_facts(tmp_path / "round-8-weights.npz") == {} and evaluations(tmp_path / "last.pth") == []
+
+
+@pytest.mark.parametrize(("text", "sentence"), [("a: [", "is damaged"), ("strategy: {}\n", "not the one of a run")])
+def test_a_damaged_configuration_is_named(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"config\.yaml.*{sentence}"):
+        training_facts(tmp_path / "round-8-weights.npz")
+
+
+def write_result(folder: Path, name: str, content: object) -> None:
+    path = folder / "evaluation" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def test_the_evaluations_of_this_checkpoint_and_no_others(tmp_path: Path) -> None:
+    write_result(tmp_path, "round-8-ucf6-split1/retrieval.json", RESULT)
+    write_result(tmp_path, "round-9-ucf6-split1/retrieval.json", {**RESULT, "checkpoint": "round-9-weights.npz"})
+    write_result(tmp_path, "round-8-ucf6-split1/neighbours.json", [1, 2])
+    write_result(tmp_path, "round-8-ucf6-split1/other.json", {"protocol": "x"})
+    assert evaluations(tmp_path / "round-8-weights.npz") == [RESULT]
+    (tmp_path / "evaluation/round-8-ucf6-split1/other.json").write_text("{")
+    with pytest.raises(ValueError, match=r"other\.json is damaged"):
+        evaluations(tmp_path / "round-8-weights.npz")
+
+
+def test_the_card_prints_them(tmp_path: Path) -> None:
+    checkpoint = run_folder(tmp_path, "base") / "round-8-weights.npz"
+    checkpoint.write_bytes(b"x")
+    write_result(tmp_path, "a/retrieval.json", RESULT)
+    card = Card(
+        checkpoint=checkpoint,
+        model={"_target_": "fedvssl.models.r3d.R3D", "depth": 18, "width": 64},
+        summary="A network.",
+        num_parameters=33_166_272,
+        num_entries=120,
+        clip_shape=(3, 16, 112, 112),
+        feature_shape=(512, 2, 7, 7),
+        frame_stride=2,
+        training=training_facts(checkpoint),
+        evaluations=evaluations(checkpoint),
+        agreement=None,
+        versions={"fedvssl": "1"},
+    )
+    text = model_card(card, [])
+    assert "| beta (swbeta) | 1 |" in text and "33,166,272" in text and "0.485, 0.456, 0.406" in text
+    assert "retrieval on ucf6 split 1, percent" in text
+    assert "|  | R@1 | R@5 |" in text and "| checkpoint | 41.23 | 70.00 |" in text and "| random | 20.00 | - |" in text
+    assert str(tmp_path) not in text
