@@ -7,8 +7,8 @@ from flwr.app import Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedvssl import client_app
-from fedvssl.client.order import Order, Site
-from fedvssl.client.state import client_folder, save_head
+from fedvssl.client.order import Site
+from fedvssl.client.state import client_folder
 from fedvssl.client_app import answer, initial_task, load_state, summarise, train_client
 from fedvssl.files.arrays import load_arrays
 from fedvssl.server_app import initial_arrays
@@ -102,16 +102,6 @@ def test_a_repeated_round_starts_from_the_round_before(config, site):
         np.testing.assert_array_equal(array, again[name])
     from_the_later_head = numbers(train(config, site, server_round=3, head_round=2))
     assert not np.array_equal(from_the_later_head["backbone.stem.conv.weight"], first["backbone.stem.conv.weight"])
-
-
-def test_two_heads_are_kept_the_new_one_and_the_one_it_started_from(tmp_path):
-    def save(server_round: int, head_round: int) -> list[str]:
-        save_head(tmp_path, {"head.w": np.array([server_round])}, Order({}, server_round, head_round, lr=0.1))
-        return sorted(path.name.split("-")[2] for path in tmp_path.iterdir())
-
-    assert save(3, 0) == ["3.npz"] and save(5, 3) == ["3.npz", "5.npz"]
-    assert save(9, 3) == ["3.npz", "9.npz"], "the reply of round 5 was not accepted"
-    assert save(5, 3) == ["3.npz", "5.npz", "9.npz"], "a client that was given up in round 5 cannot take the head of 9"
 
 
 def test_when_the_whole_model_is_shared_nothing_is_kept(config, site):

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from fedvssl import config
 from fedvssl.server_app import build_strategy
+from fedvssl.strategy.fedavg import FedAvg
 
 EXPERIMENTS = sorted(path.stem for path in (config.conf_dir() / "experiment").glob("*.yaml"))
 PRETRAINING = [name for name in EXPERIMENTS if not name.startswith(("finetune", "sweep"))]
@@ -192,3 +194,59 @@ def test_only_some_numbers_may_be_automatic() -> None:
 def test_what_cannot_be_built_gets_a_sentence(entries: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         config.build(entries)
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("pretext.sample.crop_size=64", "'pretext.sample.crop_size' is called 'task.sample.crop_size' now"),
+        ("+pretext.task.faults=[]", "'pretext.task' is called 'task.module' now"),
+        ("pretext=ctp", "'pretext' is called 'task' now"),
+        ("data.video_dir=x", "'data.video_dir' is called 'data.media_dir' now"),
+        ("+eval.video_dir=x", "'eval.video_dir' is called 'eval.media_dir' now"),
+    ],
+)
+def test_a_key_of_an_earlier_version_is_answered_with_its_name_now(word: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        config.compose("base", [word])
+
+
+def test_a_file_with_a_key_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("defaults:\n  - base\n  - _self_\npretext:\n  sample:\n    crop_size: 64\n")
+    with pytest.raises(ValueError, match="'pretext' is called 'task' now"):
+        config.compose(str(tmp_path / "mine.yaml"), [])
+
+
+def test_old_names_are_unknown_and_new_ones_known() -> None:
+    cfg = config.compose("base", [])
+    for old, new in config.RENAMED.items():
+        assert OmegaConf.select(OmegaConf.create(cfg), old) is None
+        assert OmegaConf.select(OmegaConf.create(cfg), new) is not None, new
+
+
+@pytest.mark.parametrize(
+    "value", ["/data/x=1/y", "/data/UCF(101)", "/data/a[1]", "/data/a,b", "/data/Müller", "it's", "a&b", "#1", "/a b;c"]
+)
+def test_a_word_that_hydra_cannot_read_is_taken_like_a_flag(value: str) -> None:
+    assert config.compose("finetune", config.parse_overrides([f"data_dir={value}"]))["data_dir"] == value
+
+
+def test_the_home_folder_is_known_to_both_styles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for word in ("data_dir=~/clips", "--data_dir=~/clips"):
+        assert config.compose("base", config.parse_overrides([word]))["data_dir"] == "/home/me/clips"
+
+
+def test_flags_of_hydra_stay_and_settings_are_prepared() -> None:
+    kept = ["--help", "--cfg", "job", "--config-name=base", "-m", "~strategy.fedavg", "hydra.run.dir=./x"]
+    words = [*kept, "data_dir=/x=1", "--seed=3", "--verbose"]
+    assert config.for_hydra(words) == [*kept, "data_dir='/x=1'", "seed=3", "verbose=true"]
+
+
+def test_the_strategy_file_and_the_published_switch_select_the_same() -> None:
+    by_file, by_switch = (
+        build_strategy(config.compose("base", [word])) for word in ("strategy=fedavg", "strategy.fedavg=true")
+    )
+    assert type(by_file) is type(by_switch) is FedAvg and by_file.is_shared("head.fc1.weight")
+    settings = [{k: v for k, v in vars(strategy).items() if k != "stop"} for strategy in (by_file, by_switch)]
+    assert settings[0] == settings[1]

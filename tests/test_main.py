@@ -14,8 +14,10 @@ from fedvssl import main
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.files.arrays import load_arrays
+from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.environment import read_environment
 from fedvssl.files.run_log import read_records
+from fedvssl.files.settings import NAMES
 from fedvssl.main import claim, simulate
 from fedvssl.preflight import fit_to_machine
 from fedvssl.server_app import Outcome, build_strategy
@@ -103,6 +105,15 @@ def test_what_does_not_change_the_numbers_may_change(free, written, lists, tmp_p
     assert written in (tmp_path / "config.yaml").read_text()
 
 
+def test_a_run_of_an_earlier_version_is_refused_as_such(lists, tmp_path):
+    claim(tmp_path, config_of(lists))
+    settings = read_json(tmp_path / "settings.json")
+    earlier = {name.replace("task.", "pretext."): value for name, value in settings.items() if name not in NAMES}
+    write_json(tmp_path / "settings.json", earlier)
+    with pytest.raises(ValueError, match="begun with an earlier version of fedvssl, which this one cannot continue"):
+        claim(tmp_path, config_of(lists))
+
+
 def test_a_data_set_may_move_but_its_partition_may_not_be_made_again(lists, tmp_path):
     claim(tmp_path, config_of(lists))
     claim(tmp_path, config_of(write_lists(tmp_path / "moved", ["a/1", "a/2"])))
@@ -146,6 +157,10 @@ def test_help_and_configuration_come_without_torch(words, shown, tmp_path, monke
         ("data_dir=/nowhere", "error: No client_dist<N>.json in /nowhere/"),
         ("rounds=abc", "error: rounds=abc must be a whole number, at least 1."),
         ("task.sample.crop_size=wide", "error: "),
+        ("pretext.sample.crop_size=64", "error: 'pretext.sample.crop_size' is called 'task.sample.crop_size' now.\n"),
+        ("data_dir=/nowhere/x=(1)", "error: No client_dist<N>.json in /nowhere/x=(1)/"),
+        ("--data_dir=/nowhere/a,b", "error: No client_dist<N>.json in /nowhere/a,b/"),
+        ("round=5", "error: Configuration 'base': Could not override 'round'."),
     ],
 )
 def test_mistakes_end_with_a_sentence_before_anything_starts(mistake, sentence, data_dir, tmp_path):

@@ -8,13 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from fedvssl import sweep
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
-from fedvssl.sweeping.comparison import recall_of_chance
 from fedvssl.sweeping.plan import Cell, Plan, Step
 from tests.action_set import TINY as TINY_FINETUNING
 from tests.action_set import write_action_set
@@ -241,15 +239,6 @@ def test_mistakes_get_a_sentence(change: str, sentence: str, words: list[str], c
     with pytest.raises(ValueError, match=sentence):
         sweep.sweep([*words, change])
     assert sweep.main([*words, change]) == 2 and capsys.readouterr().err.startswith("error: ")
-
-
-def test_recall_of_chance_is_that_of_random_draws() -> None:
-    gallery, queries = [0] * 5 + [1] * 3 + [2] * 2, [0, 1, 1, 2]
-    rng = np.random.default_rng(0)
-    draws = np.array([rng.permutation(gallery)[:3] for _ in range(20000)])
-    drawn = np.mean([(draws == label).any(axis=1).mean() for label in queries])
-    assert recall_of_chance(3, gallery=gallery, queries=queries) == pytest.approx(drawn, abs=0.01)
-    assert recall_of_chance(50, gallery=gallery, queries=queries) == 1
 
 
 @pytest.mark.slow

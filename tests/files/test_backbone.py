@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fedvssl.files.arrays import save_arrays
-from fedvssl.files.backbone import load_backbone
+from fedvssl.files.backbone import load_backbone, load_weights, recognizer_state
 from fedvssl.files.tensors import save_torch, to_arrays
 from fedvssl.models.r3d import R3D
 from fedvssl.models.recognizer import Recognizer
@@ -58,3 +59,34 @@ def test_a_file_without_a_backbone_is_refused(tmp_path):
     save_torch(tmp_path / "x.pth", {"head.weight": torch.zeros(2)})
     with pytest.raises(ValueError, match=r"no tensors called 'backbone\.\*'"):
         load_backbone(tiny(), tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict", None])
+def test_weights_load_from_our_and_from_published_checkpoints(key: str | None) -> None:
+    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
+    checkpoint = {key: source.state_dict(), "epoch": 3} if key else source.state_dict()
+    load_weights(target, recognizer_state(checkpoint, path=Path("x.pth")), path=Path("x.pth"))
+    assert torch.equal(source.weight, target.weight)
+
+
+@pytest.mark.parametrize(
+    "content", [[torch.zeros(1)], torch.zeros(1), {"model": 3}, {"weight": [1.0]}, {1: torch.zeros(1)}]
+)
+def test_a_file_without_named_tensors_is_refused(content: object) -> None:
+    with pytest.raises(ValueError, match=r"x\.pth holds no named tensors"):
+        recognizer_state(content, path=Path("x.pth"))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda state: state.pop("bias"), "x.pth has no 'bias'"),
+        (lambda state: state.update(extra=torch.zeros(1)), "x.pth has an unknown 'extra'"),
+        (lambda state: state.update(weight=torch.zeros(4, 3)), r"'weight' is \[4, 3\] in x.pth and \[2, 3\]"),
+    ],
+)
+def test_unfitting_weights_are_refused_by_name(change, sentence: str) -> None:
+    state = dict(nn.Linear(3, 2).state_dict())
+    change(state)
+    with pytest.raises(ValueError, match=sentence):
+        load_weights(nn.Linear(3, 2), state, path=Path("x.pth"))

@@ -9,7 +9,16 @@ import pytest
 
 import fedvssl
 from fedvssl.files import environment as module
-from fedvssl.files.environment import environment, gpus, read_environment, record_environment, revision
+from fedvssl.files.environment import (
+    environment,
+    free_bytes,
+    gpus,
+    machine,
+    num_cores,
+    read_environment,
+    record_environment,
+    revision,
+)
 
 
 def entries(folder: Path) -> list[dict]:
@@ -96,3 +105,21 @@ def test_revision_is_that_of_a_checkout_only(tmp_path: Path) -> None:
     assert clean and len(clean) == 12
     (package / "__init__.py").write_text("changed = True\n")
     assert revision(package) == f"{clean}-dirty"
+
+
+def test_one_line_about_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "processor", lambda: "Zen")
+    monkeypatch.setattr(module, "num_cores", lambda: 2)
+    monkeypatch.setattr(module, "gpus", lambda: [])
+    assert machine() == f"Zen, 2 cores, no GPU, torch {environment()['versions']['torch']}"
+    monkeypatch.setattr(module, "gpus", lambda: ["A, driver 1", "B, driver 1"])
+    assert "A, driver 1; B, driver 1" in machine()
+
+
+def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
+    assert num_cores() == 3 and environment()["cores"] == 3
+
+
+def test_the_space_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    assert free_bytes(tmp_path / "not" / "yet") == pytest.approx(free_bytes(tmp_path), rel=0.1)

@@ -4,8 +4,8 @@
     python -m tests.golden.freeze --write     write the summary of this tree, which test_freeze.py holds it to
 
 Each tree trains three tiny rounds of FedVSSL and of FedAvg through its own in-process grid, turns the last round into a
-checkpoint, and fine-tunes it for one epoch: one thread, float32, the same synthetic videos. Weights, heads, momentum
-and losses are compared. A number that changes on purpose is named in CHANGELOG.md.
+checkpoint, and fine-tunes it for one epoch: one thread, float32, the same synthetic videos and settings. Weights,
+heads, momentum and losses are compared. A number that changes on purpose is named in CHANGELOG.md.
 """
 
 import argparse
@@ -25,24 +25,52 @@ ROOT = Path(__file__).resolve().parents[2]
 SUMMARY = Path(__file__).with_name("freeze.json")
 STRATEGIES = {"fedvssl": [], "fedavg": ["strategy.fedavg=true"]}
 ROUNDS = 3
+MODEL = ("model.depth=10", "model.width=4")
+FEDERATED = (
+    *("task.sample.short_sides=[32,36]", "task.sample.crop_size=32", "task.sample.patches.scales=[6,8,10]"),
+    *("task.module.hidden_channels=16", "training.num_workers=0", "training.precision=32-true", "pool_size=3"),
+    *("client_resources={num_cpus: 1, num_gpus: 0}", "strategy.min_fit_clients=3", f"rounds={ROUNDS}"),
+)
+FINETUNED = (
+    *("data.num_classes=3", "clip_len=8", "crop_size=32", "train_sample.sizes=[[43,32],[48,36]]"),
+    *("test_sample.size=[43,32]", "test_sample.num_clips=2", "test_batch_size=2", "num_workers=0", "device=cpu"),
+    *("precision=32-true", "training.batch_size=4", "training.epochs=1", "training.eval_every=1"),
+)
+# Keys of this tree -> of trees with conf/pretext.
+OLDER_KEYS = {"task.module.": "pretext.task.", "task.sample.": "pretext.sample."}
 NOT_A_RESULT = ("seconds", "clips_per_second", "data_share")
 
 
-def train(folder: Path) -> None:
-    """Everything that is compared, by the code of the tree that is imported; results go below `folder`."""
-    from fedvssl import finetune, finetune_preprocess
-    from tests import action_set, federation
+def write_videos(folder: Path) -> None:
+    """Videos and lists for both trees, by the code of this one."""
+    from tests.action_set import write_action_set
+    from tests.federation import write_clients
 
-    federation.write_clients(folder / "clips")
+    write_clients(folder / "clips")
+    write_action_set(folder / "actions")
+
+
+def train(videos: Path, folder: Path) -> None:
+    """Train all that is compared, by the code of the tree that is imported; results go below `folder`."""
+    from fedvssl import config, finetune, finetune_preprocess
+    from tests import federation
+
+    is_older = (config.conf_dir() / "pretext").is_dir()
     for name, words in STRATEGIES.items():
-        config = federation.tiny_config(folder / "clips", *words, f"rounds={ROUNDS}")
-        federation.train(config, folder / name)
+        words = [*MODEL, *FEDERATED, *words, f"data_dir={videos / 'clips'}"]
+        federation.train(config.compose("base", older(words) if is_older else words), folder / name)
     weights, pretrained = folder / f"fedvssl/round-{ROUNDS}-weights.npz", folder / "pretrained.pth"
     words = [f"--pretrained_model_path={weights}", f"--output_path={pretrained}"]
     assert finetune_preprocess.main(words) == 0
-    action_set.write_action_set(folder / "actions")
-    words = [f"data_dir={folder / 'actions'}", f"work_dir={folder / 'finetuned'}", f"pretrained={pretrained}"]
-    assert finetune.main(["finetune", *action_set.TINY, *words, "training.epochs=1"]) == 0
+    words = [f"data_dir={videos / 'actions'}", f"work_dir={folder / 'finetuned'}", f"pretrained={pretrained}"]
+    assert finetune.main(["finetune", *MODEL, *FINETUNED, *words]) == 0
+
+
+def older(words: list[str]) -> list[str]:
+    """The same settings by the keys of an older tree."""
+    for new, old in OLDER_KEYS.items():
+        words = [old + word.removeprefix(new) if word.startswith(new) else word for word in words]
+    return words
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -97,11 +125,10 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return sorted(lines)
 
 
-def train_tree(tree: Path, folder: Path) -> dict[str, Any]:
-    """Run `train` of this file with the packages of another tree."""
-    folder.mkdir()
+def train_tree(tree: Path, videos: Path, folder: Path) -> dict[str, Any]:
+    """Run `train` of this file with the packages of a tree."""
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
-    command = [sys.executable, str(Path(__file__).resolve()), "--train", str(folder)]
+    command = [sys.executable, str(Path(__file__).resolve()), "--train", str(videos), str(folder)]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"error: {tree} could not be trained:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
@@ -111,14 +138,15 @@ def train_tree(tree: Path, folder: Path) -> dict[str, Any]:
 def compare(commit: str) -> int:
     """Train both trees and print what differs; returns the exit code."""
     with tempfile.TemporaryDirectory() as temporary:
-        tree = Path(temporary) / "tree"
+        tree, videos = Path(temporary) / "tree", Path(temporary) / "videos"
+        write_videos(videos)
         git = ["git", "-C", str(ROOT), "worktree"]
         subprocess.run([*git, "add", "--detach", "--quiet", str(tree), commit], check=True)
         try:
-            before = train_tree(tree, Path(temporary) / "before")
+            before = train_tree(tree, videos, Path(temporary) / "before")
         finally:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
-        after = train_tree(ROOT, Path(temporary) / "after")
+        after = train_tree(ROOT, videos, Path(temporary) / "after")
     lines = differences(before, after)
     equal = len(before.keys() & after.keys()) - sum(line.startswith("differs") for line in lines)
     print("\n".join([*lines[:40], f"{equal} of {len(before)} results of {commit} are equal to the bit"]))
@@ -130,7 +158,8 @@ def write() -> None:
     from fedvssl.files.environment import processor
 
     with tempfile.TemporaryDirectory() as folder:
-        found = summary(train_tree(ROOT, Path(folder) / "run"))
+        write_videos(Path(folder) / "videos")
+        found = summary(train_tree(ROOT, Path(folder) / "videos", Path(folder) / "run"))
     SUMMARY.write_text(json.dumps({"processor": processor(), "results": found}, indent=0) + "\n", encoding="utf-8")
     print(f"{SUMMARY}: {len(found)} results")
 
@@ -139,10 +168,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commit", nargs="?", help="what to compare this tree with")
     parser.add_argument("--write", action="store_true", help="write freeze.json")
-    parser.add_argument("--train", type=Path, metavar="FOLDER", help="train with the packages that are imported")
+    help_of_train = "train with the packages that are imported: from which videos, to which folder"
+    parser.add_argument("--train", type=Path, nargs=2, metavar="FOLDER", help=help_of_train)
     args = parser.parse_args()
     if args.train:
-        train(args.train)
+        train(*args.train)
     elif args.write:
         write()
     elif args.commit:

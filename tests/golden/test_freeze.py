@@ -13,7 +13,8 @@ KEPT = json.loads(freeze.SUMMARY.read_text(encoding="utf-8"))
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
     folder = tmp_path_factory.mktemp("run")
-    freeze.train(folder)
+    freeze.write_videos(folder / "videos")
+    freeze.train(folder / "videos", folder)
     return freeze.results(folder)
 
 

@@ -1,25 +1,20 @@
 """Clips, loss and logits of supervised recognition."""
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from fedvssl.data import augment, geometry, sampling
-from fedvssl.data.annotations import Annotation, write_annotations
-from fedvssl.data.splits import labelled_videos
 from fedvssl.data.video import Step, whole
-from fedvssl.files.backbone import load_weights, recognizer_state
 from fedvssl.models.r3d import R3D
 from fedvssl.models.recognizer import Recognizer
 from fedvssl.tasks.recognition import RecognitionTask, TrainSample
 from fedvssl.tasks.recognition import TestSample as Clips
 from fedvssl.training.loop import seed_torch
 from tests.parity.reference import load_npz
-from tests.videos import ArrayVideo, write_frames
+from tests.videos import ArrayVideo
 
 TRAIN = {
     **{"clip_len": 16, "frame_stride": 2, "sizes": [(24, 18), (30, 20)], "crop_size": 16},
@@ -184,49 +179,6 @@ def test_four_clips_can_be_learnt_by_heart() -> None:
     assert losses[0] == pytest.approx(np.log(3), abs=0.05) and losses[-1] < 0.3
 
 
-def write_split(folder: Path, *, labels: list[int], missing: bool = False) -> dict:
-    annotations = [Annotation(f"A/clip{i}", label) for i, label in enumerate(labels)]
-    write_annotations(folder / "annotations/train_split_1.json", annotations)
-    for annotation in annotations[missing:]:
-        write_frames(folder / f"zips/{annotation.name}.zip", np.zeros((2, 8, 8, 3), np.uint8))
-    return {"media_dir": folder / "zips", "annotation_dir": folder / "annotations", "split": 1, "num_classes": 3}
-
-
-def test_labelled_videos_are_read_with_zero_based_labels(tmp_path: Path) -> None:
-    data = write_split(tmp_path, labels=[0, 2])
-    assert labelled_videos(data, "train") == [Annotation("A/clip0", 0), Annotation("A/clip1", 2)]
-
-
-def test_a_label_beyond_the_classes_is_refused(tmp_path: Path) -> None:
-    data = write_split(tmp_path, labels=[0, 3])
-    with pytest.raises(ValueError, match=r"labels up to 4, but data.num_classes is 3"):
-        labelled_videos(data, "train")
-
-
-def test_a_missing_video_or_list_is_named(tmp_path: Path) -> None:
-    data = write_split(tmp_path, labels=[0, 1], missing=True)
-    with pytest.raises(ValueError, match="A/clip0"):
-        labelled_videos(data, "train")
-    with pytest.raises(ValueError, match=r"test_split_1\.json"):
-        labelled_videos(data, "test")
-
-
-@pytest.mark.parametrize("key", ["model", "state_dict", None])
-def test_weights_load_from_our_and_from_published_checkpoints(key: str | None) -> None:
-    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
-    checkpoint = {key: source.state_dict(), "epoch": 3} if key else source.state_dict()
-    load_weights(target, recognizer_state(checkpoint, path=Path("x.pth")), path=Path("x.pth"))
-    assert torch.equal(source.weight, target.weight)
-
-
-@pytest.mark.parametrize(
-    "content", [[torch.zeros(1)], torch.zeros(1), {"model": 3}, {"weight": [1.0]}, {1: torch.zeros(1)}]
-)
-def test_a_file_without_named_tensors_is_refused(content: object) -> None:
-    with pytest.raises(ValueError, match=r"x\.pth holds no named tensors"):
-        recognizer_state(content, path=Path("x.pth"))
-
-
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -247,18 +199,3 @@ def test_sizes_that_are_no_pairs_and_a_video_without_clips_are_refused() -> None
         TrainSample(**{**TRAIN, "sizes": [149, 112]})
     with pytest.raises(ValueError, match="num_clips=0 must be a whole number"):
         Clips(**{**TEST, "num_clips": 0})
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (lambda state: state.pop("bias"), "x.pth has no 'bias'"),
-        (lambda state: state.update(extra=torch.zeros(1)), "x.pth has an unknown 'extra'"),
-        (lambda state: state.update(weight=torch.zeros(4, 3)), r"'weight' is \[4, 3\] in x.pth and \[2, 3\]"),
-    ],
-)
-def test_unfitting_weights_are_refused_by_name(change, sentence: str) -> None:
-    state = dict(nn.Linear(3, 2).state_dict())
-    change(state)
-    with pytest.raises(ValueError, match=sentence):
-        load_weights(nn.Linear(3, 2), state, path=Path("x.pth"))
