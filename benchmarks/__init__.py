@@ -1,1 +1,1 @@
-"""Measurements of speed and memory, each against a baseline run beside it. `python -m benchmarks.all` runs them all."""
+"""Measurements of speed and memory, each next to its baseline. `python -m benchmarks.all` runs them all."""

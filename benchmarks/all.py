@@ -1,10 +1,9 @@
-"""Every benchmark in one go: a table, and a JSON beside it.
+"""All benchmarks in one run: a table and a JSON file.
 
     python -m benchmarks.all --json benchmarks.json
     python -m benchmarks.all --json benchmarks.json --real_dir ../clips --ann_dir ../lists
 
-Takes a quarter of an hour on two cores. Run it on an otherwise idle machine: the sides take turns, but what disturbs
-one of them does not always disturb both.
+Takes a quarter of an hour on two cores. Needs an idle machine: the sides take turns, but other load may hit only one.
 """
 
 import argparse
@@ -25,7 +24,7 @@ from fedvssl.files.environment import machine
 
 
 def benchmarks(clips: Clips) -> dict[str, Callable[[], list]]:
-    """What is measured, by its name; each gives results, or the share of the augmentation as a dict."""
+    """Measurements by their names; each gives results, or the share of the augmentation as a dict."""
     return {
         "startup": lambda: [startup.measure()],
         "preprocess": lambda: [preprocess.measure(clips)],
@@ -39,7 +38,7 @@ def benchmarks(clips: Clips) -> dict[str, Callable[[], list]]:
 
 
 def run_alone(name: str, args: argparse.Namespace, folder: Path) -> dict:
-    """One benchmark in a process of its own, so that none inherits the memory or the threads of another."""
+    """Run one benchmark in its own process, so that none inherits the memory or the threads of another."""
     command = [sys.executable, "-m", "benchmarks.all", "--only", name, "--json", str(folder / f"{name}.json")]
     for flag in ("real_dir", "ann_dir", "max_videos"):
         if getattr(args, flag) is not None:
@@ -49,7 +48,7 @@ def run_alone(name: str, args: argparse.Namespace, folder: Path) -> dict:
 
 
 def run_one(name: str, clips: Clips) -> dict:
-    """The figures of one benchmark by their names, each with its "line" of the table."""
+    """Figures of one benchmark by their names, each with its "line" of the table."""
     found = {}
     for result in benchmarks(clips)[name]():
         if isinstance(result, Result):

@@ -1,10 +1,10 @@
-"""The test of a recognizer: seconds per video of 10 clips, R3D-18 at 16x112x112.
+"""Test of a recognizer: seconds per video of 10 clips, R3D-18 at 16x112x112.
 
     python -m benchmarks.clip_test [--real_dir ../clips --ann_dir ../lists]
 
-Ours is `predict`: clips of several videos in one batch, the precision of the machine, decoding beside the arithmetic.
-Baseline: one video after the other in float32 on contiguous tensors, decoded (from zips of full-size frames at quality
-95) and computed in turn, with memory that is returned to the system. Each side in a process of its own, in turn.
+Ours: `predict`, with clips of several videos in one batch, the precision of the machine, and decoding in parallel.
+Baseline: one video at a time in float32 on contiguous tensors, first decoded (from zips of full-size frames at quality
+95), then computed, with freed memory returned to the system. The sides take turns, each in its own process.
 """
 
 import json
@@ -72,7 +72,7 @@ def ours(folder: Path, names: list[str]) -> float:
 
 @torch.no_grad()
 def plain(folder: Path, names: list[str]) -> float:
-    """Seconds per video of one video after the other, in float32."""
+    """Seconds per video of the baseline, one video at a time in float32."""
     model = recognizer().recognizer
 
     def test(name: str) -> None:

@@ -1,7 +1,6 @@
-"""The videos of the benchmarks, as both sides want them: one's own (--real_dir, --ann_dir) or synthetic ones.
+"""Videos of the benchmarks, prepared for both sides: your own (--real_dir, --ann_dir) or synthetic ones.
 
-Both sides read the same videos. The plain pipeline has zips of full-size frames at JPEG quality 95, ours what
-`data_tools.prepare` makes of the videos by default.
+Both sides read the same videos: the plain one as full-size JPEGs of quality 95, ours from `data_tools.prepare`.
 """
 
 import argparse
@@ -21,12 +20,12 @@ from fedvssl.data.annotations import Annotation
 OURS = FrameFormat()
 PLAIN = FrameFormat(short_side=0, quality=95)
 SYNTHETIC_VIDEOS, SYNTHETIC_FRAMES = 12, 120
-GRAIN = 6.0  # standard deviation in grey levels: frames of full size then take 20-27 KiB, as those of UCF-101 do
+GRAIN = 6.0  # standard deviation in grey levels: full-size frames then take 20-27 KiB, as in UCF-101
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Where the videos lie; `names` are those of the zips."""
+    """Raw files of the videos, and the names and folders of their zips; `what` describes the videos."""
 
     raw: list[Path]
     names: list[str]
@@ -50,7 +49,7 @@ def clip_parser(description: str | None) -> argparse.ArgumentParser:
 
 @contextmanager
 def prepared(args: argparse.Namespace) -> Iterator[Clips]:
-    """The videos that the flags ask for, in a temporary folder; a line says what they are."""
+    """Prepare the videos of the flags in a temporary folder, and print what they are."""
     with tempfile.TemporaryDirectory() as folder:
         clips = prepare_clips(Path(folder), args)
         print(clips.what)
@@ -75,7 +74,7 @@ def prepare_clips(folder: Path, args: argparse.Namespace) -> Clips:
 
 
 def write_synthetic(raw_dir: Path) -> None:
-    """Videos of UCF-101's size, with grain, because a smooth picture is a JPEG that decodes too quickly."""
+    """Write videos of UCF-101's size, with grain, because JPEGs of smooth pictures decode too quickly."""
     classes: Sequence[str] = sorted(MOTIONS)
     for number in range(SYNTHETIC_VIDEOS):
         rng = np.random.default_rng(number)

@@ -1,10 +1,10 @@
-"""Clips per second of a client's epoch from the zips, beside those of the model alone on clips that are ready.
+"""Clips per second of a client's epoch from the zips, next to the model alone on prepared clips.
 
     python -m benchmarks.end_to_end [--real_dir ../clips --ann_dir ../lists]
 
-Both sides run `train_epoch` with R3D-18 at 16x112x112 in the precision of the machine. The ceiling trains on batches
-that lie augmented on the device. On a CPU an epoch is short and comes often, so that both sides meet the same
-neighbours; on a GPU it is as long as that of a client of the published UCF-101 run.
+Both sides run `train_epoch` with R3D-18 at 16x112x112 in the precision of the machine. The baseline, an upper bound,
+trains on augmented batches that lie on the device. On a CPU epochs are short and many, so that other programs slow both
+sides equally. On a GPU an epoch is as long as for a client of the published UCF-101 run.
 """
 
 from itertools import cycle, islice

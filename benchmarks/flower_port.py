@@ -1,12 +1,12 @@
-"""What the published Flower port computes in place of FedVSSL, so that the effect of its fault is a number.
+"""Aggregation of the published Flower port in place of FedVSSL, to measure the effect of its fault.
 
     python -m fedvssl.main 'strategy._target_=benchmarks.flower_port.FlowerPort' '~strategy.fedavg'
 
-The port concatenates the lists of its two averages where it should add them, and the clients read the first half:
+The port concatenates the lists of its two averages instead of adding them, and the clients read the first half:
     theta = alpha * fedavg                                  with fedavg = sum_k n_k theta_k / sum_k n_k
     beta = 1 and round > 1:  theta = (theta + previous theta) / 2
-The loss never counts, and the whole backbone shrinks by alpha (by (1 + alpha) / 2 with beta = 1) in every round, its
-running statistics and counters included.
+The loss has no effect, and the whole backbone, with its running statistics and counters, shrinks in every round by
+alpha, or by (1 + alpha) / 2 with beta = 1.
 """
 
 from fedvssl.files.arrays import Arrays

@@ -1,9 +1,9 @@
-"""Training samples per second and core, from the zip to the uint8 batch, and the pixel arithmetic on the device.
+"""Milliseconds per training sample on one core, from the zip to the uint8 batch, and for the pixel arithmetic.
 
     python -m benchmarks.loader [--real_dir ../clips --ann_dir ../lists]
 
-Baseline: `benchmarks.plain`, from the zip of full-size frames to the normalised float clip, which is all of its work
-per sample. Ours does less in a worker and the rest in `CtP.augment`; a second line adds both. One thread, CPU time.
+Baseline: all work per sample of `benchmarks.plain`, from the zip of full-size frames to the normalised float clip.
+Ours does less in a worker and the rest in `CtP.augment`; a second line adds both. One thread, CPU time.
 """
 
 import time
@@ -32,7 +32,7 @@ def measure(clips: Clips) -> tuple[Result, Result]:
     torch.set_num_threads(1)
     keep_freed_memory()
     settings = build_sample(compose("base", []))
-    task = build_task(compose("base", ["model.width=8"]))  # its backbone plays no part
+    task = build_task(compose("base", ["model.width=8"]))  # its backbone is not used
     plain = PlainSample(settings)
     dataset = ClipDataset(clips.ours, clips.annotations, settings, seed_key=(7, 1, 0, 0))
     batches = list(train_loader(dataset, batch_size=BATCH_SIZE, num_workers=0))
@@ -62,7 +62,7 @@ def measure(clips: Clips) -> tuple[Result, Result]:
 
 
 def profile(clips: Clips) -> str:
-    """Where the time of a sample goes: medians in ms of what `CtPSample` does, one after the other."""
+    """Medians and quartiles in ms of the steps of `CtPSample`, one after the other."""
     settings = build_sample(compose("base", []))
     seconds: dict[str, list[float]] = {}
 
@@ -87,7 +87,7 @@ def profile(clips: Clips) -> str:
 
 
 def quality(clips: Clips) -> str:
-    """What the small frames take and keep: bytes, and PSNR against the resized frame before JPEG."""
+    """Size and quality of the small frames: bytes, and PSNR against the resized frame before JPEG."""
     sizes, ratios = [], []
     for raw, name in list(zip(clips.raw, clips.names, strict=True))[:8]:
         with zipfile.ZipFile(clips.ours / f"{name}.zip") as archive:

@@ -1,4 +1,4 @@
-"""How the benchmarks measure: both sides alternately, after a warm-up; medians, and quartiles as the spread."""
+"""Method of the benchmarks: both sides in turn after a warm-up; medians, and quartiles as the spread."""
 
 import resource
 import statistics
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import get_context
 
-TOLERANCE = 0.15  # a baseline that is further from its published figure is not the one the targets were set for
+TOLERANCE = 0.15  # the targets were not set for a baseline that is further from its published figure
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,11 @@ class Result:
     """Both sides of one comparison.
 
     Args:
-        name: as in the table.
-        unit: of the values.
+        name, unit: as in the table; `unit` is that of the values.
         ours, baseline: one value for each repetition, never empty.
         more_is_better: of the values; false for seconds and bytes.
-        target: the ratio that is asked for, None where there is none.
-        published: what the baseline takes on two Zen 4 cores, in `unit`; None where it is not known.
+        target: required ratio; None if there is none.
+        published: figure of the baseline on two Zen 4 cores, in `unit`; None if it is not known.
         note: one line for the table.
     """
 
@@ -35,18 +34,19 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """How many times more ours does per second or per byte."""
+        """Factor by which ours does more per second or per byte."""
         ours, baseline = statistics.median(self.ours), statistics.median(self.baseline)
         return ours / baseline if self.more_is_better else baseline / ours
 
     @property
     def counts(self) -> bool:
-        """Whether the baseline is as fast as the one the target was set for."""
+        """True if the baseline is about as fast as the one that the target was set for."""
         if self.published is None:
             return True
         return abs(statistics.median(self.baseline) / self.published - 1) <= TOLERANCE
 
     def to_json(self) -> dict:
+        """Medians, quartiles, ratio and the facts of the target, for the JSON."""
         return {
             "ours": statistics.median(self.ours),
             "baseline": statistics.median(self.baseline),
@@ -76,7 +76,7 @@ def alternate(
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of each side, run in turn: what else the machine does meets all of them."""
+    """Seconds of each side, run in turn, so that other work on the machine slows all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(-warm_up, repeats):
         for name, run in sides.items():
@@ -102,7 +102,7 @@ def spread(values: list[float]) -> str:
 
 
 def peak_memory(work: Callable[[], object]) -> int:
-    """Bytes of memory that `work` needs at its peak beyond what its process has before, in a process of its own."""
+    """Peak memory of `work` in bytes, run in its own process, beyond the memory which that process has before."""
     with get_context("fork").Pool(1) as pool:
         return pool.apply(_peak_of, (work,))
 

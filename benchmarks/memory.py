@@ -2,10 +2,9 @@
 
     python -m benchmarks.memory
 
-Replies of the size of R3D-18 (133 MB) are made when the server pulls them, so that none exists without its doing. Both
-sides do what they do in a run: ours takes them one by one from `exchange`, the baseline is Flower's own FedAvg, which
-averages the list that `send_and_receive` returns. Ours is FedVSSL, which makes two averages and not one. The peak is
-that of a process of its own, beyond the arrays that were sent, which both have.
+Replies of the size of R3D-18 (133 MB) are made only when the server pulls them. Ours is FedVSSL, which takes them one
+by one from `exchange` and makes two averages. The baseline is Flower's own FedAvg, which averages the list of
+`send_and_receive`. Each peak is that of a new process, beyond the sent arrays, which both sides have.
 """
 
 import logging
@@ -29,10 +28,10 @@ TIMEOUT = 600.0
 
 
 class Clients(Grid):
-    """Clients that send back a copy of what they are sent, made when their reply is pulled."""
+    """Clients that reply with a copy of the arrays sent to them, made when the reply is pulled."""
 
     def __init__(self, num_clients: int) -> None:
-        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1  # a Message wants to know its run
+        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1  # a Message needs its run
         self.node_ids = list(range(1, num_clients + 1))
         self.sent: dict[str, Message] = {}
 
@@ -61,6 +60,7 @@ class Clients(Grid):
 
 
 def reply_to(message: Message) -> Message:
+    """Reply of one client: its partition id to a query, or else a copy of the arrays."""
     if message.metadata.message_type == "query":
         content: dict[str, Any] = {"client": MetricRecord({"partition-id": message.metadata.dst_node_id - 1})}
     else:
@@ -74,7 +74,7 @@ def reply_to(message: Message) -> Message:
 
 @cache
 def sent_arrays() -> ArrayRecord:
-    """Made once, before the process that is measured is forked."""
+    """Arrays of R3D-18, made once, before the measured process is forked."""
     return ArrayRecord({name: Array(array) for name, array in to_arrays(R3D()).items()})
 
 
@@ -95,13 +95,13 @@ def average_baseline(num_clients: int) -> None:
 
 
 def peak(work: Callable[[int], None], num_clients: int) -> float:
-    """MB."""
+    """Peak memory of `work` in MB."""
     sent_arrays()
     return peak_memory(partial(work, num_clients)) / 1e6
 
 
 def measure() -> Result:
-    """At 5 clients; a line tells of 20."""
+    """Peak memory with 5 clients; prints the peaks with 20."""
     logging.getLogger("flwr").setLevel(logging.ERROR)
     many = [peak(work, MANY_CLIENTS) for work in (average_ours, average_baseline)]
     print(f"{MANY_CLIENTS} clients: ours {many[0]:.0f} MB, baseline {many[1]:.0f} MB")

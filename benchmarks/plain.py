@@ -1,8 +1,7 @@
-"""The baseline: Catch-the-Patch data and model as one writes them down first, frame by frame, in float, on the CPU.
+"""Baseline: straightforward Catch-the-Patch data and model, frame by frame, in float, on the CPU.
 
-Written from a description of the public code: frames of full size at JPEG quality 95 in a zip, OpenCV for decoding,
-resizing and colour, float64 for the patches, float32 arrays for the rest, a contiguous float32 model. What is drawn at
-random is drawn by the same functions on both sides.
+Follows a description of the public code: full-size JPEGs of quality 95 in a zip, OpenCV for decoding, resizing, colour,
+float64 patches, float32 for the rest, a contiguous model. The same functions draw random numbers for both sides.
 """
 
 import zipfile
@@ -24,7 +23,7 @@ class PlainSample:
     """From a zip to the float clip that goes into the model.
 
     Args:
-        settings: the same settings that our side has.
+        settings: the settings of our side.
     """
 
     def __init__(self, settings: CtPSample) -> None:
@@ -115,7 +114,7 @@ def shift_hue(frame: np.ndarray, hue: float, saturation: float) -> np.ndarray:
 
 
 def to_tensor(frames: list[np.ndarray]) -> Tensor:
-    """BGR float frames -> normalised RGB clip, float32 [3,T,H,W]. In place, as OpenCV can: the fastest plain way."""
+    """BGR float frames -> normalised RGB clip, float32 [3,T,H,W]. OpenCV computes in place, the fastest plain way."""
     clip = np.empty((3, len(frames), *frames[0].shape[:2]), np.float32)
     for index, frame in enumerate(frames):
         cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, frame)

@@ -1,14 +1,12 @@
-"""Frames per second of turning raw videos into zips of JPEG frames.
+"""Frames per second from raw videos to zips of JPEG frames.
 
     python -m benchmarks.preprocess [--real_dir ../clips --ann_dir ../lists]
 
-Ours: `data_tools.extract_frames` as it is, with all cores, 144 pixels of short side and quality 90. Its processes take
-seconds to start, however many videos there are, and not all start at once. So the rate is that of the second half of
-the videos; what the whole call came to is told beside it. Baseline: one process that decodes with OpenCV, in
-one thread because more take longer for small videos, and stores each frame at full size with quality 95.
+Ours: `data_tools.extract_frames` with all cores, a short side of 144 pixels and quality 90. Its processes take seconds
+to start, so the rate is that of the second half of the videos; the rate of the whole call is printed too. Baseline: one
+process that stores full-size frames at quality 95; OpenCV decodes in one thread, as more are slower for small videos.
 """
 
-import os
 import tempfile
 import time
 import zipfile
@@ -21,6 +19,7 @@ import cv2
 from benchmarks.clips import OURS, Clips, clip_parser, prepared
 from benchmarks.measure import Result
 from data_tools.extract_frames import extract_videos
+from fedvssl.files.environment import num_cores
 
 PUBLISHED = 2400.0  # frames/s of the plain way on a Zen 4 core
 REPEATS, NUM_VIDEOS, VIDEOS_PER_CORE = 2, 16, 32
@@ -29,7 +28,7 @@ QUALITY = 95
 
 @dataclass(frozen=True)
 class Extraction:
-    """Frames per second when all processes worked, and of the whole call; bytes per frame."""
+    """Frames per second while all processes work, and of the whole call; bytes per frame."""
 
     rate: float
     rate_of_call: float
@@ -37,7 +36,7 @@ class Extraction:
 
 
 def measure(clips: Clips) -> Result:
-    """Both sides in turn, the same videos."""
+    """Frames per second of both sides, run in turn on the same videos."""
     raws = clips.raw[:: max(1, len(clips.raw) // NUM_VIDEOS)][:NUM_VIDEOS]  # of all classes
     ours, plain = [], []
     for repeat in range(-1, REPEATS):
@@ -48,19 +47,18 @@ def measure(clips: Clips) -> Result:
                 found.append(extraction)
     rates = ([one.rate for one in side] for side in (ours, plain))
     note = (
-        f"{os.cpu_count()} processes, {median(one.rate_of_call for one in ours):.0f} frames/s with their start; "
+        f"{num_cores()} processes, {median(one.rate_of_call for one in ours):.0f} frames/s with their start; "
         f"{ours[0].frame_bytes / 1024:.1f} and {plain[0].frame_bytes / 1024:.1f} KiB per frame"
     )
     return Result("preprocess", "frames/s", *rates, more_is_better=True, published=PUBLISHED, note=note)
 
 
 def extract(raws: list[Path], folder: Path) -> Extraction:
-    """The data tool, over as many copies of the videos as keep all cores busy."""
-    num_cores = os.cpu_count() or 1
-    copies = -(-VIDEOS_PER_CORE * num_cores // len(raws))
+    """Run the data tool on enough copies of the videos to keep all cores busy."""
+    copies = -(-VIDEOS_PER_CORE * num_cores() // len(raws))
     videos = {f"{copy}/{number}": raw for copy in range(copies) for number, raw in enumerate(raws)}
     called = time.time()
-    extract_videos(videos, folder, frames=OURS, num_workers=num_cores)
+    extract_videos(videos, folder, frames=OURS, num_workers=num_cores())
     zips = sorted(folder.rglob("*.zip"), key=lambda path: path.stat().st_mtime_ns)
     middle = len(zips) // 2
     started, ended = (zips[place].stat().st_mtime_ns / 1e9 for place in (middle - 1, -1))
@@ -70,7 +68,7 @@ def extract(raws: list[Path], folder: Path) -> Extraction:
 
 
 def extract_plainly(raws: list[Path], folder: Path) -> Extraction:
-    """What one writes down first."""
+    """Run the straightforward baseline."""
     started = time.perf_counter()
     count = 0
     for number, raw in enumerate(raws):

@@ -1,17 +1,16 @@
-"""What a federated round costs besides training: packing, transport, averaging, saving.
+"""Cost of a federated round besides training: packing, transport, averaging, saving.
 
     python -m benchmarks.round
 
 Both sides are real simulations of Flower on Ray. The backbone R3D-18 (133 MB) goes to 5 clients and comes back; as many
-work at once as there are cores, and nothing is learned.
-    ours      the command `fedvssl.main` as it is, with its default strategy (two averages, and the mean with the last
-              round): one tiny video per client is decoded, augmented and put through the training loop, heads, a round
-              file and records are written. Only the task's `forward` is left out, see `Untrained`.
-    baseline  the apps of Flower's quickstart with its own FedAvg: a ClientApp that builds the same task, loads the
-              message's `to_torch_state_dict()` and replies with `ArrayRecord(state_dict)`. It has no data and saves
-              nothing.
-A round lasts from its start to the start of the next. The first, in which the actors start, is told by itself. The
-floor is what it takes to copy the messages' bytes once.
+clients work at once as there are cores, and nothing is learned.
+    ours      the command `fedvssl.main` with its default strategy (two averages, and the mean with the last round). One
+              tiny video per client is decoded, augmented and put through the training loop; heads, a round file and
+              records are written. Only the task's `forward` is left out, see `Untrained`.
+    baseline  the apps of Flower's quickstart with its own FedAvg, without data or saving. A ClientApp builds the same
+              task, loads the message's `to_torch_state_dict()` and replies with `ArrayRecord(state_dict)`.
+A round lasts from its start to the start of the next. The first, in which the actors start, is reported separately. The
+lower bound ("floor") is the time to copy the messages' bytes once.
 """
 
 import os
@@ -53,7 +52,7 @@ SETTINGS = (
 
 
 class Untrained(CtP):
-    """Catch-the-Patch without a forward pass. One layer has a gradient, of zeros, for the loop to have one."""
+    """Catch-the-Patch without a forward pass. One layer has a gradient of zeros, because the loop needs one."""
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"loss": 1 + 0 * next(self.parameters()).sum()}
@@ -69,7 +68,7 @@ class Rounds:
 
 
 def run_ours(folder: str) -> Rounds:
-    """The command's own `run`, on one tiny video."""
+    """Rounds of the command's own `run`, on one tiny video."""
     from fedvssl.files.run_log import read_records
     from fedvssl.main import run
 
@@ -78,7 +77,7 @@ def run_ours(folder: str) -> Rounds:
     run(config, run_dir=run_dir)
     rounds = [record for record in read_records(run_dir / "metrics.jsonl") if "partition_id" not in record]
     saved = [(run_dir / f"round-{number}-weights.npz").stat().st_mtime_ns / 1e9 for number in range(1, NUM_ROUNDS + 1)]
-    whole = [rounds[0]["seconds"], *np.diff(saved)]  # a round file is the end of its round
+    whole = [rounds[0]["seconds"], *np.diff(saved)]  # a round ends with its file
     inside = statistics.median(record["seconds"] for record in rounds[1:])
     aggregate = statistics.median(record["seconds_aggregate"] for record in rounds[1:])
     told = f"without saving and records {inside:.2f} s, of which averaging {aggregate:.2f} s"
@@ -86,7 +85,7 @@ def run_ours(folder: str) -> Rounds:
 
 
 def run_baseline(folder: str) -> Rounds:
-    """Flower's quickstart, timed where its strategy begins a round."""
+    """Rounds of Flower's quickstart, timed when its strategy begins a round."""
     from flwr.app import ArrayRecord, Context
     from flwr.serverapp import Grid, ServerApp
     from flwr.serverapp.strategy import FedAvg
@@ -120,7 +119,7 @@ def run_baseline(folder: str) -> Rounds:
 
 
 def build_plain_app(config: Config) -> Any:
-    """A ClientApp as the quickstart has it, without the training."""
+    """ClientApp of the quickstart, without the training."""
     from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
     from flwr.clientapp import ClientApp
 
@@ -143,7 +142,7 @@ def plain_config(folder: str) -> Config:
 
 
 def tiny_data(folder: Path) -> Config:
-    """One video of 40x32 pixels, which every client has."""
+    """Settings of a run on one video of 40x32 pixels, which every client has."""
     from data_tools.synthetic import make_video, write_video
     from fedvssl.data.annotations import Annotation, write_annotations
 
@@ -155,7 +154,7 @@ def tiny_data(folder: Path) -> Config:
 
 
 def in_silence(work: Callable[[str], Rounds], folder: str) -> Rounds:
-    """Run `work(folder)` with all that it and its processes print in `folder`/log.txt."""
+    """Run `work(folder)`; its output and that of its processes goes to `folder`/log.txt."""
     log = os.open(Path(folder, "log.txt"), os.O_WRONLY | os.O_CREAT, 0o644)
     sys.stdout.flush()
     for stream in (1, 2):
@@ -164,7 +163,7 @@ def in_silence(work: Callable[[str], Rounds], folder: str) -> Rounds:
 
 
 def in_own_process(work: Callable[[str], Rounds]) -> Rounds:
-    """Run one side where the memory and the threads of the other have never been."""
+    """Run one side in a new process, without the memory and the threads of the other."""
     with TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(in_silence, work, folder).result()
@@ -174,7 +173,7 @@ def in_own_process(work: Callable[[str], Rounds]) -> Rounds:
 
 
 def gigabytes_per_second() -> float:
-    """Of copying memory, the best of some."""
+    """Speed of copying memory, the best of five."""
     source = np.ones(2**25, np.float32)
     target = np.zeros_like(source)
     seconds = []
@@ -186,7 +185,7 @@ def gigabytes_per_second() -> float:
 
 
 def measure() -> Result:
-    """Medians of the rounds after the first."""
+    """Seconds of the rounds after the first; prints the first round and the lower bound."""
     os.environ.update(SILENCE)
     ours, baseline = in_own_process(run_ours), in_own_process(run_baseline)
     floor = ours.megabytes / 1e3 / gigabytes_per_second()

@@ -1,10 +1,10 @@
-"""How speed grows with the workers of a loader and with the clients that share a GPU, and where it has to end.
+"""Speed by the workers of a loader and by the clients that share a GPU, with its upper bounds.
 
     python -m benchmarks.scaling --png docs/scaling.png --json scaling.json [--real_dir ../clips --ann_dir ../lists]
 
-Two limits are measured beside it. Decoding: cores divided by the seconds in which one core decodes the frames of a clip
-and does nothing else. Arithmetic: the rate of the model's fastest convolution by itself, over the GFLOP of a clip.
-The simulation is that of `fedvssl.main`; it is run only where there is a GPU.
+Two limits are measured too. Decoding: cores divided by the seconds in which one core only decodes the frames of a clip.
+Arithmetic: the rate of the model's fastest convolution alone, divided by the GFLOP of a clip. The simulation is a run
+of `fedvssl.main` and needs a GPU.
 """
 
 import time
@@ -62,7 +62,7 @@ class Scaling:
 
 
 def measure(clips: Clips) -> Scaling:
-    """Every point that this machine is large enough for, and both limits."""
+    """Measure every point that this machine is large enough for, and both limits."""
     keep_freed_memory()  # as training does
     precision = choose_precision("auto", device="auto")
     convolution = max(convolution_rates(build_fabric(precision=precision), mixed=precision == "bf16-mixed"))
@@ -74,7 +74,7 @@ def measure(clips: Clips) -> Scaling:
 
 
 def loader_rate(clips: Clips, *, num_workers: int) -> float:
-    """Clips per second of the training loader, from its second tenth on: workers take long to start."""
+    """Clips per second of the training loader, without its first tenth, because workers take long to start."""
     videos = list(islice(cycle(clips.annotations), SAMPLES))
     dataset = ClipDataset(clips.ours, videos, build_sample(compose("base", [])), seed_key=(7, 1, 0, 0))
     loader = train_loader(dataset, batch_size=BATCH_SIZE, num_workers=num_workers)
@@ -87,7 +87,7 @@ def loader_rate(clips: Clips, *, num_workers: int) -> float:
 
 
 def seconds_of_decoding(clips: Clips) -> float:
-    """Of one clip's frames on one core."""
+    """Seconds in which one core decodes one clip's frames."""
     settings, rng = build_sample(compose("base", [])), np.random.default_rng(7)
     draw = partial(sampling.random_clip, clip_len=settings.clip_len, strides=settings.strides, jitter=True)
     seconds = []
@@ -104,13 +104,13 @@ def simulation_rate(clips: Clips, num_clients: int, *settings: str) -> float:
     """Clips per second of a federated round in which `num_clients` train at once on one GPU.
 
     Args:
-        settings: overrides, for a machine without one.
+        settings: overrides, for a machine without a GPU.
     """
     return 1 / median(in_own_process(partial(run_clients, clips, num_clients, settings)).seconds[1:])
 
 
 def run_clients(clips: Clips, num_clients: int, settings: tuple[str, ...], folder: str) -> Rounds:
-    """The command's own `run`; what it gives are seconds per clip."""
+    """Seconds per clip, in place of per round, of the command's own `run`."""
     from fedvssl.files.run_log import read_records
     from fedvssl.main import run
 
@@ -122,7 +122,7 @@ def run_clients(clips: Clips, num_clients: int, settings: tuple[str, ...], folde
 
 
 def clients_config(clips: Clips, num_clients: int, settings: tuple[str, ...], folder: Path) -> Config:
-    """A federated run whose clients share one GPU and all cores, with a list for each of them in `folder`."""
+    """Settings of a run whose clients share one GPU and all cores; writes a list for each of them into `folder`."""
     videos = list(islice(cycle(clips.annotations), VIDEOS_PER_CLIENT))
     for number in range(1, num_clients + 1):
         write_annotations(folder / f"client_dist{number}.json", videos)
@@ -136,7 +136,7 @@ def clients_config(clips: Clips, num_clients: int, settings: tuple[str, ...], fo
 
 
 def draw(scaling: Scaling, png: Path) -> None:
-    """Points as they were measured, limits as lines."""
+    """Draw the measured points, and the limits as lines."""
     figure = Figure(figsize=(11, 5.5), layout="constrained")
     figure.suptitle(scaling.machine, fontsize=10)
     left, right = figure.subplots(1, 2, sharey=True)

@@ -2,8 +2,7 @@
 
     python -m benchmarks.startup
 
-Baseline: a program that imports what a run needs before it reads its command line, and then composes the same
-configuration. Ours imports torch, Flower and Ray when a run starts.
+Baseline: a program that first imports torch, Flower and Ray (ours: when a run starts), then composes the configuration.
 """
 
 import os
@@ -29,7 +28,7 @@ with initialize_config_dir({conf!r}, version_base="1.3"):
 
 
 def measure() -> Result:
-    """The slower of the two commands stands for ours."""
+    """Seconds of the slower of the two commands (ours) and of the baseline."""
     plain = ["-c", PLAIN.format(conf=str(ROOT / "conf"))]
     sides = {name: lambda words=words: run(words) for name, words in {**COMMANDS, "baseline": plain}.items()}
     seconds = alternate(sides, repeats=REPEATS)
@@ -41,7 +40,7 @@ def measure() -> Result:
 
 
 def run(words: list[str]) -> None:
-    """A Python process, in a folder of its own."""
+    """Run a Python process in its own folder."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, *words], check=True, cwd=folder, env=environment, capture_output=True)

@@ -3,10 +3,9 @@
     python -m benchmarks.step
     python -m benchmarks.step --side bf16-mixed [--compile]     one side alone, for instance compiled
 
-Baseline: the same model in float32 with contiguous tensors and memory that is returned to the system, as a program is
-that does nothing about it. Each side runs in a process of its own, in turn. Printed beside them: the share of the best
-rate that a single convolution of the model reaches, the rates of these, the share of a large matrix product's rate, and
-that of augmenting the same batch.
+Baseline: the same model in float32 with contiguous tensors, and freed memory returned to the system, as by default. The
+sides take turns, each in its own process. Also printed: the rates of single convolutions of the model, the step's rate
+as a share of the best of them and of a large matrix product's, and the time share of augmenting the same batch.
 """
 
 import argparse
@@ -37,7 +36,7 @@ CONVOLUTIONS = {64: (16, 56), 128: (8, 28), 256: (4, 14)}  # channels -> frames,
 
 
 class StillVideo:
-    """Noise, already decoded."""
+    """Video of noise, already decoded."""
 
     frames = np.random.default_rng(0).integers(0, 256, (60, 144, 192, 3), dtype=np.uint8)
 
@@ -158,6 +157,7 @@ def timed(run: Callable[[], object], device: torch.device, *, repeats: int, warm
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", choices=["plain", "32-true", "bf16-mixed"], help="measure one side only, as JSON")
     parser.add_argument("--compile", action="store_true", help="let torch compile the model of --side")

@@ -1,1 +1,1 @@
-"""Command-line tools that turn raw videos and split lists into what `fedvssl` reads."""
+"""Command-line tools that turn raw videos and split lists into the input of `fedvssl`."""

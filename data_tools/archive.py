@@ -1,6 +1,6 @@
-"""Unpacking archives that came from the network: whole or not at all, and nothing outside the folder.
+"""Safe unpacking of archives from the network: whole or not at all, and nothing outside the folder.
 
-Archives inside the archive are unpacked too: HMDB-51 is passed around as an archive of one archive per class.
+Archives inside become folders of their names: HMDB-51 is distributed as an archive of one archive per class.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from fedvssl.files.progress import Progress, show_bytes
 from .download import check_disk_space
 
 SUFFIXES = (".rar", ".zip")
-RAR_TOOLS = {  # command -> its arguments; both answer "no" to nothing and ask nothing
+RAR_TOOLS = {  # command -> its arguments, with which it overwrites and asks nothing
     "unrar": lambda archive, folder: ["x", "-o+", "-y", "-idq", "--", str(archive), f"{folder}/"],
     "7z": lambda archive, folder: ["x", "-y", "-bd", f"-o{folder}", "--", str(archive)],
 }
@@ -22,14 +22,11 @@ RAR_TOOLS = {  # command -> its arguments; both answer "no" to nothing and ask n
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack a .zip or .rar into `folder`, which exists afterwards only if everything went well.
 
-    An archive inside it is replaced by a folder of its name.
-
     Returns:
         `folder`, untouched if it was there before.
 
     Raises:
-        ValueError: if the archive is damaged, has an entry that leads outside, does not fit on the disk, or is a .rar
-            and there is no program for it.
+        ValueError: if the archive is damaged, leads outside, does not fit on the disk, or no program unpacks its .rar.
     """
     if folder.is_dir():
         return folder
@@ -69,7 +66,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _first_archive(folder: Path) -> Path | None:
-    # Names that begin with a dot are what macOS puts beside the files it copies.
+    # Names with a leading dot are left out: macOS puts such files beside the files it copies.
     found = (path for path in sorted(folder.rglob("[!.]*")) if path.suffix.lower() in SUFFIXES)
     return next((path for path in found if path.is_file()), None)
 
@@ -107,7 +104,7 @@ def _unpack_rar(archive: Path, folder: Path) -> None:
 
 
 def _check_inside(name: str, archive: Path) -> None:
-    """Refuse absolute names and "..", in either spelling of paths."""
+    """Reject absolute names and "..", in the spelling of POSIX and of Windows."""
     for path in (PurePosixPath(name), PureWindowsPath(name)):
         if path.is_absolute() or path.drive or path.root or ".." in path.parts:
             raise ValueError(f"{archive} has the entry '{name}', which leads outside the folder: do not trust it.")

@@ -1,4 +1,4 @@
-"""Split lists -> `<out_dir>/{train,test}_split_{1,2,3}.json`, the videos that have frames only.
+"""Split lists -> `<out_dir>/{train,test}_split_{1,2,3}.json`, with only the videos that have frames.
 
     python -m data_tools.build_annotations --ann_dir data/ucf101/lists --zip_dir data/ucf101/zips \\
         --out_dir data/ucf101/annotations
@@ -18,11 +18,11 @@ from .lists import Splits, read_splits, splits_from_names
 
 
 def build_annotations(splits: Splits, zip_dir: Path, out_dir: Path) -> list[str]:
-    """Write one annotation file per split and say what was left out.
+    """Write one annotation file per split and report the videos left out.
 
     Args:
         splits: "train_split_1" -> its videos.
-        zip_dir: a video counts as there if `<zip_dir>/<name>.zip` is.
+        zip_dir: folder with `<name>.zip` for each video that has frames.
 
     Returns:
         names of the listed videos that are left out, sorted.

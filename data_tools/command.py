@@ -1,4 +1,4 @@
-"""How every data tool ends: mistakes become one sentence on stderr and exit code 2."""
+"""Common parts of the data tools: mistakes become one sentence on stderr and exit code 2."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ def command_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def run_command(main: Callable[[], object]) -> None:
-    """Run a command; end with `error: <sentence>` where the user or the machine is at fault."""
+    """Run a command; end with `error: <sentence>` if the user or the machine is at fault."""
     try:
         main()
     except (ValueError, OSError) as error:

@@ -2,8 +2,8 @@
 
     python -m data_tools.download https://host/file.zip --sha256 <64 hex digits> --out_dir data/downloads
 
-What has arrived lies in `<name>.part`, with the server's ETag or date in `<name>.part.validator`: a later run asks for
-the rest only, and only if the file on the server is still the same (Range, If-Range; RFC 9110, sections 13 and 14).
+A partial download is `<name>.part`, with the server's ETag or date in `<name>.part.validator`. A later run requests
+only the rest, if the file on the server is still the same (Range, If-Range; RFC 9110, sections 13 and 14).
 """
 
 import time
@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = (20, 60)  # to connect, between two pieces of data
 
 @dataclass(frozen=True)
 class Source:
-    """One file on a server. `size` in bytes, None where it is not published."""
+    """One file on a server. `size` in bytes, None if it is not published."""
 
     url: str
     sha256: str
@@ -46,11 +46,11 @@ class DiskSpaceError(DownloadError):
 
 
 def download(source: Source, folder: Path, *, attempts: int = 6, pause_seconds: float = 2.0) -> Path:
-    """Fetch a file unless it is there already, going on where an earlier run stopped.
+    """Fetch a file unless it is there already, going on after an earlier run.
 
     Args:
-        folder: where the file goes; a file of that name fetched by hand is taken if its hash is right.
-        attempts: how many times in a row a connection may fail without a byte of progress.
+        folder: folder for the file; a file of that name fetched by hand is accepted if its hash is right.
+        attempts: number of failures in a row without a byte of progress that end the download.
         pause_seconds: wait after the first failure, doubled after each further one.
 
     Returns:
@@ -58,7 +58,7 @@ def download(source: Source, folder: Path, *, attempts: int = 6, pause_seconds: 
 
     Raises:
         DownloadError: if the server refuses, its certificate cannot be verified, the connection keeps failing, the
-            disk is too small or the content is not what was expected.
+            disk is too small, or the size or hash of the content is wrong.
     """
     path = folder / source.file_name
     if path.is_file():
@@ -103,7 +103,7 @@ def check_disk_space(folder: Path, num_bytes: int) -> None:
 
 
 class _Part:
-    """What has arrived so far, and which version of the file on the server it belongs to."""
+    """Partial download, and the version of the server's file that it belongs to."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.with_name(f"{path.name}.part")
@@ -131,7 +131,7 @@ class _Part:
 
 
 def _fetch_rest(source: Source, part: _Part, progress: Progress) -> None:
-    """One request: append what is missing, or start anew where the server does not go on from there."""
+    """Send one request: append the missing bytes, or start anew if the server does not go on from there."""
     headers = {"Accept-Encoding": "identity"}
     # Without a validator nobody could tell whether the rest belongs to the same file.
     if part.size and part.validator:
@@ -150,7 +150,7 @@ def _fetch_rest(source: Source, part: _Part, progress: Progress) -> None:
             if response.headers.get("Content-Range") != f"bytes */{part.size}":
                 part.remove()
                 raise requests.ConnectionError("the part did not fit the file on the server")
-            return  # all of it has arrived before
+            return  # it is complete already
         _check_status(response, source)
         if response.status_code != requests.codes.partial_content or not _goes_on_at(response, part.size):
             part.start(_strong_validator(response))
@@ -186,14 +186,14 @@ def _check_status(response: requests.Response, source: Source) -> None:
 
 
 def _goes_on_at(response: requests.Response, start: int) -> bool:
-    """Whether the answer begins with byte `start`; what else it may begin with is of no use."""
+    """True if the answer begins with byte `start`; any other beginning raises a ConnectionError."""
     if response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
         return True
     raise requests.ConnectionError("the server sent another range than the one asked for")
 
 
 def _strong_validator(response: requests.Response) -> str:
-    """ETag, or else the date; If-Range forbids weak ETags."""
+    """Strong ETag, or else the date: If-Range forbids weak ETags."""
     etag = response.headers.get("ETag", "")
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
 

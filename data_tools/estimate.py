@@ -1,4 +1,4 @@
-"""What an extraction will take: told before it begins, and refused where the disk is too small."""
+"""Estimate of the time and disk use of an extraction: reported before it begins, rejected if the disk is too small."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ Encode = Callable[[Path], Iterator[bytes]]  # raw video -> the JPEG of each fram
 
 @dataclass(frozen=True)
 class Estimate:
-    """Sizes in bytes, time in seconds."""
+    """Estimate of an extraction: sizes in bytes, time in seconds."""
 
     num_videos: int
     raw_bytes: int
@@ -36,7 +36,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Sample:
-    """One video: its size as it is, and what all its frames would take, in bytes and in seconds of one process."""
+    """Raw size of one video in bytes, and the bytes and seconds of one process for all its frames."""
 
     raw_bytes: int
     frame_bytes: float
@@ -47,7 +47,7 @@ def estimate(raws: Sequence[Path], encode: Encode, *, num_processes: int) -> Est
     """Encode the first frames of a few videos and extrapolate by the bytes of all; nothing is written.
 
     Returns:
-        None if none of the few can be decoded.
+        None if none of them can be decoded.
     """
     samples = [sample for raw in choose(raws) if (sample := take_sample(raw, encode))]
     if not samples:
@@ -60,7 +60,7 @@ def estimate(raws: Sequence[Path], encode: Encode, *, num_processes: int) -> Est
 
 
 def choose(raws: Sequence[Path]) -> list[Path]:
-    """Videos of middling size. The smallest are short or still, which says little about the rest, or damaged."""
+    """Videos of medium size: the smallest are short, still or damaged, and say little about the rest."""
     by_size = sorted(raws, key=lambda raw: raw.stat().st_size)
     return [by_size[len(raws) * place // (NUM_SAMPLES + 1)] for place in range(1, NUM_SAMPLES + 1)]
 
@@ -72,19 +72,19 @@ def take_sample(raw: Path, encode: Encode) -> Sample | None:
         sizes = [len(jpeg) for jpeg in islice(encode(raw), FRAMES_PER_SAMPLE)]
         seconds = time.perf_counter() - started
         factor = max(1.0, count_packets(raw) / len(sizes)) if len(sizes) == FRAMES_PER_SAMPLE else 1.0
-    except Exception:  # the extraction will come to this video and say what is wrong with it
+    except Exception:  # the extraction will report the fault of this video
         return None
     return Sample(raw.stat().st_size, factor * sum(sizes), factor * seconds)
 
 
 def count_packets(raw: Path) -> int:
-    """Video packets of a file, about as many as it has frames; they are read and not decoded."""
+    """Number of video packets of a file, about its number of frames; nothing is decoded."""
     with av.open(str(raw), metadata_errors="ignore") as container:
         return sum(packet.size > 0 for packet in container.demux(video=0))
 
 
 def check_disk(expected: Estimate, out_dir: Path) -> None:
-    """Compare what is expected with what is free.
+    """Compare the expected size with the free space.
 
     Raises:
         ValueError: if the frames do not fit.

@@ -2,9 +2,9 @@
 
     python -m data_tools.extract_frames --raw_dir data/ucf101/raw --ann_dir data/ucf101/lists --out_dir data/ucf101/zips
 
-With --ann_dir the videos of the lists are extracted under the names of the lists; without, every video in --raw_dir
-under the name of its folder. Finished zips are kept, so the command can be run again after a stop. Videos that cannot
-be decoded are named at the end and in `<out_dir>/extract_report.json`; they do not stop the rest.
+With --ann_dir the listed videos are extracted under their listed names; without it every video in --raw_dir, under the
+name of its folder. Finished zips are kept, so the command can be run again after a stop. Videos that cannot be decoded
+are named at the end and in `<out_dir>/extract_report.json`; they do not stop the rest.
 """
 
 import argparse
@@ -31,12 +31,12 @@ from .lists import Splits, read_splits
 from .raw_videos import find_raw_videos, match_to_names, name_by_folder
 
 REPORT_NAME = "extract_report.json"
-MANY = 20  # videos: what they will take is told before they are extracted
+MANY = 20  # videos from which on an estimate is printed before the extraction
 
 
 @dataclass(frozen=True)
 class FrameFormat:
-    """How frames are stored: short side in pixels (0 keeps the size of the video) and JPEG quality, 1 to 100."""
+    """Format of the frames: short side in pixels (0 keeps the size of the video) and JPEG quality, 1 to 100."""
 
     short_side: int = 144
     quality: int = 90
@@ -50,7 +50,7 @@ class FrameFormat:
 
 @dataclass
 class Report:
-    """What became of every video; `failed` maps a name to the reason."""
+    """Outcome for every video; `failed` maps a name to the reason."""
 
     frames: FrameFormat
     written: int = 0
@@ -104,12 +104,12 @@ def extract_videos(
 
     Args:
         videos: "<Class>/<stem>" -> raw file.
-        out_dir: where the zips and the report go. Only one extraction at a time may work in it.
+        out_dir: folder for the zips and the report. Only one extraction at a time may work in it.
         missing: listed videos without a raw file, for the report.
 
     Raises:
-        ValueError: if the zips in `out_dir` were made with another format, many videos are to be extracted and the disk
-            is too small for their frames, or a worker process dies.
+        ValueError: if the zips in `out_dir` have another format, the disk is too small (for 20 videos or more), or a
+            worker process dies.
     """
     if num_workers < 1:
         raise ValueError(f"--num_workers {num_workers}: at least one process is needed.")
@@ -135,7 +135,7 @@ def extract_videos(
 
 
 def shorten(names: list[str], limit: int = 20) -> str:
-    """The first names of a list that may be long."""
+    """First names of a long list, and the number of the others."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
@@ -172,7 +172,7 @@ def _try_extract(job: Job, *, frames: FrameFormat) -> tuple[str, str | None]:
         extract_video(raw, zip_path, frames=frames)
     except OSError:
         raise  # a full disk is no fault of the video
-    except Exception as error:  # whatever a decoder makes of a damaged file must not stop the rest
+    except Exception as error:  # a damaged file may raise anything and must not stop the rest
         return name, str(error) or type(error).__name__
     return name, None
 
@@ -193,10 +193,10 @@ def find_videos(raw_dir: Path, splits: Splits | None) -> tuple[dict[str, Path], 
     """Raw file of every video, and the listed videos that have none.
 
     Args:
-        splits: the lists; None takes every video in `raw_dir`, called after its folder.
+        splits: the lists; None takes every video in `raw_dir`, named after its folder.
 
     Raises:
-        ValueError: if there is nothing to extract or it is not clear which file is meant.
+        ValueError: if there is nothing to extract, or several files fit one name.
     """
     paths = find_raw_videos(raw_dir)
     if splits is None:
@@ -215,6 +215,7 @@ def add_frame_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
     parser = command_parser(__doc__)
     parser.add_argument("--raw_dir", type=Path, required=True, help="folder with the raw videos, nested or flat")
     parser.add_argument("--ann_dir", type=Path, help="folder with the split lists; without it every video is taken")

@@ -3,9 +3,8 @@
     python -m data_tools.fetch ucf101 --out_dir data/ucf101      7 GB
     python -m data_tools.fetch hmdb51 --out_dir data/hmdb51      4 GB
 
-data_tools/sources.py says where they are. Resumes after a stop. The archives stay in `<out_dir>/downloads` and may be
-deleted afterwards; archives that were fetched by hand and put there are taken. What is unpacked already is not fetched
-again.
+The URLs are in data_tools/sources.py. A repeated command resumes after a stop and does not fetch unpacked parts again.
+The archives stay in `<out_dir>/downloads` and may be deleted afterwards; archives put there by hand are used.
 """
 
 from collections.abc import Sequence
@@ -18,10 +17,10 @@ from .sources import SOURCES
 
 
 def fetch(sources: Sequence[Source], folder: Path, downloads: Path) -> Path:
-    """Unpack the first source that can be had into `folder`.
+    """Unpack the first available source into `folder`.
 
     Raises:
-        DownloadError: if there is none; the message has the reason of each.
+        DownloadError: if none is available; the message has the reason of each.
     """
     if folder.is_dir():
         print(f"{folder} is there already.")
@@ -34,7 +33,7 @@ def fetch(sources: Sequence[Source], folder: Path, downloads: Path) -> Path:
                 rar_tool()  # before gigabytes are fetched in vain
             downloads.mkdir(parents=True, exist_ok=True)
             there = sum(path.stat().st_size for path in downloads.glob(f"{source.file_name}*"))
-            check_disk_space(downloads, 2 * (source.size or largest) - there)  # the archive, and what is in it
+            check_disk_space(downloads, 2 * (source.size or largest) - there)  # the archive and its contents
             return unpack(download(source, downloads), folder)
         except DiskSpaceError:
             raise  # another source would not fit either

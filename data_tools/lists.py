@@ -23,13 +23,13 @@ Splits = dict[str, list[Annotation]]  # "train_split_1" -> its videos
 SPLIT_NUMBERS = (1, 2, 3)
 Row = tuple[str, str, int | None]  # split, "<Class>/<stem>", label as the list has it
 KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
-PARTS = {"train": "train_split_1", "val": "test_split_1", "test": None}  # beginnings of the names that are in use
+PARTS = {"train": "train_split_1", "val": "test_split_1", "test": None}  # beginnings of the names of parts
 
 
 def read_splits(ann_dir: Path) -> Splits:
-    """Read the lists in `ann_dir` or in folders below it, whichever of the styles they have.
+    """Read the lists in `ann_dir` or in folders below it, in any of the styles.
 
-    The lists of UCF-101 and labelled lists give labels; the classes of the others are numbered in alphabetical order.
+    UCF-101 lists and labelled lists give the labels; in other lists classes are numbered in alphabetical order.
 
     Raises:
         ValueError: if there are no lists, a list names an unknown class, a label contradicts the class, a line cannot
@@ -104,7 +104,7 @@ def _read_classes(path: Path) -> dict[str, int]:
 
 
 def _ucf_annotation(line: str, classes: dict[str, int], *, where: str) -> Annotation:
-    """One line of a list. The class is matched without regard to case and gets the spelling of classInd.txt."""
+    """Annotation of one line. The class is matched without regard to case and gets the spelling of classInd.txt."""
     match = re.fullmatch(r"(?:(?P<folder>.+)/)?(?P<file>[^/]+?)(?:\s+(?P<label>\d+))?", line)
     assert match, "the pattern takes any line that is not empty"
     folder, label = match["folder"], match["label"]
@@ -149,7 +149,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 
 
 def _json_rows(path: Path, split: str) -> Iterator[Row]:
-    """The official json of Kinetics, which names the part of each video, or a list of names and labels."""
+    """Rows of the official json of Kinetics, with its own `split` for each video, or of a list of names and labels."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict):
@@ -177,7 +177,7 @@ def _text_rows(path: Path, split: str) -> Iterator[Row]:
 
 
 def _kinetics_row(label: str, video: str, times: Sequence, part: str, *, where: str) -> Iterator[Row]:
-    """A video called as the usual downloaders and the published lists do; none for one of the test part."""
+    """Row of a video, named as by the usual downloaders and the published lists; none for a video of the test part."""
     split = next((PARTS[word] for word in PARTS if str(part).startswith(word)), "")
     try:
         start, end = (round(float(time)) for time in times)
@@ -190,7 +190,7 @@ def _kinetics_row(label: str, video: str, times: Sequence, part: str, *, where: 
 
 
 def _by_split(paths: Sequence[Path]) -> dict[str, Path]:
-    """The lists for training and testing by their names; val comes before test."""
+    """Lists for training and testing, found by their names; val is preferred to test."""
     found: dict[str, Path] = {}
     for word in PARTS:
         split = PARTS[word] or "test_split_1"
@@ -203,7 +203,7 @@ def _by_split(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _numbered(rows: Iterable[Row]) -> Splits:
-    """Rows without labels get those of their classes in alphabetical order, whatever stands for the space in a name."""
+    """Splits of the rows, labels from 0. Without labels the classes are numbered in alphabetical order."""
     rows = list(dict.fromkeys(rows))
     if not rows:
         raise ValueError("The lists name no video for training or validation: check --ann_dir.")
@@ -230,7 +230,7 @@ def _listed_name(path: str) -> str:
 
 
 def without_suffix(file_name: str) -> str:
-    """The stem: the ending goes only if it is that of a video, because stems may hold dots."""
+    """Stem of a file name: only the ending of a video is removed, because stems may hold dots."""
     path = PurePosixPath(file_name)
     return path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
 

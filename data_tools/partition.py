@@ -3,9 +3,8 @@
     python -m data_tools.partition --json_path data/ucf101/annotations \\
         --output_path data/ucf101/annotations/client_distribution --num_clients 5 --seed 7
 
-Methods: `uniform`, the published rule of UCF-101; `class-shard --classes_per_client 8`, so many classes for a client;
-`dirichlet --alpha 0.5`, classes in random proportions; `by-group`, whole UCF-101 groups; `k400-paper`, the published
-rule of Kinetics-400 with its fault.
+Methods: `uniform`, the published rule of UCF-101; `k400-paper`, that of Kinetics-400, with its fault; `by-group`, whole
+UCF-101 groups; `class-shard --classes_per_client 8`; `dirichlet --alpha 0.5`, classes in random proportions.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from fedvssl.files.atomic import write_json
 from .command import command_parser, run_command
 from .partition_plot import plot_partition
 
-# Method -> the flag that it needs and no other takes.
+# Method -> the flag that it requires and no other accepts.
 METHODS = {"uniform": "", "class-shard": "classes_per_client", "dirichlet": "alpha", "by-group": "", "k400-paper": ""}
 
 
@@ -29,7 +28,7 @@ def make_partition(annotations: Sequence[Annotation], args: argparse.Namespace) 
     """Partition by the flags of the command.
 
     Raises:
-        ValueError: if a flag is missing or belongs to another method, or the method refuses.
+        ValueError: if a flag is missing or belongs to another method, or the method rejects its arguments.
     """
     for method, flag in METHODS.items():
         if flag and (args.method == method) != (getattr(args, flag) is not None):
@@ -49,12 +48,10 @@ def make_partition(annotations: Sequence[Annotation], args: argparse.Namespace) 
 
 
 def write_partition(annotations: Sequence[Annotation], parts: Partition, output_path: Path) -> dict:
-    """Write the files of all clients and the statistics.
-
-    The files of an earlier partition are removed first: a client that no longer exists must not find its list.
+    """Write the files of all clients and the statistics, after removing the files of an earlier partition.
 
     Returns:
-        what `partition_stats` returns.
+        the result of `partition_stats`, with a "warning" from `fault_of` if there is one.
     """
     for old in output_path.glob("client_dist*.json"):
         old.unlink()
@@ -69,7 +66,7 @@ def write_partition(annotations: Sequence[Annotation], parts: Partition, output_
 
 
 def fault_of(stats: dict) -> str:
-    """What is wrong with a partition that does not give each video to one client; empty where nothing is."""
+    """Warning about a partition that does not give each video to exactly one client; empty for a good one."""
     if not stats["shared_videos"] and not stats["unassigned_videos"]:
         return ""
     distinct = stats["num_videos"] - stats["unassigned_videos"]
@@ -82,6 +79,7 @@ def fault_of(stats: dict) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
     parser = command_parser(__doc__)
     parser.add_argument(
         "--json_path", type=Path, required=True, help="annotation file, or the folder of train_split_1.json"

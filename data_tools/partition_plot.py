@@ -1,4 +1,4 @@
-"""The picture of a partition: which classes a client has, how many, and what it shares with others."""
+"""Picture of a partition: the classes and videos of each client, and those that it shares with others."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,11 @@ NOTHING = "0.93"  # grey of the cells without a video
 def plot_partition(stats: dict, names: dict[int, str], path: Path) -> None:
     """Write a PNG with five panels.
 
-    Above, classes by clients, coloured by videos; many classes are in the order of their size instead of by name.
-    Below, videos of each client, entropy of its classes, and the matrices of shared classes and of shared videos.
+    Above: classes by clients, coloured by videos; many classes are sorted by size instead of named.
+    Below: videos of each client, entropy of its classes, and the matrices of shared classes and of shared videos.
 
     Args:
-        stats: what `partition_stats` returns.
+        stats: result of `partition_stats`.
         names: zero-based label -> name of the class.
     """
     figure = matplotlib.figure.Figure(figsize=(16, 11), layout="constrained")
@@ -95,7 +95,7 @@ def _show_matrix(axes: Axes, counts: np.ndarray, *, write: bool, colour_label: s
         aspect="auto",
         interpolation="nearest",
         extent=(0.5, columns + 0.5, rows + 0.5, 0.5),
-        norm=PowerNorm(0.5, vmin=0, vmax=max(1, counts.max())),  # few videos must be told from fewer
+        norm=PowerNorm(0.5, vmin=0, vmax=max(1, counts.max())),  # keeps small counts distinguishable
         cmap="viridis_r",
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -2,8 +2,8 @@
 
     python -m data_tools.prepare --raw_dir my_clips --ann_dir my_lists --out_dir data/mine
 
-Reads the lists that data_tools/lists.py knows. Without --ann_dir every video is taken, its folder is its class, and all
-of them make the training split 1: enough for pre-training. Can be run again after a stop.
+Reads the styles of lists in data_tools/lists.py. Without --ann_dir all videos make training split 1, with their folders
+as classes, which is enough for pre-training. Can be run again after a stop.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Finding the raw file of every video: nested and flat folders, any container, matched to lists by stem."""
+"""Search for the raw file of every video: nested and flat folders, any container, matched to lists by stem."""
 
 import re
 from collections import defaultdict
@@ -9,7 +9,7 @@ from fedvssl.data.video import VIDEO_SUFFIXES
 
 
 def find_raw_videos(raw_dir: Path) -> list[Path]:
-    """All files below `raw_dir` whose ending is that of a video, sorted.
+    """All files below `raw_dir` with the ending of a video, sorted.
 
     Raises:
         ValueError: if there are none.
@@ -26,9 +26,9 @@ def find_raw_videos(raw_dir: Path) -> list[Path]:
 def match_to_names(paths: Iterable[Path], names: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
     """Find the raw file of every listed video by its stem.
 
-    Upper and lower case do not matter (UCF-101 spells HandStandPushups and HandstandPushups), nor does the ending. Of
-    several files with one stem those that agree in case, then those in a folder named like the class are preferred.
-    A Kinetics clip `<youtube_id>_<start>_<end>` may also be called `<youtube_id>`; there the case matters.
+    Case does not matter (UCF-101 spells HandStandPushups and HandstandPushups), nor does the ending. If several files
+    share a stem, files that agree in case are preferred, then files in a folder named like the class. A Kinetics clip
+    `<youtube_id>_<start>_<end>` may also be called `<youtube_id>`; there the case matters.
 
     Args:
         paths: raw files.
@@ -57,7 +57,7 @@ def match_to_names(paths: Iterable[Path], names: Iterable[str]) -> tuple[dict[st
 
 
 def name_by_folder(paths: Iterable[Path], raw_dir: Path) -> dict[str, Path]:
-    """Without lists a video is called after its folder and its stem.
+    """Name the videos after their folders and stems, for use without lists.
 
     Returns:
         "<folder>/<stem>" -> raw file; "<stem>" for files that lie in `raw_dir` itself.

@@ -1,4 +1,4 @@
-"""Where the data sets are: for each part of each, the places that have it, best first."""
+"""Sources of the data sets: for each part of each, the URLs that have it, best first."""
 
 from .download import Source
 

@@ -1,12 +1,11 @@
-"""A small action set as real .avi files with UCF-style lists, whose classes differ by motion and not by look.
+"""Small action set as real .avi files with UCF-style lists; its classes differ by motion and not by look.
 
     python -m data_tools.synthetic --out_dir data/synthetic
 
 Writes `<out_dir>/raw/<Class>/v_<Class>_gXX_cYY.avi` and `<out_dir>/lists/{classInd,trainlist01,testlist01}.txt`.
-Textured sprites travel over a textured background on a torus: what leaves the picture on one side comes in on the
-other. Every sprite starts at a uniformly random place and angle, so at any one time the places and angles of all
-classes have the same distribution, and no single frame tells the class. No class turns into another one in a mirror,
-because training flips clips from left to right.
+Textured sprites move over a textured background; they leave the picture on one side and enter on the other. Every
+sprite starts at a uniformly random place and angle, so at any time places and angles have the same distribution in all
+classes, and no single frame shows the class. No class mirrors another, because training flips clips left to right.
 """
 
 from collections.abc import Callable, Sequence
@@ -173,6 +172,7 @@ def _paste(frame: np.ndarray, texture: np.ndarray, place: tuple[float, float], *
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
     parser = command_parser(__doc__)
     parser.add_argument("--out_dir", type=Path, default=Path("data/synthetic"), help="folder for raw/ and lists/")
     for name, meaning in {

@@ -1,12 +1,11 @@
 """The Flower ClientApp: load the shared arrays, train on the client's own videos, reply with the same names and facts.
 
-What to train comes with the server's message; where the data lies and which device there is, `Site` says. So the
-same app serves the simulation and a real federation.
+The server's message gives model, task and training; `Site` gives the data and the device. So the same app serves the
+simulation and a real federation.
 
-Every state entry that the server does not send is the client's own, which under FedVSSL is the pretext head. It is kept
-in a file for each round, written before the reply. The message names the round whose file to go on with, the last in
-which this client's reply counted: neither a run that is killed within a round nor a client that is given up leaves a
-head that is ever used.
+State entries that the server does not send are the client's own: under FedVSSL the pretext head. They are saved in a
+file for each round, before the reply. The message names the file to continue from, that of the last round in which this
+client's reply counted. So a head of an interrupted round or of a reply that came too late is never used.
 """
 
 import json
@@ -34,7 +33,7 @@ from fedvssl.wire.record import ARRAYS, CONFIG, METRICS, pack, unpack
 
 
 def build_client_app(site: Site) -> ClientApp:
-    """The app of every client; `context.node_config["partition-id"]` says which one it is."""
+    """Build the app of every client; `context.node_config["partition-id"]` tells which client it is."""
     app = ClientApp()
 
     @app.query()
@@ -50,7 +49,7 @@ def build_client_app(site: Site) -> ClientApp:
 
 
 def answer(message: Message, *, site: Site, partition_id: int) -> Message:
-    """Reply to a training message. Whatever goes wrong becomes an error of one line; the traceback is in the log."""
+    """Reply to a training message. An exception becomes an error of one line, with its traceback in the log."""
     folder = client_folder(site, partition_id)
     log = _open_log(folder / "train.log")
     try:
@@ -58,7 +57,7 @@ def answer(message: Message, *, site: Site, partition_id: int) -> Message:
         return Message(content, reply_to=message)
     except Exception as error:
         log.exception("failed")
-        initial_task.cache_clear()  # who knows in which state it is
+        initial_task.cache_clear()  # its state is unknown
         reason = f"{type(error).__name__}: {' '.join(str(error).split())} (traceback in {folder / 'train.log'})"
         return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
     finally:
@@ -82,7 +81,7 @@ def train_client(content: RecordDict, *, site: Site, partition_id: int, write: C
     head = load_arrays(head_path(folder, order.head_round)) if own and order.head_round else own
     load_state(task, {**head, **arrays})
     results = train_epochs(task, order, annotations, site=site, partition_id=partition_id, write=write)
-    task.zero_grad()  # their memory, until the next client
+    task.zero_grad()  # frees their memory until the next client
     state = to_arrays(task)
     if own:
         save_head(folder, {name: state[name] for name in own}, order)
@@ -95,23 +94,23 @@ def train_client(content: RecordDict, *, site: Site, partition_id: int, write: C
 
 @lru_cache(maxsize=1)
 def initial_task(config: str, sent: frozenset[str]) -> tuple[Any, Arrays]:
-    """The task of a configuration, and copies of those of its initial arrays that the server does not send.
+    """Build a task, and copy the initial arrays that the server does not send.
 
-    Flower lets one process train client after client, round after round, and building a task takes longer than sending
-    its arrays. So the last one is kept. What it has learned is nobody's: `load_state` overwrites all of it.
+    The last task is cached: one process trains many clients, and building a task takes longer than sending its arrays.
+    `load_state` overwrites everything that a cached task has learned.
 
     Args:
-        config: JSON text of what the server has sent.
-        sent: names of the arrays that it sends.
+        config: the server's configuration as JSON text.
+        sent: names of the arrays that the server sends.
     """
     settings = json.loads(config)
-    seed_torch((settings["seed"],))  # every client starts from the head that the server's model has
+    seed_torch((settings["seed"],))  # every client starts from the head of the server's model
     task = build_task(settings)
     return task, {name: array.copy() for name, array in to_arrays(task).items() if name not in sent}
 
 
 def load_state(task: Any, arrays: Arrays) -> None:
-    """Overwrite the whole state of a task, so that nothing of what it has learned before is left.
+    """Overwrite the whole state of a task, so that nothing of its earlier training is left.
 
     Raises:
         ValueError: if the arrays do not fit the task.
@@ -192,6 +191,6 @@ def _open_log(path: Path) -> logging.Logger:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
     log.setLevel(logging.INFO)
-    log.propagate = False  # this file is the client's; the server tells what matters of it
+    log.propagate = False  # to this file only; the server logs the important facts
     log.addHandler(handler)
     return log

@@ -1,7 +1,7 @@
-"""Configuration: where the YAML files are, how a command line becomes a plain dict, how `_target_` becomes an object.
+"""Configuration: from YAML files and a command line to a plain dict, from a `_target_` to an object.
 
-There is no registry: the dotted `_target_` in a YAML file is the registry. The dotted name is whatever the user's own
-configuration says, so it is trusted as much as the user's own code; nothing that was downloaded is ever instantiated.
+There is no registry: the dotted `_target_` in a YAML file names the class. It comes from the user's own configuration,
+so it is trusted like the user's own code; nothing that was downloaded is ever instantiated.
 """
 
 import os
@@ -27,7 +27,7 @@ from yaml import YAMLError
 Config = dict[str, Any]
 # Values of flags that mean the same to Hydra as to a shell: words, numbers, true and false, lists, quoted text.
 PLAIN_VALUE = re.compile(r"[\w./+-]*|\[.*]|(['\"]).*\1", re.ASCII)
-# Beginnings of the flags of Hydra's own command line.
+# Prefixes of the flags of Hydra's own command line.
 HYDRA_FLAGS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
     *("--config-", "--shell-completion", "--experimental-rerun"),
@@ -49,11 +49,11 @@ def conf_dir() -> Path:
 
 
 def read_command_line(command: str, argv: Sequence[str] | None = None) -> Config:
-    """The configuration that `python -m fedvssl.<command> <config> [key=value ...]` asks for.
+    """Read the configuration of `python -m fedvssl.<command> <config> [key=value ...]`.
 
     Args:
         command: name of the command and of its configuration in `conf/`.
-        argv: the words after the module's name, by default those of this process.
+        argv: the words after the module's name; None takes the words of this process.
 
     Raises:
         ValueError: for a mistake, and for a configuration that lacks a key of `conf/<command>.yaml`.
@@ -73,8 +73,8 @@ def read_command_line(command: str, argv: Sequence[str] | None = None) -> Config
 def parse_overrides(argv: Sequence[str]) -> list[str]:
     """Words of a command line as Hydra overrides: `--work_dir=x` -> `work_dir=x`, `--progress` -> `progress=true`.
 
-    The value of a flag is what a shell would make of it: `~` is the home folder, brackets, commas and spaces belong to
-    the name of a file. A word without dashes is Hydra's where it can read it, and otherwise taken like a flag.
+    The value of a flag is read as in a shell: `~` is the home folder; brackets, commas and spaces belong to the name of
+    a file. A word without dashes goes to Hydra unchanged if Hydra can read it, and is otherwise treated like a flag.
 
     Raises:
         ValueError: for a word that is neither `key=value` nor a flag.
@@ -92,7 +92,7 @@ def parse_overrides(argv: Sequence[str]) -> list[str]:
 
 
 def for_hydra(argv: Sequence[str]) -> list[str]:
-    """Command line for Hydra's own entry: its flags and their values as they are, the rest by `parse_overrides`."""
+    """Command line for Hydra's own entry: its flags and their values unchanged, the rest by `parse_overrides`."""
 
     def is_setting(word: str) -> bool:
         return ("=" in word or word.startswith("--")) and not word.startswith(HYDRA_FLAGS)
@@ -101,7 +101,7 @@ def for_hydra(argv: Sequence[str]) -> list[str]:
 
 
 def _is_override(word: str) -> bool:
-    """Whether Hydra can read `key=value` and it means one value: a comma in a path is no list of values to try."""
+    """True if Hydra reads `key=value` as it is meant: a comma in a path is not a list of values to try."""
     try:
         value = OverridesParser.create().parse_override(word).value()
     except HydraException:
@@ -144,7 +144,7 @@ def compose(config: str, overrides: Sequence[str]) -> Config:
 
 
 def refuse_renamed(keys: Iterable[str]) -> None:
-    """Answer the key of an earlier version with its name now.
+    """Reject the key of an earlier version and tell its name now.
 
     Raises:
         ValueError: naming the first such key.
@@ -156,7 +156,7 @@ def refuse_renamed(keys: Iterable[str]) -> None:
 
 
 def check_numbers(config: Config, least: Mapping[str, int | float], *, or_auto: Collection[str] = ()) -> None:
-    """Refuse what is not a number, or is too small.
+    """Reject settings that are not numbers or are too small.
 
     Args:
         config: nested settings.
@@ -178,14 +178,14 @@ def check_numbers(config: Config, least: Mapping[str, int | float], *, or_auto: 
 
 
 def to_dict(config: Any) -> Config:
-    """Resolved plain dict of a Hydra configuration."""
+    """Resolve a Hydra configuration to a plain dict."""
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(resolved, dict)
     return resolved  # pyright: ignore[reportReturnType]
 
 
 def _missing_keys(config: Config, reference: Config, prefix: str = "") -> Iterator[str]:
-    """Dotted keys of `reference` that `config` lacks. What has a `_target_` decides itself which keys it needs."""
+    """Dotted keys of `reference` that `config` lacks. An entry with a `_target_` decides itself which keys it needs."""
     for name, value in reference.items():
         if name not in config:
             yield prefix + name
@@ -207,11 +207,11 @@ def build(config: Config, **kwargs: Any) -> Any:
 
 
 def build_task(config: Config) -> Any:
-    """The task `config["task"]["module"]` around the backbone `config["model"]`, with initial weights."""
+    """Build the task `config["task"]["module"]` around the backbone `config["model"]`, with initial weights."""
     backbone = build({**config["model"], **config["task"]["backbone"]})
     return build(config["task"]["module"], backbone=backbone)
 
 
 def build_sample(config: Config) -> Any:
-    """What a worker does with one video for this pretext task."""
+    """Build the pretext task's Sample, which a worker applies to one video."""
     return build(config["task"]["sample"])

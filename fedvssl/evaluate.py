@@ -1,13 +1,13 @@
-"""Judge a backbone by an evaluation protocol, beside one with random weights; see fedvssl/evaluation.
+"""Evaluate a backbone by a protocol, next to a random baseline; see fedvssl/evaluation.
 
     python -m fedvssl.retrieval    checkpoint=outputs/<DATE>/<TIME>/<exp_name>/round-20-weights.npz data_dir=data
     python -m fedvssl.linear_probe checkpoint=model_pretrained.pth data_dir=data data=hmdb51
     python -m fedvssl.knn          checkpoint=finetune_results/last.pth data_dir=data
     python -m fedvssl.evaluate conf/mine.yaml checkpoint=model_pretrained.pth     a protocol of your own
 
-`checkpoint` is a round of pre-training, ours or published, what finetune_preprocess has written, or a fine-tuned model.
-Prints a table and writes <protocol>.json and <protocol>.png into the work_dir. The features are kept in feature_dir: a
-command that is repeated, or another protocol on the same clips, does not compute them again.
+`checkpoint` is a round of pre-training, ours or published, a file of finetune_preprocess, or a fine-tuned model. Prints
+a table and writes <protocol>.json and <protocol>.png into the work_dir. Features are kept in feature_dir: a repeated
+command, or another protocol on the same clips, does not compute them again.
 """
 
 import sys
@@ -33,12 +33,12 @@ from fedvssl.training.loop import build_fabric, seed_torch
 from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
 
-RANDOM = "random"  # the bottom line of every table, and a checkpoint that asks for it alone
+RANDOM = "random"  # the baseline of every table, and a checkpoint that asks for it alone
 LEAST = {"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 1}
 
 
 def main(protocol: str | None = None, argv: Sequence[str] | None = None) -> int:
-    """The command of a protocol, or of the one that the first word names; returns its exit code."""
+    """Command of a protocol, by default the one named by the first word; returns its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     if {"-h", "--help"} & {*words} or not (protocol or words):
         print(__doc__)
@@ -48,11 +48,11 @@ def main(protocol: str | None = None, argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate(name: str, config: Config) -> None:
-    """Judge one checkpoint.
+    """Evaluate one checkpoint.
 
     Args:
         name: of the protocol, for the files and the table.
-        config: conf/<name>.yaml with what was overridden.
+        config: conf/<name>.yaml with its overrides.
 
     Raises:
         ValueError: for a missing or unfitting checkpoint, list, label or video, before the work starts.
@@ -104,7 +104,7 @@ def load_backbones(config: Config) -> dict[str, Any]:
     if not config["checkpoint"]:
         raise ValueError(
             "Name the backbone with checkpoint=<file>: a round-<N>-weights.npz, model_pretrained.pth, a fine-tuned "
-            "checkpoint, or checkpoint=random for the bottom line alone."
+            "checkpoint, or checkpoint=random for the baseline alone."
         )
     backbones = {}
     if config["checkpoint"] != RANDOM:
@@ -116,7 +116,7 @@ def load_backbones(config: Config) -> dict[str, Any]:
 
 
 def extract_kept(fabric: Fabric, backbone: Any, dataset: ClipDataset, *, config: Config, label: str) -> Path:
-    """Where below `feature_dir` the features of one list now are."""
+    """Extract the features of one list, unless they are kept, and return their folder."""
     folder = Path(config["feature_dir"]) / fingerprint(backbone, dataset, precision=fabric._precision.precision)
     progress = Progress(label, len(dataset), write=fabric.print)
     extract(
@@ -134,7 +134,7 @@ def extract_kept(fabric: Fabric, backbone: Any, dataset: ClipDataset, *, config:
 def summarise(
     name: str, results: dict[str, Result], *, config: Config, features: dict[str, dict[str, Features]]
 ) -> dict[str, Any]:
-    """What <protocol>.json holds: metrics as fractions, and what was evaluated how."""
+    """Content of <protocol>.json: metrics as fractions, and the conditions of the evaluation."""
     return {
         "protocol": name,
         "dataset": config["data"]["name"],
@@ -161,13 +161,13 @@ def table(report: dict[str, Any]) -> str:
 
 
 def middle_frame(media_dir: Path, name: str) -> np.ndarray:
-    """uint8 [H,W,3]."""
+    """Middle frame of a video: uint8 [H,W,3]."""
     video = open_video(find_video(media_dir, name))
     return video.read(np.array([len(video) // 2]))[0]
 
 
 def work_dir(config: Config) -> Path:
-    """The configured one, or one beside the checkpoint that no other checkpoint or data set shares."""
+    """The configured work_dir, or one beside the checkpoint for this checkpoint and data set alone."""
     if config["work_dir"]:
         return Path(config["work_dir"])
     checkpoint, data = Path(config["checkpoint"]).expanduser(), config["data"]

@@ -4,7 +4,7 @@
     python -m fedvssl.export checkpoint=finetune_results/last.pth formats=[safetensors,onnx] out_dir=exported
 
 Reads a round .npz (ours or a published one), model_pretrained.pth, or last.pth and best.pth of fine-tuning. The files
-are written and checked in a hidden folder, which gets its name when all are there: they come together or not at all.
+are written and checked in a hidden folder, which is renamed at the end: they appear together or not at all.
 """
 
 import copy
@@ -42,7 +42,7 @@ FILES = {
 }
 CARD = "README.md"
 LEAST = {"clip_len": 1, "frame_stride": 1, "crop_size": 1}
-SAFETENSORS_METADATA = {"format": "pt"}  # what readers of the format expect of PyTorch
+SAFETENSORS_METADATA = {"format": "pt"}  # expected of PyTorch by readers of the format
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def export(config: Config) -> None:
-    """Write the formats that are asked for, and the card.
+    """Write the requested formats and the card.
 
     Raises:
         ValueError: for a missing or unfitting checkpoint, an unknown format, a folder that is in use or too little
@@ -96,7 +96,7 @@ def checkpoint_path(checkpoint: str | None) -> Path:
     """The file to export.
 
     Raises:
-        ValueError: if none is named or there is none.
+        ValueError: if no file is named or it does not exist.
     """
     if checkpoint is None:
         raise ValueError("Name the file to export: python -m fedvssl.export checkpoint=<file>.")
@@ -110,7 +110,7 @@ def load(model: Config, checkpoint: Path, formats: Sequence[str]) -> nn.Module:
     """The backbone of the checkpoint in eval mode, on the CPU.
 
     Raises:
-        ValueError: if it is another one than `model`, holds numbers that are not finite, or does not fit a format.
+        ValueError: if it is not of this `model`, holds numbers that are not finite, or does not fit a format.
     """
     backbone = build(model).eval()
     load_backbone(backbone, checkpoint)
@@ -120,10 +120,10 @@ def load(model: Config, checkpoint: Path, formats: Sequence[str]) -> nn.Module:
 
 
 def check_space(out_dir: Path, backbone: nn.Module, *, num_files: int) -> None:
-    """Refuse a disk that cannot hold the files.
+    """Reject a disk that cannot hold the files.
 
     Raises:
-        ValueError: naming what is needed and what is free.
+        ValueError: naming the needed and the free bytes.
     """
     needed = num_files * sum(tensor.nbytes for tensor in backbone.state_dict().values())
     if (free := free_bytes(out_dir)) < needed:
@@ -134,7 +134,7 @@ def check_space(out_dir: Path, backbone: nn.Module, *, num_files: int) -> None:
 
 
 def describe(config: Config, checkpoint: Path, backbone: nn.Module) -> dict[str, Any]:
-    """What the card says, but for the files."""
+    """Facts of the card that do not depend on the files."""
     module = inspect.getmodule(type(backbone))
     shadow = copy.deepcopy(backbone).to("meta")  # computes shapes only
     with torch.no_grad():
@@ -154,7 +154,7 @@ def describe(config: Config, checkpoint: Path, backbone: nn.Module) -> dict[str,
 
 
 def write_tensors(backbone: nn.Module, folder: Path, formats: Sequence[str]) -> None:
-    """The formats that hold the tensors as they are, under one name or another."""
+    """Write the formats that only store the tensors, under our names or others."""
     state = backbone.state_dict()
     # `save` and not `save_file`, which makes files that only their owner can read.
     if "safetensors" in formats:
@@ -166,12 +166,12 @@ def write_tensors(backbone: nn.Module, folder: Path, formats: Sequence[str]) -> 
 
 
 def clip_shape(config: Config) -> tuple[int, int, int, int]:
-    """(3, T, H, W)"""
+    """Shape of a clip: (3, T, H, W)."""
     return 3, config["clip_len"], config["crop_size"], config["crop_size"]
 
 
 def versions(formats: Sequence[str]) -> dict[str, str]:
-    """Of the packages that write these formats."""
+    """Versions of the packages that write these formats."""
     packages = ["torch", "safetensors", *(PACKAGES if "onnx" in formats else ())]
     return {"fedvssl": fedvssl.__version__, **{package: version(package) for package in packages}}
 

@@ -5,9 +5,9 @@
     python -m fedvssl.finetune finetune data_dir=data devices=8
 
 The work_dir gets last.pth (model, optimizer, epoch), best.pth (the best test accuracy so far), metrics.jsonl,
-TensorBoard scalars, loss.png, config.yaml and environment.json (machine, versions). Repeating a command goes on after
-last.pth, to the numbers of an uninterrupted run; with another kind or number of processors, or another precision, a
-line says that they may differ.
+TensorBoard scalars, loss.png, config.yaml and environment.json (machine, versions). A repeated command goes on after
+last.pth and reaches the numbers of an uninterrupted run. With another kind or number of processors, or another
+precision, they may differ, and a line says so.
 """
 
 import sys
@@ -47,8 +47,7 @@ from fedvssl.training.processes import (
 )
 from fedvssl.training.schedule import step_lr
 
-# Settings that may differ when a run is continued: places, the machine, how long and how often.
-# The contents of the files behind the places are compared instead.
+# Settings that may change when a run is continued; for paths, the contents of the files are compared instead.
 FREE = {
     *("work_dir", "data_dir", "pretrained", "data.media_dir", "data.annotation_dir"),
     *("device", "devices", "num_workers", "progress", "test_batch_size", "training.epochs", "training.eval_every"),
@@ -66,10 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def finetune(config: Config) -> None:
-    """Train for the configured epochs, or for those that an earlier start left over.
+    """Train for the configured epochs, or for the rest of them after an earlier start.
 
     Raises:
-        ValueError: for anything the user can mend, before the training starts where that is possible.
+        ValueError: for a user's mistake, before the training starts if possible.
     """
     check(config)
     videos = {part: labelled_videos(config["data"], part) for part in ("train", "test")}
@@ -94,7 +93,7 @@ def finetune(config: Config) -> None:
 
 
 def check(config: Config) -> None:
-    """Refuse with a ValueError what would fail later, perhaps after hours."""
+    """Raise a ValueError for settings that would fail later, perhaps after hours."""
     training, devices = config["training"], config["devices"]
     check_devices(device=config["device"], devices=devices)
     least = LEAST if training["eval_every"] is None else {**LEAST, "training.eval_every": 1}
@@ -111,10 +110,10 @@ def check(config: Config) -> None:
 
 
 def settings_of(config: Config) -> Settings:
-    """What an earlier start in the same work_dir must have shared.
+    """Settings that an earlier start in the same work_dir must have shared.
 
     Raises:
-        ValueError: if the pre-trained backbone is asked for and not there.
+        ValueError: if the pre-trained backbone is needed and missing.
     """
     files = {f"{part} list": split_list(config["data"], part) for part in ("train", "test")}
     if not config["from_scratch"]:
@@ -181,7 +180,7 @@ class Run:
         self.done, self.best_top1_acc = last["epoch"], last["best_top1_acc"]
 
     def train(self) -> None:
-        """The epochs that are left, each followed by its record and checkpoint."""
+        """Train the remaining epochs; write a record and a checkpoint after each."""
         training, main_process = self.config["training"], self.fabric.is_global_zero
         log = RunLog(self.work_dir, position="epoch", done=self.done) if main_process else None
         if main_process:
@@ -201,7 +200,7 @@ class Run:
             plot_losses(log.path, self.work_dir / "loss.png")
 
     def one_epoch(self) -> dict[str, float]:
-        """Train over the training videos once and evaluate where it is due. Returns the record of the epoch."""
+        """Train over the training videos once and evaluate if it is due. Returns the record of the epoch."""
         training = self.config["training"]
         lr = step_lr(training["lr"], steps=training["steps"], gamma=training["gamma"], position=self.done)
         for group in self.optimizer.param_groups:
@@ -213,7 +212,7 @@ class Run:
         return record
 
     def train_once(self) -> dict[str, float]:
-        """Means per clip over all processes, with the speed and the seconds of this process."""
+        """Train one epoch. Returns means per clip and the speed over all processes, and this process's seconds."""
         seed, rank = self.config["seed"], self.fabric.global_rank
         dataset = part_dataset(self.config, "train", self.videos["train"], seed_key=(seed, 0, 0, self.done))
         loader = train_loader(
@@ -267,7 +266,7 @@ class Run:
         return Progress(label, total, write=self.fabric.print)
 
     def save(self, record: dict[str, float]) -> None:
-        """last.pth, and best.pth where this epoch's evaluation is the best so far."""
+        """Write last.pth, and best.pth if this epoch's evaluation is the best so far."""
         state = {"model": self.task.module.recognizer.state_dict(), "epoch": self.done}
         state |= {"settings": self.settings, "where": where(self.fabric)}
         if record.get("test_top1_acc", -1.0) > self.best_top1_acc:

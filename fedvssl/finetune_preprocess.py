@@ -2,7 +2,7 @@
 
     python -m fedvssl.finetune_preprocess --pretrained_model_path=outputs/<DATE>/<TIME>/<exp_name>/round-20-weights.npz
 
-Reads the files of fedvssl.main and the published ones, whose arrays have no names: their order is that of the model.
+Reads the files of fedvssl.main and the published ones. Published arrays have no names, but the order of the model.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def convert(round_path: Path, output_path: Path) -> None:
 
 
 def published_names() -> dict[str, torch.Tensor]:
-    """State of the backbone that was published, without its numbers."""
+    """State of the published backbone, without its numbers."""
     with torch.device("meta"):
         return build(compose("export", [])["model"]).state_dict()
 

@@ -1,8 +1,8 @@
-"""How often the classes of the nearest training videos name that of a test video, for several numbers of neighbours.
+"""Accuracy of classifying a test video by its nearest training videos, for several numbers of neighbours.
 
     python -m fedvssl.knn checkpoint=outputs/<DATE>/<TIME>/<exp_name>/round-20-weights.npz data_dir=data
 
-Settings: conf/knn.yaml. What it reads and writes: fedvssl/evaluate.py.
+Settings: conf/knn.yaml. Inputs and outputs: fedvssl/evaluate.py.
 """
 
 import sys

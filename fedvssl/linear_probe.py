@@ -1,8 +1,8 @@
-"""How far a linear classifier gets on the frozen features of a backbone: top-1, top-5, mean class accuracy.
+"""Accuracy of a linear classifier on the frozen features of a backbone: top-1, top-5, mean class.
 
     python -m fedvssl.linear_probe checkpoint=outputs/<DATE>/<TIME>/<exp_name>/round-20-weights.npz data_dir=data
 
-Settings: conf/linear_probe.yaml. What it reads and writes: fedvssl/evaluate.py.
+Settings: conf/linear_probe.yaml. Inputs and outputs: fedvssl/evaluate.py.
 """
 
 import sys

@@ -37,8 +37,8 @@ log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
 
 CONFIG_FILE, SETTINGS_FILE, FLOWER_LOG = "config.yaml", "settings.json", "flower.log"
 GRACE_SECONDS = 60.0  # for the engine to end its actors
-# Settings that may differ when a run is continued: places, the machine, how long, with how few clients a round counts.
-# The contents of the clients' lists are compared instead of their place.
+# Settings that may differ when a run is continued: places, machine, length, least number of clients in a round.
+# The clients' lists are compared by their content, not by their place.
 FREE = {
     *("data_dir", "partition_dir", "data.media_dir", "data.annotation_dir", "exp_name"),
     *("client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
@@ -48,9 +48,9 @@ FREE = {
 
 
 def main() -> None:
-    """The command: mistakes end with `error: <sentence>` and exit code 2, a run that cannot go on with exit code 1.
+    """Run the command: mistakes end with `error: <sentence>` and exit code 2, a run that cannot go on with exit code 1.
 
-    The command line follows the rules of the other commands before Hydra reads it.
+    The words are first read by the rules of the other commands, then by Hydra.
     """
     sys.argv[1:] = for_hydra(sys.argv[1:])
     try:
@@ -65,7 +65,7 @@ def main() -> None:
 def _main(composed: DictConfig) -> None:
     for name in ("FLWR_TELEMETRY_ENABLED", "RAY_USAGE_STATS_ENABLED"):
         os.environ.setdefault(name, "0")
-    logging.raiseExceptions = False  # a full disk is told once, and not for every line of a log
+    logging.raiseExceptions = False  # a full disk is reported once, not for every line of a log
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         run(to_dict(composed), run_dir=run_dir)
@@ -75,7 +75,7 @@ def _main(composed: DictConfig) -> None:
         sys.exit(_failed(_end_of_run(error, run_dir), code=1))
     except KeyboardInterrupt:
         code = _failed(_end_of_run("Interrupted", run_dir), code=130)
-        os._exit(code)  # sys.exit would wait for threads that wait for actors which the same Ctrl-C has ended
+        os._exit(code)  # sys.exit would wait for threads whose actors the same Ctrl-C has ended
 
 
 def run(config: Config, *, run_dir: Path) -> None:
@@ -121,7 +121,7 @@ def simulate(
 ) -> None:
     """Run both apps in Flower's simulation engine, one actor for each client that trains at a time.
 
-    The one place that knows `run_simulation`, which Flower has deprecated in favour of its own command line.
+    Only this function uses `run_simulation`, which Flower has deprecated in favour of its own command line.
 
     Raises:
         RuntimeError: if the server ends the run or the engine breaks down.
@@ -162,7 +162,7 @@ def backend(config: Config) -> Any:
         "max_task_retries": 1,
     }
     init_args = {
-        "address": "local",  # not the Ray head that may happen to run on this machine
+        "address": "local",  # not a Ray head that already runs on this machine
         "num_cpus": num_cores(),
         "num_gpus": num_gpus(),
         "include_dashboard": False,
@@ -175,7 +175,7 @@ def backend(config: Config) -> Any:
 def _watch(outcome: "Outcome", run_dir: Path) -> threading.Event:
     """End the process if the engine does not return soon after the run's end; the caller sets the event when it does.
 
-    The engine waits for every client that still trains, also for one that was given up after the round's timeout.
+    The engine waits for every client that still trains, even after the round's timeout.
     """
     returned = threading.Event()
 
@@ -190,10 +190,10 @@ def _watch(outcome: "Outcome", run_dir: Path) -> threading.Event:
 
 
 def claim(run_dir: Path, config: Config) -> None:
-    """Write config.yaml and settings.json; where an earlier start has left them, the settings must be the same.
+    """Write config.yaml and settings.json; the settings of an earlier start in this folder must be the same.
 
     Raises:
-        ValueError: if the run in the folder is another one.
+        ValueError: if the folder holds another run.
     """
     from fedvssl.files.settings import first_change, run_settings
 
@@ -208,7 +208,7 @@ def claim(run_dir: Path, config: Config) -> None:
 
 
 def _send_flower_log_to(path: Path, *, terminal: bool) -> None:
-    """Flower's lines go to a file, and to the terminal only if asked for."""
+    """Write Flower's log to a file, and to the terminal only if asked for."""
     flower = logging.getLogger("flwr")
     flower.propagate = False  # Hydra's root handler would print every line a second time
     handler = logging.FileHandler(path, encoding="utf-8")
@@ -218,7 +218,7 @@ def _send_flower_log_to(path: Path, *, terminal: bool) -> None:
 
 
 def _one_line(error: object) -> str:
-    """What went wrong; the class is named where the message alone may say nothing, such as KeyError's."""
+    """Error as one line; its class is named if the message alone may say nothing, as with KeyError."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     text = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""What can be known to go wrong before a federated run starts: the machine, the settings, the data."""
+"""Checks before a federated run starts: the machine, the settings, the data."""
 
 import logging
 from pathlib import Path
@@ -28,9 +28,9 @@ def num_gpus() -> int:
 
 
 def fit_to_machine(config: Config) -> Config:
-    """The configuration with what the machine and the number of clients allow; a line tells each change.
+    """Lower the configuration to the limits of the machine and the number of clients; every change is logged.
 
-    Ray waits for ever for resources that do not exist, so they are lowered to what exists.
+    Ray would wait forever for resources that do not exist.
 
     Raises:
         ValueError: if a number is out of range.
@@ -53,11 +53,11 @@ def fit_to_machine(config: Config) -> Config:
 
 
 def fit_precision(config: Config, videos: list[Annotation]) -> Config:
-    """The configuration with the precision that training is to have, the same for all clients; see `precision`.
+    """Set the precision of training, the same for all clients; see `training.precision`.
 
     Args:
-        config: as `fit_to_machine` leaves it.
-        videos: some that are there.
+        config: result of `fit_to_machine`.
+        videos: some available videos.
     """
     training = config["training"]
     dataset = ClipDataset(
@@ -77,7 +77,7 @@ def fit_precision(config: Config, videos: list[Annotation]) -> Config:
 def check_data(config: Config) -> list[Annotation]:
     """Read every client's list, look for every video and take one sample.
 
-    A client that lacks a video fails in each of its rounds. A line names it; the run goes on if enough are left.
+    A client that lacks a video will fail in each of its rounds. It is logged; the run goes on if enough are left.
 
     Returns:
         The videos of the first client that has all of them.
@@ -108,7 +108,7 @@ def check_data(config: Config) -> list[Annotation]:
 
 
 def _complete_lists(lists: list[list[Annotation]], media_dir: Path, *, at_least: int) -> list[list[Annotation]]:
-    """The lists of the clients that have all their videos."""
+    """Lists of the clients that have all their videos; the other clients are logged."""
     complete, lacks = [], []
     for number, annotations in enumerate(lists, start=1):
         if missing := [annotation.name for annotation in annotations if not _is_there(media_dir, annotation.name)]:

@@ -1,10 +1,9 @@
-"""One self-contained HTML page about a run: nothing in it is loaded from elsewhere, so it can be sent and kept.
+"""Self-contained HTML page about a run: it loads nothing from elsewhere, so it can be sent and kept.
 
     python -m fedvssl.report outputs/<DATE>/<TIME>/fedvssl_results
     python -m fedvssl.report outputs/<DATE>/<TIME>/fedvssl_results --include finetune_results scratch_results
 
-Shows what the folders hold: settings, partition, losses, seconds and bytes, evaluations, tables, pictures, machines.
-What is not there yet is named with the command that would write it.
+Shows settings, partition, losses, costs, evaluations, tables, pictures, machines, and commands for missing parts.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
 A run's folder:
     config.yaml                the resolved configuration
-    settings.json              what of it, and of the clients' lists, decides the numbers; a resumed run has the same
+    settings.json              settings and hashes of lists that decide the numbers; a resumed run must have the same
     environment.json           the machine and the versions
     round-<N>-weights.npz      the shared arrays after round N, named, without pickle
-    metrics.jsonl              a line for each round and each client that counted in it; also as tensorboard/, loss.png
-    clients/client_<id>/       what stays with a client: its heads and its log
+    metrics.jsonl              a line for each round and each valid client in it; also as tensorboard/, loss.png
+    clients/client_<id>/       a client's own heads and log
 """
 
 import json
@@ -44,23 +44,22 @@ SUMS = ("num_clips", "num_examples", "bytes_up", "bytes_down")  # over the clien
 
 @dataclass
 class Outcome:
-    """What the server thread and the one that started it tell each other; `stop` ends the run and is set at its end."""
+    """Signals between the server thread and its starter: `stop` ends the run and is set at its end, `error` is why."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None
 
 
 def build_server_app(config: Config, *, run_dir: Path, outcome: Outcome) -> ServerApp:
-    """The app of the server. Model and strategy are built here, so that mistakes show before anything is started.
+    """Build the server's app. Model and strategy are built here, so that mistakes show before anything is started.
 
     Args:
         config: the resolved configuration.
-        run_dir: the run's folder; a run that is found there is continued after its last saved round.
-        outcome: is told how the run ends.
+        run_dir: the run's folder; a run found there is continued after its last saved round.
+        outcome: receives the end of the run.
 
     Raises:
-        ValueError: if the configuration has a value that cannot be, the folder holds arrays of another model, or the
-            disk is too small.
+        ValueError: if a setting is invalid, the folder holds arrays of another model, or the disk is too small.
     """
     strategy = build_strategy(config, stop=outcome.stop)
     state = initial_arrays(config)
@@ -90,10 +89,10 @@ def build_server_app(config: Config, *, run_dir: Path, outcome: Outcome) -> Serv
 
 
 def build_strategy(config: Config, *, stop: threading.Event | None = None) -> FedAvg:
-    """The strategy of `config["strategy"]`; the published switch `strategy.fedavg=true` selects FedAvg.
+    """Build the strategy of `config["strategy"]`; the published switch `strategy.fedavg=true` selects FedAvg.
 
     Raises:
-        ValueError: if a setting is out of range, or the strategy has none of this name.
+        ValueError: if a setting is out of range or unknown, or `fedavg` is set for another strategy than FedVSSL.
     """
     settings = dict(config["strategy"])
     target = settings["_target_"]
@@ -107,13 +106,13 @@ def build_strategy(config: Config, *, stop: threading.Event | None = None) -> Fe
 
 
 def initial_arrays(config: Config) -> Arrays:
-    """The whole state of the freshly initialised task; the seed decides."""
+    """Whole state of the task, freshly initialised from the seed."""
     seed_torch((config["seed"],))
     return to_arrays(build_task(config))
 
 
 def bytes_kept(config: Config, strategy: FedAvg, state: Arrays) -> int:
-    """Size of what the whole run has on the disk at most: round files, and two heads of each client that is sampled."""
+    """Upper bound on the run's disk use in bytes: round files, and two heads of each sampled client."""
     sizes = {True: 0, False: 0}
     for name, array in state.items():
         sizes[strategy.is_shared(name)] += array.nbytes
@@ -125,7 +124,7 @@ def bytes_kept(config: Config, strategy: FedAvg, state: Arrays) -> int:
 
 
 def build_monitor(config: Config) -> Monitor | None:
-    """What evaluates the global backbone between the rounds, if that is asked for.
+    """Build the evaluation of the global backbone between rounds; None if `eval.every` is null.
 
     Raises:
         ValueError: for a mistake in `config["eval"]` or its lists.
@@ -159,14 +158,14 @@ def run_rounds(
     Raises:
         FederationError: if a round has too few valid replies. Everything saved before stays.
     """
-    packed = pack(arrays)  # the one form in which the server keeps the model; all else are views on it
-    arrays.clear()  # whoever started the run still has this dict, but should not have the numbers a second time
+    packed = pack(arrays)  # the server's only copy of the model; all else are views on it
+    arrays.clear()  # the caller still has this dict, which would keep a second copy
     run_log = RunLog(run_dir, done=done)
     progress = Progress("round", config["rounds"], done=done, write=log.info, every_seconds=0)
     every = config["eval"]["every"] or config["rounds"]
     try:
         if monitor and not read_records(run_log.path):
-            strategy.wait_for_nodes(grid)  # an engine that cannot start in time, for want of a core, gives up
+            strategy.wait_for_nodes(grid)  # first, because an engine without a free core gives up
             evaluate(monitor, packed, run_log, server_round=0)
         for server_round in range(done + 1, config["rounds"] + 1):
             packed, told = run_round(grid, strategy, packed, config=config, server_round=server_round)
@@ -183,7 +182,7 @@ def run_rounds(
 
 
 def evaluate(monitor: Monitor, arrays: ArrayRecord, run_log: RunLog, *, server_round: int) -> None:
-    """Add a record of the evaluation after a round that is saved; 0 is the start. Training goes on if it fails."""
+    """Evaluate a saved round (0: the start) and add a record; training goes on if this fails."""
     try:
         found = monitor(unpack(arrays), label=f"after round {server_round}" if server_round else "before round 1")
         run_log.write({"server_round": server_round, **found})
@@ -194,7 +193,7 @@ def evaluate(monitor: Monitor, arrays: ArrayRecord, run_log: RunLog, *, server_r
 def run_round(
     grid: Grid, strategy: FedAvg, arrays: ArrayRecord, *, config: Config, server_round: int
 ) -> tuple[ArrayRecord, list[Record]]:
-    """One round: the new shared arrays; its record and that of each client.
+    """Run one round; return the new shared arrays, and the records of the round and of each client.
 
     Raises:
         FederationError: if it has too few valid replies.
@@ -214,17 +213,17 @@ def run_round(
 
 
 class Arrivals(Iterator[Message]):
-    """The replies of a round as they come in; tells how many have come, and which time each took.
+    """Replies of a round as they come in; logs their number and adds the time of each.
 
     Args:
-        replies: what to pass on. No reference to a reply is kept.
-        sent: when the messages were sent, of `time.perf_counter`.
-        expected: how many replies may come.
-        label: of the lines that tell how many have come.
+        replies: passed on; no reference to a reply is kept.
+        sent: `time.perf_counter` when the messages were sent.
+        expected: largest number of replies.
+        label: label of the progress lines.
     """
 
     def __init__(self, replies: Iterator[Message], *, sent: float, expected: int, label: str) -> None:
-        self.seconds = time.perf_counter() - sent  # of waiting for replies, without what is done with them in between
+        self.seconds = time.perf_counter() - sent  # of waiting for replies, without the work on them
         self._replies = replies
         self._sent = sent
         self._count, self._expected = 0, expected
@@ -244,11 +243,10 @@ class Arrivals(Iterator[Message]):
 
 
 def time_communication(reply: Message, *, seconds: float) -> None:
-    """Add "seconds-communication" to a reply's facts: its round trip of `seconds` less what the client worked itself.
+    """Add "seconds-communication" to a reply's facts: its round trip of `seconds` minus the client's own work.
 
-    That is packing, transport and unpacking both ways, the waiting for a free actor where there are fewer actors than
-    clients, in the first round the start of the actors, and the time until the reply is noticed: POLL_SECONDS at most,
-    or as long as the server is busy with another one.
+    It covers packing, transport and unpacking both ways, the wait for a free actor, the start of actors in round 1, and
+    the time until the server sees the reply: up to POLL_SECONDS, or as long as the server is busy with another reply.
     """
     facts = reply.content.get(METRICS) if reply.has_content() else None
     if isinstance(facts, MetricRecord) and "seconds-on-client" in facts:
@@ -256,7 +254,7 @@ def time_communication(reply: Message, *, seconds: float) -> None:
 
 
 def order_record(config: Config, server_round: int) -> ConfigRecord:
-    """What every client of a round is told; the schedule of the learning rate counts rounds."""
+    """Order for every client of a round; the schedule of the learning rate counts rounds."""
     training = config["training"]
     lr = step_lr(training["lr"], steps=training["steps"], gamma=training["gamma"], position=server_round - 1)
     sent = {name: config[name] for name in ("model", "task", "training", "seed")}
@@ -264,9 +262,9 @@ def order_record(config: Config, server_round: int) -> ConfigRecord:
 
 
 def to_records(columns: dict, *, server_round: int, lr: float, seconds: dict[str, float]) -> list[Record]:
-    """The round's record first, then one for each client.
+    """Record of the round, then one for each client.
 
-    Sums for clips, videos and bytes, weighted means (by videos) for the losses, plain means for seconds and rates.
+    The round has sums of clips, videos and bytes, means of losses weighted by videos, plain means of seconds and rates.
     """
     failed = list(columns.pop("failed-partition-ids"))
     columns = {name.replace("-", "_"): list(values) for name, values in columns.items()}

@@ -1,14 +1,13 @@
-"""Compare strategies over seeds and splits: pre-train, retrieve, probe, fine-tune and test, and one table of it all.
+"""Compare strategies over seeds and splits: pre-train, retrieve, probe, fine-tune and test, with one table of all.
 
     python -m fedvssl.sweep data_dir=data
     python -m fedvssl.sweep experiment=sweep_small data_dir=data data.name=ucf6_144p data.num_classes=6
     python -m fedvssl.sweep data_dir=data seeds=[7] measures.finetune.rows=[scratch,fedvssl_09_1]
 
-A cell is a row of the table, a seed and a split; conf/sweep.yaml has the rows and how the commands are overridden.
+A cell is one row of the table with one seed and split; conf/sweep.yaml has the rows and the overrides of the commands.
 Each cell has one JSON in results_dir: command lines, machine, seconds, metrics and the settings that decide the
-numbers. A repeated command skips what is there and goes on with the rest; results of other settings are refused. The
-table (table.md, .csv and .tex in results_dir, at the end .png) is written after each step; what has not been run is
-open in it.
+numbers. A repeated command computes only missing results and rejects results of other settings. The table (table.md,
+.csv and .tex in results_dir, at the end .png) is written after each step, with missing results as "open".
 """
 
 import shlex
@@ -31,7 +30,7 @@ from fedvssl.sweeping.tables import caption, draw_leading, headings, write_table
 from fedvssl.training.processes import exit_code
 
 ROW_KEYS = {"title", "start", "pooled", "overrides"}
-# Settings that do not decide the numbers, of all commands.
+# Settings of all commands that do not decide the numbers.
 FREE = (FREE_IN_PRETRAINING | FREE_IN_FINETUNING | {"checkpoint", "feature_dir"}) - {
     *("rounds", "training.epochs", "strategy.min_fit_clients")
 }
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def sweep(words: list[str]) -> list[Step]:
-    """Run what is open and print the table.
+    """Run the missing steps and print the table.
 
     Args:
         words: overrides of conf/sweep.yaml.
@@ -77,7 +76,7 @@ def sweep(words: list[str]) -> list[Step]:
 
 
 def check(config: Config) -> None:
-    """Refuse with a ValueError what conf/sweep.yaml cannot mean."""
+    """Raise a ValueError for invalid settings of conf/sweep.yaml."""
     for name, row in config["rows"].items():
         if unknown := sorted({*(row or {})} - ROW_KEYS):
             raise ValueError(f"rows.{name} has '{unknown[0]}', which is none of: {', '.join(sorted(ROW_KEYS))}.")
@@ -94,7 +93,7 @@ def check(config: Config) -> None:
 
 
 def refuse_other_settings(steps: Sequence[Step], config: Config) -> None:
-    """Raises ValueError if a result in results_dir is of other settings than those of now."""
+    """Raise a ValueError if a result in results_dir was made with other settings."""
     results_dir = Path(config["results_dir"])
     for step in steps:
         before = read_results(results_dir, step.cell).get(step.kind)
@@ -106,7 +105,7 @@ def refuse_other_settings(steps: Sequence[Step], config: Config) -> None:
 
 
 def open_steps(steps: Sequence[Step], results_dir: Path) -> list[Step]:
-    """Those without a result, and the pre-training that they need where its weights are not on this machine."""
+    """Steps without a result, and the pre-training that they need if its weights are not on this machine."""
     still_open = {str(step) for step in steps if step.kind not in read_results(results_dir, step.cell)}
     needed = {step.cell for step in steps if str(step) in still_open}
     return [
@@ -117,18 +116,17 @@ def open_steps(steps: Sequence[Step], results_dir: Path) -> list[Step]:
 
 
 def run(steps: Sequence[Step], config: Config, tell: Callable[[], object]) -> list[Step]:
-    """Run the steps one after the other, also after a failure; returns those that have failed.
+    """Run the steps in this order, also after a failure; return the failed ones.
 
     Args:
-        steps: in this order.
-        config: conf/sweep.yaml.
+        steps, config: of the sweep.
         tell: called after each result.
     """
     failed: list[Step] = []
     progress, here = Progress("step", len(steps), write=_print, every_seconds=0), machine()
     for number, step in enumerate(steps, start=1):
         if any(other.cell == step.cell and other.kind == PRETRAIN for other in failed):
-            failed.append(step)  # one line has told why
+            failed.append(step)  # the pre-training has reported the reason
             continue
         log = log_of(step, config)
         _print(f"{step} ...  ({log})")
@@ -149,7 +147,7 @@ def run(steps: Sequence[Step], config: Config, tell: Callable[[], object]) -> li
 
 
 def run_commands(step: Step, log: Path) -> None:
-    """Raises ValueError, with the last line of the log, if a command fails."""
+    """Run the commands of a step; a failure raises a ValueError with the last line of the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
         for command in step.commands:

@@ -78,7 +78,7 @@ def run_test(config: Config) -> None:
 
 
 def load_recognizer(config: Config) -> tuple[Any, int | None]:
-    """The recognizer of the checkpoint, on the CPU, and the epochs it was trained for, if the checkpoint says so."""
+    """Recognizer of the checkpoint, on the CPU, and its number of epochs, if the checkpoint has it."""
     path = Path(config["checkpoint"])
     if not path.is_file():
         raise ValueError(
@@ -91,7 +91,7 @@ def load_recognizer(config: Config) -> tuple[Any, int | None]:
 
 
 def summarise(logits: Tensor, labels: Tensor, *, config: Config, epoch: int | None) -> dict[str, Any]:
-    """What test.json holds: accuracies as fractions, those of guessing, and what was tested."""
+    """Content of test.json: accuracies as fractions, their baselines, and the conditions of the test."""
     num_classes = logits.shape[1]
     return {
         **asdict(accuracies(logits, labels)),
@@ -108,7 +108,7 @@ def summarise(logits: Tensor, labels: Tensor, *, config: Config, epoch: int | No
 
 
 def table(result: dict[str, Any]) -> str:
-    """The accuracies in percent, beside what always answering the most frequent class and what guessing reach."""
+    """Accuracies in percent, next to their baselines: the most frequent class and guessing."""
     rows = {
         "recognizer": result,
         "majority class": result["majority_class"],
@@ -123,7 +123,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def write_results(work_dir: Path, result: dict[str, Any], confusion: Tensor, names: dict[int, str]) -> None:
-    """test.json, per_class.csv (classes with videos) and confusion_matrix.png."""
+    """Write test.json, per_class.csv (classes with videos) and confusion_matrix.png."""
     write_json(work_dir / "test.json", result)
     accs, videos = class_accs(confusion).tolist(), confusion.sum(dim=1).tolist()
     with (
@@ -137,7 +137,7 @@ def write_results(work_dir: Path, result: dict[str, Any], confusion: Tensor, nam
 
 
 def draw_confusion(png: Path, confusion: Tensor, names: dict[int, str]) -> None:
-    """Share of each true class's videos (row) that were taken for each class (column)."""
+    """Draw the share of each true class's videos (row) that were classified as each class (column)."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
     size = min(4 + 0.25 * len(confusion), 16)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One table out of several tests; several folders of one row are its seeds, shown as mean +- standard deviation.
+"""Table of several tests; several folders of one row are its seeds, shown as mean +- standard deviation.
 
     python scripts/compare_results.py "pre-trained=outputs/a" "from scratch=outputs/b"
     python scripts/compare_results.py "pre-trained=run7,run8,run9" "from scratch=scratch7,scratch8,scratch9"

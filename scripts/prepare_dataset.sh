@@ -1,5 +1,5 @@
-# What the prepare_<data set>.sh have in common; they set dataset, num_clients and partition, and source this file.
-# Whatever follows "--" on the command line are flags of data_tools.partition.
+# Common part of the prepare_<data set>.sh scripts; they set dataset, num_clients and partition, and source this file.
+# Arguments after "--" on the command line are flags of data_tools.partition.
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 data_dir="$root/data" raw_dir="" ann_dir="" name="$dataset" short_side=144
@@ -40,4 +40,4 @@ fi
 "$python" -m data_tools.prepare --raw_dir "$raw_dir" --ann_dir "$ann_dir" --out_dir "$out_dir" --short_side "$short_side"
 "$python" -m data_tools.partition --json_path "$out_dir/annotations" \
   --output_path "$out_dir/annotations/client_distribution" --num_clients "$num_clients" \
-  "${partition[@]+"${partition[@]}"}" # written so that an empty list is no mistake in old versions of bash
+  "${partition[@]+"${partition[@]}"}" # this form allows an empty list in old versions of bash

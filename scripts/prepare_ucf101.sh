@@ -4,9 +4,8 @@
 #   bash scripts/prepare_ucf101.sh [--num_clients 5] [--data_dir data] [--raw_dir VIDEOS] [--ann_dir LISTS]
 #                                  [--name ucf101] [--short_side 144] [-- --method by-group]
 #
-# --raw_dir and --ann_dir take videos and lists that are on the disk already and spare their download; with --name they
-# may be any clips of your own with lists in the style of UCF-101. What follows -- are flags of data_tools.partition.
-# Run it again after a stop: what is finished is kept.
+# --raw_dir and --ann_dir use videos and lists that are on the disk already, without a download; with --name they may be
+# any clips of your own with lists as in UCF-101. Arguments after -- are flags of data_tools.partition. A rerun goes on.
 set -euo pipefail
 
 dataset=ucf101 num_clients=5 partition=()

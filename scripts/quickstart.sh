@@ -2,7 +2,7 @@
 # Every stage once, on a small machine: environment, data, partition, federated pre-training, fine-tuning, test, table.
 #   bash scripts/quickstart.sh                                            an embedded synthetic action set
 #   bash scripts/quickstart.sh --raw_dir <videos> --ann_dir <UCF lists>   the same on clips of your own
-# --work_dir <folder>, by default outputs/quickstart, or outputs/quickstart_own for clips of your own. A repeated command
+# --work_dir <folder>: default outputs/quickstart, or outputs/quickstart_own for clips of your own. A repeated command
 # goes on where it stopped; other clips need another work_dir.
 set -euo pipefail
 invoked_from="$PWD"

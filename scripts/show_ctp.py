@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Show what the network sees: one augmented Catch-the-Patch clip with the boxes of its patches, as a PNG.
+"""Draw the input of the network as a PNG: one augmented Catch-the-Patch clip with the boxes of its patches.
 
     python scripts/show_ctp.py data/ucf101/zips/Archery/v_Archery_g08_c01.zip --output ctp.png
     python scripts/show_ctp.py clip.avi --seed 3 task.sample.crop_size=56 'task.sample.short_sides=[56,64]'
 
-A solid box: the patch is pasted in this frame. A dashed box: it is not, and the network has to tell where it would be.
+Solid box: the patch is pasted in this frame. Dashed box: it is not, and the network has to predict its place.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def to_pictures(clip: torch.Tensor) -> np.ndarray:
 
 
 def draw_boxes(axis: Axes, boxes: torch.Tensor, pasted: torch.Tensor) -> None:
-    """boxes [P,4] and flags [P] of one frame."""
+    """Draw the boxes [P,4] of one frame, solid where its flag in `pasted` [P] is true."""
     for patch, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
         box = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, linewidth=1.5)
         box.set_edgecolor(COLOURS[patch % len(COLOURS)])

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Environment, lint, types, tests: what CI runs. Further arguments go to pytest: bash scripts/test.sh -k patches
+# Environment, lint, types and tests, as in CI. Further arguments go to pytest: bash scripts/test.sh -k patches
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup_environment.sh dev

@@ -1,1 +1,1 @@
-"""What a client does with one message, and what stays with it."""
+"""Inputs of a client for one message, and the state that it keeps."""

@@ -1,4 +1,4 @@
-"""What a client is told, and what it knows by itself."""
+"""Inputs of a client: the server's order and its own site."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +8,12 @@ from fedvssl.data.dataset import NumWorkers
 
 @dataclass(frozen=True)
 class Order:
-    """What the server asks for in one message.
+    """Order of the server in one message.
 
     Args:
         config: "model", "task" and "training" of the configuration, and "seed".
         server_round: from 1.
-        head_round: round of the head to go on with, 0 for that of the initial model.
+        head_round: round of the head to continue from, 0 for the head of the initial model.
         lr: learning rate of this round.
     """
 
@@ -25,12 +25,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Site:
-    """What a client knows by itself.
+    """Places and resources of a client, which no message contains.
 
     Args:
         media_dir: folder of the videos.
         partition_dir: folder of `client_dist<partition_id + 1>.json`.
-        state_dir: folder of the clients' own folders, each with heads and a log.
+        state_dir: parent of the clients' own folders, each with heads and a log.
         device: "cpu", "cuda" or "auto".
         num_workers: processes that decode; see `train_loader`.
     """

@@ -1,4 +1,4 @@
-"""What stays with a client between two rounds: one file of arrays for each round."""
+"""State of a client between two rounds: one file of arrays for each round."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def head_path(folder: Path, server_round: int) -> Path:
 
 
 def save_head(folder: Path, arrays: Arrays, order: Order) -> None:
-    """Keep the client's own arrays of this round, and of the earlier rounds those that it started from."""
+    """Save the client's own arrays of this round; delete earlier files but the one that it started from."""
     save_arrays(head_path(folder, order.server_round), arrays)
     for server_round in range(1, order.server_round):
         if server_round != order.head_round:

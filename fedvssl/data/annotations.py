@@ -1,6 +1,6 @@
 """Annotation files: JSON lists of `{"name": "<Class>/<stem>", "label": 1-based}`.
 
-Labels are zero-based everywhere in Python and one-based on disk, as published. This file is where they are converted.
+Labels are one-based on disk, as published, and zero-based in Python; only this file converts them.
 """
 
 import json
@@ -24,7 +24,7 @@ def read_annotations(path: Path) -> list[Annotation]:
     """Read an annotation file.
 
     Raises:
-        ValueError: if the file is missing, is no JSON list, is empty, or has an entry without a name or a label >= 1.
+        ValueError: if the file is missing, empty or not a JSON list, or an entry has no name or no label >= 1.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -46,7 +46,7 @@ def write_annotations(path: Path, annotations: Iterable[Annotation]) -> None:
 def class_names(annotations: Iterable[Annotation]) -> dict[int, str]:
     """Zero-based label -> name of the class, in the order of the labels.
 
-    The name is the folder part of the first video with that label, or the one-based label where there is no folder.
+    The name is the folder part of the first video with that label, or the one-based label if there is no folder.
     """
     names: dict[int, str] = {}
     for annotation in annotations:

@@ -1,6 +1,6 @@
 """Pixel arithmetic on whole batches, on the device: flip, colour, normalisation.
 
-A worker draws the random parameters, the functions here only apply them; they have no randomness of their own.
+A worker draws the random parameters; the functions here only apply them.
 Frames are float32 [B,T,H,W,3], RGB, 0..255, until `normalize` turns them into model input [B,3,T,H,W].
 Shapes: B batch, T frames, H W pixels.
 """
@@ -11,15 +11,17 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from fedvssl.tasks.task import Batch
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def parts(batch: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """What to augment at a time: on a GPU the whole batch, on a CPU each clip.
+def parts(batch: Batch) -> Iterator[Batch]:
+    """Parts of a batch to augment at a time: on a GPU the whole batch, on a CPU one clip.
 
-    A clip stays in the cache from one operation to the next, and operations that it does not need are left out. On a
-    GPU looking for that would wait for the device, and every operation costs a launch, for one clip as for a hundred.
+    On a CPU a clip stays in the cache between operations, and needless operations are skipped. On a GPU that check
+    would wait for the device, and an operation costs one launch for any number of clips.
     """
     size = len(batch["frames"])
     if batch["frames"].is_cuda:
@@ -52,8 +54,8 @@ def hue_saturation(frames: Tensor, *, flags: Tensor, hue: Tensor, saturation: Te
 
     The 8-bit HSV arithmetic of OpenCV, as published: frames are rounded to grey levels and the shifted hue is clipped
     to 0..179 instead of being wrapped around.
-    Deviation: the way back rounds in every column. OpenCV 5 truncates in those columns that its vector code handles
-    and rounds in the rest of a row, so the two differ there by at most one grey level.
+    Deviation: the conversion back rounds in every column. OpenCV 5 truncates in the columns that its vector code
+    handles and rounds in the rest of a row, so the two differ there by at most one grey level.
 
     Args:
         frames: float32 [B,T,H,W,3] RGB.
@@ -83,21 +85,18 @@ def normalize(frames: Tensor) -> Tensor:
 
 @cache
 def _normalisation(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Factor and summand of a row, float32 [W*3] each. Kept, because bringing them to a GPU would wait for it."""
+    """Factor and summand of a row, float32 [W*3] each. Cached, because a copy to a GPU would wait for it."""
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     return (1 / (255 * std)).repeat(width).to(device), (-mean / std).repeat(width).to(device)
 
 
 def _is_needless(neutral: Tensor) -> bool:
-    """Whether all values are neutral; on a GPU never, because looking would wait for the device."""
+    """True if all values are neutral; on a GPU always False, because the check would wait for the device."""
     return not neutral.is_cuda and bool(neutral.all())
 
 
 def _where(flags: Tensor, change: Callable[..., Tensor], frames: Tensor, *parameters: Tensor) -> Tensor:
-    """`change(frames, *parameters)` in the clips whose flag is set.
-
-    On a GPU all clips are changed and the flag selects; on a CPU only those are changed that need it.
-    """
+    """Apply `change(frames, *parameters)` to the flagged clips; a GPU changes all clips and selects afterwards."""
     if frames.is_cuda:
         return torch.where(flags.view(-1, 1, 1, 1, 1), change(frames, *parameters), frames)
     if _is_needless(~flags):
@@ -112,8 +111,8 @@ def _where(flags: Tensor, change: Callable[..., Tensor], frames: Tensor, *parame
 def _rgb_to_hsv(rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Whole numbers [...,3] in 0..255 -> hue 0..179, saturation 0..255, value 0..255, each float32 [...].
 
-    OpenCV divides by way of tables with 12 fractional bits. All numbers are below 2**24, so float32 computes the same.
-    `lerp` with a weight of 0 or 1 selects, which a CPU does faster than `where`.
+    OpenCV divides through tables with 12 fractional bits. All numbers are below 2**24, so float32 computes the same.
+    `lerp` with a weight of 0 or 1 selects, on a CPU faster than `where`.
     """
     r, g, b = (channel.contiguous() for channel in rgb.unbind(-1))
     v = torch.maximum(r, g).max(b)
@@ -135,7 +134,7 @@ def _hsv_to_rgb(h: Tensor, s: Tensor, v: Tensor) -> Tensor:
     """Hue 0..179, saturation 0..255, value 0..255 -> whole numbers [...,3] in 0..255."""
     h, s = h * (6 / 180), s * (-1 / 255)
     rgb = torch.empty((*h.shape, 3), device=h.device)
-    # How near to the smallest channel each one is at this hue, 0 to 1 after clamping.
+    # Nearness of each channel to the smallest one at this hue, 0 to 1 after clamping.
     distances = (2 - (h - 3).abs_(), (h - 2).abs_().sub_(1), (h - 4).abs_().sub_(1))
     for channel, distance in enumerate(distances):
         rgb[..., channel] = distance.clamp_(0, 1).mul_(s).add_(1).mul_(v).round_()

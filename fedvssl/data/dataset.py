@@ -1,7 +1,6 @@
-"""Videos of one owner as a PyTorch dataset, and the loaders that training and testing read it through.
+"""Videos of one owner as a PyTorch dataset, with the loaders for training and testing.
 
-A sample depends on (seed, round, partition, epoch, video index) and on nothing else: not on the number of workers, not
-on the order of the batches.
+A sample depends on (seed, round, partition, epoch, video index) only, not on the number of workers or the batch order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.video import find_video, open_video
 from fedvssl.files.environment import num_cores
-from fedvssl.tasks.task import Sample
+from fedvssl.tasks.task import Batch, Sample
 
 WORKERS_FOR_A_GPU = 4
 SMALL_TENSOR = 1 << 16  # bytes
@@ -25,13 +24,13 @@ NumWorkers = int | Literal["auto"]
 
 
 class ClipDataset(Dataset):
-    """One item per video: what `sample` returns, with "label" (zero-based) and "index" (both int64 scalars).
+    """One item per video: the result of `sample`, with "label" (zero-based) and "index" (both int64 scalars).
 
     Args:
-        media_dir: folder below which `<name>.zip` or another container lies for every annotation.
+        media_dir: folder with `<name>.zip`, or another container, for every annotation.
         annotations: the videos.
-        sample: decodes and draws.
-        seed_key: (seed, server_round, partition_id, epoch); empty where nothing is random.
+        sample: decodes a clip and draws its random parameters.
+        seed_key: (seed, server_round, partition_id, epoch); empty if nothing is random.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class ClipDataset(Dataset):
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> Batch:
         annotation = self.annotations[index]
         video = open_video(find_video(self.media_dir, annotation.name))
         sample = self.sample(video, np.random.default_rng([*self.seed_key, index]))
@@ -53,10 +52,10 @@ class ClipDataset(Dataset):
 
 
 class BatchOrder:
-    """Shuffled batches of one epoch, each shared out over the processes.
+    """Shuffled batches of one epoch, each split over the processes.
 
-    With several processes the last batch is filled up with the first videos of the epoch, so that every process makes
-    the same number of steps; with one process every video comes exactly once.
+    With several processes the last batch is filled up with the first videos of the epoch, so that all make the same
+    number of steps. With one process every video comes exactly once.
     """
 
     def __init__(self, dataset: ClipDataset, *, batch_size: int, rank: int, world_size: int) -> None:
@@ -79,9 +78,8 @@ def train_loader(
     """One shuffled epoch, ordered by the dataset's seed_key.
 
     Args:
-        dataset: what is read.
         batch_size: clips of all processes together.
-        rank, world_size: this process, and how many there are.
+        rank, world_size: index of this process, and number of processes.
         workers: see `_workers`.
 
     Raises:
@@ -96,18 +94,18 @@ def train_loader(
 def test_loader(
     dataset: ClipDataset, *, batch_size: int, rank: int = 0, world_size: int = 1, **workers: Any
 ) -> DataLoader:
-    """Every video once over all processes, in order; `batch_size` videos a step and process, else as `train_loader`."""
+    """Every video once over all processes, in order; as `train_loader`, but `batch_size` is for each process."""
     own = range(rank, len(dataset), world_size)
     return DataLoader(dataset, batch_size=batch_size, sampler=own, **_workers(**workers))
 
 
 def _workers(*, num_workers: NumWorkers, on_gpu: bool = False) -> dict[str, Any]:
-    """Options of a loader.
+    """Options of a DataLoader.
 
     Args:
         num_workers: processes that decode; 0 decodes in this one. "auto" is 4 for a GPU, fewer with fewer cores.
-            It is 0 for a CPU, where decoding is a hundredth of the work, and a fork costs more than it saves.
-        on_gpu: whether the batches go to a GPU, from pinned memory then.
+            It is 0 for a CPU, where decoding is a hundredth of the work and a fork costs more than it saves.
+        on_gpu: batches go to a GPU, so they are put in pinned memory.
     """
     if num_workers == "auto":
         num_workers = min(WORKERS_FOR_A_GPU, num_cores()) if on_gpu else 0
@@ -119,10 +117,10 @@ def _workers(*, num_workers: NumWorkers, on_gpu: bool = False) -> dict[str, Any]
     }
 
 
-class _Batch(dict[str, Tensor]):
+class _Batch(Batch):
     """A batch that leaves a worker with its small tensors as plain bytes.
 
-    torch sends every tensor through a file of its own in shared memory, which takes longer than to copy a small one.
+    torch sends every tensor through its own file in shared memory, which takes longer than copying a small tensor.
     """
 
     def __reduce__(self) -> tuple[Callable, tuple]:
@@ -133,12 +131,12 @@ def _pack(value: Tensor) -> Tensor | np.ndarray:
     return value.detach().numpy() if value.nbytes <= SMALL_TENSOR and value.dtype in DTYPES_OF_NUMPY else value
 
 
-def _unpack(packed: dict[str, Tensor | np.ndarray]) -> dict[str, Tensor]:
+def _unpack(packed: dict[str, Tensor | np.ndarray]) -> Batch:
     return {name: torch.as_tensor(value) for name, value in packed.items()}
 
 
-def stack(samples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """A batch of samples: every tensor gets the batch as its first dimension."""
+def stack(samples: Sequence[Batch]) -> Batch:
+    """Stack samples to a batch: every tensor gets the batch as its first dimension."""
     return _Batch({name: torch.stack([sample[name] for sample in samples]) for name in samples[0]})
 
 

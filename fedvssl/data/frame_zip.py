@@ -1,8 +1,8 @@
-"""The bytes of the JPEG frames in a zip, without what zipfile does for each of its members.
+"""Fast reader of the JPEG frames in a zip, without zipfile's work for each member.
 
-The zips of `data_tools.extract_frames` store frames without compression under names of one length. Their directory then
-consists of records of one size, of which only those of the frames asked for are taken apart. zipfile, which makes an
-object of each of the 200 frames of a UCF-101 video, would take almost as long as the decoding of a clip.
+The zips of `data_tools.extract_frames` store frames uncompressed under names of one length. So all records of their
+directory have one size, and only those of the requested frames are parsed. zipfile would make an object for each of the
+200 frames of a UCF-101 video, which takes almost as long as decoding a clip.
 Format: APPNOTE.TXT of PKWARE, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.16 (its end).
 """
 
@@ -31,7 +31,7 @@ class Frames(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> bytes:
-        """One member.
+        """Read one member.
 
         Raises:
             OSError, zipfile.BadZipFile: if it is damaged.
@@ -45,7 +45,7 @@ class RegularFrames:
     Args:
         file: the zip, unbuffered; it is closed with this object.
         directory: records of one size, one after the other.
-        order: which record is the first in the order of the names, and so on.
+        order: index of each frame's record, with the frames in the order of their names.
     """
 
     def __init__(self, file: FileIO, directory: bytes, order: Sequence[int]) -> None:
@@ -65,7 +65,7 @@ class RegularFrames:
         start = LOCAL_HEADER_SIZE + len(name)
         stored = os.pread(self._file.fileno(), start + size, offset)
         jpeg = stored[start:]
-        if extra_length := int.from_bytes(stored[28:30], "little"):  # what the directory does not have
+        if extra_length := int.from_bytes(stored[28:30], "little"):  # of the local header alone
             jpeg = os.pread(self._file.fileno(), size, offset + start + extra_length)
         if stored[:4] != b"PK\3\4" or stored[LOCAL_HEADER_SIZE:start] != name or zlib.crc32(jpeg) != checksum:
             raise zipfile.BadZipFile(f"{name.decode(errors='replace')} is not what the directory says")
@@ -73,7 +73,7 @@ class RegularFrames:
 
 
 class OtherFrames:
-    """Frames of any other zip, by way of zipfile."""
+    """Frames of any other zip, read with zipfile."""
 
     def __init__(self, path: Path) -> None:
         self._archive = zipfile.ZipFile(path)
@@ -102,7 +102,7 @@ def open_frames(path: Path) -> Frames:
 
 
 def _read_directory(file: FileIO) -> tuple[int, bytes]:
-    """Number of members and their records; (0, b"") where they do not lie between the members and a plain end."""
+    """Number of members and their records; (0, b"") unless the file ends with these and a plain end record."""
     length = file.seek(0, os.SEEK_END)
     tail = os.pread(file.fileno(), TAIL_BYTES, max(0, length - TAIL_BYTES))
     if len(tail) < END.size:
@@ -115,9 +115,9 @@ def _read_directory(file: FileIO) -> tuple[int, bytes]:
 
 
 def _regular_order(directory: bytes, count: int) -> Sequence[int] | None:
-    """The records in the order of their names; None unless all are uncompressed .jpg with names of one length.
+    """Indices of the records in the order of names; None unless all are uncompressed .jpg with names of one length.
 
-    A member with more than this (a comment, an extra field, encryption, sizes beyond 4 GB) makes a zip irregular too.
+    A comment, an extra field, encryption or a size beyond 4 GB makes a zip irregular too.
     """
     record_size, rest = divmod(len(directory), count)
     name_length = record_size - RECORD.size

@@ -1,4 +1,4 @@
-"""The only pixel work a worker does: resize the decoded frames once and cut the crop out of them.
+"""The only pixel work of a worker: resize the decoded frames once and crop them.
 
 Shapes: H W pixels. Frames are uint8 [H,W,3].
 """
@@ -9,7 +9,7 @@ import cv2
 import mmcv
 import numpy as np
 
-cv2.setNumThreads(1)  # frames are small and workers are many: threads below them would only wait for each other
+cv2.setNumThreads(1)  # many workers with small frames: more threads would only wait for each other
 
 Scale = int | tuple[int, int]
 
@@ -18,8 +18,7 @@ def resized_shape(height: int, width: int, scale: Scale) -> tuple[int, int]:
     """Height and width after resizing.
 
     Args:
-        scale: the new short side (the other follows the aspect ratio), or (long, short) sides which are taken as they
-            are, portrait videos turned.
+        scale: the new short side, at the same aspect ratio, or the exact (long, short) sides in either orientation.
     """
     if isinstance(scale, int):
         factor = scale / min(height, width)
@@ -29,7 +28,7 @@ def resized_shape(height: int, width: int, scale: Scale) -> tuple[int, int]:
 
 
 def resize(frame: np.ndarray, scale: Scale) -> np.ndarray:
-    """Bilinear resize of [H,W,3] uint8 to `resized_shape`; the frame itself where it has this shape."""
+    """Bilinear resize of [H,W,3] uint8 to `resized_shape`; the frame itself if it has this shape."""
     height, width = resized_shape(frame.shape[0], frame.shape[1], scale)
     return frame if (height, width) == frame.shape[:2] else resize_to(frame, height=height, width=width)
 
@@ -45,7 +44,7 @@ class Crop:
     Args:
         scale: see `resized_shape`.
         size: side of the square in pixels.
-        place: highest possible top and left -> top and left; asked once, at the first frame.
+        place: (largest top, largest left) -> (top, left); called once, at the first frame.
     """
 
     def __init__(self, scale: Scale, *, size: int, place: Callable[[int, int], tuple[int, int]]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedvssl.data.sampling import draw_index
 
-# How the share of the way travelled grows with the share of the time passed, and how often each way is drawn.
+# Share of the way travelled after a share of the time, and the probability of each easing.
 EASINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "uniform": lambda u: u,
     "accelerate": lambda u: u**2,
@@ -41,7 +41,7 @@ def sample_key_frames(num_frames: int, probs: Sequence[float], rng: np.random.Ge
 
 
 def sample_easings(key_frames: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Draw how each of the K-1 stretches between key frames is travelled."""
+    """Draw an easing for each of the K-1 stretches between key frames."""
     names = tuple(EASINGS)
     return [names[draw_index(EASING_PROBS, rng)] for _ in range(len(key_frames) - 1)]
 

@@ -1,8 +1,7 @@
-"""Which client owns which video. Every rule but `k400_paper` gives each video to exactly one client.
+"""Rules that divide videos over clients. Every rule but `k400_paper` gives each video to exactly one client.
 
-A rule maps labels [n] to one array of video indices per client; what it leaves unsaid (files, plots) is in
-`data_tools.partition`, figures about it in `partition_stats`. Pure: the same labels and seed give the same partition on
-every machine.
+A rule maps labels [n] to one array of video indices per client. The same labels and seed give the same partition on
+every machine. Files and plots are in `data_tools.partition`, statistics in `partition_stats`.
 """
 
 import math
@@ -19,8 +18,8 @@ Partition = list[np.ndarray]
 def uniform(labels: Sequence[int], num_clients: int, *, seed: int = 7) -> Partition:
     """Shuffle all videos and cut the list into `num_clients` slices, as published.
 
-    Client i (from 0) owns shuffled[int(i * n / N) : int((i + 1) * n / N)], so classes are spread alike. Python's own
-    `random` is used because the published lists come from it.
+    Client i (from 0) owns shuffled[int(i * n / N) : int((i + 1) * n / N)], so classes are spread evenly. The published
+    lists come from Python's own `random`, so it is used here.
 
     Returns:
         N arrays of int64 indices, in shuffled order.
@@ -37,11 +36,10 @@ def uniform(labels: Sequence[int], num_clients: int, *, seed: int = 7) -> Partit
 def class_shard(labels: Sequence[int], num_clients: int, *, classes_per_client: int, seed: int = 7) -> Partition:
     """Give each client `classes_per_client` classes, small ones together with large ones.
 
-    The classes, sorted by their number of videos, are taken alternately from both ends and cut into
-    G = ceil(K / classes_per_client) groups of as equal a size as possible. Client i serves group i mod G; the clients
-    of a group share out the videos of each of its classes. With K = 400, 100 clients and 8 classes per client this is
-    the sound form of the published Kinetics-400 rule: 50 groups of 8 classes, each class halved between clients i and
-    i + 50. Where K is no multiple of `classes_per_client` the groups are smaller.
+    The K classes are sorted by number of videos, taken alternately from both ends and cut into
+    G = ceil(K / classes_per_client) groups, whose sizes differ by at most one. Client i serves group i mod G; the
+    clients of a group split the videos of each class. With K = 400, 100 clients and 8 classes per client this corrects
+    the published Kinetics-400 rule: 50 groups of 8 classes, each class halved between clients i and i + 50.
 
     Returns:
         N arrays of int64 indices, class by class.
@@ -70,10 +68,10 @@ def class_shard(labels: Sequence[int], num_clients: int, *, classes_per_client: 
 
 
 def dirichlet(labels: Sequence[int], num_clients: int, *, alpha: float, seed: int = 7) -> Partition:
-    """Share out each class in proportions that a Dirichlet distribution draws (Yurochkin et al., arXiv 1905.12022).
+    """Split each class in proportions drawn from a Dirichlet distribution (Yurochkin et al., arXiv 1905.12022).
 
-    A small alpha leaves a client few classes and makes clients of very different size, a large one makes them alike. A
-    client that came away with nothing gets one video of the client that has most at that time.
+    A small alpha gives clients few classes and very different sizes; a large one makes them alike. A client without
+    videos gets one from the client that has most at that time.
 
     Returns:
         N arrays of int64 indices, class by class.
@@ -101,10 +99,10 @@ def dirichlet(labels: Sequence[int], num_clients: int, *, alpha: float, seed: in
 def by_group(groups: Sequence[str], num_clients: int, *, seed: int = 7) -> Partition:
     """Shuffle the groups and cut their list into `num_clients` slices: no group is split over clients.
 
-    The clips of a UCF-101 group were taken in one place with the same people, as those of one owner would be.
+    The clips of a UCF-101 group show one place and the same people, like the videos of one owner.
 
     Args:
-        groups: of each video, [n]; see `groups_of`.
+        groups: group of each video, [n]; see `groups_of`.
 
     Returns:
         N arrays of int64 indices, group by group.
@@ -123,7 +121,7 @@ def by_group(groups: Sequence[str], num_clients: int, *, seed: int = 7) -> Parti
 
 
 def groups_of(names: Sequence[str]) -> list[str]:
-    """Group of each video, by its name: "Archery/v_Archery_g01_c02" -> "Archery/v_Archery_g01".
+    """Group of each video, from its name: "Archery/v_Archery_g01_c02" -> "Archery/v_Archery_g01".
 
     Raises:
         ValueError: if a name holds no group.
@@ -141,10 +139,10 @@ def groups_of(names: Sequence[str]) -> list[str]:
 def k400_paper(labels: Sequence[int], num_clients: int) -> Partition:
     """The published non-IID rule of Kinetics-400, with its fault: videos are owned by several clients or by none.
 
-    Classes are sorted by size. Client pair i takes the 4 classes from place i on and 4 from the other end: the window
-    moves by 1 where it should move by 4 (`class_shard` is the sound rule), and reaches 106 classes. Each class is
-    shuffled where it lies, with the same seed each time, and cut in halves for clients i and i + 50; the next pair
-    finds it shuffled already, so its halves are others. The largest class is left out by the second slice.
+    Classes are sorted by size. Clients i and i + 50 take the 4 classes from place i on and 4 from the other end, never
+    the largest one. The window moves by 1 instead of 4 (`class_shard` is the sound rule), so it reaches 106 classes.
+    Each class is shuffled in place with a fixed seed and cut in halves for the two clients. The next two shuffle it
+    again, so their halves are different.
 
     Returns:
         100 arrays of int64 indices, class by class.
@@ -188,7 +186,7 @@ def _bounds(length: int, num_slices: int) -> Iterable[tuple[int, int]]:
 
 
 def _from_both_ends(values: np.ndarray) -> np.ndarray:
-    """First, last, second, last but one, ..."""
+    """Values in the order first, last, second, last but one, ..."""
     half = (len(values) + 1) // 2
     mixed = np.empty_like(values)
     mixed[0::2], mixed[1::2] = values[:half], values[half:][::-1]
@@ -196,7 +194,7 @@ def _from_both_ends(values: np.ndarray) -> np.ndarray:
 
 
 def _deal(labels: np.ndarray, groups: Sequence[np.ndarray], num_clients: int, rng: random.Random) -> Partition:
-    """Share out the videos of every class among the clients of its group."""
+    """Split the videos of every class over the clients of its group."""
     owned: list[list[np.ndarray]] = [[] for _ in range(num_clients)]
     for group, classes in enumerate(groups):
         members = range(group, num_clients, len(groups))

@@ -1,4 +1,4 @@
-"""What a partition looks like, in numbers: who owns what, what is shared, how far the clients' classes differ."""
+"""Statistics of a partition: owned videos, shared videos and the difference between the clients' classes."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def partition_stats(labels: Sequence[int], parts: Sequence[np.ndarray]) -> dict:
-    """Statistics ready for JSON; labels are given one-based, as in the annotation files, and entropies in bits.
+    """Statistics ready for JSON; labels are one-based, as in the annotation files, and entropies are in bits.
 
     Returns:
         "num_videos", "num_clients", "num_classes" and "videos_per_class" of the list; "num_entries" over all clients,
@@ -55,13 +55,13 @@ def partition_stats(labels: Sequence[int], parts: Sequence[np.ndarray]) -> dict:
 
 
 def entropy(counts: np.ndarray) -> float:
-    """Entropy of the distribution that counts [K] stand for, in bits: 0 for one class, log2(K) for K alike."""
+    """Entropy of counts [K] in bits: 0 for one class, log2(K) for K equal classes."""
     share = counts[counts > 0] / counts.sum()
     return float(-(share * np.log2(share)).sum()) + 0.0  # + 0.0: no negative zero
 
 
 def divergence(counts: np.ndarray, pooled: np.ndarray) -> float:
-    """Kullback-Leibler divergence of counts [K] from the pooled counts [K] they are part of, in bits; 0 if alike."""
+    """Kullback-Leibler divergence in bits of counts [K] from pooled counts [K], which include them; 0 if alike."""
     there = counts > 0
     share, expected = counts[there] / counts.sum(), pooled[there] / pooled.sum()
     return max(0.0, float((share * np.log2(share / expected)).sum()))

@@ -1,4 +1,4 @@
-"""Which frames make a clip: random clips for training, evenly spread clips for testing.
+"""Frame indices of clips: random clips for training, evenly spread clips for testing.
 
 Shapes: N clips per video, T frames per clip. Indices are zero-based.
 """
@@ -11,10 +11,10 @@ import numpy as np
 
 
 def draw_index(probs: Sequence[float], rng: np.random.Generator) -> int:
-    """An index drawn with the given probabilities: that of `rng.choice(len(probs), p=probs)` at a tenth of its cost.
+    """Draw an index with the given probabilities: that of `rng.choice(len(probs), p=probs)` at a tenth of its cost.
 
     Raises:
-        ValueError: if the probabilities do not sum to 1.
+        ValueError: if a probability is negative, or they do not sum to 1.
     """
     return bisect_right(_cumulative(tuple(probs)), rng.random())
 
@@ -37,8 +37,8 @@ def random_clip(
         rng: source of all randomness.
         clip_len: T.
         strides: the distance between frames is drawn uniformly from these.
-        jitter: move each frame by up to `stride - 1` frames. The window from which the start is drawn ignores it, as
-            published, so the last frames may be clamped to the end of the video.
+        jitter: move each frame by up to `stride - 1` frames. The range of the start ignores it, as published, so the
+            last frames may be clamped to the end of the video.
 
     Returns:
         int64 [T], non-decreasing, clamped to the last frame of a short video.
@@ -56,7 +56,7 @@ def uniform_clips(num_frames: int, *, num_clips: int, clip_len: int, stride: int
     """Spread `num_clips` clips evenly: each starts in the middle of its share of the possible starts.
 
     Returns:
-        int64 [N,T]; identical clamped clips where the video is too short for one.
+        int64 [N,T]; identical, clamped clips if the video is too short for one.
     """
     num_starts = max(0, num_frames - clip_len * stride + 1)
     starts = (num_starts / num_clips * (np.arange(num_clips) + 0.5)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The labelled lists of a split, checked before anything is computed: every video found, every class known."""
+"""Labelled lists of a split, checked before anything is computed: every video found, every class known."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ def split_list(data: dict[str, Any], part: str) -> Path:
 
 
 def labelled_videos(data: dict[str, Any], part: str) -> list[Annotation]:
-    """The videos of a split, every one of them found on disk.
+    """Read the videos of a split and find each of them on disk.
 
     Args:
         data: media_dir, annotation_dir, split, num_classes.
@@ -33,7 +33,7 @@ def labelled_videos(data: dict[str, Any], part: str) -> list[Annotation]:
 
 
 def check_classes(videos: dict[str, list[Annotation]], train_list: Path) -> None:
-    """Refuse test videos whose class no training video has: they could never be right, whatever the backbone.
+    """Reject test videos whose class has no training video: no backbone could get them right.
 
     Raises:
         ValueError: naming the first such class.

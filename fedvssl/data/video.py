@@ -17,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 
 from fedvssl.data.frame_zip import open_frames
 
-# What counts as a video where a folder is searched; reading itself trusts the content, not the ending.
+# Suffixes of videos when a folder is searched; reading itself trusts the content, not the suffix.
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
     ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mkv", ".mov",
@@ -43,12 +43,12 @@ class Video(Protocol):
         ...
 
     def read(self, indices: Indices, then: Step = whole) -> np.ndarray:
-        """Frames as uint8 [len(indices),H,W,3] RGB, in the order asked for, which may repeat; each is decoded once.
+        """Read frames as uint8 [len(indices),H,W,3] RGB, in the given order; a repeated frame is decoded once.
 
         Args:
             indices: zero-based.
-            then: is given each frame right after it was decoded, uint8 [H,W,3], and returns what is kept of it. Cutting
-                here and not afterwards keeps the work within the processor's cache.
+            then: applied to each frame, uint8 [H,W,3], right after decoding; its result is kept. Cropping here and not
+                afterwards keeps the work within the processor's cache.
         """
         ...
 
@@ -58,7 +58,7 @@ class VideoError(ValueError):
 
 
 class ZipVideo:
-    """Frames `img_00001.jpg` ... in a zip; only the frames asked for are decoded."""
+    """Frames `img_00001.jpg` ... in a zip; only the requested frames are decoded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -77,7 +77,7 @@ class ZipVideo:
         return _stack(map(then, self._decode(needed)), places)
 
     def _decode(self, indices: list[int]) -> Iterator[np.ndarray]:
-        """Frames, each valid until the next one is asked for."""
+        """Yield frames, each valid until the next one."""
         frame = first = None
         try:
             for index in indices:
@@ -93,7 +93,7 @@ class ZipVideo:
 class ContainerVideo:
     """Any container that PyAV decodes; always decoded from the start, because seeking is not exact in every format.
 
-    The frames are counted by decoding them: the counts in the headers are wrong too often.
+    Frames are counted by decoding them, because the counts in headers are wrong too often.
     """
 
     def __init__(self, path: Path) -> None:
@@ -151,7 +151,7 @@ def decode_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def _rgb_converter() -> Callable[[av.VideoFrame], np.ndarray]:
-    """Decoded frame -> uint8 [H,W,3] RGB, for the frames of one video."""
+    """Converter of one video's decoded frames to uint8 [H,W,3] RGB."""
     reformatter = VideoReformatter()
     # One for all frames and without threads: starting either takes longer than converting a small frame.
     return lambda frame: reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
@@ -160,7 +160,7 @@ def _rgb_converter() -> Callable[[av.VideoFrame], np.ndarray]:
 def _decode(path: Path) -> Iterator[av.VideoFrame]:
     count = 0
     try:
-        # A tag that is not UTF-8 must not keep anyone from the frames.
+        # A tag that is not UTF-8 must not prevent decoding.
         with av.open(str(path), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise VideoError(f"{path} has no video stream.")
@@ -174,7 +174,7 @@ def _decode(path: Path) -> Iterator[av.VideoFrame]:
 
 
 def _needed(indices: Indices, *, num_frames: int, path: Path) -> tuple[list[int], np.ndarray]:
-    """Sorted distinct indices, and where each asked-for frame is among them."""
+    """Sorted distinct indices, and the position of each requested frame among them."""
     needed, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
     if len(needed) and not 0 <= needed[0] <= needed[-1] < num_frames:
         raise IndexError(f"{path} has {num_frames} frames; frames {needed[0]}..{needed[-1]} were asked for.")
@@ -182,11 +182,7 @@ def _needed(indices: Indices, *, num_frames: int, path: Path) -> tuple[list[int]
 
 
 def _stack(frames: Iterator[np.ndarray], places: np.ndarray) -> np.ndarray:
-    """The frames in the places [n], each copied as it comes: [n,H,W,3].
-
-    Args:
-        frames: one for each value that `places` has, in ascending order.
-    """
+    """Copy frames as they come, one per distinct place, ascending, and arrange them by places [n]: [n,H,W,3]."""
     distinct = None
     for number, frame in enumerate(frames):
         if distinct is None:

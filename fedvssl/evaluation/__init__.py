@@ -1,1 +1,1 @@
-"""How good a representation is, without training it further: one file and one YAML for each protocol."""
+"""Evaluation of a frozen representation: one file and one YAML for each protocol."""

@@ -1,4 +1,4 @@
-"""Does the representation still tell videos apart? Two numbers that need no labels.
+"""Signs of a collapsed representation, which no longer tells videos apart: two numbers that need no labels.
 
 Shapes: V videos, D features.
 """
@@ -24,7 +24,7 @@ def feature_std(features: Tensor) -> float:
 
 
 def effective_rank(features: Tensor) -> float:
-    """How many dimensions the directions fill (RankMe, Garrido et al., ICML 2023, arXiv 2210.02885).
+    """Number of dimensions that the directions fill (RankMe, Garrido et al., ICML 2023, arXiv 2210.02885).
 
     Args:
         features: float [V,D].

@@ -1,4 +1,4 @@
-"""Accuracies over something, a line for each backbone."""
+"""Plot of accuracies, one line for each backbone."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +16,10 @@ def draw_curves(
     """Draw top-1 accuracies (fractions, shown in percent).
 
     Args:
-        png: where to.
-        curves: name -> (x, accuracy); the last one is dashed, it is the bottom line.
-        xlabel: what x is.
-        ticks: the x that are marked, on a logarithmic axis; None for an ordinary axis.
+        png: file to write.
+        curves: name -> (x, accuracy); the last one is the baseline and is dashed.
+        xlabel: meaning of x.
+        ticks: marked values of x on a logarithmic axis; None for a linear axis.
     """
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 

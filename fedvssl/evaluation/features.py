@@ -1,4 +1,4 @@
-"""Features of videos, the one thing that all protocols start from; kept on disk so that nothing is computed twice.
+"""Features of videos, the input of all protocols, kept on disk so that nothing is computed twice.
 
 Shapes: V videos, N clips per video, D features (512 for R3D-18), T frames, H W pixels.
 """
@@ -22,7 +22,7 @@ from fedvssl.files.tensors import to_arrays
 from fedvssl.training.memory import release_freed_memory
 
 GRID = (2, 3, 3)  # of the authors' retrieval: 2 x 3 x 3 x 512 = 9216 values
-VIDEOS_PER_FILE = 64  # as many are lost at most when a command is interrupted
+VIDEOS_PER_FILE = 64  # upper bound on the videos that an interrupted process loses
 QUERIES_AT_ONCE = 1024
 
 
@@ -56,10 +56,10 @@ def extract(
     num_workers: NumWorkers,
     report: Callable[[int], None] | None = None,
 ) -> None:
-    """Compute the features of all videos that `folder` lacks and save them there as they come; `load` reads them.
+    """Compute the features that `folder` lacks and save them there as they come; `load` reads them.
 
     Args:
-        fabric: says which device and precision; its processes share the files between them.
+        fabric: gives device and precision; its processes divide the files among them.
         backbone: on the device. It is set to eval mode.
         dataset: videos with the clips of `TestSample`, or any sample with "frames" uint8 [N,T,H,W,3].
         folder: of these features alone, see `fingerprint`.
@@ -68,7 +68,7 @@ def extract(
         report: called with the number of videos done, estimated from this process's share.
     """
     missing = [start for start, path in _files(folder, dataset).items() if not path.is_file()]
-    fabric.barrier()  # all processes have looked before the first one writes, so all share out the same list
+    fabric.barrier()  # no process writes before all have looked, so all divide the same list
     done = len(dataset) - sum(min(VIDEOS_PER_FILE, len(dataset) - start) for start in missing)
     for start in missing[fabric.global_rank :: fabric.world_size]:
         annotations = dataset.annotations[start : start + VIDEOS_PER_FILE]
@@ -96,7 +96,7 @@ def load(folder: Path, dataset: ClipDataset) -> Features:
 
 
 def _files(folder: Path, dataset: ClipDataset) -> dict[int, Path]:
-    """The first video of each file, and the file."""
+    """Index of the first video of each file -> the file."""
     return {start: folder / f"videos-{start:06d}.npz" for start in range(0, len(dataset), VIDEOS_PER_FILE)}
 
 
@@ -117,11 +117,7 @@ def compute(
 
 
 def fingerprint(backbone: nn.Module, dataset: ClipDataset, *, precision: str) -> str:
-    """Sixteen letters that change with anything that changes the features of `extract`.
-
-    That is every weight, the layers and their strides, the clips, the precision, the names of the videos and the sizes
-    of their files.
-    """
+    """Hash of all that decides the features: weights, layers, strides, clips, precision, names and sizes of videos."""
     digest = hashlib.sha256()
     for name, array in to_arrays(backbone).items():
         digest.update(name.encode())
@@ -138,12 +134,11 @@ def neighbours(gallery: Tensor, queries: Tensor, *, k: int) -> tuple[Tensor, Ten
     """The k nearest of the gallery for each query by cosine, nearest first.
 
     Args:
-        gallery: float [G,F].
-        queries: float [Q,F].
-        k: at most G are given.
+        gallery, queries: float [G,F] and [Q,F].
+        k: number of neighbours, at most G.
 
     Returns:
-        their cosines, float [Q,min(k,G)], and their places in the gallery, int64 [Q,min(k,G)].
+        cosines, float [Q,min(k,G)], and indices in the gallery, int64 [Q,min(k,G)].
     """
     gallery, k = normalize(gallery, dim=1), min(k, len(gallery))
     parts = [(part @ gallery.T).topk(k, dim=1) for part in normalize(queries, dim=1).split(QUERIES_AT_ONCE)]

@@ -1,6 +1,6 @@
-"""Weighted k-nearest-neighbour classification (Wu et al., CVPR 2018, arXiv 1805.01978): no training, hardly a setting.
+"""Weighted k-nearest-neighbour classification (Wu et al., CVPR 2018, arXiv 1805.01978), without training.
 
-Features: the global average of the last stage, averaged over the clips, compared by their cosine s; a neighbour votes
+Features: the global average of the last stage, averaged over the clips, compared by their cosine s. A neighbour votes
 for its class with the weight exp(s / temperature).
 """
 
@@ -22,8 +22,8 @@ class KNN:
     """Top-1 accuracy for several numbers of neighbours.
 
     Args:
-        ks: numbers of neighbours; where there are fewer training videos all of them vote.
-        temperature: the lower, the more the nearest decide.
+        ks: numbers of neighbours; if there are fewer training videos, all of them vote.
+        temperature: a lower one gives the nearest more weight.
     """
 
     ks: Sequence[int]
@@ -49,16 +49,15 @@ class KNN:
 
 
 def votes(cosines: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
-    """What each class gets from the neighbours.
+    """Votes of the neighbours for each class.
 
     Args:
-        cosines: float [Q,k], of each query with its neighbours.
-        labels: int64 [Q,k], of the neighbours.
+        cosines, labels: of each query's neighbours, float [Q,k] and int64 [Q,k].
         temperature: above 0.
 
     Returns:
-        float [Q,K], K the highest label and 1: the sum of exp(s / temperature), relative to that of the nearest, so
-        that nothing overflows and not all vanish.
+        float [Q,K], K the highest label plus 1: sums of exp(s / temperature), divided by the value of the nearest
+        neighbour, so that nothing overflows and not all vanish.
     """
     weights = torch.exp((cosines - cosines.amax(dim=1, keepdim=True)) / temperature)
     return torch.zeros(len(labels), int(labels.max()) + 1).scatter_add(1, labels, weights)

@@ -1,6 +1,6 @@
-"""A linear classifier on frozen features, as the FedVSSL authors probe: L2 norm, BatchNorm1d, one linear layer, SGD.
+"""Linear classifier on frozen features, as the FedVSSL authors use it: L2 norm, BatchNorm1d, one linear layer, SGD.
 
-In each epoch one clip of every training video is drawn; a test video gets the mean of its clips' logits.
+Each epoch draws one clip of every training video. A test video gets the mean of its clips' logits.
 Shapes: V videos, N clips per video, D features, K classes.
 """
 
@@ -28,10 +28,9 @@ class LinearProbe:
     Args:
         num_classes: K.
         epochs: over the training videos.
-        batch_size: videos, at least 2; the rest of an epoch is shared out over its batches.
+        batch_size: videos, at least 2; a remainder is spread over the batches of the epoch.
         lr, momentum, weight_decay: of SGD.
-        steps: epochs after which lr is multiplied by `gamma`.
-        gamma: see `steps`.
+        steps, gamma: lr is multiplied by `gamma` after each of the epochs `steps`.
         seed: of the initial weights and the order of the clips.
     """
 
@@ -79,7 +78,7 @@ class LinearProbe:
         rng = np.random.default_rng((self.seed, epoch))
         order, drawn = rng.permutation(len(clips)), rng.integers(clips.shape[1], size=len(clips))
         classifier.train()
-        # As equal as can be and none smaller than asked for: BatchNorm knows no batch of one.
+        # Nearly equal batches, none smaller than batch_size: BatchNorm fails on a batch of one.
         for batch in np.array_split(order, max(1, len(order) // self.batch_size)):
             loss = cross_entropy(classifier(clips[batch, drawn[batch]]), labels[batch])
             optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""Is the global backbone getting better while it is pre-trained? The server asks its own labelled videos."""
+"""Evaluation of the global backbone during pre-training, on labelled videos of the server."""
 
 import logging
 import time
@@ -30,17 +30,17 @@ Record = dict[str, float]
 
 
 class Monitor:
-    """Evaluates shared arrays; made before the run, so that mistakes show early.
+    """Evaluates shared arrays. Made before the run, so that mistakes show early.
 
     Args:
-        backbone: of the strides of fine-tuning; its weights are overwritten.
+        backbone: with the strides of fine-tuning; its weights are overwritten.
         settings: media_dir, annotation_dir, split, num_classes, max_videos, batch_size.
         sample: the clips of a video, as `TestSample`.
-        protocols: each finds one metric; their names are those of the log and the records.
-        device, precision: as `build_fabric` takes them.
+        protocols: name in the log and the records -> protocol with one metric.
+        device, precision: as in `build_fabric`.
 
     Raises:
-        ValueError: for a list or video that is missing, or a class that only test videos have.
+        ValueError: for a missing list or video, a class that only test videos have, or too small a `max_videos`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Monitor:
         lists = {part: labelled_videos(dict(settings), part) for part in ("train", "test")}
         check_classes(lists, split_list(dict(settings), "train"))
         videos = {part: spread(annotations, settings["max_videos"]) for part, annotations in lists.items()}
-        known = {annotation.label for annotation in videos["train"]}  # of many classes a small gallery lacks some
+        known = {annotation.label for annotation in videos["train"]}  # a small gallery lacks some classes
         videos["test"] = [annotation for annotation in videos["test"] if annotation.label in known]
         if not videos["test"]:
             raise ValueError(f"eval.max_videos={settings['max_videos']} leaves no class in both lists: raise it.")
@@ -71,11 +71,11 @@ class Monitor:
         self.datasets = {part: ClipDataset(folder, annotations, sample) for part, annotations in videos.items()}
 
     def __call__(self, arrays: Mapping[str, np.ndarray], *, label: str) -> Record:
-        """Evaluate the backbone among the shared arrays; `label` says when, for the log.
+        """Evaluate the backbone among the shared arrays; `label` names the time in the log.
 
         Returns:
             "eval_<protocol>" (fractions), "eval_feature_std" and "eval_effective_rank" of the test videos,
-            "videos_eval", "seconds_eval"; of features that are not finite only the last.
+            "videos_eval", "seconds_eval"; only the last if a feature is not finite.
         """
         started = time.perf_counter()
         own = {name.removeprefix(BACKBONE): array for name, array in arrays.items() if name.startswith(BACKBONE)}
@@ -125,6 +125,6 @@ def _only(metrics: Mapping[str, float]) -> float:
 
 
 def spread(annotations: Sequence[Annotation], most: int) -> list[Annotation]:
-    """At most `most` of a list, evenly spread over it, in its order: lists are sorted by class."""
+    """At most `most` videos of a list, in its order, evenly spread over it because lists are sorted by class."""
     chosen = np.unique(np.linspace(0, len(annotations) - 1, min(most, len(annotations))).round().astype(int))
     return [annotations[index] for index in chosen]

@@ -1,4 +1,4 @@
-"""Logits of whole videos, shared out over the processes of a run.
+"""Logits of whole videos, computed by all processes of a run together.
 
 Shapes: V videos of a test list, K classes.
 """
@@ -24,11 +24,11 @@ def predict(
     num_workers: NumWorkers,
     report: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Logits of every video of a test list, which the processes share out between them, each video once.
+    """Logits of every video of a test list, each computed once by one of the processes.
 
     Args:
-        fabric: says which device and precision, and joins the processes.
-        task: the bare module, on the device, not a wrapped one.
+        fabric: gives device and precision, and joins the processes.
+        task: the module on the device, not wrapped by Fabric.
         dataset: V videos with the clips of `TestSample`.
         batch_size: videos per step and process.
         num_workers: decoding processes for each process; see `test_loader`.

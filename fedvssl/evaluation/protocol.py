@@ -1,4 +1,4 @@
-"""What a protocol is: a callable on the features of training and test videos, and a picture of what it found.
+"""Contract of a protocol: a callable on the features of training and test videos, and a picture of its results.
 
 A protocol of your own is one file beside this one and one YAML with its `_target_`, for `python -m fedvssl.evaluate`.
 """
@@ -18,11 +18,11 @@ Frame = Callable[[str], np.ndarray]
 
 @dataclass(frozen=True)
 class Result:
-    """What a protocol found for one backbone.
+    """Result of a protocol for one backbone.
 
     Args:
         metrics: fractions by their names, in the order of the table.
-        details: whatever else is worth keeping, ready for JSON.
+        details: further results, ready for JSON.
     """
 
     metrics: Metrics
@@ -30,26 +30,26 @@ class Result:
 
 
 class EvaluationProtocol(Protocol):
-    """Judges a frozen backbone by the features of labelled videos."""
+    """Evaluates a frozen backbone on the features of labelled videos."""
 
     def __call__(self, train: Features, test: Features) -> Result:
-        """Judge one backbone."""
+        """Evaluate one backbone."""
         ...
 
     def draw(self, png: Path, results: Mapping[str, Result], train: Features, test: Features, frame: Frame) -> None:
-        """Make a picture.
+        """Draw the results.
 
         Args:
-            png: where to.
-            results: by the names of the table's rows; the backbone that was asked for comes first.
-            train, test: of the first row.
+            png: file to write.
+            results: row of the table -> result; the requested backbone comes first.
+            train, test: features of the first row.
             frame: name of a video -> its middle frame, uint8 [H,W,3].
         """
         ...
 
 
 def check_ks(ks: Sequence[int]) -> None:
-    """Refuse what are no numbers of neighbours.
+    """Reject invalid numbers of neighbours.
 
     Raises:
         ValueError: if `ks` is empty or holds anything but whole numbers from 1.

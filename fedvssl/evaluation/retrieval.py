@@ -1,7 +1,7 @@
-"""Nearest-neighbour retrieval as in the FedVSSL paper (arXiv 2207.01975): test videos ask, training videos answer.
+"""Nearest-neighbour retrieval as in the FedVSSL paper (arXiv 2207.01975).
 
-Features: the last stage pooled to 2x3x3, averaged over the clips, compared by their cosine. A query counts for R@k if
-one of its k nearest training videos has its class.
+Features: the last stage pooled to 2x3x3, averaged over the clips, compared by their cosine. A query, a test video,
+counts for R@k if one of its k nearest videos in the gallery, the training videos, has its class.
 Shapes: Q queries, G videos in the gallery, F features.
 """
 
@@ -28,7 +28,7 @@ class Retrieval:
     """R@k of the test videos among the training videos.
 
     Args:
-        ks: numbers of nearest videos; a gallery that is smaller is searched as a whole.
+        ks: numbers of nearest videos; a smaller gallery is searched as a whole.
     """
 
     ks: Sequence[int]
@@ -43,7 +43,7 @@ class Retrieval:
         return Result(metrics, {"nearest": nearest[:, :SHOWN_NEAREST].tolist()})
 
     def draw(self, png: Path, results: Mapping[str, Result], train: Features, test: Features, frame: Frame) -> None:
-        """Some queries, evenly spread over the test list, each with its nearest: right ones framed green."""
+        """Draw some queries, evenly spread over the test list, with their nearest videos; right ones framed green."""
         from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
         nearest = next(iter(results.values())).details["nearest"]

@@ -1,4 +1,4 @@
-"""Named arrays, the form in which a model travels and is kept, and their .npz files, which need no pickle."""
+"""Named arrays, the form of a model in messages and on disk, and their .npz files without pickle."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from fedvssl.files.atomic import atomic_path
 
 Arrays = dict[str, np.ndarray]
-BACKBONE = "backbone."  # what the names of the backbone's entries begin with
+BACKBONE = "backbone."  # prefix of the backbone's entries
 
 
 def save_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -26,15 +26,16 @@ def save_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_arrays(path: Path | str) -> Arrays:
-    """Read what `save_arrays` wrote.
+    """Read the named arrays of an .npz.
 
     Raises:
         ValueError: if the file is missing, is not an .npz or needs pickle.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        with file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise ValueError(f"No file {path}.") from error

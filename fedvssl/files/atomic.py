@@ -11,10 +11,9 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to `path` when the block ends well and removed when it raises.
+    """Yield a temporary name beside `path`, renamed to `path` when the block ends well and removed when it raises.
 
-    The folder is made where it is missing. The temporary name is hidden, private to this process, and keeps the ending
-    of `path`, because some writers look at it.
+    A missing folder is created. The name is hidden, private to this process and keeps the suffix that writers look at.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -34,10 +33,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read what `write_json` wrote.
+    """Read a JSON file.
 
     Raises:
-        ValueError: if the file is no JSON.
+        ValueError: if the file is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -47,19 +46,17 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`, renamed to `path` when the block ends well and removed when it raises.
-
-    So files that belong together are there together or not at all.
+    """Yield a temporary folder beside `path`, renamed to `path` when the block ends well and removed when it raises.
 
     Raises:
-        ValueError: if there is something in `path` already, which could not be replaced in one step.
+        ValueError: if `path` exists and is not an empty folder, because it cannot be replaced in one step.
     """
     path = path.resolve()
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise ValueError(f"{path} is there already and not an empty folder: remove it, or name another.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process with this number that was killed
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process with the same id
     temporary.mkdir()
     try:
         yield temporary

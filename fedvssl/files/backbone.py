@@ -1,4 +1,4 @@
-"""The backbone out of any checkpoint: a round, ours or published, and what fine-tuning reads and writes."""
+"""Load the backbone from any checkpoint: a round, ours or published, or a checkpoint of fine-tuning."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -13,20 +13,19 @@ from fedvssl.files.arrays import BACKBONE, Arrays, load_arrays
 from fedvssl.files.published import read_published
 from fedvssl.files.tensors import load_torch
 
-HEAD_ENTRIES = 6  # of Catch-the-Patch: three layers with weight and bias
+HEAD_ENTRIES = 6  # head of Catch-the-Patch: three layers with weight and bias
 
 
 def load_backbone(backbone: nn.Module, path: Path) -> None:
     """Load the backbone of a checkpoint, all of its entries and no others.
 
     Args:
-        backbone: as configured.
+        backbone: the configured network, loaded in place.
         path: round-<N>-weights.npz, a published round-540.npz, model_pretrained.pth, or last.pth and best.pth of
-            fine-tuning; a head is left aside.
+            fine-tuning; a head is ignored.
 
     Raises:
-        ValueError: if there is no such file, it is none of these, it is of another architecture, or training has
-            diverged in it.
+        ValueError: if the file is missing, none of these, of another architecture, or holds values that are not finite.
     """
     if path.suffix == ".npz":
         arrays = read_round(path, names=backbone.state_dict())
@@ -45,14 +44,13 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
 
 
 def read_round(path: Path, *, names: Mapping[str, Tensor]) -> Arrays:
-    """`backbone.*` of the file of a round, ours or published.
+    """Read the `backbone.*` arrays of a round file, ours or published.
 
     Args:
-        path: the file.
-        names: state of a backbone, which names the arrays of a published round, see `name_by_position`.
+        names: state of a backbone; it gives the arrays of a published round their names, see `name_by_position`.
 
     Raises:
-        ValueError: if the file is neither.
+        ValueError: if the file is missing, damaged or no round file.
     """
     if not path.is_file():
         raise ValueError(f"No file {path}.")
@@ -72,7 +70,7 @@ def read_round(path: Path, *, names: Mapping[str, Tensor]) -> Arrays:
 
 
 def name_by_position(arrays: Sequence[np.ndarray], names: Mapping[str, Tensor]) -> Arrays:
-    """Name the arrays of a published round: those of the backbone, or of the whole Catch-the-Patch model.
+    """Name the backbone's arrays in a published round: the backbone alone, or the whole Catch-the-Patch model.
 
     Args:
         arrays: without names, in the order of the model.
@@ -103,12 +101,8 @@ def name_by_position(arrays: Sequence[np.ndarray], names: Mapping[str, Tensor]) 
 def recognizer_state(checkpoint: Any, *, path: Path) -> dict[str, Tensor]:
     """Named tensors of a checkpoint: ours ("model"), a published one ("state_dict"), or the tensors themselves.
 
-    Args:
-        checkpoint: what the file holds.
-        path: the file, for the message.
-
     Raises:
-        ValueError: if it holds something else.
+        ValueError: if it holds something else; names the file `path`.
     """
     state = checkpoint
     if isinstance(checkpoint, dict):

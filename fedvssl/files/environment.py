@@ -1,10 +1,10 @@
-"""The machine and the versions that a run was made with: `environment.json` in its folder, for whoever reads it later.
+"""Machine and versions of a run, recorded in its folder as `environment.json` for later readers.
 
-A list, because a run may be continued elsewhere. Each entry holds from where on:
+A list, because a run may be continued elsewhere. One entry:
     {"done": 0, "started": "2026-01-31T12:00:00+00:00", "processor": "AMD EPYC", "cores": 2, "memory_bytes": 8192000000,
      "gpus": ["NVIDIA H200, 143771 MiB, driver 570.86"], "system": "Linux-6.1...",
      "versions": {"python": "3.11.2", "torch": "2.15.0", ...}, "revision": "a087a95c1b2d-dirty"}
-"done" is how many rounds or epochs were done before; "revision" is None where the package lies in no checkout.
+"done" counts the rounds or epochs before this entry; "revision" is None if the package is not in a checkout.
 """
 
 import os
@@ -26,9 +26,9 @@ Facts = dict[str, Any]
 
 
 def record_environment(folder: Path, *, done: int = 0) -> None:
-    """Add this machine to the folder's environment.json, if the `done` rounds or epochs before were made elsewhere."""
+    """Add this machine to the folder's environment.json, unless it made the last of the `done` rounds or epochs too."""
     path = folder / ENVIRONMENT_FILE
-    entries = [entry for entry in read_environment(path) if entry["done"] < done]  # others have left nothing behind
+    entries = [entry for entry in read_environment(path) if entry["done"] < done]  # later starts saved nothing
     facts = environment()
     if entries and {name: entries[-1].get(name) for name in facts} == facts:
         return
@@ -37,7 +37,7 @@ def record_environment(folder: Path, *, done: int = 0) -> None:
 
 
 def read_environment(path: Path) -> list[Facts]:
-    """The entries of an environment.json. None where it is missing or not readable: no run should end over it."""
+    """Read an environment.json; [] if it is missing or damaged, because no run should end over it."""
     try:
         entries = read_json(path)
         return [entry for entry in entries if isinstance(entry["done"], int)]
@@ -46,7 +46,7 @@ def read_environment(path: Path) -> list[Facts]:
 
 
 def environment() -> Facts:
-    """What this process runs on and with."""
+    """Facts about the machine and the software of this process."""
     return {
         "processor": processor(),
         "cores": num_cores(),
@@ -59,7 +59,7 @@ def environment() -> Facts:
 
 
 def machine() -> str:
-    """One line for a table of figures: "AMD EPYC, 2 cores, no GPU, torch 2.15.0"."""
+    """Summary line for a table of figures: "AMD EPYC, 2 cores, no GPU, torch 2.15.0"."""
     return f"{processor()}, {num_cores()} cores, {'; '.join(gpus()) or 'no GPU'}, torch {versions()['torch']}"
 
 
@@ -75,27 +75,24 @@ def free_bytes(folder: Path) -> int:
 
 
 def processor() -> str:
-    """The name that Linux gives the processor, elsewhere that of its kind."""
+    """Processor name under Linux, processor type elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
     name = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.is_file() else None
     return name[1] if name else platform.processor() or platform.machine()
 
 
 def gpus() -> list[str]:
-    """A line for each NVIDIA GPU that this process may use.
-
-    nvidia-smi is asked, because torch would occupy a part of each GPU's memory to answer.
-    """
+    """One line for each NVIDIA GPU that this process may use; nvidia-smi takes no GPU memory to answer, torch would."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible in ("", "-1"):
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    lines = (visible and _output([*query, f"--id={visible}"])) or _output(query)  # parts of a GPU have no such line
+    lines = (visible and _output([*query, f"--id={visible}"])) or _output(query)  # a part of a GPU has no such line
     return [f"{name}, driver {driver}" for name, _, driver in (line.rpartition(", ") for line in lines.splitlines())]
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, this package and what decides its numbers; nothing is imported for it."""
+    """Versions of Python, this package and the packages that decide its numbers, read without importing them."""
     found = {"python": platform.python_version(), "fedvssl": fedvssl.__version__}
     for package in PACKAGES:
         try:
@@ -106,15 +103,15 @@ def versions() -> dict[str, str]:
 
 
 def revision(package: Path) -> str | None:
-    """The git revision of a checkout, with "-dirty" where files of it are changed; None for an installed package."""
+    """Git revision of a checkout, with "-dirty" if tracked files are changed; None for an installed package."""
     git = ["git", "-C", str(package)]
-    if not _output([*git, "ls-files", "__init__.py"]):  # a .venv inside another checkout is not of that checkout
+    if not _output([*git, "ls-files", "__init__.py"]):  # a .venv inside a checkout is no part of it
         return None
     return _output([*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]) or None
 
 
 def _output(command: list[str]) -> str:
-    """What a command prints; nothing where it is not installed, fails or hangs."""
+    """Output of a command; empty if the command is not installed, fails or takes more than 10 s."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

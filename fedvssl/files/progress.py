@@ -39,9 +39,9 @@ class Progress:
 
     Args:
         label: name of what is counted.
-        total: end of the count; None where nobody knows.
-        done: count of an earlier start, no part of the rate.
-        show: an amount as text.
+        total: end of the count; None if it is unknown.
+        done: count of an earlier start, not part of the rate.
+        show: formats an amount.
         write: takes a line; None writes to standard output, or draws a bar.
         every_seconds: least time between two lines; the last one always comes.
     """
@@ -63,7 +63,7 @@ class Progress:
         self.start_at(done)
 
     def start_at(self, done: int) -> None:
-        """Set the count without letting it enter the rate."""
+        """Set the count and measure the rate anew from here."""
         self.done = self._first = self._last = done
         self._started = self._written = time.monotonic()
         self._warm = False
@@ -99,7 +99,7 @@ class Progress:
         elif done == self.total or now - self._written >= self.every_seconds:
             self._write(self._line(now, note() if callable(note) else note))
             self._written, self._last = now, done
-        if not self._warm:  # the first step holds the start of processes; the rest is judged without it
+        if not self._warm:  # the first step includes the start of processes, so the rate leaves it out
             self._started, self._first, self._warm = now, done, True
 
     def _line(self, now: float, note: str) -> str:

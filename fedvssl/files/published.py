@@ -1,9 +1,8 @@
-"""The pickled checkpoints of the published code, read without running anything that is in them.
+"""Safe reader of the published code's pickled checkpoints: it runs nothing that is in them.
 
-The authors' repository and the Flower baseline wrote `np.savez(path, x)` where x is a Flower `Parameters` object or a
-list of arrays, so the .npz holds a pickle. Unpickling calls whatever the file names. Here every name leads to one of
-the stand-ins below or to an error: no function or class of Python, numpy or flwr is ever looked up for the file, so
-there is nothing that a hostile file could call. What it could make large is limited before it is read.
+The authors' repository and the Flower baseline wrote `np.savez(path, x)`, with x a Flower `Parameters` object or a list
+of arrays, so the .npz holds a pickle. Normal unpickling calls every function that the file names. Here each name leads
+to a stand-in below or to an error, so a hostile file has nothing to call. Its unpacked size is limited as well.
 """
 
 import io
@@ -36,8 +35,8 @@ def read_published(path: Path) -> list[np.ndarray]:
         raise ValueError(f"{path} is not a published checkpoint: {str(error) or type(error).__name__}") from error
 
 
-# Every stand-in is a class with a __setstate__ of its own. On anything else pickle's BUILD would set the attributes
-# that the file names, and so change this module.
+# Every stand-in is a class with its own __setstate__. Without one, pickle's BUILD would set the attributes that the
+# file names, and so change this module.
 
 
 class _Dtype:
@@ -62,9 +61,9 @@ class _Dtype:
 
 
 class _Array:
-    """Stand-in for numpy.ndarray, and for the function that makes an empty one, whose state comes next in the pickle.
+    """Stand-in for numpy.ndarray and for `_reconstruct`, which makes an empty array before its state is set.
 
-    `content` is an array of numbers, or the list of what an object array holds.
+    `content` is an array of numbers, or the list of an object array's items.
     """
 
     def __init__(self, *_options: object) -> None:
@@ -86,7 +85,7 @@ class _Array:
 
 
 class _Scalar(_Array):
-    """Stand-in for numpy's function that makes a number."""
+    """Stand-in for numpy's `scalar`, which makes a number."""
 
     def __init__(self, dtype: _Dtype, raw: bytes) -> None:
         super().__init__()
@@ -112,7 +111,7 @@ STAND_INS: dict[tuple[str, str], type] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the stand-ins and nothing else."""
+    """Unpickler that knows the stand-ins and nothing else."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if global_name == "Parameters":  # it has moved between flwr's modules
@@ -126,7 +125,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _read_npy(data: bytes) -> Any:
-    """One entry of the .npz: an array of numbers, or what its pickle holds."""
+    """Read one entry of the .npz: an array of numbers, or the content of its pickle."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
@@ -137,10 +136,7 @@ def _read_npy(data: bytes) -> Any:
 
 
 def _flatten(content: Any) -> list[np.ndarray]:
-    """Arrays of numbers in the order in which they stand in nested lists, object arrays and Parameters.
-
-    What is named many times over is small in the file and endless here, so all items and bytes are counted.
-    """
+    """Flatten to arrays of numbers, in order; counts all items and bytes, as a small file can repeat one endlessly."""
     arrays, waiting = [], [content]
     for _ in range(MOST_ITEMS):
         if not waiting:
@@ -155,7 +151,7 @@ def _flatten(content: Any) -> list[np.ndarray]:
 
 
 def _inner(item: Any) -> list:
-    """What a list, an array or Parameters hold."""
+    """Items of a list, an array or Parameters."""
     if isinstance(item, _Array):
         return [item.content]
     items = item.tensors if isinstance(item, _Parameters) else item

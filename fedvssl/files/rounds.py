@@ -1,4 +1,4 @@
-"""The files that a federated run leaves for each of its rounds."""
+"""Round files of a federated run: their names, their number and their space on the disk."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def saved_rounds(run_dir: Path) -> list[int]:
 
 
 def round_of(path: Path) -> int | None:
-    """The round whose file this is; None if it is another file."""
+    """Number of the round that a round file holds; None for any other file."""
     name = re.fullmatch(r"round-(\d+)-weights\.npz", path.name)
     return int(name[1]) if name else None
 
@@ -36,7 +36,7 @@ def forget_rounds(run_dir: Path, *, keep_last: int | None) -> None:
 
 
 def check_disk(run_dir: Path, *, needed: int) -> None:
-    """Compare `needed` bytes, less those that earlier starts have written, with what is free.
+    """Check that `needed` bytes, less those written by earlier starts, fit on the disk.
 
     Raises:
         ValueError: if they do not fit.
@@ -52,10 +52,10 @@ def check_disk(run_dir: Path, *, needed: int) -> None:
 
 
 def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
-    """Partition id -> the last round up to `done` in which its reply counted.
+    """Last round up to `done` in which a client's reply counted, by partition id.
 
     Raises:
-        ValueError: if the run's records do not reach so far.
+        ValueError: if the run's records end before round `done`.
     """
     records = [record for record in read_records(run_dir / METRICS_FILE) if record["server_round"] <= done]
     if done and (not records or records[-1]["server_round"] < done):

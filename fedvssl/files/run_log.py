@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: metrics as JSON lines and TensorBoard scalars, a plot of the loss."""
+"""Metrics of a run, as JSON lines and TensorBoard scalars, and a plot of the loss."""
 
 import json
 from collections import defaultdict
@@ -17,18 +17,17 @@ METRICS_FILE = "metrics.jsonl"
 class RunLog:
     """metrics.jsonl and TensorBoard scalars of one run.
 
-    A record is one line with its position in the run ("server_round" or "epoch"); numbers become scalars at this step.
-    A record with "partition_id" is about one client and gets tags `client_<id>/<name>`.
+    A record is one line with its position in the run, "server_round" or "epoch". Its numbers become scalars at this
+    step. A record with "partition_id" is about one client and gets tags `client_<id>/<name>`.
 
     Args:
         folder: the run's folder.
         position: name of the position.
-        done: rounds or epochs that are kept from an earlier start. Later records, of a round cut off before its
-            checkpoint, are dropped: the resumed run writes them again.
+        done: rounds or epochs kept from an earlier start. Later records are dropped: the resumed run repeats them.
     """
 
     def __init__(self, folder: Path | str, *, position: str = "server_round", done: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # who only reads records need not wait for torch
+        from torch.utils.tensorboard import SummaryWriter  # reading records needs no torch
 
         self.path = Path(folder) / METRICS_FILE
         self.position = position
@@ -58,7 +57,7 @@ class RunLog:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a metrics.jsonl; a last line that a crash cut off is left out. No file: no records."""
+    """Read the records of a metrics.jsonl, up to a line that a crash cut off; [] if there is no file."""
     if not path.is_file():
         return []
     records = []
@@ -71,7 +70,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The config.yaml of a run; empty where there is none.
+    """Read the config.yaml of a run; {} if there is none.
 
     Raises:
         ValueError: if it is damaged.

@@ -1,6 +1,6 @@
-"""Whether an earlier checkpoint belongs to the run that is asked for: the same settings, the same file contents.
+"""Check that an earlier checkpoint belongs to this run: the same settings, the same file contents.
 
-A run that silently goes on under other settings, or counts as finished with another data set, is worse than a refusal.
+A silent change of settings or data within one run would be worse than an error.
 """
 
 import hashlib
@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 Settings = dict[str, Any]
-# Raised where settings or class paths get other names: a run that was begun under the earlier ones is refused as such.
+# Raise this number when settings or class paths are renamed: a run begun under the old names is rejected as such.
 NAMES = {"names of settings": 2}
 
 
 def run_settings(config: Mapping[str, Any], *, free: Collection[str], files: Mapping[str, Path]) -> Settings:
-    """What decides the numbers of a run.
+    """Settings that decide the numbers of a run.
 
     Args:
         config: nested settings.
         free: dotted names of settings that may change between two starts, such as places and the machine.
-        files: what is read, by a name that does not depend on the place. Their SHA-256 becomes part of the settings.
+        files: input files, by a name that does not depend on their place; their SHA-256 becomes a setting.
 
     Returns:
         {"names of settings": 2, "training.lr": 0.01, ..., "contents of <name>": "<sha256>"}
@@ -29,12 +29,12 @@ def run_settings(config: Mapping[str, Any], *, free: Collection[str], files: Map
 
 
 def last_checkpoint(path: Path, settings: Settings) -> dict[str, Any] | None:
-    """The checkpoint to go on from; None if there is none.
+    """Load the checkpoint to continue from; None if there is none.
 
     Raises:
-        ValueError: if it is no checkpoint of a run, or of one with other settings; names the first that differs.
+        ValueError: if it is no checkpoint of a run, or has other settings; names the first that differs.
     """
-    from fedvssl.files.tensors import load_torch  # a report needs the rest of this file, and no torch
+    from fedvssl.files.tensors import load_torch  # a report uses the rest of this file without torch
 
     if not path.is_file():
         return None
@@ -47,7 +47,7 @@ def last_checkpoint(path: Path, settings: Settings) -> dict[str, Any] | None:
 
 
 def first_change(before: Settings, settings: Settings) -> str | None:
-    """The first setting in which two starts differ, as part of a sentence; None if they share all."""
+    """Name the first setting that differs, as part of a sentence; None if all are the same."""
     if any(before.get(name) != settings.get(name) for name in NAMES):
         return "begun with an earlier version of fedvssl, which this one cannot continue"
     for name in sorted({*before, *settings}):

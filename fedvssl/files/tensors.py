@@ -16,10 +16,9 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 def to_arrays(module: nn.Module) -> Arrays:
-    """All state entries by their full names, in the module's order: views where the module is on the CPU.
+    """State entries by full name, in the module's order; on the CPU they are views that change with the module.
 
-    They change with the module; copy what is to be kept. Half precision becomes float32: numpy has no bfloat16, and
-    what is averaged should not be rounded first.
+    Half precision becomes float32, as a copy: numpy has no bfloat16, and an average should not be rounded to it.
     """
     arrays = {}
     for name, tensor in module.state_dict().items():
@@ -29,7 +28,7 @@ def to_arrays(module: nn.Module) -> Arrays:
 
 
 def load_arrays_into(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
-    """Copy arrays into the module's state entries of the same names; entries that are not named keep their values.
+    """Copy arrays into the module's state entries of the same names; other entries keep their values.
 
     Raises:
         ValueError: for a name that the module does not have, a different shape, or floats for an integer entry.
@@ -48,9 +47,8 @@ def load_arrays_into(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> Non
 
 
 def save_torch(path: Path | str, content: Any) -> None:
-    """torch.save that cannot leave half a file; the same content gives the same bytes."""
-    # By way of memory: given the temporary path, torch would write its name into the archive, and a full disk would be
-    # a RuntimeError about positions.
+    """Save with torch.save, whole or not at all; the same content gives the same bytes."""
+    # Through memory: given a path, torch writes its name into the archive and reports a full disk as a RuntimeError.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_path(Path(path)) as temporary:
@@ -76,7 +74,7 @@ def _copy_into(tensor: torch.Tensor, array: np.ndarray) -> None:
     if tensor.device.type == "cpu" and tensor.dtype not in HALF:
         np.copyto(tensor.numpy(), array, casting="same_kind")
     else:
-        tensor.copy_(torch.from_numpy(np.array(array)))  # a copy, because torch warns of arrays that are read-only
+        tensor.copy_(torch.from_numpy(np.array(array)))  # copied, because torch warns about read-only arrays
 
 
 def _listed(names: list[str]) -> str:

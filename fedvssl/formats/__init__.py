@@ -1,1 +1,1 @@
-"""What other programs read: ONNX, torchvision's names, and the card that says what a backbone is."""
+"""Formats for other programs: ONNX, torchvision's names, and the model card of a backbone."""

@@ -1,4 +1,4 @@
-"""The model card: one Markdown file that says what a backbone is, where it comes from and how it is loaded."""
+"""Model card: one Markdown file about a backbone, its origin and how to load it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedvssl.files.settings import sha256
 from fedvssl.formats.onnx_file import Agreement
 
-# What is in a file, and how it is loaded in the folder of the card.
+# Contents of the files, and code that loads them in the folder of the card.
 REFERENCES = Path(__file__).parent.parent / "references.bib"
 CONTENTS = {
     "backbone.safetensors": "the state of the backbone (safetensors)",
@@ -54,12 +54,10 @@ class Card:
         checkpoint: the file that was exported.
         model: `_target_` and arguments of the backbone.
         summary: one sentence about the architecture.
-        num_parameters, num_entries: of the backbone; entries of its state, counters included.
-        clip_shape: (3, T, H, W).
-        feature_shape: (D, t, h, w).
+        num_parameters, num_entries: of the backbone, and of its state with counters.
+        clip_shape, feature_shape: (3, T, H, W) and (D, t, h, w).
         frame_stride: frames of the video from one frame of a clip to the next.
-        training: rows of `origin.training_facts`.
-        evaluations: results of `origin.evaluations`.
+        training, evaluations: from `origin.training_facts` and `origin.evaluations`.
         agreement: of the ONNX file with PyTorch, None without ONNX.
         versions: of the packages that wrote the files.
     """
@@ -82,8 +80,7 @@ def model_card(card: Card, files: Sequence[Path]) -> str:
     """Markdown of the card.
 
     Args:
-        card: the facts.
-        files: what was written; their sizes and SHA-256 go into the card.
+        card, files: the facts, and the written files, whose sizes and SHA-256 go into the card.
     """
     names = [file.name for file in files]
     sections = {

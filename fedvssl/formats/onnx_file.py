@@ -1,7 +1,7 @@
 """A backbone as ONNX, checked against PyTorch with onnxruntime.
 
-PyTorch's exporter puts the weights into the .onnx file, or, from 1.5 GB on, into a second file beside it. The caller
-gives a folder of `data.atomic.atomic_folder`, so that both are there or none. The extra `export` has the packages.
+From 1.5 GB on PyTorch's exporter puts the weights into a second file beside the .onnx file. The caller gives a folder
+of `files.atomic.atomic_folder`, so that both files exist or none. The extra `export` has the packages.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ INPUT, OUTPUT = "clips", "features"
 
 
 class Agreement(NamedTuple):
-    """How far the file's features are from PyTorch's at most, and the largest of PyTorch's to compare that with."""
+    """Largest difference between the file's features and PyTorch's, and PyTorch's largest feature for comparison."""
 
     difference: float
     largest: float
 
 
 def check_packages() -> None:
-    """Refuse before the work what the missing extra would refuse after it.
+    """Reject a missing extra before the work starts.
 
     Raises:
         ValueError: naming the first package that is not installed and the command that installs all.
@@ -38,12 +38,12 @@ def check_packages() -> None:
 
 
 def write_onnx(backbone: nn.Module, path: Path, *, clip_shape: Sequence[int]) -> Agreement:
-    """Write the backbone in eval mode and compare what the file computes with what `backbone` does.
+    """Write the backbone in eval mode and compare the features of the file with those of `backbone`.
 
     Args:
         backbone: float32, on the CPU.
         path: the .onnx file; from 1.5 GB on, <path>.data is written beside it.
-        clip_shape: (3, T, H, W). These are fixed in the file, the batch is not.
+        clip_shape: (3, T, H, W), fixed in the file, unlike the batch size.
 
     Raises:
         ValueError: if a feature differs by more than MOST_DIFFERENCE of the largest one.
@@ -81,7 +81,7 @@ def check(backbone: nn.Module, path: Path, clips: Tensor) -> Agreement:
         expected = backbone(clips)
     difference = (torch.from_numpy(features) - expected).abs().max().item()
     largest = expected.abs().max().item()
-    if not difference <= MOST_DIFFERENCE * largest:  # so that NaN is refused too
+    if not difference <= MOST_DIFFERENCE * largest:  # so that NaN is rejected too
         raise ValueError(
             f"The ONNX file computes other features than PyTorch: they differ by up to {difference:.2g}, "
             f"the largest is {largest:.2g}. Leave onnx out of formats, or try other versions of {', '.join(PACKAGES)}."

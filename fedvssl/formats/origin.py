@@ -1,7 +1,4 @@
-"""Where a checkpoint comes from: what the run's folder around it says about its training and its evaluation.
-
-Places on the machine are left out, because a model card travels.
-"""
+"""Origin of a checkpoint: its training and evaluation, from the run's folder; no paths, because a card is passed on."""
 
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,10 @@ FINE_TUNED = ("last.pth", "best.pth")
 
 
 def training_facts(checkpoint: Path) -> dict[str, str]:
-    """What config.yaml beside a checkpoint says about its training, by the names that the card prints.
+    """Facts about the training from config.yaml beside a checkpoint, by the names in the card.
 
     Returns:
-        Nothing where there is no config.yaml, or it is not the one of this checkpoint: a model_pretrained.pth may lie
-        in the folder of the fine-tuning that reads it.
+        Nothing if config.yaml is missing or of another run, such as the fine-tuning that reads a model_pretrained.pth.
 
     Raises:
         ValueError: if config.yaml cannot be read.
@@ -36,7 +32,7 @@ def training_facts(checkpoint: Path) -> dict[str, str]:
 
 
 def evaluations(checkpoint: Path) -> list[dict[str, Any]]:
-    """The results that the evaluation commands left for this checkpoint in evaluation/*/ beside it, by file name.
+    """Results of the evaluation commands for this checkpoint, from evaluation/*/ beside it, in order of file names.
 
     Raises:
         ValueError: if a file is no JSON.

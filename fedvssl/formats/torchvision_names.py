@@ -1,7 +1,6 @@
 """Our R3D-18 is torchvision's `r3d_18` under other names; only the eps of its BatchNorm must be set to 1e-3.
 
-Same stem (3x7x7, stride 1x2x2), blocks, strides and shortcuts, so the mapping is exact and tensors are only renamed.
-tests/parity/test_r3d.py compares the features.
+Stem (3x7x7, stride 1x2x2), blocks, strides and shortcuts are the same; tests/parity/test_r3d.py compares the features.
 """
 
 from collections.abc import Mapping
@@ -23,10 +22,10 @@ TORCHVISION = {
 
 
 def to_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of an R3D-18 under torchvision's names: all entries of `r3d_18` but those of its classifier `fc`.
+    """State of an R3D-18 under torchvision's names: all entries of `r3d_18` except its classifier `fc`.
 
     Raises:
-        ValueError: if the backbone is another one.
+        ValueError: if the backbone is no R3D of depth 18 and width 64.
     """
     renamed = {_rename(name): tensor for name, tensor in state.items()}
     with torch.device("meta"):

@@ -1,8 +1,7 @@
 """R3D: a ResNet of 3-D convolutions, the backbone of every pretext task and of the recognizer.
 
 Architecture: Tran et al., "A Closer Look at Spatiotemporal Convolutions", arXiv 1711.11248, with the settings of
-Catch-the-Patch (arXiv 2105.02545). The state names are those of the published checkpoints.
-
+Catch-the-Patch (arXiv 2105.02545). The state has the names of the published checkpoints.
 Shapes: B batch, C channels, T frames, H W pixels.
 """
 
@@ -21,8 +20,7 @@ class R3D(nn.Module):
     Args:
         depth: 10, 18 or 34 layers.
         width: channels of the first stage; they double with every later one (64 is the published R3D-18).
-        spatial_strides: of stages 1-4. (1,2,2,2) for fine-tuning and testing, (1,2,2,1) for Catch-the-Patch.
-        temporal_strides: of stages 1-4.
+        spatial_strides, temporal_strides: of stages 1-4; spatial (1,2,2,1) for Catch-the-Patch, else (1,2,2,2).
 
     Raises:
         ValueError: for an unknown depth.
@@ -71,7 +69,7 @@ class Stem(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3x3 convolutions beside a shortcut, which is a 1x1x1 convolution where channels or resolution change."""
+    """Two 3x3x3 convolutions and a shortcut, which is a 1x1x1 convolution where channels or resolution change."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: tuple[int, int, int] = (1, 1, 1)) -> None:
         super().__init__()
@@ -102,7 +100,7 @@ class Conv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[2] == 2 and self.conv.padding[0] == 1 and torch.is_autocast_enabled("cpu"):
             # oneDNN (with torch 2.15) computes the bfloat16 weight gradient of a padded convolution over two frames
-            # wrongly, without an error. Padding the frames before the convolution gives the same result, rightly.
+            # wrongly, without an error. Padding the frames before the convolution gives the correct result.
             return conv3d(pad(x, (0, 0, 0, 0, 1, 1)), self.conv.weight, stride=self.conv.stride, padding=(0, 1, 1))
         return self.conv(x)
 

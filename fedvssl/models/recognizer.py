@@ -1,6 +1,6 @@
 """Action recognizer: backbone, global average pool, dropout, one linear layer.
 
-The state names (`backbone.*`, `cls_head.fc_cls.*`) are those of the published fine-tuned checkpoints.
+The state has the names of the published fine-tuned checkpoints (`backbone.*`, `cls_head.fc_cls.*`).
 Shapes: B batch, T frames, H W pixels, K classes.
 """
 

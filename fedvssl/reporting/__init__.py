@@ -1,1 +1,1 @@
-"""The report: what lies in the folders of runs, and how it becomes one HTML page."""
+"""Report of runs: reads their folders and writes one HTML page."""

@@ -1,6 +1,6 @@
-"""Charts of a report as inline SVG: text stays text, in the page's font, and everything grey follows its colours.
+"""Charts of a report as inline SVG: text stays text in the page's font, and grey parts follow the page's colours.
 
-A chart is 374 units wide with letters of 9, so that it can be read at the width of a telephone and of a screen.
+A chart is 374 units wide with letters of 9, so that it is readable at the width of a telephone and of a screen.
 """
 
 import io
@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fedvssl.files.run_log import Record
 
-INK = "#010203"  # stands for the page's own text colour, which is put in its place
+INK = "#010203"  # placeholder for the page's own text colour
 COLOURS = ("#3b82c4", "#e08a2e", "#4ca66b", "#c2569b", "#8d74d6", "#a9864f", "#3aa6a6", "#d9534f")
 STYLE: dict[Any, Any] = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
@@ -32,7 +32,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Line:
-    """Points of one line. `main` is the one to look at, `label` None keeps it out of the legend."""
+    """Points of one line. `main` makes it stand out; `label` None keeps it out of the legend."""
 
     label: str | None
     xs: Sequence[float]
@@ -41,7 +41,7 @@ class Line:
 
 
 def line(records: Sequence[Record], name: str, *, label: str | None = "", main: bool = False, scale: float = 1) -> Line:
-    """The values of `name` over rounds or epochs, where they are numbers; labelled with the name by default."""
+    """Line of the values of `name` that are numbers, over rounds or epochs; labelled with the name by default."""
     points = [(r.get("server_round", r.get("epoch", 0)), scale * r[name]) for r in records if is_number(r.get(name))]
     return Line(name if label == "" else label, [x for x, _ in points], [y for _, y in points], main=main)
 
@@ -51,7 +51,7 @@ def is_number(value: object) -> bool:
 
 
 def line_chart(title: str, lines: Sequence[Line], *, x: str, y: str) -> str:
-    """Lines over rounds or epochs."""
+    """Chart of lines over rounds or epochs."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(x=x, y=y)
         for line in lines:
@@ -64,7 +64,7 @@ def line_chart(title: str, lines: Sequence[Line], *, x: str, y: str) -> str:
 
 
 def stacked_chart(title: str, xs: Sequence[int], parts: Mapping[str, Sequence[float]], *, x: str, y: str) -> str:
-    """What each round consists of: one step of a staircase for each of `xs` (ascending), a colour for each part."""
+    """Chart of the parts of each round: a step of a staircase for each of `xs` (ascending), a colour for each part."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(x=x, y=y)
         edges, below = [*(np.array(xs) - 0.5), xs[-1] + 0.5], np.zeros(len(xs))
@@ -77,7 +77,7 @@ def stacked_chart(title: str, xs: Sequence[int], parts: Mapping[str, Sequence[fl
 
 
 def heat_map(title: str, values: np.ndarray, *, x: str, y: str, unit: str) -> str:
-    """Counts [rows, columns], both counted from 1."""
+    """Heat map of counts [rows, columns], both numbered from 1."""
     rows, columns = values.shape
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure, axes = _axes(x=x, y=y)
@@ -103,7 +103,7 @@ def _svg(figure: Figure, title: str) -> str:
         longest = max(map(len, labels))
         figure.legend(loc="outside lower center", ncols=4 if longest < 10 else 3 if longest < 18 else 2)
     file = io.StringIO()
-    # The salt keeps the names inside one picture from meaning something in another picture of the page.
+    # Without a salt of its own a picture could use ids that mean something else in another picture of the page.
     with matplotlib.rc_context({"svg.hashsalt": title}):
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = file.getvalue()

@@ -1,6 +1,6 @@
-"""What the folders of runs hold, read and checked for a report. Everything but the configuration may be missing.
+"""Contents of the folders of runs, read and checked for a report. Everything but the configuration may be missing.
 
-A damaged file is a ValueError that names it: a report that leaves it out silently would look complete.
+A damaged file raises a ValueError that names it: a report without it would look complete.
 """
 
 import re
@@ -19,7 +19,7 @@ from fedvssl.sweeping.comparison import ACCURACIES
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One protocol's result: its JSON and, where it was drawn, its PNG."""
+    """Result of one protocol: its JSON and, if drawn, its PNG."""
 
     result: dict[str, Any]
     picture: Path | None
@@ -27,7 +27,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Folder:
-    """A pre-training run, or the work_dir of fine-tuning and test. `label` tells it from the others of a report."""
+    """A pre-training run, or the work_dir of fine-tuning and test. `label` names it in the report."""
 
     path: Path
     label: str
@@ -39,12 +39,12 @@ class Folder:
 
     @property
     def rounds(self) -> list[Record]:
-        """The records of the rounds or epochs, without those of single clients."""
+        """Records of the rounds or epochs, without single clients and round 0."""
         return [record for record in self.evaluated if record.get("server_round") != 0]
 
     @property
     def evaluated(self) -> list[Record]:
-        """Those, each with its evaluation, and before them that of round 0, the initial weights, if there was one."""
+        """Records as in `rounds`, with their evaluations, after the evaluation of round 0 (initial weights), if any."""
         merged: dict[int, Record] = {}
         for record in self.records:
             if "partition_id" not in record:
@@ -62,10 +62,10 @@ class Folder:
 
 
 def read_pretraining(path: Path) -> Folder:
-    """A run of fedvssl.main.
+    """Read a run of fedvssl.main.
 
     Raises:
-        ValueError: if the folder is none, or a file of it is damaged.
+        ValueError: if the folder is missing or of something else, or one of its files is damaged.
     """
     if not path.is_dir():
         raise ValueError(f"No folder {path}: name the one to which fedvssl.main wrote, with its config.yaml.")
@@ -78,10 +78,10 @@ def read_pretraining(path: Path) -> Folder:
 
 
 def read_included(paths: Sequence[Path]) -> list[Folder]:
-    """Work_dirs of fine-tuning, test or evaluation; labelled by their names, or whole paths where names are shared.
+    """Read work_dirs of fine-tuning, test or evaluation, labelled by their names, or by their paths if names repeat.
 
     Raises:
-        ValueError: if one holds nothing of the kind, or a file of it is damaged.
+        ValueError: if one has nothing of the kind, or one of its files is damaged.
     """
     names = [path.name for path in paths]
     folders = []
@@ -109,7 +109,7 @@ def _read(path: Path, config: dict[str, Any], *, label: str, position: str) -> F
 
 
 def read_metrics(path: Path, *, position: str) -> list[Record]:
-    """The records of a metrics.jsonl. A last line that a crash cut off is left out; other damage is not passed over."""
+    """Records of a metrics.jsonl. A last line that a crash cut off is left out; other damage raises a ValueError."""
     try:
         records = read_records(path)
         num_lines = len(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else 0
@@ -124,7 +124,7 @@ def read_metrics(path: Path, *, position: str) -> list[Record]:
 
 
 def read_evaluations(folder: Path) -> list[Evaluation]:
-    """The results of all protocols in `folder`/evaluation/*/, and in `folder` where it is an evaluation's work_dir."""
+    """Results of all protocols in `folder`/evaluation/*/, and in `folder` if it is the work_dir of an evaluation."""
     own = [path for path in sorted(folder.glob("*.json")) if '"protocol"' in path.read_text(encoding="utf-8")]
     paths = [*sorted(folder.glob("evaluation/*/*.json"), key=_by_numbers), *own]
     found = []
@@ -140,7 +140,7 @@ def read_evaluations(folder: Path) -> list[Evaluation]:
 
 
 def read_result(path: Path, keys: Sequence[str]) -> dict[str, Any] | None:
-    """A JSON object with at least these keys; None where there is no file."""
+    """JSON object with at least these keys; None if there is no file."""
     if not path.is_file():
         return None
     result = read_json(path)
@@ -150,7 +150,7 @@ def read_result(path: Path, keys: Sequence[str]) -> dict[str, Any] | None:
 
 
 def partition_changed(run: Folder) -> bool:
-    """Whether a client's list is another than the run had. Settings of old runs do not tell: False."""
+    """True if a client's list has changed since the run. False for old runs without its checksum."""
     settings = read_result(run.path / "settings.json", ()) or {}
     lists = Path(run.setting("partition_dir", "")).glob("client_dist*.json")
     sums = {f"contents of {path.name}": sha256(path) for path in lists}
@@ -158,7 +158,7 @@ def partition_changed(run: Folder) -> bool:
 
 
 def _by_numbers(path: Path) -> list[tuple[int, str]]:
-    """Round 8 before round 20."""
+    """Sort key that puts round 8 before round 20."""
     return [
         (int(word) if word.isdecimal() else 0, word)
         for word in re.split(r"(?<=\d)(?=\D)|(?<=\D)(?=\d)", path.parent.name)

@@ -1,4 +1,4 @@
-"""The parts of a self-contained HTML page. Every function escapes the text that it is given and returns HTML."""
+"""Parts of a self-contained HTML page. Every function escapes its text and returns HTML."""
 
 import base64
 import re
@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# Whatever a file of the run may hold: the page cannot load anything, and runs nothing.
+# The page can load and run nothing, whatever a file of the run holds.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -30,22 +30,22 @@ def page(
 
 
 def paragraph(text: str) -> str:
-    """Words alone."""
+    """Paragraph of plain text."""
     return f"<p>{escape(text)}</p>"
 
 
 def missing(sentence: str, command: str = "") -> str:
-    """Why there is nothing to show, and the command that would change it."""
+    """Reason for a missing part, and the command that would write it."""
     return f'<div class="missing"><p>{escape(sentence)}</p>{listing(command) if command else ""}</div>'
 
 
 def listing(text: str) -> str:
-    """Text as it stands, in a box that scrolls."""
+    """Preformatted text in a box that scrolls."""
     return f'<pre tabindex="0">{escape(text)}</pre>'
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "", numbers: bool = True) -> str:
-    """The first cell of a row names it; the others are aligned as numbers, or else as text."""
+    """Table; the first cell of a row names it, the others are aligned as numbers, or else as text."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     body = "".join(
         f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
@@ -60,7 +60,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str 
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> str:
-    """Names and what they stand for, beside each other."""
+    """Names and their values, side by side."""
     return (
         "<dl>"
         + "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in rows)
@@ -74,15 +74,15 @@ def figure(title: str, html: str) -> str:
 
 
 def charts(*titled: tuple[str, str]) -> str:
-    """Figures (title, chart or picture) beside each other where the page is wide."""
+    """Figures (title, chart or picture), side by side on a wide page."""
     return f'<div class="charts">{"".join(figure(title, html) for title, html in titled)}</div>'
 
 
 def picture(png: Path, title: str) -> str:
-    """A PNG inside the page, in a box that scrolls where the page is narrow.
+    """A PNG inside the page, in a box that scrolls on a narrow page.
 
     Raises:
-        ValueError: if the file is none.
+        ValueError: if the file is no PNG.
     """
     content = png.read_bytes()
     if not content.startswith(b"\x89PNG"):
@@ -92,7 +92,7 @@ def picture(png: Path, title: str) -> str:
 
 
 def details(summary: str, html: str) -> str:
-    """Folded until it is asked for."""
+    """Section that is folded until it is opened."""
     return f"<details><summary>{escape(summary)}</summary>{html}</details>"
 
 

@@ -1,4 +1,4 @@
-"""The sections about a pre-training run: settings, partition, losses, where seconds and bytes went, evaluations."""
+"""Sections about a pre-training run: settings, partition, losses, seconds and bytes, evaluations."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -36,16 +36,16 @@ SETTINGS = {
     "seed": "seed",
     "GPUs of a client": "client_resources.num_gpus",
 }
-ACCURACIES = {"eval_R@1": "R@1", "eval_knn_top1_acc": "kNN top-1"}  # fractions; any other eval_ is taken for one too
+ACCURACIES = {"eval_R@1": "R@1", "eval_knn_top1_acc": "kNN top-1"}  # fractions, as is any other eval_ value
 SPREAD = {"eval_feature_std": "Standard deviation", "eval_effective_rank": "Effective rank"}
 CLIENTS_WITH_NAMES = 7  # more lines cannot be told apart
-# Parts of a round's "seconds"; what they leave is the choice of clients, the packing of messages, the engine's start.
+# Parts of a round's "seconds". The rest is the choice of clients, the packing of messages and the engine's start.
 ROUND_PARTS = {"waiting for clients": "seconds_clients", "aggregation": "seconds_aggregate"}
 WORK_PARTS = {"training": "seconds_compute", "waiting for data": "seconds_data"}
 
 
 def configuration(run: Folder) -> str:
-    """The settings that people ask for, and all of them folded."""
+    """Main settings, and all of them folded."""
     values = [(name, setting_text(run, key)) for name, key in SETTINGS.items()]
     return page.facts([(name, value) for name, value in values if value]) + page.details(
         f"All settings ({run.path / 'config.yaml'})",
@@ -54,7 +54,7 @@ def configuration(run: Folder) -> str:
 
 
 def setting_text(run: Folder, key: str) -> str:
-    """A setting for people: of a dotted `_target_` its last word; nothing where there is no such setting."""
+    """Text of a setting: of a dotted `_target_` its last word; empty if there is no such setting."""
     if run.setting("strategy.fedavg") and key.startswith("strategy."):
         return {"strategy._target_": "FedAvg", "strategy.fraction_fit": str(run.setting(key))}.get(key, "")
     value = run.setting(key)
@@ -62,7 +62,7 @@ def setting_text(run: Folder, key: str) -> str:
 
 
 def partition(run: Folder) -> str:
-    """Who has which videos, from the statistics beside the clients' lists, if those are still the run's."""
+    """Videos of each client, from the statistics beside the clients' lists, if the lists are still the run's."""
     folder = Path(run.setting("partition_dir", ""))
     stats = read_result(folder / "partition_stats.json", ("num_videos", "num_clients", "clients", "video_overlap"))
     annotations = shlex.quote(str(run.setting("data.annotation_dir", "<annotations>")))
@@ -97,7 +97,7 @@ def partition(run: Folder) -> str:
 
 
 def partition_charts(stats: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Videos per client and class, and shared by two clients; all are counted from 1, as in the lists."""
+    """Videos per client and class, and shared by two clients; both are numbered from 1, as in the lists."""
     clients = stats["clients"]
     num_labels = max(int(label) for client in clients for label in client["videos_per_class"])
     counts = np.zeros((len(clients), num_labels), dtype=int)
@@ -114,7 +114,7 @@ def partition_charts(stats: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def loss(run: Folder) -> str:
-    """The global loss with its parts, and beside those of the clients."""
+    """Charts of the global loss with its parts, and of the clients' losses."""
     if not run.rounds:
         return no_rounds(run)
     parts = [name for name in run.rounds[-1] if name.startswith("loss_") or name.endswith("_loss")]
@@ -134,7 +134,7 @@ def loss(run: Folder) -> str:
 
 
 def no_rounds(run: Folder) -> str:
-    """What stands where there is no metrics.jsonl yet."""
+    """Placeholder while no round is finished."""
     return page.missing(
         "No round is finished yet; the run's command with its settings and this folder goes on:",
         f"python -m fedvssl.main <its settings> hydra.run.dir={shlex.quote(str(run.path))}",
@@ -142,7 +142,7 @@ def no_rounds(run: Folder) -> str:
 
 
 def costs(run: Folder) -> str:
-    """Seconds of the server, of a client, and bytes: what they went into, in each round and in all."""
+    """Seconds of the server and of a client, and bytes, by their parts, in each round and in all."""
     if not run.rounds:
         return no_rounds(run)
     xs = [record["server_round"] for record in run.rounds]
@@ -178,7 +178,7 @@ def cost_table(kind: str, parts: dict[str, list[float]]) -> str:
 
 
 def server_seconds(record: Record) -> dict[str, float]:
-    """The parts of a round; the evaluation comes after what its "seconds" count."""
+    """Parts of a round; its "seconds" do not include the evaluation, which comes last."""
     parts = {name: number(record, key) for name, key in ROUND_PARTS.items()}
     rest = {"the rest": max(0.0, number(record, "seconds") - sum(parts.values()))}
     return {**parts, **rest, "evaluation": number(record, "seconds_eval")}
@@ -197,14 +197,14 @@ def transfers(record: Record) -> dict[str, float]:
 
 
 def parts_of(rounds: Sequence[Record], split: Any) -> dict[str, list[float]]:
-    """{part: its value in each round}, without the parts that are nothing in all of them."""
+    """{part: its value in each round}, without the parts that are zero in all rounds."""
     told = [split(record) for record in rounds]
     columns = {name: [parts[name] for parts in told] for name in told[0]}
     return {name: values for name, values in columns.items() if any(values)}
 
 
 def rounds_table(rounds: Sequence[Record]) -> str:
-    """The records of all rounds, for those who want a number."""
+    """Table of the records of all rounds."""
     columns = {
         **{"loss": "loss", "clients": "num_clients", "seconds": "seconds", "of clients": "seconds_clients"},
         **{"of aggregation": "seconds_aggregate", "clips/s": "clips_per_second", "learning rate": "lr"},
@@ -217,7 +217,7 @@ def rounds_table(rounds: Sequence[Record]) -> str:
 
 
 def evaluations(run: Folder) -> str:
-    """Accuracies and spread of the features in the rounds that were evaluated; round 0 is the initial model."""
+    """Accuracies and spread of the features in the evaluated rounds; round 0 is the initial model."""
     names = {name: None for record in run.evaluated for name in record if name.startswith("eval_")}
     if not names:
         return page.missing(
@@ -248,7 +248,7 @@ def tiles(run: Folder) -> list[tuple[str, str]]:
 
 
 def number(record: Record, name: str) -> float:
-    """A number of a record, 0 where it is not told."""
+    """Number in a record; 0 if it is missing."""
     return float(record[name]) if is_number(record.get(name)) else 0.0
 
 
@@ -258,7 +258,7 @@ def text(value: object) -> str:
 
 
 def amount(value: float, kind: str) -> str:
-    """Seconds as a clock shows them where they are many; bytes with their unit."""
+    """Bytes with their unit, or seconds, from 600 on as a clock shows them."""
     if kind == "bytes":
         return show_bytes(value)
     return f"{value:.1f} s" if value < 600 else clock(value)

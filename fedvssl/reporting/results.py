@@ -1,4 +1,4 @@
-"""The sections about what the backbone is good for, and those that name machines and papers."""
+"""Sections about the results with the backbone, the machines and the papers."""
 
 import shlex
 from collections import defaultdict
@@ -15,12 +15,12 @@ from fedvssl.reporting.folders import Folder
 from fedvssl.sweeping.comparison import ACCURACIES, cells, conditions, single
 
 SIZES = {"crop_size": "crop_size", "test_sample.size": "size"}
-# Protocols that every report speaks of, before any other.
+# Protocols that every report mentions, before any other.
 TITLES = {"retrieval": "Retrieval", "knn": "Nearest neighbours (kNN)", "linear_probe": "Linear probe"}
 
 
 def fine_tuning(included: Sequence[Folder]) -> str:
-    """Curves of the included folders; those of test and evaluation alone have none."""
+    """Curves of the included folders; folders of test and evaluation alone have none."""
     trained = [folder for folder in included if folder.records]
     if not trained:
         return page.missing(
@@ -42,7 +42,7 @@ def fine_tuning(included: Sequence[Folder]) -> str:
 
 
 def tables(run: Folder, included: Sequence[Folder]) -> str:
-    """A table for each protocol and set of videos: only what was measured on the same ones stands in one table."""
+    """Tables, one for each protocol and set of videos, because only results on the same videos can be compared."""
     tests = tested(included)
     html = "<h3>Fine-tuned recognizer</h3>" + (
         "".join(map(test_table, tests))
@@ -58,13 +58,13 @@ def tables(run: Folder, included: Sequence[Folder]) -> str:
         html += "".join(map(evaluation_table, same.values()))
         if not same:
             html += page.missing("Not evaluated:", evaluation_command(run, protocol))
-        if protocol != "retrieval":  # whose strips have a section of their own
+        if protocol != "retrieval":  # its strips have a section of their own
             html += page.charts(*pictures([run, *included], protocol))
     return html
 
 
 def tested(included: Sequence[Folder]) -> list[list[Folder]]:
-    """The folders with a test, those of the same videos together."""
+    """Folders with a test, grouped by the videos of their tests."""
     same: dict[tuple[Any, ...], list[Folder]] = defaultdict(list)
     for folder in included:
         if folder.test:
@@ -73,7 +73,7 @@ def tested(included: Sequence[Folder]) -> list[list[Folder]]:
 
 
 def test_table(folders: Sequence[Folder]) -> str:
-    """Tests of the same videos, above what guessing reaches."""
+    """Tests of the same videos, above the baselines of guessing."""
     first = folders[0].test or {}
     rows = {folder.label: folder.test or {} for folder in folders}
     rows |= {name.replace("_", " "): first[name] for name in ("majority_class", "chance") if name in first}
@@ -86,7 +86,7 @@ def test_table(folders: Sequence[Folder]) -> str:
 
 
 def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
-    """A row for each checkpoint, and the random bottom line, once where several have measured the same."""
+    """A row for each checkpoint, and the random baseline; equal rows appear once."""
     first = results[0][1]
     size = first.get("settings", {}).get("test_sample", {}).get("crop_size")
     crop = f", {size} pixels" if size else ""
@@ -108,7 +108,7 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
 
 
 def evaluation_command(run: Folder, protocol: str) -> str:
-    """What would evaluate the last round of this run."""
+    """Command that evaluates the last round of this run."""
     rounds = [record["server_round"] for record in run.rounds] or ["<N>"]
     words = [
         f"checkpoint={run.path / f'round-{rounds[-1]}-weights.npz'}",
@@ -144,7 +144,7 @@ def strips(run: Folder, included: Sequence[Folder]) -> str:
 
 
 def pictures(folders: Sequence[Folder], protocol: str) -> list[tuple[str, str]]:
-    """Title and PNG of each of the protocol's evaluations that was drawn."""
+    """Title and PNG of each drawn evaluation of the protocol."""
     found = [(folder, e.result, e.picture) for folder in folders for e in folder.evaluations if e.picture]
     return [
         (title, page.picture(png, f"{protocol}: {title}"))
@@ -175,7 +175,7 @@ def machines(folders: Sequence[Folder]) -> str:
 
 
 def machine(entry: Facts) -> dict[str, str]:
-    """The facts of one environment.json entry for people."""
+    """Readable facts of one entry of environment.json."""
     position = entry["done"] + 1
     known = {
         "from round or epoch": str(position),
@@ -211,5 +211,5 @@ def citation() -> str:
 
 
 def percent(fraction: Any) -> str:
-    """0.4123 -> "41.23"; nothing for what is no number."""
+    """0.4123 -> "41.23"; empty if it is no number."""
     return f"{100 * fraction:.2f}" if is_number(fraction) else ""

@@ -1,22 +1,23 @@
-"""The one weighted mean of named arrays, made while they come in, and the weights by which it is made."""
+"""Weighted mean of named arrays, updated as models come in, and its weights."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
-BLOCK = 1 << 16  # elements that are computed with at a time: what lies in between then stays in the processor's cache
+from fedvssl.files.arrays import Arrays
+
+BLOCK = 1 << 16  # elements computed at a time, so that intermediate results stay in the processor's cache
 
 
 class RunningMean:
-    """sum_k w_k theta_k / sum_k w_k for every name, of models that come one after the other and are not kept.
+    """Running mean sum_k w_k theta_k / sum_k w_k for every name, of models that are not kept.
 
-    With W the sum of the weights so far, theta included:
+    With W the sum of the weights so far, w included:
         m += (theta - m) * w / W
-    Models that are all the same therefore stay the same to the bit. The mean is made in the dtypes of the arrays, and
-    integer arrays take the maximum, see `move`. W is kept as a logarithm: where the weights are exp(-L), only
-    differences of losses L count, however high they are.
+    The mean of equal models is therefore equal to the bit. It keeps the dtypes of the arrays; integer arrays take the
+    maximum, see `move`. W is kept as a logarithm: with weights exp(-L), only differences of losses L count, however
+    high they are.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,7 @@ class RunningMean:
         self._log_total = -math.inf
 
     def add(self, arrays: Mapping[str, np.ndarray], log_weight: float) -> None:
-        """Take in one model; its arrays are only read, and not kept.
+        """Add one model; its arrays are only read and not kept.
 
         Args:
             arrays: the same names and shapes for each model, in any order.
@@ -38,20 +39,20 @@ class RunningMean:
             self._mean = {name: np.array(array, order="C") for name, array in arrays.items()}
 
     def result(self) -> Arrays:
-        """The mean itself and no copy: a later `add` changes it. Without a model it has no arrays."""
+        """The mean itself, not a copy: a later `add` changes it. {} before the first model."""
         return self._mean
 
 
 def move(arrays: Arrays, towards: Mapping[str, np.ndarray], *, share: float) -> None:
     """arrays += share * (towards - arrays), in place and in their own dtypes.
 
-    Integer arrays are counters (the num_batches_tracked of BatchNorm): they take the maximum of both, because the mean
-    of two counters is a number that no model has counted to.
+    Integer arrays are counters (the num_batches_tracked of BatchNorm). They take the maximum of both, because no model
+    has counted to the mean.
 
     Args:
         arrays: C-contiguous.
         towards: the same names and shapes.
-        share: in [0, 1]; a Python float, for numpy's own would make float64 of everything.
+        share: in [0, 1]; a Python float, because a numpy float64 would turn everything into float64.
     """
     for name, array in arrays.items():
         if array.dtype.kind == "f":
@@ -62,11 +63,11 @@ def move(arrays: Arrays, towards: Mapping[str, np.ndarray], *, share: float) -> 
 
 
 def mix(means: Mapping[str, Arrays], shares: Mapping[str, float]) -> Arrays:
-    """sum_kind share * mean for every name, made in the arrays of the first mean.
+    """Mix means: sum_kind share * mean / sum_kind share for every name, computed in the arrays of the first mean.
 
     Args:
         means: kind -> arrays, at least one.
-        shares: of each of these kinds, positive; they need not sum to 1.
+        shares: share of each kind, positive; they need not sum to 1.
     """
     (first, mixed), *others = means.items()
     total = shares[first]
@@ -77,10 +78,7 @@ def mix(means: Mapping[str, Arrays], shares: Mapping[str, float]) -> Arrays:
 
 
 def softmax(log_weights: Sequence[float]) -> np.ndarray:
-    """w_k / sum w, [len(log_weights)] float64.
-
-    The largest is subtracted first: Catch-the-Patch starts at a loss of about 20, and exp(-1e4) is zero for everybody.
-    """
+    """w_k / sum_k w_k, [len(log_weights)] float64; the largest is subtracted first, because exp(-1e4) would be zero."""
     weights = np.exp(np.asarray(log_weights, dtype=np.float64) - np.max(log_weights))
     return weights / weights.sum()
 

@@ -1,7 +1,6 @@
-"""Federated averaging (McMahan et al., arXiv 1602.05629) of the whole model.
+"""Federated averaging (McMahan et al., arXiv 1602.05629) of the whole model, and the round of every strategy here.
 
-Also the round that every strategy here shares: wait for the clients, sample, send, check the replies, go on with the
-valid ones or end with a sentence.
+A round waits for the clients, samples them, sends messages and checks the replies. Too few valid ones end the run.
 """
 
 import logging
@@ -22,21 +21,20 @@ from fedvssl.wire.record import ARRAYS, CONFIG, pack, unpack
 from fedvssl.wire.wire import FederationError
 
 log = logging.getLogger(__name__)
-SAMPLING = 0x5EED_C11E  # where other seeds have their partition: no client draws from the same stream
+SAMPLING = 0x5EED_C11E  # in the place of a partition id in other seeds: no client draws from this stream
 
 
 class FedAvg:
-    """Share every array, average by number of videos.
+    """Share every array and average by number of videos.
 
-    A subclass says what is shared (`is_shared`), which averages are made of it (`averages`), how much a client counts
-    in each (`log_weights`), and what becomes of the mean (`aggregate`).
+    A subclass chooses the shared arrays (`is_shared`), the kinds of average (`averages`), a client's weight in each
+    (`log_weights`) and the use of the mean (`aggregate`).
 
     Args:
-        fraction_fit: fraction of the clients that trains in a round, in [0, 1].
-        min_fit_clients: least number of clients that are sampled, and least number of valid replies with which a round
-            counts; with fewer the run ends.
+        fraction_fit: fraction of the clients that train in a round, in [0, 1].
+        min_fit_clients: least number of sampled clients and of valid replies in a round; with fewer the run ends.
         num_clients: clients to wait for before a round starts.
-        seed: with the round it decides who is sampled, so that a resumed run asks the same clients.
+        seed: decides with the round which clients are sampled, so that a resumed run asks the same ones.
         round_timeout: seconds that a round waits for its clients.
         stop: ends the waiting for clients when set.
 
@@ -64,42 +62,42 @@ class FedAvg:
         self.seed = seed
         self.round_timeout = round_timeout
         self.stop = stop or threading.Event()
-        self.global_arrays: Arrays = {}  # what the clients of this round started from; read-only
+        self.global_arrays: Arrays = {}  # start of this round's clients; read-only
         self.sampled: dict[int, int] = {}  # node id -> partition id, of this round
         self.head_rounds: dict[int, int] = {}  # partition id -> the last round in which its reply was accepted
         self._partition_of: dict[int, int] = {}  # node id -> partition id of every node that has ever answered
         self._sent: list[Metadata] = []  # of this round's messages
 
     def is_shared(self, name: str) -> bool:
-        """Whether the state entry `name` travels."""
+        """True if the state entry `name` travels."""
         return True
 
     def averages(self) -> dict[str, float]:
-        """Kinds of average that are made of the replies, and the share of each in the mean; the shares sum to 1."""
+        """Share in the mean of each kind of average over the replies; the shares sum to 1."""
         return {"video": 1.0}
 
     def log_weights(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Logarithm of a client's weight in each kind of average; only differences between clients count.
 
         Args:
-            metrics: what the client reports, "loss" and "num-examples" among it.
+            metrics: report of the client, with "loss" and "num-examples".
         """
         return {"video": math.log(metrics["num-examples"])}
 
     def aggregate(self, server_round: int, mean: Arrays) -> Arrays:
-        """The new shared arrays. They may be made in place in `mean`; `global_arrays` has the old ones."""
+        """Compute the new shared arrays, possibly in place in `mean`; `global_arrays` has the old ones."""
         return mean
 
     def sample_size(self, num_clients: int) -> int:
-        """How many of `num_clients` train in a round."""
+        """Number of clients, out of `num_clients`, that train in a round."""
         return max(int(self.fraction_fit * num_clients), self.min_fit_clients)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
-        """Messages for the clients of this round; each names the round whose head the client goes on with, 0 for none.
+        """Messages for the clients of this round; each names the round of the head to continue from, 0 for none.
 
-        A client that was given up may still write a head of that round: no order will ever name it.
+        A client that replies too late may still save a head for its round, but no message will name it.
 
         Raises:
             FederationError: if fewer than `min_fit_clients` can be reached.
@@ -119,7 +117,7 @@ class FedAvg:
         return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
-        """Average the valid replies, each as it comes; the next one is asked for when it is gone.
+        """Average the valid replies as they come in.
 
         Returns:
             The new shared arrays, and per-client columns: every list has one entry per valid client, in the order of
@@ -146,7 +144,7 @@ class FedAvg:
         return packed, _columns(intake.metrics, weights, failed=sorted(failures))
 
     def _take_in(self, replies: Iterable[Message], intake: Intake) -> dict[int, str]:
-        """Partition id -> why there is no valid reply, of those of whom there is none."""
+        """Add valid replies to the intake; return the reasons for missing ones, by partition id."""
         node_of = destinations(self._sent)
         failures = {partition_id: f"no reply within {self.round_timeout:g} s" for partition_id in self.sampled.values()}
         for reply in replies:
@@ -160,11 +158,11 @@ class FedAvg:
                 del failures[partition_id]
                 intake.add(update)
                 del update
-            del reply  # what is not waiting in the intake must be gone before the next one is asked for
+            del reply  # frees a reply that does not wait in the intake before the next one is requested
         return failures
 
     def _reach_clients(self, grid: Grid) -> dict[int, int]:
-        """Node id -> partition id of every client that can be asked."""
+        """Partition ids of all reachable clients, by node id."""
         nodes = self.wait_for_nodes(grid)
         asked = [
             self._message(RecordDict(), node, MessageType.QUERY) for node in nodes if node not in self._partition_of
@@ -190,7 +188,7 @@ class FedAvg:
         return reached
 
     def wait_for_nodes(self, grid: Grid) -> list[int]:
-        """The ids of all nodes, once there are `num_clients` of them, or as many as there are after `round_timeout`.
+        """Wait for `num_clients` nodes, at most `round_timeout` seconds; return the ids of all nodes there.
 
         Raises:
             FederationError: if the run is stopped meanwhile.
@@ -203,27 +201,23 @@ class FedAvg:
         return nodes
 
     def _message(self, content: RecordDict, node_id: int, message_type: str) -> Message:
-        # Flower lets a message die after 12 h unless told otherwise; a reply to a dead message is lost.
+        # Flower's messages expire after 12 h by default, and a reply to an expired message is lost.
         return Message(content, node_id, message_type, ttl=2 * self.round_timeout)
 
 
 def sample_clients(partition_ids: Sequence[int], *, size: int, seed: int, server_round: int) -> list[int]:
-    """`size` different partitions in ascending order; depends on the set of partitions, the seed and the round only."""
+    """Sample `size` different partitions, ascending; depends on the set of partitions, the seed and the round only."""
     rng = np.random.default_rng([seed, server_round, SAMPLING])
     return sorted(rng.choice(sorted(partition_ids), size=size, replace=False).tolist())
 
 
 def client_name(partition_id: int) -> str:
-    """How a client is called in lines for people; its file counts from 1."""
+    """Name of a client in messages to the user; its file counts from 1."""
     return f"client {partition_id} (client_dist{partition_id + 1}.json)"
 
 
 def weight_columns(log_weights: Sequence[Mapping[str, float]], averages: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """Weights of the clients, [len(log_weights)] and of sum 1 each.
-
-    Returns:
-        "weight", which is what a client counts for in the mean, and where it is mixed "<kind>-weight" of each kind.
-    """
+    """Columns [len(log_weights)] of sum 1: "weight" in the mean, and with several averages "<kind>-weight" in each."""
     columns = {f"{kind}-weight": softmax([weights[kind] for weights in log_weights]) for kind in averages}
     mixed = sum(share * column for share, column in zip(averages.values(), columns.values(), strict=True))
     return {**(columns if len(columns) > 1 else {}), "weight": np.asarray(mixed)}

@@ -1,6 +1,6 @@
 """FedVSSL (Rehman et al., ECCV 2022, arXiv 2207.01975).
 
-The clients share the backbone, those with a low loss count for more, and the result is averaged with the last round's.
+Clients share the backbone, clients with a low loss count more, and the result is averaged with the last round's.
 
 Notation: client k has n_k videos, mean training loss L_k and backbone theta_k.
     fedavg = sum_k n_k theta_k / sum_k n_k
@@ -14,21 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from fedvssl.files.arrays import Arrays
+from fedvssl.files.arrays import BACKBONE, Arrays
 from fedvssl.strategy.average import move
 from fedvssl.strategy.fedavg import FedAvg
 
-BACKBONE = "backbone."
-
 
 def swa(arrays: Arrays, previous: Mapping[str, np.ndarray]) -> Arrays:
-    """Stochastic weight averaging over rounds, in place: half the new arrays, half those of the last round."""
+    """Stochastic weight averaging over rounds, in place: half the new arrays, half the last round's."""
     move(arrays, previous, share=0.5)
     return arrays
 
 
 class FedVSSL(FedAvg):
-    """Only `backbone.*` travels; pretext heads stay with their clients.
+    """Share `backbone.*` only; pretext heads stay with their clients.
 
     Args:
         mix_coeff: alpha in [0, 1]; 0 weighs by videos, 1 by loss.

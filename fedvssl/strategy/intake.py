@@ -1,4 +1,4 @@
-"""Averaging updates while they come in, so that the server's memory does not grow with the number of clients."""
+"""Average updates as they come in, so that the server's memory does not grow with the number of clients."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -12,13 +12,13 @@ MAX_WAITING = 4  # updates in memory that wait for their turn
 class Intake:
     """Takes the updates of one round in any order and averages them in the order of their partitions.
 
-    The order of additions decides the last bit of a sum, and who is faster must not decide it. So an update waits for
-    those before it. Of more than MAX_WAITING the first goes on all the same: the memory stays bounded, and the result
-    the same within rounding.
+    The order of additions decides the last bit of a sum, and a client's speed must not decide it. So an update waits
+    for the partitions before it. If more than MAX_WAITING wait, the first one is averaged anyway: this bounds the
+    memory and changes the result by rounding only.
 
     Args:
-        partition_ids: of the clients that may reply.
-        averages: kinds of average and the share of each in the result; one without a share is not made.
+        partition_ids: clients that may reply.
+        averages: share in the result of each kind of average; a kind with share 0 is left out.
         log_weights: a client's metrics -> the logarithm of its weight in each kind.
     """
 
@@ -29,7 +29,7 @@ class Intake:
         averages: Mapping[str, float],
         log_weights: Callable[[Mapping[str, float]], Mapping[str, float]],
     ) -> None:
-        self.metrics: dict[int, Mapping[str, float]] = {}  # partition id -> what it reports, of those averaged
+        self.metrics: dict[int, Mapping[str, float]] = {}  # partition id -> metrics of an averaged update
         self._shares = {kind: share for kind, share in averages.items() if share > 0}
         self._means = {kind: RunningMean() for kind in self._shares}
         self._log_weights = log_weights
@@ -37,12 +37,12 @@ class Intake:
         self._waiting: dict[int, Update] = {}
 
     def add(self, update: Update) -> None:
-        """Take in one update. It must be valid: nothing takes it out of the means again."""
+        """Add one update. It must be valid, because nothing can take it out of the means again."""
         self._waiting[update.partition_id] = update
         self.skip(update.partition_id)
 
     def skip(self, partition_id: int) -> None:
-        """Let no update wait for this client."""
+        """Stop waiting for this client."""
         self._missing.discard(partition_id)
         while self._waiting:
             first = min(self._waiting)
@@ -51,7 +51,7 @@ class Intake:
             self._average(self._waiting.pop(first))
 
     def finish(self) -> Arrays:
-        """Average what still waits for clients that never came, and mix the averages; {} if there was no update."""
+        """Average the updates that still wait, and mix the averages; {} if there was no update."""
         while self._waiting:
             self._average(self._waiting.pop(min(self._waiting)))
         self.metrics = dict(sorted(self.metrics.items()))

@@ -1,1 +1,1 @@
-"""Tables over many runs: which commands make them, what those have left, and how it is shown."""
+"""Tables over many runs: the commands that make them, their results, and the output."""

@@ -1,6 +1,6 @@
-"""The one maker of result tables: mean +- standard deviation in percent as text, Markdown, CSV, LaTeX and a picture.
+"""All result tables: mean +- standard deviation in percent as text, Markdown, CSV, LaTeX and a picture.
 
-Rows and columns are keyed by their names; a cell holds the fractions that were measured and how many were planned.
+Rows and columns are keyed by their names; a cell holds the measured fractions and the number of planned runs.
 """
 
 import csv
@@ -25,14 +25,14 @@ class Entry:
 
     Args:
         values: fractions, one for each finished run.
-        planned: how many runs there are to be; 0 for a cell that is not part of the comparison.
+        planned: number of planned runs; 0 for a cell that is not part of the comparison.
     """
 
     values: Sequence[float]
     planned: int
 
     def text(self, *, between: str = " +- ") -> str:
-        """ "41.20 +- 1.31", "41.20 (1 of 3)", "open" or "-"."""
+        """Text of the cell: "41.20 +- 1.31", "41.20 (1 of 3)", "open" or "-"."""
         if not self.values:
             return OPEN if self.planned else NOT_PLANNED
         percents = [100 * value for value in self.values]
@@ -53,7 +53,7 @@ def conditions(result: Mapping[str, Any]) -> tuple:
 
 
 def single(rows: Mapping[str, Mapping[str, float]], columns: Iterable[str]) -> dict[str, dict[str, Entry]]:
-    """A table of one measurement in each cell; a cell without one is not planned."""
+    """Table with one measurement in each cell; a cell without one is not planned."""
     return {
         title: {name: Entry([row[name]], 1) if name in row else Entry([], 0) for name in columns}
         for title, row in rows.items()
@@ -66,13 +66,13 @@ def cells(table: Table, columns: Mapping[str, str], *, between: str = " +- ") ->
     Args:
         table: all rows.
         columns: column -> heading, in order; other columns are left out.
-        between: mean and deviation.
+        between: text between mean and deviation.
     """
     return [[title, *(row[column].text(between=between) for column in columns)] for title, row in table.items()]
 
 
 def aligned(table: Table, columns: Mapping[str, str]) -> str:
-    """Plain text for a terminal."""
+    """Table as plain text for a terminal."""
     rows = [["", *columns.values()], *cells(table, columns)]
     first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
     lines = [
@@ -83,13 +83,13 @@ def aligned(table: Table, columns: Mapping[str, str]) -> str:
 
 
 def markdown(table: Table, columns: Mapping[str, str]) -> str:
-    """A table for a page."""
+    """Table in Markdown."""
     lines = [["", *columns.values()], ["---"] * (len(columns) + 1), *cells(table, columns)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex(table: Table, columns: Mapping[str, str]) -> str:
-    """The same as `markdown`, as a tabular for \\usepackage{booktabs}."""
+    """Table in LaTeX, a tabular for \\usepackage{booktabs}."""
     body = [" & ".join([_escaped(title), *texts]) for title, *texts in cells(table, columns, between=" $\\pm$ ")]
     head = " & ".join(["", *map(_escaped, columns.values())])
     lines = [f"\\begin{{tabular}}{{l{'r' * len(columns)}}}", "\\toprule", f"{head} \\\\", "\\midrule"]
@@ -97,7 +97,7 @@ def latex(table: Table, columns: Mapping[str, str]) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """A line for each row and column that is planned: mean and deviation as fractions, runs done and planned."""
+    """Table as CSV, a line for each planned cell: mean and deviation as fractions, runs done and planned."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["row", "column", "mean", "standard_deviation", "done", "planned"])
@@ -111,7 +111,7 @@ def to_csv(table: Table) -> str:
 
 
 def draw(png: Path, table: Table, columns: Mapping[str, str]) -> None:
-    """A panel for each column: the mean of each row with its standard deviation, and each run as a dot."""
+    """Draw a panel for each column: the mean of each row with its standard deviation, and each run as a dot."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
     titles = list(table)
@@ -135,7 +135,7 @@ def draw(png: Path, table: Table, columns: Mapping[str, str]) -> None:
 
 
 def recall_of_chance(k: int, *, gallery: Sequence[int], queries: Sequence[int]) -> float:
-    """R@k of neighbours that are drawn at random: how likely k draws from the gallery hold the query's class.
+    """R@k of random neighbours: mean probability that k draws from the gallery contain the query's class.
 
     Args:
         k: number of neighbours.

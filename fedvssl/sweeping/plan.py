@@ -1,4 +1,4 @@
-"""What a sweep consists of: its cells, the commands of each, and the settings that decide their numbers."""
+"""Plan of a sweep: its cells, their commands, and the settings that decide their numbers."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from fedvssl.data.splits import labelled_videos, split_list
 from fedvssl.files.settings import Settings, run_settings
 
 PRETRAIN, FINETUNE = "pretrain", "finetune"
-RANDOM, SCRATCH = "random", "scratch"  # of a row's `start`
+RANDOM, SCRATCH = "random", "scratch"  # values of a row's `start`
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do for a cell: "pretrain", or one of the measures.
+    """One step of the work on a cell.
 
     Args:
-        cell: for which.
-        kind: of step.
+        cell: its row, seed and split.
+        kind: "pretrain", or one of the measures.
         commands: words after `python`, one list for each command.
-        settings: what decides the numbers, see `run_settings`.
-        result: the file in which the last command leaves its metrics.
+        settings: the settings that decide the numbers, see `run_settings`.
+        result: file that the last command writes: metrics, or the weights of pre-training.
     """
 
     cell: Cell
@@ -54,7 +54,7 @@ class Plan:
 
     Args:
         config: conf/sweep.yaml, resolved for this split.
-        free: settings that do not decide the numbers, of all commands.
+        free: settings of all commands that do not decide the numbers.
     """
 
     def __init__(self, config: Config, *, free: Collection[str]) -> None:
@@ -67,7 +67,7 @@ class Plan:
         self.lists = {f"{part} list": split_list(config["data"], part) for part in ("train", "test")}
 
     def steps(self, seed: int) -> Iterator[Step]:
-        """What is to be done for one seed: row by row, and each row's pre-training before what is measured of it."""
+        """Steps of one seed, row by row, the pre-training of a row before its measures."""
         for name, row in self.rows.items():
             cell, weights = Cell(name, seed, self.split), None
             if not row.get("start"):
@@ -84,7 +84,7 @@ class Plan:
         return fits and (chosen is None or row in chosen)
 
     def pretraining(self, cell: Cell) -> Step:
-        """The federated run of a row."""
+        """Step of a row's federated run."""
         row = self.rows[cell.row]
         words = [*self.words("main"), *row.get("overrides", []), f"seed={cell.seed}"]
         if row.get("pooled"):
@@ -101,7 +101,7 @@ class Plan:
         return Step(cell, PRETRAIN, [command], settings, run_dir / f"round-{config['rounds']}-weights.npz")
 
     def evaluation(self, cell: Cell, weights: Path | None, kind: str) -> Step:
-        """One protocol on frozen weights, None for random ones."""
+        """Step of one protocol on frozen weights; None stands for random ones."""
         words = [*self.words("recognition"), f"seed={cell.seed}"]
         folder = self.folder(cell) / "evaluation"
         places = flags(checkpoint=weights or RANDOM, work_dir=folder, feature_dir=self.work_dir / "features")
@@ -109,7 +109,7 @@ class Plan:
         return Step(cell, kind, [["-m", f"fedvssl.{kind}", *words, *places]], settings, folder / f"{kind}.json")
 
     def finetuning(self, cell: Cell, weights: Path | None) -> Step:
-        """Fine-tuning and its test, from scratch where there are no weights."""
+        """Step of fine-tuning and its test, from scratch if `weights` is None."""
         recipe = [*self.words("recognition"), *self.config["overrides"]["finetune"], f"seed={cell.seed}"]
         recipe += ["from_scratch=true" if weights is None else "from_scratch=false"]
         settings = run_settings(composed("finetune", tuple(recipe)), free=self.free, files=self.lists)
@@ -123,7 +123,7 @@ class Plan:
         return Step(cell, FINETUNE, commands, settings, folder / "test.json")
 
     def words(self, command: str) -> list[str]:
-        """What every run of a command gets; the user's overrides come last and win."""
+        """Arguments of every run of a command; the user's overrides come last and win."""
         overrides = self.config["overrides"]
         return [*flags(data_dir=self.config["data_dir"]), *self.data, *overrides["all"], *overrides[command]]
 
@@ -131,7 +131,7 @@ class Plan:
         return self.work_dir / str(cell)
 
     def pool(self, cell: Cell, words: list[str]) -> Path:
-        """The folder of a partition in which one client has the lists of all, written anew."""
+        """Write a partition with one client that has the lists of all, and return its folder."""
         config = composed("base", tuple(words))
         folder = Path(config["partition_dir"])
         lists = [read_annotations(folder / f"client_dist{n}.json") for n in range(1, config["pool_size"] + 1)]
@@ -140,7 +140,7 @@ class Plan:
         return pool
 
     def check_lists(self, files: Sequence[Path]) -> None:
-        """Refuse clients that would train on test videos."""
+        """Reject clients that would train on test videos."""
         tested = {video.name for video in labelled_videos(self.config["data"], "test")}
         for file in files:
             if seen := sorted(tested & {video.name for video in read_annotations(file)}):
@@ -152,11 +152,11 @@ class Plan:
 
 
 def flags(**settings: Any) -> list[str]:
-    """Overrides whose values are taken as they are, whatever characters they have."""
+    """Overrides whose values may have any characters."""
     return parse_overrides([f"--{name}={value}" for name, value in settings.items()])
 
 
 @cache
 def composed(name: str, words: tuple[str, ...]) -> Config:
-    """`compose`, once for each; not to be changed."""
+    """Cached result of `compose`; callers must not change it."""
     return compose(name, words)

@@ -1,4 +1,4 @@
-"""One JSON for each cell of a sweep, with what its steps have measured."""
+"""One JSON for each cell of a sweep, with the results of its steps."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from fedvssl.files.run_log import METRICS_FILE, read_records
 from fedvssl.sweeping.comparison import ACCURACIES
 from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, Cell, Step
 
-Results = dict[str, Any]  # of one cell: what its JSON holds
+Results = dict[str, Any]  # content of one cell's JSON
 
 
 def results_file(results_dir: Path, cell: Cell) -> Path:
@@ -17,18 +17,18 @@ def results_file(results_dir: Path, cell: Cell) -> Path:
 
 
 def read_results(results_dir: Path, cell: Cell) -> Results:
-    """What has been measured of a cell, by the kind of step."""
+    """Results of a cell so far, by the kind of step."""
     path = results_file(results_dir, cell)
     return read_json(path) if path.is_file() else {}
 
 
 def add_result(results_dir: Path, step: Step, result: Results) -> None:
-    """Add the result of a step to those of its cell."""
+    """Add the result of a step to the JSON of its cell."""
     write_json(results_file(results_dir, step.cell), read_results(results_dir, step.cell) | {step.kind: result})
 
 
 def read_metrics(step: Step) -> dict[str, float]:
-    """What the commands of a step have left: fractions, or the loss of the last round of pre-training."""
+    """Metrics of a finished step: fractions, or the losses of the first and the last round of pre-training."""
     if step.kind == PRETRAIN:
         records = [r for r in read_records(step.result.parent / METRICS_FILE) if "partition_id" not in r]
         step.result.stat()  # an OSError if the weights are not there

@@ -1,4 +1,4 @@
-"""The tables of a sweep: rows of the plan, columns of its measures, and baselines that nothing is run for."""
+"""Tables of a sweep: rows of the plan, columns of its measures, and baselines that need no run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ from fedvssl.sweeping.plan import Plan, Step
 from fedvssl.sweeping.results import read_results
 from fedvssl.training.metrics import chance, majority_class
 
-GUESSES = MAJORITY, CHANCE = "majority class", "chance"  # rows that nothing is run for
+GUESSES = MAJORITY, CHANCE = "majority class", "chance"  # rows that need no run
 
 
 def write_tables(config: Mapping[str, Any], plans: Sequence[Plan], steps: Sequence[Step]) -> Table:
-    """table.md, .csv and .tex; returns the table."""
+    """Write table.md, .csv and .tex; return the table."""
     results_dir = Path(config["results_dir"])
     results = {step.cell: read_results(results_dir, step.cell) for step in steps}
     columns = {f"{kind} {metric}": (kind, metric) for kind, metric in _metrics(config, results.values())}
@@ -40,7 +40,7 @@ def write_tables(config: Mapping[str, Any], plans: Sequence[Plan], steps: Sequen
 
 
 def draw_leading(config: Mapping[str, Any], table: Table) -> None:
-    """table.png: the first column of each measure, without what guessing reaches, which would set the scale."""
+    """Draw table.png: the first column of each measure, without the rows of guessing, which would set the scale."""
     leading = [f"{kind} {next(iter(measure['columns']))}" for kind, measure in config["measures"].items()]
     measured = {title: row for title, row in table.items() if title not in GUESSES}
     columns = {column: heading for column, heading in headings(config).items() if column in leading}
@@ -48,7 +48,7 @@ def draw_leading(config: Mapping[str, Any], table: Table) -> None:
 
 
 def headings(config: Mapping[str, Any]) -> dict[str, str]:
-    """Columns for reading, with their headings."""
+    """Columns of the readable tables, with their headings."""
     return {
         f"{kind} {metric}": heading
         for kind, measure in config["measures"].items()
@@ -57,7 +57,7 @@ def headings(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def baseline_rows(plans: Sequence[Plan], columns: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, Entry]]:
-    """Accuracies of always answering with the most frequent class, and of guessing, over the splits."""
+    """Baselines over the splits: always answering with the most frequent class, and guessing."""
     rows: dict[str, dict[str, Entry]] = {title: {} for title in GUESSES}
     for column, (_, metric) in columns.items():
         majority, guessed = [], []
@@ -82,7 +82,7 @@ def caption(config: Mapping[str, Any]) -> str:
 
 
 def _metrics(config: Mapping[str, Any], results: Any) -> list[tuple[str, str]]:
-    """(measure, metric) of every column, those for reading and those that were measured beside them."""
+    """(measure, metric) of every column: the columns of the readable tables, and all others that were measured."""
     found = [(kind, metric) for kind, measure in config["measures"].items() for metric in measure["columns"]]
     found += [
         (kind, m) for kind in config["measures"] for cell in results for m in cell.get(kind, {}).get("metrics", {})

@@ -1,1 +1,1 @@
-"""Pretext tasks, one file each: what is drawn for a clip, how it is augmented, head and loss."""
+"""Tasks, one file each: the random draws for a clip, its augmentation, head and loss."""

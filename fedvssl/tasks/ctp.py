@@ -5,7 +5,6 @@ the network predicts its box in every frame.
 
 Read in the order of the data: `CtPSample` (a worker draws everything), `CtP.augment` (the device applies it),
 `CtP.forward` (backbone, `CtPHead`, loss).
-
 Shapes: B batch, T frames, H W pixels, P patches, D features. Boxes are x1, y1, x2, y2 in pixels.
 """
 
@@ -22,13 +21,14 @@ from fedvssl.data import augment, geometry, sampling
 from fedvssl.data.keyframes import random_curve
 from fedvssl.data.video import Video
 from fedvssl.tasks.patches import PatchGenerator, paste_patches
+from fedvssl.tasks.task import Batch
 
 PATCH_KEYS = ("boxes", "source", "pasted", "outline", "edge", "opacity")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CtPSample:
-    """One clip and everything random about it.
+    """One clip and all its random parameters.
 
     Args:
         clip_len: T.
@@ -64,8 +64,8 @@ class CtPSample:
                 f"crop_size={self.crop_size} does not fit into short_sides={list(self.short_sides)}: lower crop_size."
             )
 
-    def __call__(self, video: Video, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Decode and crop; uint8 "frames" [T,H,W,3], the patches of `PatchGenerator.draw`, flip and colour."""
+    def __call__(self, video: Video, rng: np.random.Generator) -> Batch:
+        """Decode and crop. Returns uint8 "frames" [T,H,W,3], the patches of `PatchGenerator.draw`, flip and colour."""
         indices = sampling.random_clip(len(video), rng, clip_len=self.clip_len, strides=self.strides, jitter=True)
         short_side = self.short_sides[int(rng.integers(len(self.short_sides)))]
         frames = video.read(indices, geometry.random_crop(short_side, rng, size=self.crop_size))
@@ -74,7 +74,7 @@ class CtPSample:
         return {name: _to_tensor(value) for name, value in drawn.items()}
 
     def draw_colour(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """hue_applied bool; hue, saturation float; brightness, contrast float [T], 0 and 1 where not applied."""
+        """Colours: hue_applied bool; hue, saturation float; brightness, contrast float [T], 0 and 1 if not applied."""
         brightness, contrast = np.zeros(self.clip_len), np.ones(self.clip_len)
         curve = {"num_frames": self.clip_len, "key_frame_probs": self.colour_key_frame_probs, "rng": rng}
         if rng.random() < self.brightness_prob:
@@ -91,7 +91,7 @@ class CtPSample:
 
 
 def _to_tensor(value: np.ndarray) -> Tensor:
-    """A tensor, float64 as float32."""
+    """Tensor of an array; float64 becomes float32."""
     tensor = torch.as_tensor(value)
     return tensor.float() if tensor.dtype == torch.float64 else tensor
 
@@ -128,12 +128,12 @@ class CtP(nn.Module):
             target_stds=target_stds,
         )
 
-    def augment(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def augment(self, batch: Batch) -> Batch:
         """Batch of `CtPSample` -> "clips" float32 [B,3,T,H,W], "boxes" int64 [B,P,T,4], "index"."""
         frames = torch.cat([self._augment(part) for part in augment.parts(batch)])
         return {"clips": augment.normalize(frames), "boxes": batch["boxes"], "index": batch["index"]}
 
-    def _augment(self, batch: dict[str, Tensor]) -> Tensor:
+    def _augment(self, batch: Batch) -> Tensor:
         frames = augment.flip(batch["frames"], batch["flip"])
         frames = paste_patches(frames, **{name: batch[name] for name in PATCH_KEYS})
         frames = augment.hue_saturation(
@@ -141,7 +141,7 @@ class CtP(nn.Module):
         )
         return augment.contrast(augment.brightness(frames, batch["brightness"]), batch["contrast"])
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> Batch:
         """Loss of an augmented batch: scalars "loss" = "loss_ctr" + "loss_size", and "iou" of the predicted boxes."""
         # Boxes become float only here: mixed precision rounds the floating-point inputs of a module.
         boxes = batch["boxes"].float()
@@ -154,7 +154,7 @@ class CtP(nn.Module):
 
 
 class CtPHead(nn.Module):
-    """Predicts where the patch in a box of the first frame is in every frame.
+    """Predicts the box of a patch in every frame from its box in the first frame.
 
     Args:
         in_channels: D of the features.
@@ -196,7 +196,7 @@ class CtPHead(nn.Module):
     def forward(self, features: Tensor, queries: Tensor) -> Tensor:
         """features [B,D,T/8,h,w], boxes of the first frame [B,P,4] -> normalised targets [B,P,T,4], float32."""
         features = torch.relu(self.temporal_conv(features).squeeze(2))
-        # In float32 also under autocast: pooling and two small layers cost nothing, and a target may be 100.
+        # In float32 also under autocast: it costs little here, and bfloat16 would round a target of 100 coarsely.
         with torch.autocast(features.device.type, enabled=False):
             pooled = roi_align(
                 features.float().contiguous(),
@@ -209,8 +209,8 @@ class CtPHead(nn.Module):
             predictions = self.pred_head(torch.relu(self.fc1(pooled.flatten(1))))
         return predictions.view(*queries.shape[:2], -1, 4)
 
-    def loss(self, predictions: Tensor, boxes: Tensor, weights: Tensor | None = None) -> dict[str, Tensor]:
-        """Smooth L1 (beta 1) on normalised targets, centre and size apart, per weighted frame.
+    def loss(self, predictions: Tensor, boxes: Tensor, weights: Tensor | None = None) -> Batch:
+        """Smooth L1 (beta 1) on normalised targets, per weighted frame, separately for centre and size.
 
         Args:
             predictions: [B,P,T,4]. boxes: true boxes [B,P,T,4]. weights: of frames [B,P,T], all ones if None.

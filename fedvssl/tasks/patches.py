@@ -1,8 +1,7 @@
-"""The moving patches of Catch-the-Patch (arXiv 2105.02545): how they are drawn, and how they are put into a clip.
+"""Moving patches of Catch-the-Patch (arXiv 2105.02545), drawn at random and pasted into a clip.
 
 A worker draws a patch as numbers (`PatchGenerator`): its box in every frame, the frame it is cut from, its outline and
-its opacity. The device cuts, resizes and blends it (`render_patch`, `paste`), batched.
-
+its opacity. The device cuts out, resizes and blends the patches of a batch (`paste_patches`).
 Shapes: B batch, P patches, T frames, H W pixels. Boxes are x1, y1, x2, y2 in whole pixels, x2 and y2 exclusive.
 """
 
@@ -25,7 +24,7 @@ SOFT_EDGE_WIDTHS = (0.05, 0.20)  # as a fraction of the patch
 OPACITIES = (0.8, 1.0)
 
 
-# From a value and a number of frames to the value that many frames later.
+# (value, number of frames) -> the value that many frames later.
 Step = Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -35,13 +34,12 @@ class PatchGenerator:
 
     Args:
         num_patches: P.
-        scales: square root of the area of a patch before jitter, in pixels, one is drawn.
-        ratios: width over height before jitter, one is drawn.
+        scales, ratios: choices, before jitter, of the square root of a patch's area in pixels and of width over height.
         scale_jitter: each side is multiplied by exp(u), u uniform in +-scale_jitter.
         key_frame_probs: probability of 0, 1, 2, ... inner key frames of a trajectory.
         loc_velocity: largest movement of the centre, in pixels per frame and axis.
         size_velocity: largest change of the logarithm of a side per frame.
-        paste_prob: share of the frames a patch is pasted on, beside the first and the one it was cut from.
+        paste_prob: probability of a frame to get the patch; the first and the one it was cut from always get it.
     """
 
     num_patches: int
@@ -54,7 +52,7 @@ class PatchGenerator:
     paste_prob: float
 
     def draw(self, rng: np.random.Generator, *, num_frames: int, height: int, width: int) -> dict[str, np.ndarray]:
-        """Draw all patches of a clip, in the order in which they are pasted.
+        """Draw all patches of a clip, in the order of pasting.
 
         Returns:
             boxes int64 [P,T,4]; source int64 [P], the frame a patch is cut from; pasted bool [P,T]; outline int64 [P];
@@ -94,7 +92,7 @@ class PatchGenerator:
     ) -> np.ndarray:
         """Move and resize boxes [P,4] over the clip: float64 [P,T,4], clipped to the image.
 
-        Key frames and easing are drawn once per clip, for places and sizes apart; displacements and size factors per
+        Key frames and easing are drawn once per clip for places and once for sizes, displacements and size factors per
         patch and axis. At key frames a box of the first frame's size stays inside the image.
         """
         sizes = boxes[:, 2:] - boxes[:, :2]
@@ -137,7 +135,7 @@ def to_pixels(boxes: np.ndarray, *, height: int, width: int) -> np.ndarray:
 
 
 def paste_order(boxes: np.ndarray) -> np.ndarray:
-    """Large patches first, so that no small one disappears below them: int [P,T,4] -> int64 [P]."""
+    """Order of pasting, large patches first, so that they hide no small one: int [P,T,4] -> int64 [P]."""
     sizes = (boxes[..., 2:] - boxes[..., :2]).mean(axis=1)
     return np.argsort(sizes.prod(axis=1))[::-1].copy()
 
@@ -145,12 +143,11 @@ def paste_order(boxes: np.ndarray) -> np.ndarray:
 def paste(frames: Tensor, patch: Tensor, alpha: Tensor) -> Tensor:
     """Blend one patch into every frame: frames * (1 - alpha) + patch * alpha.
 
-    Computed in the wider of the dtypes and returned in the dtype of `frames`: with uint8 frames and float64 alphas this
-    is the published arithmetic, which truncates after each patch; training uses float32 throughout.
+    Computes in the wider dtype and returns the dtype of `frames`. With uint8 frames and float64 alphas this is the
+    published arithmetic, which truncates after each patch. Training uses float32 throughout.
 
     Args:
-        frames: [...,H,W,3].
-        patch: [...,H,W,3], anything where alpha is 0.
+        frames, patch: [...,H,W,3]; `patch` may be anything where alpha is 0.
         alpha: [...,H,W,1] in 0..1, 0 outside the patch.
     """
     return (frames * (1 - alpha) + patch * alpha).to(frames.dtype)
@@ -168,7 +165,7 @@ def paste_patches(
 ) -> Tensor:
     """Cut all patches out of the clips and paste them one after the other.
 
-    On a GPU whole frames are blended, batched. On a CPU only the pixels of the boxes are, which are fewer by far.
+    On a GPU whole frames are blended in batches. On a CPU only the far fewer pixels in the boxes are blended.
 
     Args:
         frames: uint8 [B,T,H,W,3].
@@ -199,7 +196,7 @@ def paste_patches(
 def paste_in_boxes(
     frames: np.ndarray, cut: np.ndarray, mask: np.ndarray, *, boxes: Tensor, pasted: Tensor, opacity: Tensor
 ) -> None:
-    """Paste one patch into one clip, in place: `render_patches` and `paste` for the pixels of the boxes alone.
+    """Paste one patch into one clip, in place: `render_patches` and `paste` for the pixels in the boxes alone.
 
     Args:
         frames: float32 [T,H,W,3].
@@ -221,11 +218,11 @@ def paste_in_boxes(
 def render_patches(
     cuts: Tensor, masks: Tensor, source_boxes: Tensor, *, boxes: Tensor, pasted: Tensor, opacity: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Bring the patches to their places and sizes in every frame.
+    """Move and resize the patches to their boxes in every frame.
 
     Args:
         cuts: frames that the patches are cut from, float32 [B,P,H,W,3]. masks: see `patch_mask`.
-        source_boxes: where they are cut out, int64 [B,P,4].
+        source_boxes: boxes of the patches in these frames, int64 [B,P,4].
         boxes: int64 [B,P,T,4]. pasted: bool [B,P,T]. opacity: float32 [B,P,T].
 
     Returns:
@@ -246,13 +243,13 @@ def render_patches(
 
 
 def patch_mask(boxes: Tensor, *, outline: Tensor, edge: Tensor, height: int, width: int) -> Tensor:
-    """Outlines of patches in the frames they are cut from, before opacity.
+    """Masks of patches in the frames they are cut from, before opacity.
 
     Args:
         boxes: int64 [...,4]. outline: int64 [...]. edge: float32 [...].
 
     Returns:
-        float32 [...,H,W,1] in 0..1; of use inside the boxes only.
+        float32 [...,H,W,1] in 0..1; valid inside the boxes only.
     """
     x = _distance_to_center(boxes[..., 0::2], width)[..., None, :]
     y = _distance_to_center(boxes[..., 1::2], height)[..., :, None]
@@ -272,15 +269,15 @@ def _distance_to_center(spans: Tensor, length: int) -> Tensor:
 
 
 def _source_coordinates(spans: Tensor, source: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Where each pixel of an axis comes from when the source span is resized to the span of each frame.
+    """Source coordinates of the pixels of an axis when the source span is resized to the span of each frame.
 
-    Half-pixel centres, clamped to the source span, as OpenCV's bilinear resize does it.
+    Half-pixel centres, clamped to the source span, as in OpenCV's bilinear resize.
 
     Args:
         spans: int64 [...,T,2], start and end in each frame. source: int64 [...,2]. length: pixels of the axis.
 
     Returns:
-        coordinate in -1..1 for grid_sample, [...,T,length]; bool [...,T,length], whether the pixel lies in the span.
+        coordinate in -1..1 for grid_sample, [...,T,length]; bool [...,T,length], true for pixels in the span.
     """
     pixel = torch.arange(length, device=spans.device)
     start, end = spans[..., :1], spans[..., 1:]

@@ -26,7 +26,7 @@ class TrainSample:
         frame_stride: frames from one frame of the clip to the next.
         sizes: (long, short) sides in pixels, one is drawn for each clip.
         crop_size: H and W of the random crop.
-        flip_prob, hue_prob, brightness_prob, contrast_prob: how often each is applied.
+        flip_prob, hue_prob, brightness_prob, contrast_prob: probability of each.
         hue: largest shift of the hue, of 180 steps.
         saturation: the factor is exp(uniform(-saturation, saturation)).
         brightness: largest change in grey levels, the same in all frames of a clip.
@@ -50,7 +50,7 @@ class TrainSample:
         _check_whole(clip_len=self.clip_len, frame_stride=self.frame_stride, crop_size=self.crop_size)
         _check_crop(self.crop_size, self.sizes)
 
-    def __call__(self, video: Video, rng: np.random.Generator) -> dict[str, Tensor]:
+    def __call__(self, video: Video, rng: np.random.Generator) -> Batch:
         """Returns "frames" uint8 [T,H,W,3], "brightness" and "contrast" float32 [T], and float32 or bool scalars."""
         indices = sampling.random_clip(
             len(video), rng, clip_len=self.clip_len, strides=[self.frame_stride], jitter=False
@@ -75,8 +75,7 @@ class TestSample:
     """Clips spread evenly over a video, centre crop, nothing random.
 
     Args:
-        num_clips: N.
-        clip_len: T.
+        num_clips, clip_len: N and T.
         frame_stride: frames from one frame of a clip to the next.
         size: (long, short) sides in pixels that the frames are resized to.
         crop_size: H and W.
@@ -93,12 +92,12 @@ class TestSample:
         _check_whole(crop_size=self.crop_size)
         _check_crop(self.crop_size, [self.size])
 
-    def __call__(self, video: Video, rng: np.random.Generator) -> dict[str, Tensor]:
+    def __call__(self, video: Video, rng: np.random.Generator) -> Batch:
         """Returns "frames" uint8 [N,T,H,W,3]."""
         indices = sampling.uniform_clips(
             len(video), num_clips=self.num_clips, clip_len=self.clip_len, stride=self.frame_stride
         )
-        # Neighbouring clips share frames: each is decoded and resized once.
+        # Neighbouring clips share frames, so each frame is decoded and resized once.
         distinct, positions = np.unique(indices, return_inverse=True)
         long, short = self.size
         frames = video.read(distinct, geometry.center_crop((long, short), size=self.crop_size))
@@ -145,7 +144,7 @@ class RecognitionTask(nn.Module):
         frames = augment.contrast(augment.brightness(frames, batch["brightness"]), batch["contrast"])
         return augment.hue_saturation(frames, flags=batch["recolour"], hue=batch["hue"], saturation=batch["saturation"])
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> Batch:
         """ "clips" float32 [B,3,T,H,W], "label" int64 [B], zero-based -> scalars "loss" and "top1_acc" (fraction)."""
         logits = self.recognizer(batch["clips"]).float()
         return {

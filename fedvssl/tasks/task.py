@@ -1,4 +1,4 @@
-"""What a task is: a Sample in a worker, a Task on the device. Contracts, found by their shape; no base classes.
+"""Contracts of a task, without base classes: a Sample runs in a worker, a Task on the device.
 
 A task of your own is one file beside this one and one YAML that names both.
 """
@@ -14,18 +14,18 @@ Batch = dict[str, Tensor]
 
 
 class Sample(Protocol):
-    """What a worker does with one video: decode what is needed, crop, draw every random parameter."""
+    """Work on one video in a worker: decode the needed frames, crop, draw every random parameter."""
 
     def __call__(self, video: Video, rng: np.random.Generator) -> Batch: ...
 
 
 class Task(Protocol):
-    """What is learned from a batch. Every Task is an nn.Module."""
+    """Loss of a batch on the device. Every Task is an nn.Module."""
 
     def augment(self, batch: Batch) -> Batch:
         """Pixel arithmetic of the whole batch on the device, without gradients."""
         ...
 
     def __call__(self, batch: Batch) -> Batch:
-        """Scalars: "loss" is minimised, everything is logged."""
+        """Scalars of a batch: "loss" is minimised, all are logged."""
         ...

@@ -1,1 +1,1 @@
-"""The training loop that federated clients and fine-tuning share, and what it writes to disk."""
+"""Training loop of federated clients and fine-tuning, with its precision, processes, schedule and metrics."""

@@ -22,7 +22,7 @@ Report = Callable[[int, int, dict[str, Tensor]], None]
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch did: means per clip (with "loss"), number of clips, seconds waiting for data and computing."""
+    """Means per clip (with "loss") of one epoch, its number of clips, its seconds of waiting for data and computing."""
 
     metrics: dict[str, float]
     num_clips: int
@@ -52,7 +52,7 @@ def build_fabric(*, device: str = "auto", devices: int = 1, precision: str = "au
         torch.backends.cudnn.benchmark = True  # the shapes of a run do not change, so trying the algorithms pays
     else:
         keep_freed_memory()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it tells the precision of every Fabric
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it logs the precision of every Fabric
     fabric = Fabric(accelerator=device, devices=devices, precision=precision)  # pyright: ignore[reportArgumentType]
     fabric.launch()
     return fabric
@@ -66,11 +66,11 @@ def seed_torch(key: Sequence[int]) -> None:
 def set_up(
     fabric: Fabric, task: nn.Module, *, lr: float, momentum: float, weight_decay: float, compiled: bool = False
 ) -> tuple[Any, torch.optim.SGD]:
-    """Bring a task to the device, and make its optimizer: what `train_epoch` takes.
+    """Move a task to the device and make its optimizer, both for `train_epoch`.
 
-    SGD over all parameters, weight decay on each of them, normalisation included, as published. On a GPU the weights
-    get the memory layout of the clips, channels_last_3d, and are updated by one kernel; on a CPU neither is faster.
-    `compiled` has torch compile the model, which takes a minute and fuses what lies between the convolutions.
+    SGD updates all parameters, with weight decay on each, normalisation included, as published. On a GPU the weights
+    get the memory layout of the clips (channels_last_3d) and one kernel updates them; on a CPU neither is faster.
+    `compiled` compiles the model with torch, which takes a minute and fuses the layers between the convolutions.
     """
     on_gpu = fabric.device.type == "cuda"
     if on_gpu:
@@ -95,13 +95,12 @@ def train_epoch(
     """Train over one loader.
 
     Args:
-        fabric: what `task` and `optimizer` were set up with.
-        task: a Task wrapped by `fabric.setup`.
-        optimizer: likewise.
+        fabric: the one that set up `task` and `optimizer`.
+        task, optimizer: wrapped by `fabric.setup`.
         loader: yields batches on the CPU.
         max_norm: gradients are clipped to this L2 norm.
         report: called after each step with (steps done, steps in all, running means). The means are 0-d tensors on the
-            device, and reading one waits for it: do so only for a line that is printed.
+            device. Reading one waits for the device, so read only the means to print.
 
     Raises:
         ValueError: if the mean loss or a weight is not finite at the end of the epoch.

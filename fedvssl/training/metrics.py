@@ -1,7 +1,6 @@
 """Accuracies of a video classifier.
 
-Shapes: V videos, K classes. Scores are float [V,K] (any order-preserving scores: logits or probabilities), labels int64
-[V], zero-based. Accuracies are fractions.
+Shapes: V videos, K classes. Scores: float [V,K], logits or probabilities. Labels: int64 [V], from 0. Accuracies: 0..1.
 """
 
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ def top_k_acc(scores: Tensor, labels: Tensor, *, k: int) -> float:
 
 
 def confusion_matrix(scores: Tensor, labels: Tensor) -> Tensor:
-    """Videos of class i (row) that were taken for class j (column): int64 [K,K]."""
+    """Number of videos of class i (row) that were classified as j (column): int64 [K,K]."""
     return multiclass_confusion_matrix(scores, labels, num_classes=scores.shape[1])
 
 
@@ -46,16 +45,16 @@ def class_accs(confusion: Tensor) -> Tensor:
 
 
 def mean_class_acc(confusion: Tensor) -> float:
-    """Mean of the classes' accuracies over the classes that have videos."""
+    """Mean accuracy over the classes that have videos."""
     return float(class_accs(confusion).nanmean())
 
 
 def chance(num_classes: int) -> Accuracies:
-    """What guessing among K classes reaches on average."""
+    """Expected accuracies of guessing among K classes."""
     return Accuracies(1 / num_classes, min(5, num_classes) / num_classes, 1 / num_classes)
 
 
 def majority_class(labels: Tensor) -> Accuracies:
-    """What always answering with the most frequent classes of `labels` reaches: no constant answer does better."""
+    """Accuracies of always answering with the most frequent classes of `labels`, the best constant answer."""
     shares = torch.bincount(labels).double().sort(descending=True).values / len(labels)
     return Accuracies(float(shares[0]), float(shares[:5].sum()), 1 / int((shares > 0).sum()))

@@ -1,7 +1,7 @@
-"""Which precision to compute in: bfloat16 where the device has it, after a check that it computes the same.
+"""Choice of the precision: bfloat16 where the device has it, after a check that its results agree with float32.
 
-Libraries have computed bfloat16 convolutions of three dimensions wrongly without an error, cuDNN and oneDNN both. A run
-would only train worse. So one step is computed in both precisions before anything is trained.
+Both cuDNN and oneDNN have computed three-dimensional bfloat16 convolutions wrongly without an error. A run would only
+train worse. So one step is computed in both precisions before the training starts.
 """
 
 import copy
@@ -14,14 +14,13 @@ from torch.nn.functional import cosine_similarity
 
 from fedvssl.data import augment
 from fedvssl.data.dataset import ClipDataset, stack
+from fedvssl.tasks.task import Batch
 
 MIXED, FULL = "bf16-mixed", "32-true"
-PRECISIONS = (FULL, MIXED, "bf16-true", "16-mixed", "16-true", "64-true")  # that Fabric knows
+PRECISIONS = (FULL, MIXED, "bf16-true", "16-mixed", "16-true", "64-true")  # known to Fabric
 INFERENCE = (FULL, MIXED, "16-mixed")  # autocast alone; the others convert the weights
-MOST_ERROR = 0.2  # rounding leaves 0.01 to 0.03 in the features of a clip
-LEAST_COSINE = 0.7  # two clips and rounding leave 0.86 and more, the wrong results that are known 0.5 or nan
-
-Batch = dict[str, Tensor]
+MOST_ERROR = 0.2  # rounding alone gives 0.01 to 0.03 in the features of a clip
+LEAST_COSINE = 0.7  # with two clips, rounding alone gives 0.86 and more, and the known faults 0.5 or nan
 
 
 def choose_device(device: str) -> str:
@@ -43,7 +42,7 @@ def choose_precision(precision: str, *, device: str) -> str:
 
 
 def has_native_bf16(device: str) -> bool:
-    """Whether bfloat16 is an instruction there and not an emulation."""
+    """True if the device computes bfloat16 by instructions, not by emulation."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
@@ -52,13 +51,13 @@ def has_native_bf16(device: str) -> bool:
 def checked_precision(
     precision: str, *, device: str, task: Any, dataset: ClipDataset, warn: Callable[[str], object]
 ) -> str:
-    """The precision to train in: what is asked for, or float32 where bfloat16 computes something else.
+    """Precision to train in: the requested one, or float32 if the gradients in bfloat16 disagree.
 
     Args:
         precision, device: as in `build_fabric`.
-        task: a Task; it stays as it is.
-        dataset: gives two clips to compare with.
-        warn: is told of a fall-back.
+        task: a Task; not changed.
+        dataset: source of two clips for the comparison.
+        warn: receives a sentence about a fall-back.
     """
     precision, device = choose_precision(precision, device=device), choose_device(device)
     if precision != MIXED:
@@ -77,16 +76,16 @@ def checked_precision(
 def checked_inference(
     precision: str, *, device: str, backbone: nn.Module, dataset: ClipDataset, warn: Callable[[str], object]
 ) -> str:
-    """The precision to compute features in: as `checked_precision`, by one clip through the backbone in eval mode.
+    """Precision to compute features in: as `checked_precision`, compared on one clip, with the backbone in eval mode.
 
     Args:
         precision, device: as in `build_fabric`.
-        backbone: on the CPU; it stays as it is.
-        dataset: gives videos with "frames" uint8 [N,T,H,W,3].
-        warn: is told of a fall-back.
+        backbone: on the CPU; not changed.
+        dataset: videos with "frames" uint8 [N,T,H,W,3].
+        warn: receives a sentence about a fall-back.
 
     Raises:
-        ValueError: for a precision in which the weights themselves would have to be converted.
+        ValueError: for an unknown precision, or one that converts the weights themselves.
     """
     precision, device = choose_precision(precision, device=device), choose_device(device)
     if precision not in INFERENCE:
@@ -110,9 +109,9 @@ def checked_inference(
 
 
 def agreement(task: Any, batch: Batch, *, device: str) -> tuple[str, float]:
-    """The weight whose gradients agree least between one step in bfloat16 and one in float32, and their cosine.
+    """Name of the weight whose gradients agree least between one step in bfloat16 and in float32, and their cosine.
 
-    Biases and normalisation are left out: their gradients are sums that may cancel to nothing but rounding.
+    Biases and normalisation are left out: their gradients are sums that may cancel to rounding errors.
     """
     with torch.random.fork_rng():
         task = copy.deepcopy(task).to(device).train()
@@ -134,5 +133,5 @@ def _gradients(task: nn.Module, batch: Batch, *, device: str, mixed: bool) -> di
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:
-    """-1 where it is not a number."""
+    """Cosine similarity; -1 if it is not a number."""
     return float(cosine_similarity(a, b, dim=0).nan_to_num(-1.0))

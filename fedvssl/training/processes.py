@@ -14,7 +14,7 @@ PATIENCE = 5.0  # seconds that a process gives another one to fail first
 
 
 def exit_code(command: Callable[[], object]) -> int:
-    """Run a command. Returns 0, or 2 for what the user can mend, told in one sentence."""
+    """Run a command. Returns 0, or 2 after printing a user's mistake in one sentence."""
     try:
         command()
     except (ValueError, OSError) as error:
@@ -25,9 +25,9 @@ def exit_code(command: Callable[[], object]) -> int:
 
 @contextmanager
 def ending_together(fabric: Fabric) -> Iterator[None]:
-    """Where one process fails, all end, and only that one tells why.
+    """End all processes if one fails; only that one reports the reason.
 
-    Left alone, the others would wait for it, or fail in turn with a traceback about a lost connection.
+    Otherwise the others would wait for it, or fail in turn with a traceback about a lost connection.
 
     Raises:
         SystemExit: in process 0, with the exit code of another process that has failed.
@@ -37,7 +37,7 @@ def ending_together(fabric: Fabric) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        # Fabric's observer looks at this list. Emptied, it leaves process 0 the time to end in order.
+        # Fabric's observer kills process 0 if one in this list fails. An empty list leaves it time to end in order.
         own, children[:] = list(children), []
         try:
             if fabric.global_rank > 0:
@@ -60,12 +60,12 @@ def _follow(children: Sequence[subprocess.Popen]) -> None:
             if code and code < 0:
                 raise ChildProcessError(f"Another process of this run was killed by signal {-code}: too little memory?")
             if code:
-                raise SystemExit(code)  # it has told why
+                raise SystemExit(code)  # it has reported the reason
         time.sleep(0.1)
 
 
 def check_devices(*, device: str, devices: int) -> None:
-    """Refuse what the machine does not have, before anything is started.
+    """Reject devices that the machine does not have, before anything starts.
 
     Args:
         device: "cpu", "cuda" or "auto".
@@ -85,31 +85,28 @@ def check_devices(*, device: str, devices: int) -> None:
 
 
 def where(fabric: Fabric) -> str:
-    """Says where a run computes: "2 CPU processes (no GPU here), 32-true"."""
+    """Devices and precision of a run: "2 CPU processes (no GPU here), 32-true"."""
     kind = "GPU" if fabric.device.type == "cuda" else "CPU"
     number = f"{fabric.world_size} {kind} process{'es' if fabric.world_size > 1 else ''}"
     return f"{number}{'' if torch.cuda.is_available() else ' (no GPU here)'}, {fabric._precision.precision}"
 
 
 def synchronise_batch_norm(fabric: Fabric, module: nn.Module) -> nn.Module:
-    """BatchNorm over the clips of all GPUs; on the CPU, where PyTorch has none, each process normalises its own."""
+    """Make BatchNorm use the clips of all GPUs. On the CPU PyTorch cannot, so each process normalises its own clips."""
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     return module
 
 
 def adopt_statistics(fabric: Fabric, module: nn.Module) -> None:
-    """Give every process the running statistics of process 0, which are the model's.
-
-    Without synchronised BatchNorm each process has its own after a step, and an evaluation would mix several models.
-    """
+    """Copy the running statistics of process 0 to all: without synchronised BatchNorm every process has its own."""
     if fabric.world_size > 1:
         for buffer in module.buffers():
             torch.distributed.broadcast(buffer, src=0)
 
 
 def reduce(fabric: Fabric, values: Tensor, *, how: str) -> Tensor:
-    """ "sum" or "mean" over the processes: a tensor of the same shape on the CPU."""
+    """Reduce by "sum" or "mean" over the processes, to a tensor of the same shape on the CPU."""
     reduced = fabric.all_reduce(values.to(fabric.device), reduce_op=how)
     assert isinstance(reduced, Tensor)
     return reduced.cpu()

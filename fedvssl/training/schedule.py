@@ -4,5 +4,5 @@ from collections.abc import Sequence
 
 
 def step_lr(lr: float, *, steps: Sequence[int], gamma: float, position: int) -> float:
-    """The rate after `position` rounds or epochs are done: `lr`, times `gamma` for each step that has been reached."""
+    """Learning rate after `position` rounds or epochs: `lr`, times `gamma` for each step that has been reached."""
     return lr * gamma ** sum(position >= step for step in steps)

@@ -1,7 +1,7 @@
-"""Sending messages to clients and collecting what comes back one by one: replies, errors, silence.
+"""Send messages to clients and collect their replies one by one.
 
-Records are taken as `content[name]`. Flower's `content.array_records` and the like make an object that holds itself and
-with it all arrays of the message, until the garbage collector runs.
+Records are read as `content[name]`: Flower's `content.array_records` and its siblings make a reference cycle, which
+keeps all arrays of the message until the garbage collector runs.
 """
 
 import re
@@ -20,19 +20,18 @@ POLL_SECONDS = 0.1
 
 
 def exchange(grid: Grid, messages: Iterable[Message], *, timeout: float, stop: threading.Event) -> Iterator[Message]:
-    """Send messages, at once, and iterate over their replies as they come in.
+    """Send messages at once and iterate over their replies as they come in.
 
-    `grid.send_and_receive` would do it as well, but keeps all replies in memory, and waits for the whole timeout when
-    the simulation underneath has broken down.
+    `grid.send_and_receive` would keep all replies in memory, and wait for the whole timeout if the simulation breaks.
 
     Args:
         grid: Flower's connection to the nodes.
         messages: one for each node.
-        timeout: seconds from now after which the iterator ends with those that have replied.
+        timeout: seconds from now after which the iterator ends, even if replies are missing.
         stop: ends the waiting when set.
 
     Raises:
-        FederationError: by the iterator, if `stop` was set.
+        FederationError: from the iterator, if `stop` was set.
     """
     sent = [number for number in grid.push_messages(messages) if number is not None]  # None: it could not be sent
     return _replies(grid, sent, deadline=time.monotonic() + timeout, stop=stop)
@@ -43,9 +42,9 @@ def _replies(grid: Grid, pending: list[str], *, deadline: float, stop: threading
     while pending and not is_over:
         if stop.is_set():
             raise FederationError("The run was stopped.")
-        is_over = time.monotonic() >= deadline  # before the last look, as whoever takes a reply may take its time
+        is_over = time.monotonic() >= deadline  # before the last look: the user of a reply may be slow
         for message_id in pending[:]:
-            # One by one: the others lie with Flower until there is room for them here.
+            # One by one: the others stay with Flower until there is room for them here.
             if replies := list(grid.pull_messages([message_id])):
                 pending.remove(message_id)
                 yield replies.pop()  # and no reference is left here
@@ -54,10 +53,10 @@ def _replies(grid: Grid, pending: list[str], *, deadline: float, stop: threading
 
 
 def destinations(sent: Iterable[Metadata]) -> dict[str, int]:
-    """Message id -> node id of messages that were pushed, which is when they get their ids.
+    """Node ids of pushed messages, by message id; messages get their ids when pushed.
 
-    A reply tells its node through this and not by its sender: what Flower itself replies when a node is gone or a
-    message has expired comes from the SuperLink.
+    They tell a reply's node, which its sender does not: Flower's own errors, when a node is gone or a message has
+    expired, come from the SuperLink.
     """
     return {metadata.message_id: metadata.dst_node_id for metadata in sent}
 
@@ -66,7 +65,7 @@ def read_update(reply: Message, *, partition_id: int, expected: Mapping[str, np.
     """Check a training reply against the arrays that were sent.
 
     Raises:
-        ValueError: a sentence fragment that says why the reply cannot be used.
+        ValueError: with the reason for rejecting the reply, as part of a sentence.
     """
     if reply.has_error():
         raise ValueError(first_line(reply.error.reason))
@@ -93,7 +92,7 @@ def read_update(reply: Message, *, partition_id: int, expected: Mapping[str, np.
 
 
 def first_line(reason: str | None) -> str:
-    """What to show of an error: its first line that says anything, without the wrapping of Flower's engine."""
+    """First non-empty line of an error, without the wrapping of Flower's engine."""
     text = re.sub(r"^<class '(?:\w+\.)*(\w+)'>:<'(.*)'>$", r"\1: \2", reason or "", flags=re.DOTALL)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else "no reason given"

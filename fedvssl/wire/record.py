@@ -1,6 +1,6 @@
 """Named arrays in Flower's messages, without needless copies.
 
-A record is Flower's here; everywhere else it is a line of metrics.jsonl.
+A record here is Flower's; everywhere else it is a line of metrics.jsonl.
 """
 
 import math
@@ -17,16 +17,15 @@ from flwr.common.constant import SType
 from fedvssl.files.arrays import Arrays
 
 ARRAYS, METRICS, CONFIG = "arrays", "metrics", "config"  # records of a message
-HEADER_BYTES = 1024  # of an .npy file; it has 128 for arrays of up to a dozen dimensions
+HEADER_BYTES = 1024  # upper bound for an .npy header; arrays of up to a dozen dimensions have 128
 
 
 class ArrayRecord(flwr.app.ArrayRecord):
-    """Flower's record, whose numbers are pickled out of band (PEP 574).
+    """Flower's record with its numbers pickled out of band (PEP 574).
 
-    The simulation pickles every message. What is out of band Ray writes straight into its shared memory, where the
-    receiver reads it; what is within the pickle is copied on the way in and out besides.
-
-    It has the name of Flower's own, because that is what Flower writes into what it sends between machines.
+    The simulation pickles every message. Ray writes out-of-band buffers straight into shared memory, where the receiver
+    reads them; bytes inside the pickle would be copied on the way in and out.
+    The class keeps Flower's name, because Flower writes it into messages between machines.
     """
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -35,7 +34,7 @@ class ArrayRecord(flwr.app.ArrayRecord):
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
-    """A copy of the arrays that can be sent."""
+    """Copy arrays into a record that can be sent."""
     record = ArrayRecord()
     for name, array in arrays.items():
         record[name] = _to_flower(np.asarray(array, order="C"))
@@ -48,10 +47,10 @@ def unpack(record: flwr.app.ArrayRecord) -> Arrays:
 
 
 def view(array: Array) -> np.ndarray:
-    """The numbers of a Flower array, read-only; `Array.numpy` would copy them.
+    """Read-only view of a Flower array's numbers; `Array.numpy` would copy them.
 
     Raises:
-        ValueError: if its bytes are not those of an .npy file, or are Python objects, which only pickle could read.
+        ValueError: if its bytes are not an .npy file, or hold Python objects, which only pickle could read.
     """
     file = BytesIO(array.data[:HEADER_BYTES])
     if array.stype != SType.NUMPY or np.lib.format.read_magic(file) != (1, 0):
@@ -62,7 +61,7 @@ def view(array: Array) -> np.ndarray:
 
 
 def _to_flower(array: np.ndarray) -> Array:
-    """The same as `Array(array)` with one copy instead of three; `array` is C-contiguous."""
+    """Convert as `Array(array)` does, with one copy instead of three; `array` is C-contiguous."""
     header = BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     data = b"".join((header.getvalue(), array.data))

@@ -1,4 +1,4 @@
-"""What travels between server and clients, whatever carries it."""
+"""Types shared by server and clients, independent of the transport."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class FederationError(RuntimeError):
 
 @dataclass(frozen=True)
 class Update:
-    """A valid reply: what one client learned (read-only) and reports; `metrics` has "loss" and "num-examples"."""
+    """A valid reply of one client: its trained arrays, read-only, and its metrics with "loss" and "num-examples"."""
 
     partition_id: int
     arrays: Arrays
