@@ -21,6 +21,7 @@ from benchmarks.clips import Clips, clip_parser, prepare_clips
 from benchmarks.measure import Result
 from fedvssl.files.atomic import write_json
 from fedvssl.files.environment import machine
+from fedvssl.training.precision import choose_precision
 
 
 def benchmarks(clips: Clips) -> dict[str, Callable[[], list]]:
@@ -75,7 +76,8 @@ def main() -> None:
             print(f"{name} ...", flush=True)
             found |= run_alone(name, args, Path(folder))
     write_json(args.json, found)
-    print(f"\n{machine()}\n{clips.what}, {(time.monotonic() - started) / 60:.0f} minutes")
+    print("\n" + machine(choose_precision("auto", device="auto")))
+    print(f"{clips.what}, {(time.monotonic() - started) / 60:.0f} minutes")
     print("\n".join(entry["line"] for entry in found.values()))
 
 

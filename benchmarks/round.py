@@ -26,12 +26,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from benchmarks.measure import Result
 from fedvssl.config import Config, build_task, compose
 from fedvssl.files.environment import num_cores
 from fedvssl.tasks.ctp import CtP
+from fedvssl.tasks.task import Batch
 
 NUM_CLIENTS, NUM_ROUNDS = 5, 4
 CPUS_PER_CLIENT = 1
@@ -54,7 +54,7 @@ SETTINGS = (
 class Untrained(CtP):
     """Catch-the-Patch without a forward pass. One layer has a gradient of zeros, because the loop needs one."""
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> Batch:
         return {"loss": 1 + 0 * next(self.parameters()).sum()}
 
 

@@ -19,7 +19,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.all import write_json
 from benchmarks.clips import Clips, clip_parser, prepared
 from benchmarks.round import Rounds, in_own_process
 from benchmarks.step import GFLOP_PER_CLIP, convolution_rates
@@ -28,7 +27,7 @@ from fedvssl.data import sampling
 from fedvssl.data.annotations import write_annotations
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.data.video import open_video
-from fedvssl.files.atomic import atomic_path
+from fedvssl.files.atomic import atomic_path, write_json
 from fedvssl.files.environment import machine, num_cores
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.memory import keep_freed_memory, release_freed_memory
@@ -70,7 +69,13 @@ def measure(clips: Clips) -> Scaling:
     workers = {n: loader_rate(clips, num_workers=n) if n <= num_cores() else None for n in WORKERS}
     decode_limit = num_cores() / seconds_of_decoding(clips)
     clients = {n: simulation_rate(clips, n) if torch.cuda.is_available() else None for n in CLIENTS}
-    return Scaling(machine(), workers, clients, decode_limit, convolution / GFLOP_PER_CLIP)
+    return Scaling(
+        machine(precision),
+        workers,
+        clients,
+        decode_limit,
+        convolution / GFLOP_PER_CLIP,
+    )
 
 
 def loader_rate(clips: Clips, *, num_workers: int) -> float:

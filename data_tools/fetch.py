@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.dataset not in SOURCES:
         raise ValueError(
-            f"{args.dataset} is not downloaded here: give its videos as --raw_dir and its lists as --ann_dir."
+            f"{args.dataset} is not downloaded here ({', '.join(SOURCES)} are): give its videos as --raw_dir and its "
+            "lists as --ann_dir to data_tools.prepare or its script."
         )
     for part in args.parts:
         fetch(SOURCES[args.dataset][part], args.out_dir / part, args.out_dir / "downloads")

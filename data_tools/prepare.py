@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> No
     raw_dir, ann_dir = (folder / "raw", folder / "lists") if folder else (None, None)
     parser = command_parser(__doc__)
     parser.add_argument("--raw_dir", type=Path, required=not folder, default=raw_dir, help="folder with the raw videos")
-    parser.add_argument("--ann_dir", type=Path, default=ann_dir, help="folder with the split lists")
+    parser.add_argument(
+        "--ann_dir", type=Path, default=ann_dir, help="folder with the split lists; without it folders are classes"
+    )
     parser.add_argument("--out_dir", type=Path, required=not folder, default=folder, help="for zips/ and annotations/")
     add_frame_flags(parser)
     args = parser.parse_args(argv)

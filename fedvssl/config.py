@@ -32,12 +32,16 @@ HYDRA_FLAGS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
     *("--config-", "--shell-completion", "--experimental-rerun"),
 )
-# Keys of earlier versions -> their names now.
+# Hydra does not compose base.yaml alone with these, or nothing.
+OTHER_CONFIGURATION = ("-h", "--help", "--hydra-help", "--version", "--config-", "-cn", "-cd", "-cp")
+# Keys and class paths of earlier versions -> their names now.
 RENAMED = {
     "pretext.task": "task.module",
     "pretext": "task",
     "data.video_dir": "data.media_dir",
     "eval.video_dir": "eval.media_dir",
+    "fedvssl.pretext": "fedvssl.tasks",
+    "fedvssl.training.recognition": "fedvssl.tasks.recognition",
 }
 
 
@@ -92,21 +96,34 @@ def parse_overrides(argv: Sequence[str]) -> list[str]:
 
 
 def for_hydra(argv: Sequence[str]) -> list[str]:
-    """Command line for Hydra's own entry: its flags and their values unchanged, the rest by `parse_overrides`."""
+    """Command line for Hydra's own entry: its flags and their values unchanged, the rest by `parse_overrides`.
 
-    def is_setting(word: str) -> bool:
-        return ("=" in word or word.startswith("--")) and not word.startswith(HYDRA_FLAGS)
+    Raises:
+        ValueError: if Hydra cannot compose base.yaml with the settings.
+    """
+    if {"-m", "--multirun"} & {*argv}:
+        return list(argv)  # a comma separates values there
+    words = [parse_overrides([word])[0] if _is_setting(word) else word for word in argv]
+    if not any(word.startswith(OTHER_CONFIGURATION) for word in argv):
+        compose("base", [word for word in words if _is_setting(word) or word.startswith("~")], resolve=False)
+    return words
 
-    return [parse_overrides([word])[0] if is_setting(word) else word for word in argv]
+
+def _is_setting(word: str) -> bool:
+    is_flag = word.startswith(HYDRA_FLAGS) or (word.startswith("-") and not word.startswith("--"))
+    return ("=" in word or word.startswith("--")) and not is_flag
 
 
 def _is_override(word: str) -> bool:
-    """True if Hydra reads `key=value` as it is meant: a comma in a path is not a list of values to try."""
+    """True if Hydra should read `key=value`: not if it cannot, or would take a comma in a path for a list of values."""
+    text = word.partition("=")[2]
+    if text.startswith(("[", "{", "(", "'", '"')):
+        return True  # Hydra's own syntax; it reports a mistake in it
     try:
         value = OverridesParser.create().parse_override(word).value()
     except HydraException:
         return False
-    return not (isinstance(value, ChoiceSweep) and value.simple_form and os.sep in word)
+    return not (isinstance(value, ChoiceSweep) and value.simple_form and os.sep in text)
 
 
 def _flag_value(value: str) -> str:
@@ -114,12 +131,13 @@ def _flag_value(value: str) -> str:
     return value if PLAIN_VALUE.fullmatch(value) else QuotedString(value, Quote.single).with_quotes()
 
 
-def compose(config: str, overrides: Sequence[str]) -> Config:
+def compose(config: str, overrides: Sequence[str], *, resolve: bool = True) -> Config:
     """Read one configuration with its defaults list.
 
     Args:
         config: path of a YAML file, or `<name>`, `<name>.yaml` or `conf/<name>.yaml` for one of ours.
         overrides: Hydra overrides, `key=value`.
+        resolve: replace interpolations by their values.
 
     Raises:
         ValueError: if the file does not exist, is no YAML, or an override names an unknown key.
@@ -137,22 +155,27 @@ def compose(config: str, overrides: Sequence[str]) -> Config:
         with initialize_config_dir(config_dir=str(path.resolve().parent), version_base="1.3"):
             composed = hydra_compose(config_name=path.stem, overrides=[*search_path, *overrides])
         refuse_renamed(key for key in RENAMED if OmegaConf.select(composed, key) is not None)
-        return to_dict(composed)
+        return to_dict(composed, resolve=resolve)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        refuse_renamed(word.lstrip("+~").partition("=")[0] for word in overrides)
+        refuse_renamed(_quoted(error))
         raise ValueError(f"Configuration '{config}': {' '.join(str(error).split())}") from error
 
 
-def refuse_renamed(keys: Iterable[str]) -> None:
-    """Reject the key of an earlier version and tell its name now.
+def refuse_renamed(names: Iterable[str]) -> None:
+    """Reject a key or class path of an earlier version and tell its name now.
 
     Raises:
-        ValueError: naming the first such key.
+        ValueError: naming the first of them.
     """
-    for key in keys:
+    for name in names:
         for old, new in RENAMED.items():
-            if key == old or key.startswith(f"{old}."):
-                raise ValueError(f"'{key}' is called '{new}{key.removeprefix(old)}' now.")
+            if name == old or name.startswith(f"{old}."):
+                raise ValueError(f"'{name}' is called '{new}{name.removeprefix(old)}' now.")
+
+
+def _quoted(error: Exception) -> list[str]:
+    """Dotted names in quotes in the message of an error."""
+    return re.findall(r"'([\w.]+)'", str(error))
 
 
 def check_numbers(config: Config, least: Mapping[str, int | float], *, or_auto: Collection[str] = ()) -> None:
@@ -177,9 +200,9 @@ def check_numbers(config: Config, least: Mapping[str, int | float], *, or_auto: 
             raise ValueError(f"{key}={value} must be {kind}, at least {minimum:g}.")
 
 
-def to_dict(config: Any) -> Config:
+def to_dict(config: Any, *, resolve: bool = True) -> Config:
     """Resolve a Hydra configuration to a plain dict."""
-    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    resolved = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=resolve)
     assert isinstance(resolved, dict)
     return resolved  # pyright: ignore[reportReturnType]
 
@@ -203,6 +226,7 @@ def build(config: Config, **kwargs: Any) -> Any:
     try:
         return hydra.utils.instantiate({**config, "_partial_": True, "_convert_": "all"})(**kwargs)
     except (InstantiationException, TypeError) as error:
+        refuse_renamed(_quoted(error))
         raise ValueError(f"{config['_target_']} cannot be built: {' '.join(str(error).split())}") from error
 
 

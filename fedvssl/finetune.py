@@ -223,7 +223,7 @@ class Run:
             world_size=self.fabric.world_size,
             on_gpu=self.fabric.device.type == "cuda",
         )
-        progress = self.progress("  step", len(loader))
+        progress = Progress("  step", len(loader), write=self.fabric.print)
 
         def report(step: int, steps: int, means: dict[str, Tensor]) -> None:
             if step < steps:
@@ -251,7 +251,7 @@ class Run:
     def evaluate(self) -> dict[str, float]:
         """Accuracies (fractions) on the test videos."""
         dataset = part_dataset(self.config, "test", self.videos["test"])
-        progress = self.progress("  test video", len(dataset))
+        progress = Progress("  test video", len(dataset), write=self.fabric.print)
         logits, labels = predict(
             self.fabric,
             self.task.module,
@@ -261,9 +261,6 @@ class Run:
             report=progress.update if self.config["progress"] else None,
         )
         return asdict(accuracies(logits, labels))
-
-    def progress(self, label: str, total: int) -> Progress:
-        return Progress(label, total, write=self.fabric.print)
 
     def save(self, record: dict[str, float]) -> None:
         """Write last.pth, and best.pth if this epoch's evaluation is the best so far."""

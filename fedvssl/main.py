@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedvssl.config import Config, compose, conf_dir, for_hydra, to_dict
+from fedvssl.config import Config, conf_dir, for_hydra, to_dict
 from fedvssl.files.atomic import atomic_path, read_json, write_json
 
 if TYPE_CHECKING:  # torch, flwr and ray are imported when a run starts, so that --help answers at once
@@ -52,10 +52,8 @@ def main() -> None:
 
     The words are first read by the rules of the other commands, then by Hydra.
     """
-    sys.argv[1:] = for_hydra(sys.argv[1:])
     try:
-        if not any(word.startswith("-") for word in sys.argv[1:]):
-            compose("base", sys.argv[1:])
+        sys.argv[1:] = for_hydra(sys.argv[1:])
     except ValueError as error:
         sys.exit(_failed(error, code=2))
     _main()
@@ -200,8 +198,8 @@ def claim(run_dir: Path, config: Config) -> None:
     lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
     settings = run_settings(config, free=FREE, files={path.name: path for path in lists})
     path = run_dir / SETTINGS_FILE
-    if path.is_file() and (change := first_change(read_json(path), settings)):
-        raise ValueError(f"{run_dir} is of another run, {change}: use its settings, or another hydra.run.dir.")
+    if path.is_file() and (change := first_change(read_json(path, advice="name another hydra.run.dir"), settings)):
+        raise ValueError(f"{run_dir} is of another run, {change}: name another hydra.run.dir.")
     write_json(path, settings)
     with atomic_path(run_dir / CONFIG_FILE) as temporary:
         OmegaConf.save(OmegaConf.create(config), temporary)

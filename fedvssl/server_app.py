@@ -67,7 +67,7 @@ def build_server_app(config: Config, *, run_dir: Path, outcome: Outcome) -> Serv
     done = last_round(run_dir)
     if done:
         saved = load_arrays(round_path(run_dir, done))
-        if shapes(saved) != shapes(arrays):
+        if {name: array.shape for name, array in saved.items()} != {name: a.shape for name, a in arrays.items()}:
             raise ValueError(f"{round_path(run_dir, done)} holds another model: choose a new hydra.run.dir.")
         arrays = saved
     strategy.head_rounds = accepted_rounds(run_dir, done=done)
@@ -137,7 +137,7 @@ def build_monitor(config: Config) -> Monitor | None:
     precision = config["training"]["precision"]
     precision = precision if precision in INFERENCE else FULL
     sample = build(settings.pop("sample"))
-    protocols = {name: build(protocol) for name, protocol in settings.pop("protocols").items()}
+    protocols = {name: build(protocol) for name, protocol in (settings.pop("protocols") or {}).items()}
     return Monitor(
         build(config["model"]), settings, sample=sample, protocols=protocols, device=device, precision=precision
     )
@@ -285,7 +285,3 @@ def to_records(columns: dict, *, server_round: int, lr: float, seconds: dict[str
         total[name] = float(np.sum(values) if name in SUMS else np.average(values, weights=by_videos))
     total["clips_per_second"] = total["num_clips"] / seconds["seconds_clients"]
     return [total | seconds, *clients]
-
-
-def shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in arrays.items()}

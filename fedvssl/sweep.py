@@ -27,6 +27,7 @@ from fedvssl.sweeping.comparison import markdown
 from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, RANDOM, SCRATCH, Plan, Step
 from fedvssl.sweeping.results import add_result, read_metrics, read_results, results_file
 from fedvssl.sweeping.tables import caption, draw_leading, headings, write_tables
+from fedvssl.training.precision import choose_precision
 from fedvssl.training.processes import exit_code
 
 ROW_KEYS = {"title", "start", "pooled", "overrides"}
@@ -123,7 +124,8 @@ def run(steps: Sequence[Step], config: Config, tell: Callable[[], object]) -> li
         tell: called after each result.
     """
     failed: list[Step] = []
-    progress, here = Progress("step", len(steps), write=_print, every_seconds=0), machine()
+    progress = Progress("step", len(steps), write=_print, every_seconds=0)
+    here = machine(choose_precision("auto", device="auto"))
     for number, step in enumerate(steps, start=1):
         if any(other.cell == step.cell and other.kind == PRETRAIN for other in failed):
             failed.append(step)  # the pre-training has reported the reason

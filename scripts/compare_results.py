@@ -43,13 +43,17 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     """The rows, the majority class and chance, in percent.
 
     Raises:
-        ValueError: if the tests are of different videos.
+        ValueError: if the tests are of different videos, or a row has the name of a baseline.
     """
     tests = [test for row in rows.values() for test in row]
     first = tests[0]
     if any(conditions(test) != conditions(first) for test in tests):
-        raise ValueError(f"These tests differ in {', '.join(FACTS)}: they cannot stand in one table.")
-    measured = {**rows, "majority class": [first["majority_class"]], "chance": [first["chance"]]}
+        names = [name for name in (*FACTS, "settings") if any(test.get(name) != first.get(name) for test in tests)]
+        raise ValueError(f"These tests differ in {', '.join(names)}: they cannot stand in one table.")
+    baselines = {"majority class": [first["majority_class"]], "chance": [first["chance"]]}
+    if taken := rows.keys() & baselines.keys():
+        raise ValueError(f"'{min(taken)}' is the name of a baseline: choose another label.")
+    measured = {**rows, **baselines}
     entries = {
         label: {name: Entry([test[name] for test in row], planned=len(row)) for name in ACCURACIES}
         for label, row in measured.items()

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import hydra.utils
 import pytest
 from omegaconf import OmegaConf
 
@@ -218,10 +219,24 @@ def test_a_file_with_a_key_of_an_earlier_version_is_refused(tmp_path: Path) -> N
 
 
 def test_old_names_are_unknown_and_new_ones_known() -> None:
-    cfg = config.compose("base", [])
-    for old, new in config.RENAMED.items():
-        assert OmegaConf.select(OmegaConf.create(cfg), old) is None
-        assert OmegaConf.select(OmegaConf.create(cfg), new) is not None, new
+    cfg = OmegaConf.create(config.compose("base", []))
+    keys = {old: new for old, new in config.RENAMED.items() if not old.startswith("fedvssl.")}
+    assert len(keys) == 4
+    for old, new in keys.items():
+        assert OmegaConf.select(cfg, old) is None and OmegaConf.select(cfg, new) is not None, new
+
+
+@pytest.mark.parametrize(
+    ("target", "now"),
+    [
+        ("fedvssl.pretext.ctp.CtPSample", "fedvssl.tasks.ctp.CtPSample"),
+        ("fedvssl.training.recognition.TestSample", "fedvssl.tasks.recognition.TestSample"),
+    ],
+)
+def test_a_class_path_of_an_earlier_version_is_answered_with_its_name_now(target: str, now: str) -> None:
+    with pytest.raises(ValueError, match=f"'{target}' is called '{now}' now"):
+        config.build({"_target_": target})
+    assert hydra.utils.get_class(now)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +246,18 @@ def test_a_word_that_hydra_cannot_read_is_taken_like_a_flag(value: str) -> None:
     assert config.compose("finetune", config.parse_overrides([f"data_dir={value}"]))["data_dir"] == value
 
 
+@pytest.mark.parametrize("word", ["training.steps=[1,2", "model={depth: 10", "seed=(3"])
+def test_a_mistake_in_the_syntax_of_hydra_is_one(word: str) -> None:
+    with pytest.raises(ValueError, match="Configuration 'finetune'"):
+        config.compose("finetune", config.parse_overrides([word]))
+
+
+def test_several_values_are_left_to_hydra_but_for_paths() -> None:
+    assert config.parse_overrides(["seed=1,2", "data_dir=/a,b"]) == ["seed=1,2", "data_dir='/a,b'"]
+    words = ["-m", "partition_dir=/a,/b"]
+    assert config.for_hydra(words) == words
+
+
 def test_the_home_folder_is_known_to_both_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     for word in ("data_dir=~/clips", "--data_dir=~/clips"):
@@ -238,9 +265,17 @@ def test_the_home_folder_is_known_to_both_styles(monkeypatch: pytest.MonkeyPatch
 
 
 def test_flags_of_hydra_stay_and_settings_are_prepared() -> None:
-    kept = ["--help", "--cfg", "job", "--config-name=base", "-m", "~strategy.fedavg", "hydra.run.dir=./x"]
+    kept = ["--help", "--cfg", "job", "--config-name=base", "-cd=/my conf", "~strategy.fedavg", "hydra.run.dir=./x"]
     words = [*kept, "data_dir=/x=1", "--seed=3", "--verbose"]
     assert config.for_hydra(words) == [*kept, "data_dir='/x=1'", "seed=3", "verbose=true"]
+
+
+def test_settings_are_composed_before_hydra_reads_them() -> None:
+    with pytest.raises(ValueError, match="'pretext' is called 'task' now"):
+        config.for_hydra(["pretext=ctp", "--cfg", "job"])
+    with pytest.raises(ValueError, match="Could not override 'round'"):
+        config.for_hydra(["round=3"])
+    assert config.for_hydra(["exp_name=${hydra:job.name}"]), "only Hydra itself knows its own values"
 
 
 def test_the_strategy_file_and_the_published_switch_select_the_same() -> None:

@@ -9,12 +9,14 @@ from tests.test_architecture import ROOT
 
 def test_moved_lines_are_old_and_new_ones_are_counted_once() -> None:
     before = ["import a\n\ndef f(x):\n    return x\n", "y = 1\n"]
-    after = {"new.py": "def f(x):\n        return x\n", "old.py": "y = 1\ny = 1\nz = 2\n", "same.py": "# why\n)\n"}
+    after = {"new.py": "def f(x):\n        return x\n", "old.py": "y = 1\ny = 1\nz = 2\n", "same.py": "# why\n"}
     assert added(before, after) == {"old.py": 2}
 
 
-def test_imports_comments_and_brackets_do_not_count() -> None:
-    assert counted("import a\nfrom b import c\n# d\n)\n\n  e = 1\n") == {"e = 1": 1}
+def test_only_code_counts() -> None:
+    head = '"""What.\n\nMore.\n"""\nimport a\nfrom b import c\n'
+    text = head + 'def f(\n    x,\n):\n    """Do."""\n    # why\n    return x\n'
+    assert counted(text) == {"def f(": 1, "x,": 1, "return x": 1}
 
 
 def test_an_unknown_commit_is_a_sentence() -> None:

@@ -20,9 +20,7 @@ from fedvssl.files.run_log import read_records
 from fedvssl.files.settings import NAMES
 from fedvssl.main import claim, simulate
 from fedvssl.preflight import fit_to_machine
-from fedvssl.server_app import Outcome, build_strategy
-from fedvssl.strategy.fedavg import FedAvg
-from fedvssl.strategy.fedvssl import FedVSSL
+from fedvssl.server_app import Outcome
 from fedvssl.wire.wire import FederationError
 from tests.federation import overrides, tiny_config, write_clients
 
@@ -47,20 +45,6 @@ def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
         text=True,
         timeout=400,
     )
-
-
-def test_presets():
-    ucf101 = compose("base", [])
-    fedavg, kinetics = (compose("base", [f"experiment={name}"]) for name in ("ucf101_fedavg", "kinetics400"))
-    assert type(build_strategy(ucf101)) is FedVSSL and type(build_strategy(fedavg)) is FedAvg
-    assert {**fedavg, "strategy": ucf101["strategy"], "exp_name": ucf101["exp_name"]} == ucf101
-    assert (kinetics["pool_size"], kinetics["rounds"], kinetics["training"]["steps"]) == (100, 540, [])
-    strategy = build_strategy(kinetics)
-    assert strategy.sample_size(kinetics["pool_size"]) == 5
-    assert strategy.min_fit_clients == 3, "one lost client does not end 540 rounds"
-    assert kinetics["keep_last"] == 5, "540 files would be 72 GB"
-    assert kinetics["data"]["name"] == "kinetics400"
-    assert compose("base", ["experiment=kinetics400", "rounds=3"])["rounds"] == 3, "the command line wins"
 
 
 @pytest.fixture
@@ -110,7 +94,7 @@ def test_a_run_of_an_earlier_version_is_refused_as_such(lists, tmp_path):
     settings = read_json(tmp_path / "settings.json")
     earlier = {name.replace("task.", "pretext."): value for name, value in settings.items() if name not in NAMES}
     write_json(tmp_path / "settings.json", earlier)
-    with pytest.raises(ValueError, match="begun with an earlier version of fedvssl, which this one cannot continue"):
+    with pytest.raises(ValueError, match="begun with another version of fedvssl, which this one cannot continue"):
         claim(tmp_path, config_of(lists))
 
 

@@ -95,7 +95,7 @@ def test_tables_hold_the_numbers(full: Page) -> None:
     for words in ("finetuned 70.00 100.00 70.00", "scratch 40.00", "majority class 25.00", "chance 20.00"):
         assert words in results
     assert "pre-training, round-2-weights.npz 52.00" in results and "round-4-weights.npz 54.00" in results
-    # Once for each protocol and set of videos: all checkpoints have the same bottom line.
+    # Once for each protocol and set of videos: all checkpoints have the same baseline.
     assert results.count("random weights, seed 7 12.50") == 3
     assert "R@50" in results and "k=200" in results
     assert "waiting for clients 10.0 s 40.0 s 75.5 %" in costs  # of 4 rounds of 12 s and 2 evaluations of 2.5 s

@@ -57,7 +57,11 @@ def test_mistakes_in_the_table_get_a_sentence(words: list[str], sentence: str) -
 
 def test_tests_of_other_videos_do_not_stand_in_one_table(tmp_path: Path) -> None:
     rows = [f"{n}={write_test(tmp_path / n, 0.5, num_videos=v)}" for n, v in (("a", 20), ("b", 19))]
-    assert "cannot stand in one table" in compare(*rows).stderr
+    assert "differ in num_videos: they cannot stand in one table" in compare(*rows).stderr
+
+
+def test_a_row_cannot_take_the_name_of_a_baseline(tmp_path: Path) -> None:
+    assert "'chance' is the name of a baseline" in compare(f"chance={write_test(tmp_path / 'a', 0.5)}").stderr
 
 
 def test_debug_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Fast reader of the JPEG frames in a zip, without zipfile's work for each member.
 
-The zips of `data_tools.extract_frames` store frames uncompressed under names of one length. So all records of their
+The zips of `data_tools.extract_frames` store frames uncompressed under names of one length. So all entries of their
 directory have one size, and only those of the requested frames are parsed. zipfile would make an object for each of the
 200 frames of a UCF-101 video, which takes almost as long as decoding a clip.
 Format: APPNOTE.TXT of PKWARE, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.16 (its end).
@@ -19,7 +19,7 @@ import numpy as np
 
 SUFFIXES = (".jpg", ".jpeg")
 END = struct.Struct("<4s4H2LH")
-RECORD = struct.Struct("<4s4xHH4xLLL3H8xL")  # signature, flags, compression, crc, sizes, lengths, offset; then the name
+ENTRY = struct.Struct("<4s4xHH4xLLL3H8xL")  # signature, flags, compression, crc, sizes, lengths, offset; then the name
 SAME_IN_ALL = [*range(4), *range(8, 12), *range(28, 34), *range(-4, 0)]  # signature to compression, lengths, ".jpg"
 LOCAL_HEADER_SIZE = 30
 TAIL_BYTES = 1 << 15  # holds the directory of 550 frames
@@ -44,13 +44,13 @@ class RegularFrames:
 
     Args:
         file: the zip, unbuffered; it is closed with this object.
-        directory: records of one size, one after the other.
-        order: index of each frame's record, with the frames in the order of their names.
+        directory: entries of one size, one after the other.
+        order: index of each frame's entry, with the frames in the order of their names.
     """
 
     def __init__(self, file: FileIO, directory: bytes, order: Sequence[int]) -> None:
         self._file, self._directory, self._order = file, directory, order
-        self._record_size = len(directory) // len(order)
+        self._entry_size = len(directory) // len(order)
 
     def __del__(self) -> None:
         self._file.close()
@@ -59,9 +59,9 @@ class RegularFrames:
         return len(self._order)
 
     def read(self, index: int) -> bytes:
-        record = self._order[index] * self._record_size
-        _, _, _, checksum, size, _, _, _, _, offset = RECORD.unpack_from(self._directory, record)
-        name = self._directory[record + RECORD.size : record + self._record_size]
+        entry = self._order[index] * self._entry_size
+        _, _, _, checksum, size, _, _, _, _, offset = ENTRY.unpack_from(self._directory, entry)
+        name = self._directory[entry + ENTRY.size : entry + self._entry_size]
         start = LOCAL_HEADER_SIZE + len(name)
         stored = os.pread(self._file.fileno(), start + size, offset)
         jpeg = stored[start:]
@@ -102,7 +102,7 @@ def open_frames(path: Path) -> Frames:
 
 
 def _read_directory(file: FileIO) -> tuple[int, bytes]:
-    """Number of members and their records; (0, b"") unless the file ends with these and a plain end record."""
+    """Number of members and their entries; (0, b"") unless the file ends with these and a plain end entry."""
     length = file.seek(0, os.SEEK_END)
     tail = os.pread(file.fileno(), TAIL_BYTES, max(0, length - TAIL_BYTES))
     if len(tail) < END.size:
@@ -115,20 +115,20 @@ def _read_directory(file: FileIO) -> tuple[int, bytes]:
 
 
 def _regular_order(directory: bytes, count: int) -> Sequence[int] | None:
-    """Indices of the records in the order of names; None unless all are uncompressed .jpg with names of one length.
+    """Indices of the entries in the order of names; None unless all are uncompressed .jpg with names of one length.
 
     A comment, an extra field, encryption or a size beyond 4 GB makes a zip irregular too.
     """
-    record_size, rest = divmod(len(directory), count)
-    name_length = record_size - RECORD.size
+    entry_size, rest = divmod(len(directory), count)
+    name_length = entry_size - ENTRY.size
     if rest or name_length <= 0:
         return None
-    signature, flags, compression, _, _, _, *lengths, _ = RECORD.unpack_from(directory)
+    signature, flags, compression, _, _, _, *lengths, _ = ENTRY.unpack_from(directory)
     if (signature, flags, compression, *lengths) != (b"PK\1\2", 0, 0, name_length, 0, 0):
         return None
-    records = np.frombuffer(directory, np.uint8).reshape(count, record_size)
-    alike = records[:, SAME_IN_ALL]
+    entries = np.frombuffer(directory, np.uint8).reshape(count, entry_size)
+    alike = entries[:, SAME_IN_ALL]
     if not directory.endswith(b".jpg") or (alike != alike[-1]).any():
         return None
-    names = records[:, RECORD.size :].copy().view(f"S{name_length}").ravel()
+    names = entries[:, ENTRY.size :].copy().view(f"S{name_length}").ravel()
     return range(count) if (names[:-1] < names[1:]).all() else np.argsort(names, kind="stable").tolist()

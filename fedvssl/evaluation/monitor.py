@@ -26,7 +26,6 @@ from fedvssl.training.loop import build_fabric
 
 log = logging.getLogger(__name__)
 LEAST_STD = 0.01  # random weights have about 0.1 on real clips
-Record = dict[str, float]
 
 
 class Monitor:
@@ -70,7 +69,7 @@ class Monitor:
         folder = Path(settings["media_dir"])
         self.datasets = {part: ClipDataset(folder, annotations, sample) for part, annotations in videos.items()}
 
-    def __call__(self, arrays: Mapping[str, np.ndarray], *, label: str) -> Record:
+    def __call__(self, arrays: Mapping[str, np.ndarray], *, label: str) -> dict[str, float]:
         """Evaluate the backbone among the shared arrays; `label` names the time in the log.
 
         Returns:
@@ -85,7 +84,12 @@ class Monitor:
             log.warning("%s: the features are not finite: training has diverged. Lower training.lr.", label)
             return {"seconds_eval": time.perf_counter() - started}
         directions = normalize(test.clips.mean(dim=1), dim=1)
-        accs = {name: _only(protocol(train, test).metrics) for name, protocol in self.protocols.items()}
+        found = {name: protocol(train, test).metrics for name, protocol in self.protocols.items()}
+        accs = {
+            name if len(metrics) == 1 else f"{name}_{metric}": value
+            for name, metrics in found.items()
+            for metric, value in metrics.items()
+        }
         record = {
             **{f"eval_{name}": acc for name, acc in accs.items()},
             "eval_feature_std": feature_std(directions),
@@ -117,11 +121,6 @@ class Monitor:
         clips, grid = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
         labels = torch.tensor([annotation.label for annotation in dataset.annotations])
         return Features(clips, grid, labels, [annotation.name for annotation in dataset.annotations])
-
-
-def _only(metrics: Mapping[str, float]) -> float:
-    (value,) = metrics.values()
-    return value
 
 
 def spread(annotations: Sequence[Annotation], most: int) -> list[Annotation]:

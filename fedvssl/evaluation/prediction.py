@@ -4,20 +4,20 @@ Shapes: V videos of a test list, K classes.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
 from fedvssl.data.dataset import ClipDataset, NumWorkers, test_loader
+from fedvssl.tasks.task import VideoClassifier
 from fedvssl.training.memory import release_freed_memory
 from fedvssl.training.processes import reduce
 
 
 def predict(
     fabric: Fabric,
-    task: Any,
+    task: VideoClassifier,
     dataset: ClipDataset,
     *,
     batch_size: int,

@@ -32,7 +32,7 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, advice: str = "remove it, or run the command that writes it again") -> Any:
     """Read a JSON file.
 
     Raises:
@@ -41,7 +41,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): remove it, or run the command that writes it again.") from error
+        raise ValueError(f"{path} is damaged ({error}): {advice}.") from error
 
 
 @contextmanager

@@ -58,9 +58,10 @@ def environment() -> Facts:
     }
 
 
-def machine() -> str:
-    """Summary line for a table of figures: "AMD EPYC, 2 cores, no GPU, torch 2.15.0"."""
-    return f"{processor()}, {num_cores()} cores, {'; '.join(gpus()) or 'no GPU'}, torch {versions()['torch']}"
+def machine(precision: str) -> str:
+    """One line for a table of figures: "AMD EPYC, 2 cores, no GPU, bf16-mixed, torch 2.15.0"."""
+    hardware = f"{processor()}, {num_cores()} cores, {'; '.join(gpus()) or 'no GPU'}"
+    return f"{hardware}, {precision}, torch {versions()['torch']}"
 
 
 def num_cores() -> int:

@@ -1,10 +1,12 @@
 """Progress of long work: a bar in a terminal, whole lines in a log; count, rate and time left."""
 
+import math
 import time
 from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.progress import TimeRemainingColumn
 
@@ -22,7 +24,7 @@ def show_bytes(amount: float) -> str:
         if amount < 1000:
             return f"{amount:.1f} {unit}"
         amount /= 1000
-    return f"{amount:.2f} GB"
+    return f"{amount:.2f} GB" if amount < 1000 else f"{amount / 1000:.2f} TB"
 
 
 def clock(seconds: float) -> str:
@@ -57,15 +59,16 @@ class Progress:
         every_seconds: float = SECONDS_BETWEEN_LINES,
     ) -> None:
         self.label, self.total, self.show, self.every_seconds = label, total, show, every_seconds
-        self._console = Console(highlight=False, soft_wrap=True) if write is None else None
+        self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False) if write is None else None
         self._write = write or (lambda line: self._console.print(line))  # pyright: ignore[reportOptionalMemberAccess]
         self._bar: Bar | None = None
+        self._written, self._told = time.monotonic(), -1  # time and count of the last line
         self.start_at(done)
 
     def start_at(self, done: int) -> None:
         """Set the count and measure the rate anew from here."""
         self.done = self._first = self._last = done
-        self._started = self._written = time.monotonic()
+        self._started = self._marked = time.monotonic()
         self._warm = False
         if self._bar:
             self._bar.update(self._task, completed=done, total=self.total)
@@ -75,7 +78,7 @@ class Progress:
             columns = (*Bar.get_default_columns()[:-1], TimeRemainingColumn(), "{task.fields[note]}")
             self._bar = Bar(*columns, console=self._console)
             self._bar.start()
-            self._task = self._bar.add_task(self.label, total=self.total, completed=self.done, note="")
+            self._task = self._bar.add_task(escape(self.label), total=self.total, completed=self.done, note="")
         return self
 
     def __exit__(
@@ -83,7 +86,7 @@ class Progress:
     ) -> None:
         if self._bar:
             self._bar.stop()
-        elif kind is None and (self.total is None or self.done < self.total):  # else the last line was written
+        elif kind is None and self._told != self.done:
             self._write(self._line(time.monotonic(), ""))
 
     def advance(self, amount: int = 1) -> None:
@@ -95,10 +98,11 @@ class Progress:
         now, self.done = time.monotonic(), done
         if self._bar:
             rate = (done - self._first) / max(now - self._started, 1e-9)
-            self._bar.update(self._task, completed=done, note=f"{self.show(rate)}/s")
-        elif done == self.total or now - self._written >= self.every_seconds:
+            self._bar.update(self._task, completed=done, note=f"{self.show(done)}  {self.show(rate)}/s")
+        elif done >= (self.total or math.inf) or now - self._written >= self.every_seconds:
             self._write(self._line(now, note() if callable(note) else note))
-            self._written, self._last = now, done
+            self._written = self._marked = now
+            self._last = self._told = done
         if not self._warm:  # the first step includes the start of processes, so the rate leaves it out
             self._started, self._first, self._warm = now, done, True
 
@@ -106,9 +110,9 @@ class Progress:
         count = self.show(self.done) + (f"/{self.show(self.total)}" if self.total is not None else "")
         words = [f"{self.label} {count}", note]
         if self.done > self._last:
-            seconds = (now - self._written) / (self.done - self._last)
+            seconds = (now - self._marked) / (self.done - self._last)
             words.append(f"{seconds:.1f} s" if seconds >= 0.2 else f"{self.show(1 / max(seconds, 1e-9))}/s")
         if self.total is not None:
             mean_seconds = (now - self._started) / max(self.done - self._first, 1)
-            words.append(f"left {clock(mean_seconds * (self.total - self.done))}")
+            words.append(f"left {clock(mean_seconds * max(self.total - self.done, 0))}")
         return "  ".join(word for word in words if word)

@@ -81,7 +81,11 @@ def read_config(path: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: restore it, or start its command again, which writes it.") from error
-    return config if isinstance(config, dict) else {}
+    if not isinstance(config, dict):
+        return {}
+    if "pretext" in config:  # of a run before the task had its name
+        config["task"] = {**config["pretext"], "module": config["pretext"]["task"]}
+    return config
 
 
 def plot_losses(metrics_jsonl: Path, png: Path) -> None:

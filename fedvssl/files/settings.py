@@ -49,7 +49,7 @@ def last_checkpoint(path: Path, settings: Settings) -> dict[str, Any] | None:
 def first_change(before: Settings, settings: Settings) -> str | None:
     """Name the first setting that differs, as part of a sentence; None if all are the same."""
     if any(before.get(name) != settings.get(name) for name in NAMES):
-        return "begun with an earlier version of fedvssl, which this one cannot continue"
+        return "begun with another version of fedvssl, which this one cannot continue"
     for name in sorted({*before, *settings}):
         old, new = before.get(name), settings.get(name)
         if old != new:

@@ -36,7 +36,7 @@ SETTINGS = {
     "seed": "seed",
     "GPUs of a client": "client_resources.num_gpus",
 }
-ACCURACIES = {"eval_R@1": "R@1", "eval_knn_top1_acc": "kNN top-1"}  # fractions, as is any other eval_ value
+EVALUATION_LABELS = {"eval_R@1": "R@1", "eval_knn_top1_acc": "kNN top-1"}  # fractions, as is any other eval_ value
 SPREAD = {"eval_feature_std": "Standard deviation", "eval_effective_rank": "Effective rank"}
 CLIENTS_WITH_NAMES = 7  # more lines cannot be told apart
 # Parts of a round's "seconds". The rest is the choice of clients, the packing of messages and the engine's start.
@@ -224,7 +224,7 @@ def evaluations(run: Folder) -> str:
             "No round was evaluated; a run with eval.every measures the representation while it is trained:",
             "python -m fedvssl.main <its settings> eval.every=5",
         )
-    lines = [line(run.evaluated, n, label=ACCURACIES.get(n, n), scale=100) for n in names if n not in SPREAD]
+    lines = [line(run.evaluated, n, label=EVALUATION_LABELS.get(n, n), scale=100) for n in names if n not in SPREAD]
     drawn = [("Accuracy", line_chart("Accuracy on the server's own videos", lines, x="round", y="%"))] if lines else []
     for name in names.keys() & SPREAD:
         title = f"{SPREAD[name]} of the normalised features"

@@ -76,10 +76,10 @@ def test_table(folders: Sequence[Folder]) -> str:
     """Tests of the same videos, above the baselines of guessing."""
     first = folders[0].test or {}
     rows = {folder.label: folder.test or {} for folder in folders}
-    rows |= {name.replace("_", " "): first[name] for name in ("majority_class", "chance") if name in first}
+    baselines = {name.replace("_", " "): first[name] for name in ("majority_class", "chance") if name in first}
     return page.table(
         ["percent", *ACCURACIES.values()],
-        cells(single(rows, ACCURACIES), ACCURACIES),
+        [line for part in (rows, baselines) for line in cells(single(part, ACCURACIES), ACCURACIES)],
         caption=f"{first['num_videos']} test videos of {first['dataset']}, split {first['split']}; "
         f"{first.get('num_clips', '?')} clips of each",
     )

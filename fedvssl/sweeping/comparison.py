@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def conditions(result: Mapping[str, Any]) -> tuple:
 def single(rows: Mapping[str, Mapping[str, float]], columns: Iterable[str]) -> dict[str, dict[str, Entry]]:
     """Table with one measurement in each cell; a cell without one is not planned."""
     return {
-        title: {name: Entry([row[name]], 1) if name in row else Entry([], 0) for name in columns}
+        title: {name: Entry([row[name]], 1) if isinstance(row.get(name), Real) else Entry([], 0) for name in columns}
         for title, row in rows.items()
     }
 

@@ -29,3 +29,15 @@ class Task(Protocol):
     def __call__(self, batch: Batch) -> Batch:
         """Scalars of a batch: "loss" is minimised, all are logged."""
         ...
+
+
+class VideoClassifier(Task, Protocol):
+    """A Task that classifies whole videos."""
+
+    num_classes: int
+
+    def eval(self) -> object: ...
+
+    def video_logits(self, frames: Tensor) -> Tensor:
+        """Clips of each video, uint8 [B,N,T,H,W,3] -> logits float32 [B,K]."""
+        ...

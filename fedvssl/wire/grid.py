@@ -71,7 +71,7 @@ def read_update(reply: Message, *, partition_id: int, expected: Mapping[str, np.
         raise ValueError(first_line(reply.error.reason))
     record, facts = reply.content.get(ARRAYS), reply.content.get(METRICS)
     if not (isinstance(record, ArrayRecord) and isinstance(facts, MetricRecord)):
-        raise ValueError(f"the reply lacks the records '{ARRAYS}' and '{METRICS}'")
+        raise ValueError(f"the reply lacks '{ARRAYS}' or '{METRICS}'")
     if set(record) != set(expected):
         raise ValueError(f"the reply has {len(record)} arrays with other names than the {len(expected)} that were sent")
     metrics = {name: float(value) for name, value in facts.items() if isinstance(value, int | float)}

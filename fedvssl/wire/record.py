@@ -1,6 +1,6 @@
 """Named arrays in Flower's messages, without needless copies.
 
-A record here is Flower's; everywhere else it is a line of metrics.jsonl.
+An ArrayRecord is Flower's class. The word "record" alone means a line of metrics.jsonl.
 """
 
 import math
@@ -16,7 +16,7 @@ from flwr.common.constant import SType
 
 from fedvssl.files.arrays import Arrays
 
-ARRAYS, METRICS, CONFIG = "arrays", "metrics", "config"  # records of a message
+ARRAYS, METRICS, CONFIG = "arrays", "metrics", "config"  # parts of a message
 HEADER_BYTES = 1024  # upper bound for an .npy header; arrays of up to a dozen dimensions have 128
 
 
@@ -35,15 +35,15 @@ class ArrayRecord(flwr.app.ArrayRecord):
 
 def pack(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Copy arrays into a record that can be sent."""
-    record = ArrayRecord()
+    packed = ArrayRecord()
     for name, array in arrays.items():
-        record[name] = _to_flower(np.asarray(array, order="C"))
-    return record
+        packed[name] = _to_flower(np.asarray(array, order="C"))
+    return packed
 
 
-def unpack(record: flwr.app.ArrayRecord) -> Arrays:
+def unpack(packed: flwr.app.ArrayRecord) -> Arrays:
     """Views on the arrays of a record, see `view`."""
-    return {name: view(array) for name, array in record.items()}
+    return {name: view(array) for name, array in packed.items()}
 
 
 def view(array: Array) -> np.ndarray:
@@ -69,8 +69,8 @@ def _to_flower(array: np.ndarray) -> Array:
 
 
 def _from_parts(parts: list[tuple[str, str, tuple[int, ...], str, Any]]) -> ArrayRecord:
-    record = ArrayRecord()
+    packed = ArrayRecord()
     for name, dtype, shape, stype, data in parts:
-        record[name] = Array(dtype=dtype, shape=shape, stype=stype, data=b"")
-        record[name].data = memoryview(data).toreadonly()  # pyright: ignore  # not copied into the bytes that it asks for
-    return record
+        packed[name] = Array(dtype=dtype, shape=shape, stype=stype, data=b"")
+        packed[name].data = memoryview(data).toreadonly()  # pyright: ignore  # not copied into the bytes that it asks for
+    return packed

@@ -1,4 +1,4 @@
-"""What stays with a client: one file a round, the newest and the one it started from."""
+"""A client's own arrays: one file a round, the newest and the one it started from."""
 
 import numpy as np
 

@@ -59,6 +59,13 @@ def test_judges_the_arrays_it_is_given(data_dir, caplog):
     assert "after round 3: R@1" in caplog.text and "collapsed" not in caplog.text
 
 
+def test_a_protocol_with_several_metrics_has_one_record_entry_for_each(data_dir):
+    monitor = build(data_dir)
+    monitor.protocols = {"retrieval": Retrieval(ks=[1, 2])}
+    record = monitor(arrays(1), label="now")
+    assert [name for name in record if "retrieval" in name] == ["eval_retrieval_R@1", "eval_retrieval_R@2"]
+
+
 def test_a_collapse_is_told(data_dir, caplog):
     state = arrays(1)
     for name, array in state.items():  # the last normalisations answer the same to all videos

@@ -111,9 +111,9 @@ def test_one_line_about_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "processor", lambda: "Zen")
     monkeypatch.setattr(module, "num_cores", lambda: 2)
     monkeypatch.setattr(module, "gpus", lambda: [])
-    assert machine() == f"Zen, 2 cores, no GPU, torch {environment()['versions']['torch']}"
+    assert machine("32-true") == f"Zen, 2 cores, no GPU, 32-true, torch {environment()['versions']['torch']}"
     monkeypatch.setattr(module, "gpus", lambda: ["A, driver 1", "B, driver 1"])
-    assert "A, driver 1; B, driver 1" in machine()
+    assert "A, driver 1; B, driver 1" in machine("32-true")
 
 
 def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

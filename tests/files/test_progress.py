@@ -62,6 +62,38 @@ def test_the_last_line_comes_once(now: list[float], capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.splitlines() == ["extracting 2/2  1.0 s  left 0:00"]
 
 
+@pytest.mark.parametrize("counts", [(0, []), (2, [2]), (100, [30, 60, 90, 120])])
+def test_a_log_always_ends_with_a_line(counts: tuple, now: list[float], capsys: pytest.CaptureFixture) -> None:
+    total, done = counts
+    with Progress("extracting", total) as progress:
+        progress.start_at(total if total == 2 else 0)
+        for number in done:
+            now[0] += 1
+            progress.update(number)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"extracting {done[-1] if done else 0}/{total}")
+
+
+def test_starting_anew_often_holds_no_line_back(now: list[float], capsys: pytest.CaptureFixture) -> None:
+    progress = Progress("fetching", 100)
+    for done in range(1, 8):
+        now[0] += 4
+        progress.start_at(done)
+        progress.advance(0)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_names_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    with Progress("fetching a[b]c.zip :smile:", 1) as progress:
+        progress.advance()
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with Progress("fetching a[b]c.zip", None, show=show_bytes) as progress:
+        progress.advance(3_000_000)
+    out = capsys.readouterr().out
+    assert "fetching a[b]c.zip :smile: 1/1" in out and "3.0 MB" in out.rpartition(":smile:")[2]
+
+
 def test_unknown_total_and_no_rate(now: list[float], capsys: pytest.CaptureFixture) -> None:
     with Progress("fetching", None, show=show_bytes):
         pass
@@ -87,7 +119,9 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "100%" in out and "extracting 2/2" not in out
 
 
-@pytest.mark.parametrize(("amount", "text"), [(999, "999.0 B"), (113_943, "113.9 kB"), (6_960_400_115, "6.96 GB")])
+@pytest.mark.parametrize(
+    ("amount", "text"), [(999, "999.0 B"), (113_943, "113.9 kB"), (6_960_400_115, "6.96 GB"), (2e12, "2.00 TB")]
+)
 def test_show_bytes(amount: int, text: str) -> None:
     assert show_bytes(amount) == text
 

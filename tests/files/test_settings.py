@@ -57,5 +57,5 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
 def test_a_run_of_an_earlier_version_is_refused_as_such(tmp_path: Path) -> None:
     earlier = {name: value for name, value in settings(tmp_path).items() if name not in NAMES}
     save_torch(tmp_path / "last.pth", {"epoch": 2, "settings": {**earlier, "pretext.task": "a", "training.lr": 9}})
-    with pytest.raises(ValueError, match="begun with an earlier version of fedvssl, which this one cannot continue"):
+    with pytest.raises(ValueError, match="begun with another version of fedvssl, which this one cannot continue"):
         last_checkpoint(tmp_path / "last.pth", settings(tmp_path))

@@ -34,6 +34,15 @@ def test_pretraining(tmp_path: Path) -> None:
     assert facts["clips"] == "16 frames, crops of 112 pixels" and "secret" not in str(facts)
 
 
+def test_a_run_before_the_task_had_its_name_tells_the_same(tmp_path: Path) -> None:
+    facts = training_facts(run_folder(tmp_path, "base") / "round-8-weights.npz")
+    config = compose("base", [])
+    config["pretext"] = {**config.pop("task")}
+    config["pretext"]["task"] = config["pretext"].pop("module")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert training_facts(tmp_path / "round-8-weights.npz") == facts
+
+
 def test_fedavg_has_neither_alpha_nor_beta(tmp_path: Path) -> None:
     facts = training_facts(run_folder(tmp_path, "base", "strategy.fedavg=true") / "round-1-weights.npz")
     assert facts["strategy"] == "FedAvg of the whole model" and not [name for name in facts if "alpha" in name]

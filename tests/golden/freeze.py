@@ -4,7 +4,7 @@
     python -m tests.golden.freeze --write     write the summary of this tree, which test_freeze.py holds it to
 
 Each tree trains three tiny rounds of FedVSSL and of FedAvg through its own in-process grid, turns the last round into a
-checkpoint, and fine-tunes it for one epoch: one thread, float32, the same synthetic videos and settings. Weights,
+checkpoint, and fine-tunes it for two epochs: one thread, float32, the same synthetic videos and settings. Weights,
 heads, momentum and losses are compared. A number that changes on purpose is named in CHANGELOG.md.
 """
 
@@ -30,11 +30,14 @@ FEDERATED = (
     *("task.sample.short_sides=[32,36]", "task.sample.crop_size=32", "task.sample.patches.scales=[6,8,10]"),
     *("task.module.hidden_channels=16", "training.num_workers=0", "training.precision=32-true", "pool_size=3"),
     *("client_resources={num_cpus: 1, num_gpus: 0}", "strategy.min_fit_clients=3", f"rounds={ROUNDS}"),
+    *("training.batch_size=2", "training.lr=0.02", "training.weight_decay=0.05", "training.max_norm=0.3"),
+    *("training.steps=[2]", "training.gamma=0.5"),
 )
 FINETUNED = (
     *("data.num_classes=3", "clip_len=8", "crop_size=32", "train_sample.sizes=[[43,32],[48,36]]"),
     *("test_sample.size=[43,32]", "test_sample.num_clips=2", "test_batch_size=2", "num_workers=0", "device=cpu"),
-    *("precision=32-true", "training.batch_size=4", "training.epochs=1", "training.eval_every=1"),
+    *("precision=32-true", "training.batch_size=2", "training.epochs=2", "training.eval_every=1"),
+    *("training.lr=0.02", "training.weight_decay=0.05", "training.max_norm=2", "training.steps=[1]"),
 )
 # Keys of this tree -> of trees with conf/pretext.
 OLDER_KEYS = {"task.module.": "pretext.task.", "task.sample.": "pretext.sample."}
@@ -55,6 +58,7 @@ def train(videos: Path, folder: Path) -> None:
     from fedvssl import config, finetune, finetune_preprocess
     from tests import federation
 
+    assert Path(config.__file__).parents[1] == Path.cwd(), f"{config.__file__} is not of the tree that is trained"
     is_older = (config.conf_dir() / "pretext").is_dir()
     for name, words in STRATEGIES.items():
         words = [*MODEL, *FEDERATED, *words, f"data_dir={videos / 'clips'}"]
@@ -105,7 +109,7 @@ def _checkpoint(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def summary(found: dict[str, Any]) -> dict[str, float]:
-    """What the suite keeps: each loss, and the norm of each array of the last round, its heads and the fine-tuning."""
+    """Results that the suite keeps: losses, and norms of the last round's arrays, of its heads and the fine-tuning."""
     last = (f"round-{ROUNDS}", "last.pth", "metrics.jsonl")
     return {
         name: float(f"{np.linalg.norm(np.asarray(value, np.float64)):.6g}")
@@ -141,7 +145,9 @@ def compare(commit: str) -> int:
         tree, videos = Path(temporary) / "tree", Path(temporary) / "videos"
         write_videos(videos)
         git = ["git", "-C", str(ROOT), "worktree"]
-        subprocess.run([*git, "add", "--detach", "--quiet", str(tree), commit], check=True)
+        added = subprocess.run([*git, "add", "--detach", "--quiet", str(tree), commit], capture_output=True, text=True)
+        if added.returncode:
+            raise SystemExit(f"error: no tree of {commit}: {added.stderr.strip().splitlines()[-1]}")
         try:
             before = train_tree(tree, videos, Path(temporary) / "before")
         finally:
@@ -155,12 +161,13 @@ def compare(commit: str) -> int:
 
 def write() -> None:
     """The summary of this tree, with the processor on which it was made."""
+    from fedvssl.files.atomic import write_json
     from fedvssl.files.environment import processor
 
     with tempfile.TemporaryDirectory() as folder:
         write_videos(Path(folder) / "videos")
         found = summary(train_tree(ROOT, Path(folder) / "videos", Path(folder) / "run"))
-    SUMMARY.write_text(json.dumps({"processor": processor(), "results": found}, indent=0) + "\n", encoding="utf-8")
+    write_json(SUMMARY, {"processor": processor(), "results": found})
     print(f"{SUMMARY}: {len(found)} results")
 
 

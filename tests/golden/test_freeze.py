@@ -23,7 +23,7 @@ def test_losses_and_norms_are_those_that_were_kept(found: dict) -> None:
     assert summary.keys() == KEPT["results"].keys()
     for name, value in summary.items():
         message = f"{name}, kept on {KEPT['processor']}"
-        np.testing.assert_allclose(value, KEPT["results"][name], rtol=1e-3, atol=1e-6, err_msg=message)
+        np.testing.assert_allclose(value, KEPT["results"][name], rtol=1e-3, atol=1e-8, err_msg=message)
 
 
 def test_the_run_holds_what_is_to_be_compared(found: dict) -> None:

@@ -27,7 +27,7 @@ def test_plain_text_is_aligned_to_the_widest_cell() -> None:
 
 
 def test_one_measurement_in_a_cell_and_none_where_nothing_was_measured() -> None:
-    table = single({"a": {"top1_acc": 0.125}, "b": {"R@1": 1.0, "other": 3.0}}, COLUMNS)
+    table = single({"a": {"top1_acc": 0.125, "R@1": None}, "b": {"R@1": 1.0, "other": 3.0}}, COLUMNS)
     assert cells(table, COLUMNS) == [["a", "12.50", "-"], ["b", "-", "100.00"]]
 
 

@@ -1,0 +1,20 @@
+"""The presets of the published tables."""
+
+from fedvssl.config import compose
+from fedvssl.server_app import build_strategy
+from fedvssl.strategy.fedavg import FedAvg
+from fedvssl.strategy.fedvssl import FedVSSL
+
+
+def test_the_presets_of_pretraining() -> None:
+    ucf101 = compose("base", [])
+    fedavg, kinetics = (compose("base", [f"experiment={name}"]) for name in ("ucf101_fedavg", "kinetics400"))
+    assert type(build_strategy(ucf101)) is FedVSSL and type(build_strategy(fedavg)) is FedAvg
+    assert {**fedavg, "strategy": ucf101["strategy"], "exp_name": ucf101["exp_name"]} == ucf101
+    assert (kinetics["pool_size"], kinetics["rounds"], kinetics["training"]["steps"]) == (100, 540, [])
+    strategy = build_strategy(kinetics)
+    assert strategy.sample_size(kinetics["pool_size"]) == 5
+    assert strategy.min_fit_clients == 3, "one lost client does not end 540 rounds"
+    assert kinetics["keep_last"] == 5, "540 files would be 72 GB"
+    assert kinetics["data"]["name"] == "kinetics400"
+    assert compose("base", ["experiment=kinetics400", "rounds=3"])["rounds"] == 3, "the command line wins"
