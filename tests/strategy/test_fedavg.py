@@ -117,7 +117,7 @@ INVALID = {
     "ValueError: no list": lambda m: Message(Error(2, "ValueError: no list\n  at line 3"), reply_to=m),
 }
 SENTENCES = {
-    "no metrics": "lacks the records",
+    "no metrics": "lacks 'arrays' or 'metrics'",
     "other names": "1 arrays with other names than the 2",
     "other shape": "'backbone.w' is float32 (3, 2) instead of float32 (2, 3)",
     "other dtype": "'head.n' is float64",
