@@ -162,12 +162,12 @@ def train_epochs(
 
 
 def summarise(results: list[EpochResult]) -> dict[str, float]:
-    """Means per clip over the epochs of a round, and sums of clips and seconds."""
+    """Means per clip over the epochs of a round, maxima of "..._max", and sums of clips and seconds."""
     num_clips = sum(result.num_clips for result in results)
-    facts = {
-        name: sum(result.metrics[name] * result.num_clips for result in results) / num_clips
-        for name in results[0].metrics
-    }
+    facts = {}
+    for name in results[0].metrics:
+        mean = sum(result.metrics[name] * result.num_clips for result in results) / num_clips
+        facts[name] = max(result.metrics[name] for result in results) if name.endswith("_max") else mean
     seconds_data = sum(result.seconds_data for result in results)
     seconds_compute = sum(result.seconds_compute for result in results)
     return facts | {

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 PROGRESS_SECONDS = 30.0
 FEDVSSL = "fedvssl.strategy.fedvssl.FedVSSL"
 RATES = ("clips_per_second", "data_share")
-SUMS = ("num_clips", "num_examples", "bytes_up", "bytes_down")  # over the clients of a round; the rest are means
+SUMS = ("num_clips", "num_examples", "bytes_up", "bytes_down")  # over the clients of a round
 
 
 @dataclass
@@ -264,7 +264,8 @@ def order_record(config: Config, server_round: int) -> ConfigRecord:
 def to_records(columns: dict, *, server_round: int, lr: float, seconds: dict[str, float]) -> list[Record]:
     """Record of the round, then one for each client.
 
-    The round has sums of clips, videos and bytes, means of losses weighted by videos, plain means of seconds and rates.
+    The round has sums of clips, videos and bytes, maxima of "..._max", plain means of seconds and rates, and means
+    weighted by videos of all else.
     """
     failed = list(columns.pop("failed-partition-ids"))
     columns = {name.replace("-", "_"): list(values) for name, values in columns.items()}
@@ -281,7 +282,10 @@ def to_records(columns: dict, *, server_round: int, lr: float, seconds: dict[str
     for name, values in columns.items():
         if name == "partition_id" or name.endswith("weight"):
             continue
-        by_videos = None if name.startswith("seconds") or name in RATES else columns["num_examples"]
-        total[name] = float(np.sum(values) if name in SUMS else np.average(values, weights=by_videos))
+        if name in SUMS or name.endswith("_max"):
+            total[name] = float(np.sum(values) if name in SUMS else np.max(values))
+        else:
+            by_videos = None if name.startswith("seconds") or name in RATES else columns["num_examples"]
+            total[name] = float(np.average(values, weights=by_videos))
     total["clips_per_second"] = total["num_clips"] / seconds["seconds_clients"]
     return [total | seconds, *clients]

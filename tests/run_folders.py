@@ -54,6 +54,7 @@ def round_records(number: int, *, evaluated: bool) -> list[dict]:
     """The records of one round, with the names that fedvssl.server_app gives."""
     seconds = {"seconds_data": 0.5, "seconds_compute": 3.0, "seconds_on_client": 4.0, "seconds_communication": 1.0}
     shared = {"loss": 9 / number, "loss_ctr": 5 / number, "loss_size": 4 / number, "clips_per_second": 9.0, **seconds}
+    shared |= {"grad_norm": 2.0, "grad_norm_max": 7.0, "clipped_share": 0.25}
     clients = [
         {
             "server_round": number,

@@ -193,9 +193,14 @@ def test_local_epochs_see_different_samples(config, site, monkeypatch):
 
 
 def test_summary_weighs_epochs_by_clips():
-    results = [EpochResult({"loss": 1.0}, 1, 1.0, 2.0), EpochResult({"loss": 4.0}, 2, 1.0, 2.0)]
+    results = [
+        EpochResult({"loss": 1.0, "grad_norm": 2.0, "grad_norm_max": 9.0}, 1, 0.5, 2.0),
+        EpochResult({"loss": 4.0, "grad_norm": 5.0, "grad_norm_max": 8.0}, 2, 0.5, 1.0),
+    ]
     facts = summarise(results)
-    assert facts["loss"] == 3.0 and facts["num-clips"] == 3 and facts["clips-per-second"] == 0.5
+    assert facts["loss"] == 3.0 and facts["num-clips"] == 3 and facts["clips-per-second"] == 0.75
+    assert facts["data-share"] == 0.25, "1 s of waiting beside 3 s of computing"
+    assert (facts["grad_norm"], facts["grad_norm_max"]) == (4.0, 9.0)
 
 
 def test_the_message_decides_what_is_trained(config, site):

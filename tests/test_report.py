@@ -79,7 +79,7 @@ def test_a_full_run_fills_every_section(full: Page) -> None:
     assert [*full.sections] == SECTIONS
     assert 'class="missing"' not in full.html
     for title, pictures in {
-        "Loss": 2,
+        "Loss": 3,
         "Seconds and bytes": 3,
         "Evaluation": 3,
         "Fine-tuning": 2,

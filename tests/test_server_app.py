@@ -273,11 +273,13 @@ def test_records_of_a_round():
         "seconds-data": [1.0, 2.0],
         "bytes-up": [5.0, 5.0],
         "clips-per-second": [2.0, 3.0],
+        **{"grad_norm": [3.0, 6.0], "grad_norm_max": [9.0, 7.0]},
         "weight": [0.5, 0.5],
         "failed-partition-ids": [1],
     }
     total, *clients = to_records(columns, server_round=3, lr=0.1, seconds={"seconds_clients": 6.0})
     assert total["loss"] == 3.0, "weighted by videos"
     assert total["bytes_up"] == 10 and total["seconds_data"] == 1.5 and total["clips_per_second"] == 0.5
+    assert (total["grad_norm"], total["grad_norm_max"]) == (5.0, 9.0), "the largest of all clients"
     assert total["failed_partition_ids"] == [1] and "weight" not in total
     assert [client["partition_id"] for client in clients] == [0, 2] and clients[1]["loss"] == 4.0

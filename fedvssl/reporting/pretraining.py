@@ -11,7 +11,7 @@ import numpy as np
 from fedvssl.files.progress import clock, show_bytes
 from fedvssl.files.run_log import Record
 from fedvssl.reporting import page
-from fedvssl.reporting.figures import heat_map, is_number, line, line_chart, stacked_chart
+from fedvssl.reporting.figures import Line, heat_map, is_number, line, line_chart, stacked_chart
 from fedvssl.reporting.folders import Folder, partition_changed, read_result
 
 SETTINGS = {
@@ -114,23 +114,28 @@ def partition_charts(stats: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def loss(run: Folder) -> str:
-    """Charts of the global loss with its parts, and of the clients' losses."""
+    """Charts of the global loss with its parts, of the clients' losses, and of gradient norms."""
     if not run.rounds:
         return no_rounds(run)
     parts = [name for name in run.rounds[-1] if name.startswith("loss_") or name.endswith("_loss")]
     lines = [line(run.rounds, name, main=name == "loss") for name in ("loss", *parts)]
     ids = sorted({record["partition_id"] for record in run.records if "partition_id" in record})
     named = len(ids) <= CLIENTS_WITH_NAMES
-    own = [
-        line([r for r in run.records if r.get("partition_id") == n], "loss", label=f"client {n}" if named else None)
-        for n in ids
-    ]
     title = "Global and each client" if named else f"Global and each of {len(ids)} clients"
-    own.append(line(run.rounds, "loss", label="global", main=True))
-    return page.charts(
+
+    def of_all(name: str) -> list[Line]:
+        own = {n: [record for record in run.records if record.get("partition_id") == n] for n in ids}
+        lines = [line(records, name, label=f"client {n}" if named else None) for n, records in own.items()]
+        return [*lines, line(run.rounds, name, label="global", main=True)]
+
+    drawn = [
         ("Global, with its parts", line_chart("Global loss with its parts", lines, x="round", y="loss")),
-        (title, line_chart(f"Loss: {title}", own, x="round", y="loss")),
-    )
+        (title, line_chart(f"Loss: {title}", of_all("loss"), x="round", y="loss")),
+    ]
+    if "grad_norm" in run.rounds[-1]:
+        norms = [*of_all("grad_norm"), line(run.rounds, "grad_norm_max", label="largest")]
+        drawn.append(("Gradient norm before clipping", line_chart("Gradient norm", norms, x="round", y="L2 norm")))
+    return page.charts(*drawn)
 
 
 def no_rounds(run: Folder) -> str:
@@ -208,6 +213,7 @@ def rounds_table(rounds: Sequence[Record]) -> str:
     columns = {
         **{"loss": "loss", "clients": "num_clients", "seconds": "seconds", "of clients": "seconds_clients"},
         **{"of aggregation": "seconds_aggregate", "clips/s": "clips_per_second", "learning rate": "lr"},
+        **{"gradient norm": "grad_norm", "largest": "grad_norm_max", "clipped steps": "clipped_share"},
     }
     rows = []
     for record in rounds:

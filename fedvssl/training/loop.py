@@ -102,12 +102,17 @@ def train_epoch(
         report: called after each step with (steps done, steps in all, running means). The means are 0-d tensors on the
             device. Reading one waits for the device, so read only the means to print.
 
+    Returns:
+        metrics: means of the task's scalars; "grad_norm" and "grad_norm_max", mean and largest L2 norm of the gradients
+            before clipping; "clipped_share", the fraction of steps above `max_norm`.
+
     Raises:
         ValueError: if the mean loss or a weight is not finite at the end of the epoch.
     """
     task.train()
     release_freed_memory(loader)
     sums: dict[str, Tensor] = {}
+    norms: list[Tensor] = []  # one for each step, left on the device: reading it would wait
     num_clips, seconds_data, started = 0, 0.0, time.perf_counter()
     for step, (batch, waited) in enumerate(_timed(loader), start=1):
         seconds_data += waited
@@ -117,8 +122,10 @@ def train_epoch(
         scalars = task(batch)
         optimizer.zero_grad()
         fabric.backward(scalars["loss"])
-        fabric.clip_gradients(task, optimizer, max_norm=max_norm, error_if_nonfinite=False)
+        norm = fabric.clip_gradients(task, optimizer, max_norm=max_norm, error_if_nonfinite=False)
         optimizer.step()
+        assert norm is not None, "clip_gradients returns the norm that it clips to `max_norm`"
+        norms.append(norm)
         size = len(batch["index"])
         num_clips += size
         for name, value in scalars.items():
@@ -128,6 +135,9 @@ def train_epoch(
     metrics = {name: float(total) / num_clips for name, total in sums.items()}
     if not (math.isfinite(metrics["loss"]) and all(bool(weight.isfinite().all()) for weight in task.parameters())):
         raise ValueError("The training diverged, loss or weights are not finite any more: lower training.lr.")
+    all_norms = torch.stack(norms).cpu()
+    metrics |= {"grad_norm": float(all_norms.mean()), "grad_norm_max": float(all_norms.max())}
+    metrics["clipped_share"] = float((all_norms > max_norm).float().mean())
     seconds = time.perf_counter() - started
     return EpochResult(metrics, num_clips, seconds_data, seconds - seconds_data)
 

@@ -40,7 +40,8 @@ def test_one_step_is_that_of_sgd() -> None:
     module, result = train([batch(3)])
     assert module.weight.item() == pytest.approx(0.1 * 2)  # the gradient of (w - 1)^2 at 0 is -2
     assert module.augmented == 1
-    assert result.metrics == pytest.approx({"loss": 1.0, "mean_error": -1.0})
+    means = {name: value for name, value in result.metrics.items() if "grad" not in name and "clipped" not in name}
+    assert means == pytest.approx({"loss": 1.0, "mean_error": -1.0})
     assert result.num_clips == 3 and result.seconds_compute > 0
 
 
@@ -49,9 +50,13 @@ def test_means_are_per_clip_not_per_batch() -> None:
     assert result.metrics["loss"] == pytest.approx((3 * 1 + 9) / 4)
 
 
-def test_gradients_are_clipped() -> None:
-    module, _ = train([batch(1, y=100.0)], max_norm=0.5)
-    assert module.weight.item() == pytest.approx(0.1 * 0.5)
+def test_gradients_are_clipped_and_their_norms_told_before_clipping() -> None:
+    module, result = train([batch(1, y=100.0), batch(1, y=0.1)], max_norm=0.5)
+    # The gradient of (w - y)^2 is 2 (w - y): -200 at w = 0, then -0.1 at w = 0.05, where clipping has left it.
+    assert module.weight.item() == pytest.approx(0.1 * 0.5 + 0.1 * 0.1)
+    metrics = result.metrics
+    assert metrics["grad_norm"] == pytest.approx((200 + 0.1) / 2) and metrics["grad_norm_max"] == pytest.approx(200)
+    assert metrics["clipped_share"] == 0.5
 
 
 def test_report_gets_running_means() -> None:
