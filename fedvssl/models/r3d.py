@@ -5,6 +5,7 @@ Catch-the-Patch (arXiv 2105.02545). The state has the names of the published che
 Shapes: B batch, C channels, T frames, H W pixels.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -38,6 +39,7 @@ class R3D(nn.Module):
         if depth not in BLOCKS_PER_STAGE:
             raise ValueError(f"model.depth={depth} is unknown: choose one of {sorted(BLOCKS_PER_STAGE)}.")
         self.out_channels = 8 * width
+        self.spatial_stride, self.temporal_stride = 2 * math.prod(spatial_strides), math.prod(temporal_strides)
         self.stem = Stem(width)
         in_channels = width
         stages = zip(BLOCKS_PER_STAGE[depth], temporal_strides, spatial_strides, strict=True)

@@ -10,6 +10,7 @@ Shapes: B batch, T frames, H W pixels, P patches, D features. Boxes are x1, y1, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,9 +101,13 @@ class CtP(nn.Module):
     """The pretext task around a backbone.
 
     Args:
-        backbone: [B,3,T,H,W] -> [B,D,T/8,H/8,W/8], with the attribute `out_channels` = D.
-        clip_len: T, a multiple of 8.
+        backbone: [B,3,T,H,W] -> [B,D,T/t,H/s,W/s], with the attributes `out_channels` = D, `temporal_stride` = t and
+            `spatial_stride` = s.
+        clip_len: T, a multiple of t.
         hidden_channels, roi_size, target_stds: see `CtPHead`.
+
+    Raises:
+        ValueError: if the backbone does not tell these numbers, or `clip_len` is no multiple.
     """
 
     def __init__(
@@ -115,17 +120,25 @@ class CtP(nn.Module):
         target_stds: Sequence[float],
     ) -> None:
         super().__init__()
-        if clip_len % 8:
-            raise ValueError(f"task.sample.clip_len={clip_len} must be a multiple of 8.")
-        assert isinstance(backbone.out_channels, int)
+        names = ("out_channels", "temporal_stride", "spatial_stride")
+        numbers: list[Any] = [getattr(backbone, name, None) for name in names]
+        if not all(isinstance(number, int) for number in numbers):
+            raise ValueError(
+                f"{type(backbone).__name__} needs the whole numbers {', '.join(names)}: Catch-the-Patch finds the "
+                "features of a patch by them."
+            )
+        out_channels, temporal_stride, spatial_stride = numbers
+        if clip_len % temporal_stride:
+            raise ValueError(f"task.sample.clip_len={clip_len} must be a multiple of {temporal_stride}.")
         self.backbone = backbone
         self.head = CtPHead(
-            backbone.out_channels,
+            out_channels,
             hidden_channels=hidden_channels,
-            temporal_size=clip_len // 8,
+            temporal_size=clip_len // temporal_stride,
             roi_size=roi_size,
             num_frames=clip_len,
             target_stds=target_stds,
+            spatial_stride=spatial_stride,
         )
 
     def augment(self, batch: Batch) -> Batch:

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fedvssl import config
 from fedvssl.data import geometry
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset, train_loader
-from fedvssl.tasks.ctp import CtPSample
+from fedvssl.models.r3d import R3D
+from fedvssl.tasks.ctp import CtP, CtPSample
 from fedvssl.training.loop import build_fabric, set_up, train_epoch
 from tests.parity.reference import load_json
 from tests.videos import ArrayVideo, moving_square, write_frames
@@ -65,6 +67,27 @@ def test_a_crop_larger_than_the_frames_is_refused() -> None:
 def test_a_clip_length_the_backbone_cannot_divide_is_refused() -> None:
     with pytest.raises(ValueError, match=r"clip_len=20 must be a multiple of 8"):
         config.build_task(config.compose("base", [*SMALL, "task.sample.clip_len=20"]))
+
+
+@pytest.mark.parametrize(("strides", "stride"), [((1, 2, 2, 1), 8), ((1, 2, 2, 2), 16), ((1, 1, 2, 1), 4)])
+def test_patches_are_looked_up_by_the_strides_of_the_backbone(strides: tuple, stride: int) -> None:
+    backbone = R3D(10, width=4, spatial_strides=strides)
+    assert backbone(torch.zeros(1, 3, 8, 32, 32)).shape[-1] == 32 // stride
+    task = CtP(backbone, clip_len=8, hidden_channels=4, roi_size=2, target_stds=(1, 1, 1, 1))
+    assert task.head.spatial_stride == stride
+
+
+def test_a_clip_need_only_fit_the_strides_in_time() -> None:
+    backbone = R3D(10, width=4, temporal_strides=(1, 2, 2, 1))
+    task = CtP(backbone, clip_len=4, hidden_channels=4, roi_size=2, target_stds=(1, 1, 1, 1))
+    assert task.head(backbone(torch.zeros(1, 3, 4, 32, 32)), torch.tensor([[[2.0, 2, 9, 9]]])).shape == (1, 1, 4, 4)
+
+
+def test_a_backbone_that_hides_its_strides_is_refused() -> None:
+    backbone = nn.Conv3d(3, 4, 1)
+    backbone.out_channels = 4
+    with pytest.raises(ValueError, match="Conv3d needs the whole numbers out_channels, temporal_stride"):
+        CtP(backbone, clip_len=8, hidden_channels=4, roi_size=2, target_stds=(1, 1, 1, 1))
 
 
 def test_flip_and_short_side_are_drawn_as_published() -> None:
