@@ -1,18 +1,22 @@
-"""Evaluate a backbone by a protocol, next to a random baseline; see fedvssl/evaluation.
+"""Evaluate a backbone by a protocol, next to a random backbone and the mean frame; see fedvssl/evaluation.
 
     python -m fedvssl.retrieval    checkpoint=outputs/<DATE>/<TIME>/<exp_name>/round-20-weights.npz data_dir=data
     python -m fedvssl.linear_probe checkpoint=model_pretrained.pth data_dir=data data=hmdb51
     python -m fedvssl.knn          checkpoint=finetune_results/last.pth data_dir=data
+    python -m fedvssl.motion_probe checkpoint=model_pretrained.pth data_dir=data crop_size=48     needs no labels
     python -m fedvssl.evaluate conf/mine.yaml checkpoint=model_pretrained.pth     a protocol of your own
+    python -m fedvssl.evaluate retrieval linear_probe motion_probe checkpoint=model_pretrained.pth     one after another
 
 `checkpoint` is a round of pre-training, ours or published, a file of finetune_preprocess, or a fine-tuned model. Prints
-a table and writes <protocol>.json and <protocol>.png into the work_dir. Features are kept in feature_dir: a repeated
-command, or another protocol on the same clips, does not compute them again.
+a table with 95 % intervals and the paired differences from the random backbone, and writes <protocol>.json and
+<protocol>.png into the work_dir. Features are kept in feature_dir: a repeated command, or another protocol on the same
+clips, does not compute them again.
 """
 
 import sys
 from collections.abc import Sequence
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +24,15 @@ import numpy as np
 from lightning.fabric import Fabric
 
 from fedvssl.config import Config, build, check_numbers, read_command_line
-from fedvssl.data.dataset import ClipDataset
-from fedvssl.data.splits import check_classes, labelled_videos, split_list
+from fedvssl.data.dataset import ClipDataset, LabellingSample, evaluation_datasets
+from fedvssl.data.splits import evaluation_lists, numbers_of_videos, test_part
+from fedvssl.data.validation import evaluated_videos, part_facts
 from fedvssl.data.video import find_video, open_video
+from fedvssl.evaluation.calibration import calibrate_once
 from fedvssl.evaluation.features import Features, extract, fingerprint, load
-from fedvssl.evaluation.protocol import Result
+from fedvssl.evaluation.intervals import Difference, paired_difference
+from fedvssl.evaluation.pixels import MeanFrame
+from fedvssl.evaluation.protocol import Result, own_sample
 from fedvssl.files.atomic import write_json
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.progress import Progress
@@ -33,18 +41,35 @@ from fedvssl.training.loop import build_fabric, seed_torch
 from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
 
-RANDOM = "random"  # the baseline of every table, and a checkpoint that asks for it alone
+CHECKPOINT = "checkpoint"
+RANDOM = "random"  # the baseline of every table, and a checkpoint that asks for the baselines alone
+MEAN_FRAME = "mean frame"  # the baseline without a network
 LEAST = {"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 1}
 
 
 def main(protocol: str | None = None, argv: Sequence[str] | None = None) -> int:
-    """Command of a protocol, by default the one named by the first word; returns its exit code."""
+    """Command of a protocol, by default of those named by the first words; returns its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     if {"-h", "--help"} & {*words} or not (protocol or words):
         print(__doc__)
         return 0
-    words = words if protocol is None else [protocol, *words]
-    return exit_code(lambda: evaluate(Path(words[0]).stem, read_command_line("retrieval", words)))
+    named = list(takewhile(lambda word: "=" not in word and not word.startswith("-"), words))
+    protocols = [protocol] if protocol else named or words[:1]
+    overrides = words if protocol else words[len(protocols) :]
+    return exit_code(lambda: evaluate_all(protocols, overrides))
+
+
+def evaluate_all(protocols: Sequence[str], overrides: Sequence[str]) -> None:
+    """Evaluate one checkpoint by several protocols, in one process.
+
+    Raises:
+        ValueError: as `evaluate`, and if several protocols are to run in several processes.
+    """
+    configs = [read_command_line("retrieval", [protocol, *overrides]) for protocol in protocols]
+    if len(configs) > 1 and any(config["devices"] != 1 for config in configs):
+        raise ValueError("Several protocols in one command need devices=1: give each protocol a command of its own.")
+    for protocol, config in zip(protocols, configs, strict=True):
+        evaluate(Path(protocol).stem, config)
 
 
 def evaluate(name: str, config: Config) -> None:
@@ -57,14 +82,14 @@ def evaluate(name: str, config: Config) -> None:
     Raises:
         ValueError: for a missing or unfitting checkpoint, list, label or video, before the work starts.
     """
-    check_numbers(config, LEAST, or_auto=["num_workers"])
+    check_numbers(config, LEAST, or_auto=["num_workers", "data.num_classes"])
     check_devices(device=config["device"], devices=config["devices"])
-    protocol, sample = build(config["protocol"]), build(config["test_sample"])
+    protocol, folder = build(config["protocol"]), Path(config["data"]["media_dir"])
+    sample = own_sample(protocol) or build(config["test_sample"])
+    config = {**config, "test_sample": config["protocol"].get("sample", config["test_sample"])}
     backbones = load_backbones(config)
-    videos = {part: labelled_videos(config["data"], part) for part in ("train", "test")}
-    check_classes(videos, split_list(config["data"], "train"))
-    folder = Path(config["data"]["media_dir"])
-    datasets = {part: ClipDataset(folder, annotations, sample) for part, annotations in videos.items()}
+    videos = evaluation_lists(config["data"], labelled=not isinstance(sample, LabellingSample))
+    datasets = evaluation_datasets(folder, videos, sample, seed=config["seed"])
     precision = checked_inference(
         config["precision"],
         device=config["device"],
@@ -75,12 +100,8 @@ def evaluate(name: str, config: Config) -> None:
     # Everything above is checked once; the line below starts the other processes.
     fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
     with ending_together(fabric):
-        fabric.print(f"{len(videos['train'])} training and {len(videos['test'])} test videos, {where(fabric)}")
-        folders = {
-            (row, part): extract_kept(fabric, backbone, dataset, config=config, label=f"{row}: {part} video")
-            for row, backbone in backbones.items()
-            for part, dataset in datasets.items()
-        }
+        fabric.print(f"{numbers_of_videos(config['data'], videos)}, {where(fabric)}")
+        folders = extract_rows(fabric, backbones, datasets, config=config)
         if fabric.is_global_zero:
             features = {
                 row: {part: load(folders[row, part], dataset) for part, dataset in datasets.items()}
@@ -88,6 +109,7 @@ def evaluate(name: str, config: Config) -> None:
             }
             results = {row: protocol(parts["train"], parts["test"]) for row, parts in features.items()}
             report = summarise(name, results, config={**config, "precision": precision}, features=features)
+            report |= part_facts(config["data"], videos["test"])
             print(table(report))
             path, shown = work_dir(config) / name, next(iter(features.values()))
             write_json(path.with_suffix(".json"), report)
@@ -96,7 +118,7 @@ def evaluate(name: str, config: Config) -> None:
 
 
 def load_backbones(config: Config) -> dict[str, Any]:
-    """The backbone of the checkpoint and a random one, on the CPU, by the names of their rows.
+    """The backbone of the checkpoint, a random one and the mean frame, on the CPU, by the names of their rows.
 
     Raises:
         ValueError: if there is no checkpoint, or it is of another model.
@@ -104,15 +126,35 @@ def load_backbones(config: Config) -> dict[str, Any]:
     if not config["checkpoint"]:
         raise ValueError(
             "Name the backbone with checkpoint=<file>: a round-<N>-weights.npz, model_pretrained.pth, a fine-tuned "
-            "checkpoint, or checkpoint=random for the baseline alone."
+            "checkpoint, or checkpoint=random for the baselines alone."
         )
     backbones = {}
     if config["checkpoint"] != RANDOM:
-        backbones["checkpoint"] = build(config["model"])
-        load_backbone(backbones["checkpoint"], Path(config["checkpoint"]).expanduser())
+        backbones[CHECKPOINT] = build(config["model"])
+        load_backbone(backbones[CHECKPOINT], Path(config["checkpoint"]).expanduser())
     seed_torch((config["seed"], 0, 0, 0))  # the weights that fine-tuning from scratch starts from
     backbones[RANDOM] = build(config["model"])
+    backbones[MEAN_FRAME] = MeanFrame()
     return backbones
+
+
+def extract_rows(
+    fabric: Fabric, backbones: dict[str, Any], datasets: dict[str, ClipDataset], *, config: Config
+) -> dict[tuple[str, str], Path]:
+    """Extract the features of each row and list, and return their folders; the random backbone is calibrated first."""
+    calibrate_once(
+        fabric,
+        backbones[RANDOM],
+        datasets["train"],
+        feature_dir=Path(config["feature_dir"]),
+        num_workers=config["num_workers"],
+    )
+    shown = {"train": "train", "test": test_part(config["data"])}
+    return {
+        (row, part): extract_kept(fabric, backbone, dataset, config=config, label=f"{row}: {shown[part]} video")
+        for row, backbone in backbones.items()
+        for part, dataset in datasets.items()
+    }
 
 
 def extract_kept(fabric: Fabric, backbone: Any, dataset: ClipDataset, *, config: Config, label: str) -> Path:
@@ -134,7 +176,7 @@ def extract_kept(fabric: Fabric, backbone: Any, dataset: ClipDataset, *, config:
 def summarise(
     name: str, results: dict[str, Result], *, config: Config, features: dict[str, dict[str, Features]]
 ) -> dict[str, Any]:
-    """Content of <protocol>.json: metrics as fractions, and the conditions of the evaluation."""
+    """Content of <protocol>.json: metrics, intervals and differences as fractions, the conditions of the evaluation."""
     return {
         "protocol": name,
         "dataset": config["data"]["name"],
@@ -145,18 +187,33 @@ def summarise(
         "checkpoint": str(config["checkpoint"]),
         "seed": config["seed"],
         "rows": {row: result.metrics for row, result in results.items()},
+        "intervals": {row: result.intervals for row, result in results.items()},
+        "chance": results[RANDOM].chance,
+        "differences": {metric: found._asdict() for metric, found in differences(results).items()},
         "settings": {key: config[key] for key in ("protocol", "test_sample", "model", "precision")},
         "details": {row: result.details for row, result in results.items()},
     }
 
 
+def differences(results: dict[str, Result]) -> dict[str, Difference]:
+    """Paired difference between the checkpoint and the random backbone, for each metric that counts test videos."""
+    if CHECKPOINT not in results:
+        return {}
+    baseline = results[RANDOM].right
+    return {name: paired_difference(own, baseline[name]) for name, own in results[CHECKPOINT].right.items()}
+
+
 def table(report: dict[str, Any]) -> str:
-    """The metrics of all rows in percent."""
+    """The metrics of all rows in percent, and a line for each difference."""
     names = {name: name for name in report["rows"][RANDOM]}
+    rows = {**report["rows"], "chance": report["chance"]} if report["chance"] else report["rows"]
+    found = {name: Difference(**difference) for name, difference in report["differences"].items()}
+    lines = [f"{name}: {CHECKPOINT} - {RANDOM} {difference.text()}\n" for name, difference in found.items()]
     return (
-        f"{report['protocol']}\n{aligned(single(report['rows'], names), names)}\n"
-        f"{report['num_test']} test and {report['num_train']} training videos of {report['dataset']} split "
-        f"{report['split']}, {report['num_clips']} clips each; {report['checkpoint']}"
+        f"{report['protocol']}\n{aligned(single(rows, names, report['intervals']), names)}\n"
+        f"{''.join(lines)}"
+        f"{evaluated_videos(report, report['num_test'])} and {report['num_train']} training videos of "
+        f"{report['dataset']} split {report['split']}, {report['num_clips']} clips each; {report['checkpoint']}"
     )
 
 
@@ -171,7 +228,8 @@ def work_dir(config: Config) -> Path:
     if config["work_dir"]:
         return Path(config["work_dir"])
     checkpoint, data = Path(config["checkpoint"]).expanduser(), config["data"]
-    return checkpoint.parent / "evaluation" / f"{checkpoint.stem}-{data['name']}-split{data['split']}"
+    held_out = "" if data["validation"] is None else "-validation"
+    return checkpoint.parent / "evaluation" / f"{checkpoint.stem}-{data['name']}-split{data['split']}{held_out}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Compare strategies over seeds and splits: pre-train, retrieve, probe, fine-tune and test, with one table of all.
 
     python -m fedvssl.sweep data_dir=data
-    python -m fedvssl.sweep experiment=sweep_small data_dir=data data.name=ucf6_144p data.num_classes=6
+    python -m fedvssl.sweep experiment=small_clips data_dir=data data.name=ucf6_144p
     python -m fedvssl.sweep data_dir=data seeds=[7] measures.finetune.rows=[scratch,fedvssl_09_1]
 
 A cell is one row of the table with one seed and split; conf/sweep.yaml has the rows and the overrides of the commands.
@@ -17,15 +17,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fedvssl.config import Config, compose, parse_overrides
+from fedvssl.config import Config, compose
 from fedvssl.files.environment import machine
 from fedvssl.files.progress import Progress
 from fedvssl.files.settings import first_change
 from fedvssl.finetune import FREE as FREE_IN_FINETUNING
 from fedvssl.main import FREE as FREE_IN_PRETRAINING
+from fedvssl.overrides import parse_overrides
 from fedvssl.sweeping.comparison import markdown
 from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, RANDOM, SCRATCH, Plan, Step
-from fedvssl.sweeping.results import add_result, read_metrics, read_results, results_file
+from fedvssl.sweeping.results import add_result, read_measured, read_results, results_file
 from fedvssl.sweeping.tables import caption, draw_leading, headings, write_tables
 from fedvssl.training.precision import choose_precision
 from fedvssl.training.processes import exit_code
@@ -135,15 +136,15 @@ def run(steps: Sequence[Step], config: Config, tell: Callable[[], object]) -> li
         started = time.monotonic()
         try:
             run_commands(step, log)
-            metrics = read_metrics(step)
+            measured = read_measured(step)
         except (ValueError, KeyError, OSError) as error:
             failed.append(step)
             progress.update(number, f"{step} failed: {error}; see {log}")
             continue
-        result = {"metrics": metrics, "seconds": round(time.monotonic() - started, 1), "machine": here}
+        result = {**measured, "seconds": round(time.monotonic() - started, 1), "machine": here}
         result["commands"] = [shlex.join(["python", *command]) for command in step.commands]
         add_result(Path(config["results_dir"]), step, {**result, "settings": step.settings})
-        progress.update(number, f"{step}: {summary(metrics)}")
+        progress.update(number, f"{step}: {summary(measured['metrics'])}")
         tell()
     return failed
 

@@ -1,42 +1,47 @@
 #!/usr/bin/env python3
-"""Table of several tests; several folders of one row are its seeds, shown as mean +- standard deviation.
+"""Table of several tests, with 95 % intervals; several folders of one row are seeds, shown as mean +- deviation.
 
     python scripts/compare_results.py "pre-trained=outputs/a" "from scratch=outputs/b"
     python scripts/compare_results.py "pre-trained=run7,run8,run9" "from scratch=scratch7,scratch8,scratch9"
 
-Each folder is the work_dir of a test and holds its test.json.
+Each folder is the work_dir of a test and holds its test.json and predictions.csv. Below the table are the paired
+differences between the first row and each other one; rows of several seeds have none.
 """
 
 import sys
 from pathlib import Path
 from typing import Any
 
+from fedvssl.data.validation import evaluated_videos
+from fedvssl.evaluation.intervals import paired_difference
 from fedvssl.files.atomic import read_json
-from fedvssl.sweeping.comparison import ACCURACIES, FACTS, Entry, aligned, conditions
+from fedvssl.files.predictions import PREDICTIONS_FILE, read_right
+from fedvssl.sweeping.comparison import ACCURACIES, Entry, aligned, conditions, facts
 
 
 def main() -> int:
     """The command; returns its exit code."""
     try:
-        rows = dict(read_row(word) for word in sys.argv[1:])
-        if not rows:
+        folders = dict(read_row(word) for word in sys.argv[1:])
+        if not folders:
             raise ValueError("Name the rows: label=folder, or label=folder,folder,... for several seeds.")
-        print(table(rows))
+        rows = {label: [read_json(folder / "test.json") for folder in own] for label, own in folders.items()}
+        print("\n".join([table(rows), *differences(folders)]))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def read_row(word: str) -> tuple[str, list[dict[str, Any]]]:
-    """ "label=folder,folder" -> label and the contents of the folders' test.json."""
+def read_row(word: str) -> tuple[str, list[Path]]:
+    """ "label=folder,folder" -> label and folders, each with a test.json."""
     label, separator, folders = word.partition("=")
     if not separator:
         raise ValueError(f"'{word}' is not a row: write label=folder.")
-    files = [Path(folder) / "test.json" for folder in folders.split(",")]
-    if missing := [str(file) for file in files if not file.is_file()]:
-        raise ValueError(f"No {missing[0]}: run scripts/dist_test.sh with this work_dir first.")
-    return label, [read_json(file) for file in files]
+    paths = [Path(folder) for folder in folders.split(",")]
+    if missing := [path for path in paths if not (path / "test.json").is_file()]:
+        raise ValueError(f"No {missing[0] / 'test.json'}: run scripts/dist_test.sh with this work_dir first.")
+    return label, paths
 
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
@@ -48,22 +53,49 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     tests = [test for row in rows.values() for test in row]
     first = tests[0]
     if any(conditions(test) != conditions(first) for test in tests):
-        names = [name for name in (*FACTS, "settings") if any(test.get(name) != first.get(name) for test in tests)]
+        names = [name for name, value in facts(first).items() if any(facts(test)[name] != value for test in tests)]
         raise ValueError(f"These tests differ in {', '.join(names)}: they cannot stand in one table.")
     baselines = {"majority class": [first["majority_class"]], "chance": [first["chance"]]}
     if taken := rows.keys() & baselines.keys():
         raise ValueError(f"'{min(taken)}' is the name of a baseline: choose another label.")
     measured = {**rows, **baselines}
     entries = {
-        label: {name: Entry([test[name] for test in row], planned=len(row)) for name in ACCURACIES}
+        label: {
+            name: Entry(
+                [test[name] for test in row],
+                planned=len(row),
+                interval=row[0].get("intervals", {}).get(name) if len(row) == 1 else None,
+            )
+            for name in ACCURACIES
+        }
         for label, row in measured.items()
     }
     seeds = " and ".join(str(number) for number in sorted({len(row) for row in rows.values()}))
     return (
-        f"{aligned(entries, ACCURACIES)}\n{first['num_videos']} test videos of {first['num_classes']} classes, "
+        f"{aligned(entries, ACCURACIES)}\n{evaluated_videos(first, first['num_videos'])} of {first['num_classes']} "
+        "classes, "
         f"{first['dataset']} split {first['split']}, {first['num_clips']} clips each, "
         f"{seeds} seed{'s' if seeds != '1' else ''}"
     )
+
+
+def differences(folders: dict[str, list[Path]]) -> list[str]:
+    """Lines such as "top-1: pre-trained - from scratch +12.3 [4.1, 20.5]", for tests with a predictions.csv.
+
+    Raises:
+        ValueError: if two tests are of other videos.
+    """
+    files = {label: own[0] / PREDICTIONS_FILE for label, own in folders.items() if len(own) == 1}
+    read = {label: read_right(file) for label, file in files.items() if file.is_file()}
+    first = next(iter(folders))
+    lines = []
+    for label, (names, right) in read.items():
+        if first in read and label != first:
+            if names != read[first][0]:
+                raise ValueError(f"{files[label]} and {files[first]} have other videos: test both with one list.")
+            found = {name: paired_difference(own, right[name]) for name, own in read[first][1].items() if name in right}
+            lines += [f"{ACCURACIES[name]}: {first} - {label} {found[name].text()}" for name in found]
+    return lines
 
 
 if __name__ == "__main__":

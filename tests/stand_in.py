@@ -38,15 +38,24 @@ class StandIn:
         rows = {"random": {"R@1": 0.3, "R@5": 0.6, "R@10": 0.7, "R@50": 1.0}}
         if settings["checkpoint"] != "random":
             rows = {"checkpoint": {"R@1": own, "R@5": 0.8, "R@10": 0.9, "R@50": 1.0}, **rows}
-        write_json(Path(settings["work_dir"]) / "retrieval.json", {"rows": rows})
+        intervals = {row: {"R@1": [metrics["R@1"] - 0.1, metrics["R@1"] + 0.1]} for row, metrics in rows.items()}
+        content = {"rows": rows, "intervals": intervals, "num_test": 11, **part(settings)}
+        write_json(Path(settings["work_dir"]) / "retrieval.json", content)
 
     def linear_probe(self, settings: dict[str, str]) -> None:
         row = {"top1_acc": 0.5, "top5_acc": 1.0, "mean_class_acc": 0.4}
-        write_json(Path(settings["work_dir"]) / "linear_probe.json", {"rows": {"checkpoint": row, "random": row}})
+        content = {"rows": row, "intervals": {"top1_acc": [0.4, 0.6]}}
+        both = {name: {"checkpoint": own, "random": own} for name, own in content.items()}
+        write_json(Path(settings["work_dir"]) / "linear_probe.json", {**both, "num_test": 11, **part(settings)})
 
     def test(self, settings: dict[str, str]) -> None:
         row = {"top1_acc": 0.7, "top5_acc": 1.0, "mean_class_acc": 0.6, "num_videos": 11}
+        row |= {"intervals": {"top1_acc": [0.6, 0.8]}, **part(settings)}
         write_json(Path(settings["work_dir"]) / "test.json", row)
+
+
+def part(settings: dict[str, str]) -> dict[str, str]:
+    return {"part": "test" if settings["data.validation"] == "null" else "validation"}
 
 
 def write_json(path: Path, content: dict) -> None:

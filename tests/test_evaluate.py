@@ -11,8 +11,10 @@ import torch
 from data_tools.prepare import main as prepare
 from fedvssl import evaluate as command
 from fedvssl.data.annotations import Annotation, write_annotations
-from fedvssl.evaluation import features
-from fedvssl.files.tensors import save_torch
+from fedvssl.evaluation import calibration, features
+from fedvssl.evaluation.intervals import in_percent, wilson
+from fedvssl.files.arrays import load_arrays
+from fedvssl.files.tensors import save_torch, to_arrays
 from fedvssl.models.r3d import R3D
 from tests.action_set import TINY_TEST, write_action_set
 from tests.videos import moving_square, write_video
@@ -46,7 +48,8 @@ def test_writes_the_table_and_its_files(protocol, data_dir, checkpoint, capsys):
     assert command.main(protocol, arguments(data_dir, checkpoint)) == 0
     folder = checkpoint.parent / "evaluation/model_pretrained-ucf101-split1"
     report = json.loads((folder / f"{protocol}.json").read_text())
-    assert list(report["rows"]) == ["checkpoint", "random"]
+    assert list(report["rows"]) == list(report["intervals"]) == ["checkpoint", "random", "mean frame"]
+    assert list(report["differences"]) == [name for name in PROTOCOLS[protocol] if name != "mean_class_acc"]
     for metrics in report["rows"].values():
         assert list(metrics) == PROTOCOLS[protocol] and all(0 <= value <= 1 for value in metrics.values())
     assert (report["num_train"], report["num_test"], report["num_clips"]) == (6, 11, 2)
@@ -54,14 +57,45 @@ def test_writes_the_table_and_its_files(protocol, data_dir, checkpoint, capsys):
     shown = capsys.readouterr().out
     for row, metrics in report["rows"].items():
         line = next(line for line in shown.splitlines() if line.startswith(f"{row} "))
-        assert line.split()[1:] == [f"{100 * value:.2f}" for value in metrics.values()]
+        intervals = report["intervals"][row]
+        assert intervals == {name: pytest.approx(wilson(metrics[name], 11)) for name in report["differences"]}
+        expected = " ".join(in_percent(value, intervals.get(name)) for name, value in metrics.items())
+        assert line.removeprefix(row).split() == expected.split()
+    for name, difference in report["differences"].items():
+        assert f"\n{name}: checkpoint - random {100 * difference['difference']:+.1f} [" in shown
+        rows = report["rows"]
+        assert difference["difference"] == pytest.approx(rows["checkpoint"][name] - rows["random"][name])
+        assert difference["low"] <= difference["difference"] <= difference["high"]
+
+
+def test_several_protocols_run_one_after_another_in_one_process(data_dir, checkpoint, capsys):
+    assert command.main(argv=["retrieval", "knn", *arguments(data_dir, checkpoint)]) == 0
+    folder = checkpoint.parent / "evaluation/model_pretrained-ucf101-split1"
+    assert {path.stem for path in folder.glob("*.json")} == {"retrieval", "knn"}
+    shown = capsys.readouterr().out.splitlines()
+    assert shown.index("retrieval") < shown.index("knn")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["retrieval", "knnn"], "No configuration 'knnn'"),
+        (["retrieval", "knn", "devices=2"], "Several protocols in one command need devices=1"),
+    ],
+)
+def test_a_mistake_in_one_of_several_protocols_stops_all(words, sentence, data_dir, checkpoint, capsys):
+    assert command.main(argv=[*words[:2], *arguments(data_dir, checkpoint), *words[2:]]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (checkpoint.parent / "evaluation").exists()
 
 
 def test_protocols_share_the_features_and_a_repeated_command_computes_none(data_dir, checkpoint, tmp_path, monkeypatch):
     kept = f"feature_dir={tmp_path / 'kept'}"
     assert command.main("knn", arguments(data_dir, checkpoint, kept)) == 0
-    assert len(list((tmp_path / "kept").iterdir())) == 4  # two backbones, two lists
-    monkeypatch.setattr(features, "compute", None)
+    assert len(list((tmp_path / "kept").rglob("videos-*.npz"))) == 6  # three rows, two lists
+    assert len(list((tmp_path / "kept").rglob("statistics.npz"))) == 1  # of the random backbone
+    monkeypatch.setattr(features, "clip_maps", None)
+    monkeypatch.setattr(calibration, "clip_maps", None)
     assert command.main("retrieval", arguments(data_dir, checkpoint, kept)) == 0
     assert command.main("linear_probe", arguments(data_dir, checkpoint, kept, "protocol.epochs=2")) == 0
 
@@ -72,7 +106,30 @@ def test_the_random_row_alone_and_that_of_a_table_agree(data_dir, checkpoint, tm
     assert command.main("knn", arguments(data_dir, checkpoint)) == 0
     alone = json.loads((tmp_path / "alone/knn.json").read_text())
     beside = next(checkpoint.parent.rglob("knn.json")).read_text()
-    assert list(alone["rows"]) == ["random"] and alone["rows"]["random"] == json.loads(beside)["rows"]["random"]
+    assert list(alone["rows"]) == ["random", "mean frame"] and alone["differences"] == {}
+    assert alone["rows"] == {name: json.loads(beside)["rows"][name] for name in alone["rows"]}
+
+
+def test_the_random_backbone_has_statistics_of_the_training_videos(data_dir, tmp_path, monkeypatch):
+    words = arguments(data_dir, "random", f"feature_dir={tmp_path}", f"work_dir={tmp_path}")
+    backbones = {}
+    extracted = command.extract_kept
+
+    def keep(fabric, backbone, dataset, *, config, label):
+        backbones[label] = backbone
+        return extracted(fabric, backbone, dataset, config=config, label=label)
+
+    monkeypatch.setattr(command, "extract_kept", keep)
+    assert command.main("knn", words) == 0
+    (path,) = tmp_path.rglob("statistics.npz")
+    statistics = load_arrays(path)
+    own = to_arrays(backbones["random: test video"])
+    assert all((own[name] == array).all() for name, array in statistics.items())
+    assert statistics["stem.bn.running_mean"].any() and statistics["stem.bn.num_batches_tracked"] == 2
+    again = arguments(data_dir, "random", f"feature_dir={tmp_path / 'b'}", f"work_dir={tmp_path}", "test_batch_size=5")
+    assert command.main("knn", again) == 0
+    (other,) = (tmp_path / "b").rglob("statistics.npz")
+    assert path.parent.name == other.parent.name and path.read_bytes() == other.read_bytes(), "batch size is no setting"
 
 
 def test_a_protocol_of_ones_own_needs_one_yaml_and_one_file(data_dir, checkpoint, tmp_path, monkeypatch):
@@ -115,6 +172,7 @@ def faulty_lists(folder: Path) -> str:
         (["model.width=8"], "is [4, 3, 3, 7, 7] in"),
         (["data.num_classes=2"], "has labels up to 3, but data.num_classes is 2"),
         (["data.split=2"], "No annotation file"),
+        (["data.split=2", "data.num_classes=auto"], "No annotation file"),
         (["protocol.ks=[0]"], "protocol.ks=[0] must be whole numbers from 1"),
         (["no_such_key=1"], "no_such_key"),
         (["test_batch_size=0"], "test_batch_size=0 must be a whole number, at least 1"),
@@ -144,7 +202,8 @@ def test_two_processes_share_the_videos(data_dir, checkpoint, tmp_path):
         words = arguments(data_dir, checkpoint, f"devices={devices}", f"work_dir={folder}", f"feature_dir={folder}")
         command_line = [sys.executable, "-m", "fedvssl.knn", *words]
         done = subprocess.run(command_line, capture_output=True, text=True, check=True, timeout=300)
-        assert done.stdout.count("k=200") == 1  # one table
+        assert done.stdout.count("  k=200") == 1  # one table
+        assert len(list(folder.rglob("statistics.npz"))) == 1 and len(list(folder.rglob("videos-*.npz"))) == 6
         return json.loads((folder / "knn.json").read_text())["rows"]
 
     assert judge(2) == judge(1)

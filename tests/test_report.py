@@ -19,6 +19,7 @@ from tests.run_folders import (
     write_finetuning,
     write_json,
     write_lines,
+    write_picture,
     write_pretraining,
 )
 
@@ -79,7 +80,7 @@ def test_a_full_run_fills_every_section(full: Page) -> None:
     assert [*full.sections] == SECTIONS
     assert 'class="missing"' not in full.html
     for title, pictures in {
-        "Loss": 3,
+        "Loss": 6,
         "Seconds and bytes": 3,
         "Evaluation": 3,
         "Fine-tuning": 2,
@@ -87,16 +88,24 @@ def test_a_full_run_fills_every_section(full: Page) -> None:
     }.items():
         part = full.html.split(f"<h2>{title}</h2>")[1].split("</section>")[0]
         assert part.count("<svg ") == pictures, title
-    assert full.tags.count("img") == 2 + 3 * 3  # confusion matrices; evaluations of two rounds and one included folder
+    marked = "; test list, as published: do not choose an epoch by it"
+    for title, more in {"Accuracy": "", "Top-1 accuracy": marked}.items():
+        assert f"<figcaption>{title}; bands are 95 % intervals{more}</figcaption>" in full.html
+    assert full.tags.count("img") == 2 + 3 * 4  # confusion matrices; evaluations of two rounds and one included folder
 
 
 def test_tables_hold_the_numbers(full: Page) -> None:
     results, costs = full.sections["Results"], full.sections["Seconds and bytes"]
-    for words in ("finetuned 70.00 100.00 70.00", "scratch 40.00", "majority class 25.00", "chance 20.00"):
+    for words in ("finetuned 70.00 [50.0, 80.0] 100.00 70.00", "scratch 40.00 [20.0, 50.0] 100.00"):
         assert words in results
-    assert "pre-training, round-2-weights.npz 52.00" in results and "round-4-weights.npz 54.00" in results
-    # Once for each protocol and set of videos: all checkpoints have the same baseline.
-    assert results.count("random weights, seed 7 12.50") == 3
+    assert "majority class 25.00" in results and "chance 20.00" in results
+    assert "pre-training, round-2-weights.npz 52.00 [42.0, 62.0] 52.00" in results
+    assert "round-4-weights.npz 54.00 [44.0, 64.0]" in results
+    # Once for each protocol and set of videos: all checkpoints have the same baselines, which come last.
+    assert results.count("random weights, seed 7 12.50 [2.5, 22.5]") == 4
+    assert len(re.findall(r"random weights, seed 7 [^a-z]+mean frame, no network 25\.00", results)) == 4
+    assert results.count("chance 6.25") == 1, "of the motion probe"
+    assert "motion probe, chance" in full.html, "a dashed line beside the accuracies between rounds"
     assert "R@50" in results and "k=200" in results
     assert "waiting for clients 10.0 s 40.0 s 75.5 %" in costs  # of 4 rounds of 12 s and 2 evaluations of 2.5 s
     assert "aggregation 1.5 s" in costs and "the rest 0.5 s" in costs and "evaluation 1.2 s 5.0 s" in costs
@@ -104,10 +113,77 @@ def test_tables_hold_the_numbers(full: Page) -> None:
     assert "to the clients 6.0 MB 24.0 MB" in costs
 
 
+def chart(page: Page, title: str) -> str:
+    """The SVG below a title."""
+    return page.html.split(f"<figcaption>{title}", 1)[1].split("</svg>")[0]
+
+
+def test_losses_stand_beside_trivial_ones_and_boxes_beside_still_ones(full: Page) -> None:
+    for title, names in {
+        "Global, with its parts": ("loss", "loss_ctr", "still"),
+        "Overlap of the predicted boxes": ("IoU", "standing still"),
+        "Active units of the head": ("client 0", "global"),
+        "Gradient norm of the backbone": ("client 2", "global"),
+        "Loss</figcaption>": ("finetuned", "scratch", "chance, 1.61"),
+    }.items():
+        drawn = chart(full, title)
+        assert all(f">{name}<" in drawn for name in names), title
+        assert ("stroke-dasharray" in drawn) == ({"still", "standing still", "chance, 1.61"} & {*names} != set()), title
+    assert "has not beaten" not in full.html and "SGD" in full.sections["Configuration"].split("All settings")[0]
+
+
+@pytest.mark.parametrize(("still", "told"), [(2.3, True), (2.4, False)])
+def test_a_loss_that_has_not_beaten_a_trivial_one_is_told_first(tmp_path: Path, still: float, told: bool) -> None:
+    run = write_pretraining(tmp_path, evaluated=False)
+    records = [record for n in range(1, NUM_ROUNDS + 1) for record in round_records(n, evaluated=False)]
+    write_lines(run / "metrics.jsonl", [{**record, "trivial_still": still} for record in records])
+    section = page_of(run).sections["Loss"]  # the last loss is 2.25
+    sentence = "The loss of round 4, 2.25, has not beaten that of 'still', 2.3, which does not look at the clips"
+    assert section.startswith(sentence) == told and ("has not beaten" in section) == told
+
+
+def test_predicted_boxes_are_shown_if_they_were_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_pretraining(tmp_path, evaluated=False)
+    assert "True boxes" not in page_of(run).sections["Loss"]
+    write_picture(run / "ctp.png")
+    page = page_of(run)
+    shown = page.html.split("<h2>Loss</h2>")[1].split("</section>")[0]
+    assert "True boxes (solid) and predicted ones (dashed)" in shown and 'src="data:image/png;base64,' in shown
+    (run / "ctp.png").write_bytes(b"GIF89a")
+    assert report.main([str(run)]) == 2 and "ctp.png is no PNG" in capsys.readouterr().err
+
+
+def test_validation_results_are_marked_and_share_no_table_with_the_test_list(
+    folders: list[Path], tmp_path: Path
+) -> None:
+    run = write_pretraining(tmp_path, overrides=("data.validation=0.2",))
+    held_out = {"part": "validation", "validation": 0.2, "validation_seed": 0, "held_out": "in whole groups"}
+    old = json.loads(next(run.glob("evaluation/round-4*/retrieval.json")).read_text())
+    write_json(run / "evaluation/round-4-weights-ucf101-split1-validation/retrieval.json", {**old, **held_out})
+    write_picture(run / "evaluation/round-4-weights-ucf101-split1-validation/retrieval.png")
+    chosen = write_finetuning(tmp_path / "chosen", part="validation")
+    page = page_of(run, "--include", chosen, folders[2])
+    words = "11 validation videos (held out in whole groups)"
+    assert f"{words} of ucf101, split 1; 10 clips" in page.sections["Results"]
+    assert f"{words} and 20 training videos of ucf101" in page.sections["Results"]
+    assert page.sections["Results"].count("majority class 25.00") == 2, "of the test list and of the held-out videos"
+    assert "ucf101 split 1, validation videos" in page.sections["Nearest videos"]
+    assert (
+        "top-1, chosen, validation videos" in page.html and "R@1, round-4-weights.npz, validation videos" in page.html
+    )
+    drawn = chart(page, "Top-1 accuracy")
+    assert (
+        ">chosen, validation<" in drawn and ">scratch, test<" in drawn and "do not choose an epoch by it" in page.html
+    )
+    assert "Accuracy on validation videos; bands" in page.html
+    assert "do not choose an epoch by it" not in page_of(run, "--include", chosen).html
+
+
 def test_the_head_names_the_run(full: Page) -> None:
     head = full.html.split("<main>")[0]
     assert "FedVSSL (alpha 0.9, beta 1) on ucf101" in head and f"{NUM_ROUNDS} of {NUM_ROUNDS}" in head
-    assert "9 → 2.25" in head and "70.00 %" in head and "54.00 %" in head and "36.0 MB" in head
+    assert "9 → 2.25" in head and "70.00 [50.0, 80.0] %" in head and "54.00 [44.0, 64.0] %" in head
+    assert "36.0 MB" in head
 
 
 def test_machine_is_that_of_the_run(folders: list[Path], tmp_path: Path) -> None:
@@ -176,14 +252,22 @@ def test_a_run_without_what_newer_versions_write(tmp_path: Path) -> None:
     (run / "environment.json").unlink()
     (run / "settings.json").unlink()
     records = round_records(1, evaluated=False)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for section in ("optimizer", "schedule"):
+        del config["training"][section]
+    del config["data"]["validation"], config["eval"]["validation"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
     for record in records:
-        del record["seconds_on_client"]
+        for name in ("seconds_on_client", "trivial_still", "iou", "iou_still", "active_share", "backbone_grad_norm"):
+            del record[name]
     write_lines(run / "metrics.jsonl", records)
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"server_round": 2, "lo')
     page = page_of(run)
     assert "no readable environment.json" in page.sections["Machine"] and "1 of 4" in page.html
     assert "its other work" not in page.sections["Seconds and bytes"]
+    assert page.html.split("<h2>Loss</h2>")[1].split("</section>")[0].count("<svg ") == 3
+    assert "optimizer" not in page.sections["Configuration"].split("All settings")[0]
 
 
 def test_a_partition_that_was_made_again_is_not_shown(tmp_path: Path) -> None:
@@ -322,5 +406,5 @@ def test_what_was_measured_otherwise_stands_in_a_table_of_its_own(tmp_path: Path
     write_json(run / "evaluation/small/retrieval.json", small)
     write_json(run / "evaluation/mine/mine.json", {**small, "protocol": "my <own>"})
     results = page_of(run).sections["Results"]
-    assert results.count("clips of each, 112 pixels") == 3 and results.count("clips of each, 32 pixels") == 2
+    assert results.count("clips of each, 112 pixels") == 4 and results.count("clips of each, 32 pixels") == 2
     assert "my <own>" in results

@@ -13,6 +13,7 @@ import pytest
 from fedvssl import sweep
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
+from fedvssl.data.validation import hold_out
 from fedvssl.sweeping.plan import Cell, Plan, Step
 from tests.action_set import TINY as TINY_FINETUNING
 from tests.action_set import write_action_set
@@ -111,6 +112,8 @@ def test_a_cell_tells_how_it_came_about(words: list[str], commands: StandIn, tmp
     assert list(cell) == ["pretrain", "retrieval", "linear_probe", "finetune"]
     assert cell["pretrain"]["metrics"] == {"first_loss": 9.0, "loss": 8.0}
     assert cell["finetune"]["metrics"] == {"top1_acc": 0.7, "top5_acc": 1.0, "mean_class_acc": 0.6}
+    assert cell["finetune"]["intervals"] == {"top1_acc": [0.6, 0.8]} and cell["finetune"]["num_test"] == 11
+    assert cell["retrieval"]["intervals"] == {"R@1": [0.4, 0.6]} and cell["retrieval"]["num_test"] == 11
     assert "strategy.mix_coeff=0.9" in cell["pretrain"]["commands"][0] and len(cell["finetune"]["commands"]) == 3
     assert "cores" in cell["retrieval"]["machine"] and cell["retrieval"]["seconds"] >= 0
     from_scratch = json.loads((tmp_path / "sweep/results/scratch-seed1-split1.json").read_text())["finetune"]
@@ -197,10 +200,11 @@ def test_the_table_has_means_deviations_and_open_cells(words: list[str], command
     plans = [Plan(config, free=sweep.FREE)]
     sweep.write_tables(config, plans, [step for seed in (1, 2) for step in plans[0].steps(seed)])
 
-    own = "| FedVSSL (0.9, 1) | 55.00 +- 7.07 | 80.00 +- 0.00 | 90.00 +- 0.00 | 50.00 +- 0.00 | 70.00 (1 of 2) |"
+    own = "| FedVSSL (0.9, 1) | 55.00 +- 7.07 | 80.00 +- 0.00 | 90.00 +- 0.00 | "
     lines = (results / "table.md").read_text().splitlines()
-    assert lines[2].startswith("| random weights | 30.00 (1 of 2) |") and lines[2].endswith("| - | - | - |")
-    assert lines[3].startswith(own.replace("50.00 +- 0.00 | 70.00 (1 of 2) |", "50.00 (1 of 2) | open |"))
+    assert lines[2].startswith("| random weights | 30.00 [20.0, 40.0] (1 of 2) |")
+    assert lines[2].endswith("| - | - | - |")
+    assert lines[3].startswith(own + "50.00 [40.0, 60.0] (1 of 2) | open |")
     assert lines[-1].startswith("| chance | 33.") and "| 33.33 |" in lines[-1]
     latex = (results / "table.tex").read_text()
     assert r"FedVSSL (0.9, 1) & 55.00 $\pm$ 7.07 &" in latex and latex.count(r"\\") == len(lines) - 1
@@ -221,6 +225,65 @@ def test_a_partition_with_test_videos_of_the_split_is_refused(words: list[str], 
         ValueError, match=r"has 2 test videos of split 1, such as .*: make a partition of train_split_1"
     ):
         planned([*words, f"overrides.main={as_list(['pool_size=3', 'rounds=2', f'partition_dir={tmp_path}'])}"])
+
+
+@pytest.fixture
+def held_out(words: list[str], data_dir: Path, tmp_path: Path) -> list[str]:
+    """Overrides with validation videos; the clients share the training list."""
+    listed = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")
+    for number in range(3):
+        write_annotations(tmp_path / f"lists/client_dist{number + 1}.json", listed[number::3])
+    main = as_list(["pool_size=3", "rounds=2", f"partition_dir={tmp_path}/lists"])
+    kept = [word for word in words if not word.startswith(("overrides.main", "rows.centralised"))]
+    return [*kept, f"overrides.main={main}", "data.validation=0.5", "data.validation_seed=4"]
+
+
+def with_data(commands: StandIn) -> list[list[str]]:
+    """Words of the commands that read the data."""
+    return [words for words in commands.words if any(word.startswith("data_dir=") for word in words)]
+
+
+def test_without_validation_videos_the_commands_are_told_so(words: list[str], commands: StandIn) -> None:
+    assert sweep.main(words) == 0
+    assert commands.words and all("data.validation=null" in own for own in with_data(commands))
+    assert commands.modules[0] == "retrieval"
+    assert compose("retrieval", commands.words[0])["data"]["validation"] is None, "not the word None"
+
+
+def test_validation_videos_reach_every_command_and_no_client(
+    held_out: list[str], commands: StandIn, tmp_path: Path, data_dir: Path
+) -> None:
+    assert sweep.main(held_out) == 0
+    assert {"main", "retrieval", "linear_probe", "finetune", "test"} <= {*commands.modules}
+    assert all({"data.validation=0.5", "data.validation_seed=4"} <= {*own} for own in with_data(commands))
+    train, validation = hold_out(read_annotations(data_dir / "ucf101/annotations/train_split_1.json"), 0.5, seed=4)
+    folders = [*(tmp_path / "sweep").glob("*-seed1-split1/clients")]
+    assert len(folders) == 2 and validation
+    for folder in folders:
+        own = [video for number in (1, 2, 3) for video in read_annotations(folder / f"client_dist{number}.json")]
+        assert sorted(own, key=str) == sorted(train, key=str)
+    pool = read_annotations(tmp_path / "sweep/centralised-seed1-split1/pool/client_dist1.json")
+    assert sorted(pool, key=str) == sorted(train, key=str)
+    trained = {word for words in commands.words for word in words if word.startswith("partition_dir=")}
+    assert f"partition_dir={folders[0]}" in trained and f"partition_dir={folders[1]}" in trained
+
+
+def test_results_on_validation_videos_are_marked(
+    held_out: list[str], commands: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert sweep.main([*held_out, "rows.centralised=null"]) == 0
+    cell = json.loads((tmp_path / "sweep/results/fedvssl_09_1-seed1-split1.json").read_text())
+    parts = {kind: result.get("part") for kind, result in cell.items()}
+    assert parts == {"pretrain": None, **dict.fromkeys(("retrieval", "linear_probe", "finetune"), "validation")}
+    assert cell["retrieval"]["settings"]["data.validation"] == 0.5
+    printed = capsys.readouterr().out
+    assert "| R@1 (validation) |" in printed and "interval over the validation videos" in printed
+    assert "data.validation=0.5, data.validation_seed=4" in printed
+    lines = (tmp_path / "sweep/results/table.csv").read_text().splitlines()
+    assert all(line.endswith(",validation") for line in lines[1:])
+    assert "(validation)" in (tmp_path / "sweep/results/table.md").read_text()
+    with pytest.raises(ValueError, match=r"data\.validation_seed was 4 and is 5 now"):
+        sweep.sweep([*held_out, "rows.centralised=null", "data.validation_seed=5"])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ import torch
 
 from fedvssl import test as command
 from fedvssl.config import build_task, compose
-from fedvssl.files.tensors import save_torch
+from fedvssl.evaluation.intervals import in_percent, wilson
+from fedvssl.files.predictions import read_right
+from fedvssl.files.tensors import load_torch, save_torch
+from fedvssl.sweeping.comparison import ACCURACIES
 from fedvssl.training.loop import seed_torch
 from tests.action_set import CLASSES, TINY_TEST, write_action_set
 
@@ -46,7 +49,10 @@ def test_writes_the_table_and_its_files(data_dir: Path, work_dir: Path, capsys: 
     assert command.main(arguments(data_dir, work_dir)) == 0
     shown, result = capsys.readouterr().out, result_of(work_dir)
     assert "majority class" in shown and "chance (1/3)" in shown and "11 test videos of ucf101 split 1" in shown
-    assert f"{100 * result['top1_acc']:.2f}" in shown and "epoch 12" in shown
+    assert result["intervals"] == {name: list(wilson(result[name], 11)) for name in ("top1_acc", "top5_acc")}
+    row = next(line for line in shown.splitlines() if line.startswith("recognizer "))
+    accs = [in_percent(result[name], result["intervals"].get(name)) for name in ACCURACIES]
+    assert row.split() == " ".join(["recognizer", *accs]).split() and "epoch 12" in shown
     assert result["num_videos"] == 11 and result["num_clips"] == 2 and result["top5_acc"] == 1.0
     assert result["chance"]["top1_acc"] == pytest.approx(1 / 3)
     assert result["majority_class"]["top1_acc"] == pytest.approx(4 / 11)
@@ -66,6 +72,46 @@ def test_per_class_accuracies_add_up(data_dir: Path, work_dir: Path) -> None:
     assert mean == pytest.approx(result_of(work_dir)["mean_class_acc"], abs=1e-3)
 
 
+def test_the_answers_to_each_video_are_in_the_order_of_the_list(data_dir: Path, work_dir: Path) -> None:
+    assert command.main(arguments(data_dir, work_dir)) == 0
+    with (work_dir / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    listed = [(f"{CLASSES[i % 3]}/test{i}", str(i % 3)) for i in range(11)]
+    assert [(row["video"], row["label"]) for row in rows] == listed
+    assert [row["label"] == row["answer"] for row in rows] == [row["top1_acc"] == "1" for row in rows]
+    names, right = read_right(work_dir / "predictions.csv")
+    assert names[0] == "Climb/test0" and all(right["top5_acc"])
+    assert sum(right["top1_acc"]) / 11 == pytest.approx(result_of(work_dir)["top1_acc"])
+
+
+@pytest.mark.parametrize(
+    ("answers", "labels", "words"),
+    [
+        ([1] * 9 + [0], [0, 1, 2, 3, 0, 1, 2, 3, 0, 1], "90 % of the answers are Run, the class of 30 % of the videos"),
+        ([3] * 10, [0, 1, 2, 0, 1, 2, 0, 1, 2, 0], "100 % of the answers are label 3, the class of 0 % of the videos"),
+        ([1] * 8 + [0, 2], [0, 1, 2, 3, 0, 1, 2, 3, 0, 1], None),  # not nearly all
+        ([1] * 10, [1] * 5 + [0] * 5, None),  # most videos are of this class
+        ([0, 1, 2, 3] * 5, [0, 1, 2, 3] * 5, None),
+    ],
+)
+def test_one_answer_to_nearly_everything_is_told(answers: list[int], labels: list[int], words: str | None) -> None:
+    logits = torch.nn.functional.one_hot(torch.tensor(answers), 4).float()
+    warning = command.same_answer(logits, torch.tensor(labels), dict(enumerate(CLASSES)))
+    assert warning is None if words is None else (warning or "").startswith(f"warning: {words}: ")
+
+
+@pytest.mark.parametrize("bias", [[0.0, 100.0, 0.0], [0.0, 0.0, 0.0]])
+def test_the_warning_is_one_line_below_the_table(
+    data_dir: Path, work_dir: Path, capsys: pytest.CaptureFixture[str], bias: list[float]
+) -> None:
+    checkpoint = load_torch(work_dir / "last.pth")
+    checkpoint["model"]["cls_head.fc_cls.bias"] += torch.tensor(bias)
+    save_torch(work_dir / "last.pth", checkpoint)
+    assert command.main(arguments(data_dir, work_dir)) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == (1 if any(bias) else 0)
+
+
 def test_two_processes_give_the_numbers_of_one(data_dir: Path, work_dir: Path) -> None:
     results = {}
     for processes in (1, 2):
@@ -76,7 +122,8 @@ def test_two_processes_give_the_numbers_of_one(data_dir: Path, work_dir: Path) -
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("11 test videos of") == 1
-        results[processes] = (result_of(work_dir), (work_dir / "per_class.csv").read_text())
+        files = ("per_class.csv", "predictions.csv")
+        results[processes] = (result_of(work_dir), *((work_dir / name).read_text() for name in files))
     assert results[1] == results[2]
     assert 0 < results[1][0]["top1_acc"] < 1  # otherwise a lost video would not show
 
@@ -89,6 +136,11 @@ def test_two_processes_give_the_numbers_of_one(data_dir: Path, work_dir: Path) -
         (["model.width=8"], "check model and data.num_classes"),
         (["model.depth=18"], "has no 'backbone.layer1.1.conv1.conv.weight'"),
         (["data_dir=nowhere"], "test_split_1.json"),
+        (
+            ["data_dir=nowhere", "data.num_classes=auto"],
+            "No annotation file nowhere/ucf101/annotations/test_split_1.json",
+        ),
+        (["data.num_classes=few"], "data.num_classes=few must be auto or a whole number"),
         (["data.split=2"], "test_split_2.json"),
         (["clips=3"], "clips"),
         (["test_batch_size=0"], "test_batch_size=0 must be"),

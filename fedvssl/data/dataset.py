@@ -3,14 +3,14 @@
 A sample depends on (seed, round, partition, epoch, video index) only, not on the number of workers or the batch order.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.video import find_video, open_video
@@ -21,6 +21,15 @@ WORKERS_FOR_A_GPU = 4
 SMALL_TENSOR = 1 << 16  # bytes
 DTYPES_OF_NUMPY = {torch.bool, torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64}
 NumWorkers = int | Literal["auto"]
+
+
+@runtime_checkable
+class LabellingSample(Sample, Protocol):
+    """A Sample that draws the labels of its clips itself, so that videos need none."""
+
+    def draw_labels(self, rng: np.random.Generator) -> Tensor:
+        """Labels of the N clips of a video, int64 [N]: the first that `__call__` draws from the same generator."""
+        ...
 
 
 class ClipDataset(Dataset):
@@ -47,8 +56,28 @@ class ClipDataset(Dataset):
     def __getitem__(self, index: int) -> Batch:
         annotation = self.annotations[index]
         video = open_video(find_video(self.media_dir, annotation.name))
-        sample = self.sample(video, np.random.default_rng([*self.seed_key, index]))
+        sample = self.sample(video, self._rng(index))
         return {**sample, "label": torch.tensor(annotation.label), "index": torch.tensor(index)}
+
+    def labels(self) -> Tensor:
+        """Classes of the videos, int64 [V], or what a `LabellingSample` draws, int64 [V,N]; decodes nothing."""
+        if isinstance(self.sample, LabellingSample):
+            return torch.stack([self.sample.draw_labels(self._rng(index)) for index in range(len(self))])
+        return torch.tensor([annotation.label for annotation in self.annotations])
+
+    def _rng(self, index: int) -> np.random.Generator:
+        return np.random.default_rng([*self.seed_key, index])
+
+
+def evaluation_datasets(
+    media_dir: Path, videos: Mapping[str, Sequence[Annotation]], sample: Sample, *, seed: int
+) -> dict[str, ClipDataset]:
+    """Dataset of each part, "train" and "test"; a `LabellingSample` draws from (seed, number of the part, index)."""
+    draws = isinstance(sample, LabellingSample)
+    return {
+        part: ClipDataset(media_dir, annotations, sample, seed_key=(seed, number) if draws else ())
+        for number, (part, annotations) in enumerate(videos.items())
+    }
 
 
 class BatchOrder:
@@ -92,7 +121,7 @@ def train_loader(
 
 
 def test_loader(
-    dataset: ClipDataset, *, batch_size: int, rank: int = 0, world_size: int = 1, **workers: Any
+    dataset: ClipDataset | Subset, *, batch_size: int, rank: int = 0, world_size: int = 1, **workers: Any
 ) -> DataLoader:
     """Every video once over all processes, in order; as `train_loader`, but `batch_size` is for each process."""
     own = range(rank, len(dataset), world_size)

@@ -1,35 +1,92 @@
-"""Labelled lists of a split, checked before anything is computed: every video found, every class known."""
+"""Lists of a split, checked before anything is computed: every video found, every class known where labels count."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedvssl.data.annotations import Annotation, class_names, read_annotations
+from fedvssl.data.validation import evaluated_videos, hold_out, part_facts
 from fedvssl.data.video import find_video
 
 
-def split_list(data: dict[str, Any], part: str) -> Path:
+def split_list(data: Mapping[str, Any], part: str) -> Path:
     """The annotation file of a split; `part` is "train" or "test"."""
     return Path(data["annotation_dir"]) / f"{part}_split_{data['split']}.json"
 
 
-def labelled_videos(data: dict[str, Any], part: str) -> list[Annotation]:
-    """Read the videos of a split and find each of them on disk.
+def lists_read(data: Mapping[str, Any]) -> dict[str, Path]:
+    """The annotation files that decide the videos of a split: without the test list if videos are held out."""
+    parts = ("train", "test") if data["validation"] is None else ("train",)
+    return {f"{part} list": split_list(data, part) for part in parts}
+
+
+def listed_videos(data: dict[str, Any], part: str) -> list[Annotation]:
+    """Read the videos of a split, whatever their labels, and find each of them on disk.
 
     Args:
-        data: media_dir, annotation_dir, split, num_classes.
+        data: media_dir, annotation_dir, split, validation, validation_seed. If `validation` is not None, videos are
+            held out of the training list and take the place of the test list, which is not read.
         part: "train" or "test".
+
+    Raises:
+        ValueError: if the list or a video is missing, or `validation` cannot be held out.
+    """
+    if data["validation"] is None:
+        annotations = read_annotations(split_list(data, part))
+    else:
+        listed = read_annotations(split_list(data, "train"))
+        train, validation = hold_out(listed, data["validation"], seed=data["validation_seed"])
+        annotations = train if part == "train" else validation
+    for annotation in annotations:
+        find_video(Path(data["media_dir"]), annotation.name)
+    return annotations
+
+
+def labelled_videos(data: dict[str, Any], part: str) -> list[Annotation]:
+    """Read the videos of a split as `listed_videos` does, and check their labels against `data["num_classes"]`.
 
     Raises:
         ValueError: if the list or a video is missing, or a label is beyond `num_classes`.
     """
-    path = split_list(data, part)
-    annotations = read_annotations(path)
+    annotations = listed_videos(data, part)
     highest = 1 + max(annotation.label for annotation in annotations)
     if highest > data["num_classes"]:
+        path = split_list(data, part if data["validation"] is None else "train")
         raise ValueError(f"{path} has labels up to {highest}, but data.num_classes is {data['num_classes']}: set it.")
-    for annotation in annotations:
-        find_video(Path(data["media_dir"]), annotation.name)
     return annotations
+
+
+def count_classes(data: Mapping[str, Any]) -> int | None:
+    """Number of classes: the highest label in the lists of a split; None if there are none yet."""
+    paths = [split_list(data, part) for part in ("train", "test")]
+    labels = [annotation.label for path in paths if path.is_file() for annotation in read_annotations(path)]
+    return 1 + max(labels) if labels else None
+
+
+def test_part(data: dict[str, Any]) -> str:
+    """Name of what stands in for the part "test": "validation" or "test"."""
+    return "test" if data["validation"] is None else "validation"
+
+
+def numbers_of_videos(data: dict[str, Any], videos: dict[str, list[Annotation]]) -> str:
+    """Words for a log: "144 training and 36 test videos", or on validation videos how they were held out."""
+    evaluated = evaluated_videos(part_facts(data, videos["test"]), len(videos["test"]))
+    return f"{len(videos['train'])} training and {evaluated}"
+
+
+def evaluation_lists(data: dict[str, Any], *, labelled: bool) -> dict[str, list[Annotation]]:
+    """Both lists of a split, "train" and "test"; unless `labelled`, their labels may be anything.
+
+    Raises:
+        ValueError: as `listed_videos`, and if `labelled` also as `labelled_videos` and `check_classes`.
+    """
+    read = labelled_videos if labelled else listed_videos
+    videos = {part: read(data, part) for part in ("train", "test")}
+    if labelled:
+        check_classes(videos, split_list(data, "train"))
+    return videos
 
 
 def check_classes(videos: dict[str, list[Annotation]], train_list: Path) -> None:
@@ -46,3 +103,9 @@ def check_classes(videos: dict[str, list[Annotation]], train_list: Path) -> None
             f"{train_list} has no video of class {name} (label {label + 1}), which {len(unknown)} test videos such as "
             f"{unknown[0].name} need: add videos of this class to it, or take those test videos out."
         )
+
+
+def spread(annotations: Sequence[Annotation], most: int) -> list[Annotation]:
+    """At most `most` videos of a list, in its order, evenly spread over it because lists are sorted by class."""
+    chosen = np.unique(np.linspace(0, len(annotations) - 1, min(most, len(annotations))).round().astype(int))
+    return [annotations[index] for index in chosen]

@@ -1,15 +1,22 @@
-"""Plot of accuracies, one line for each backbone."""
+"""Plot of accuracies, one line for each backbone, with their 95 % intervals as bands."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain, cycle
 from pathlib import Path
 
+import numpy as np
+
+from fedvssl.evaluation.intervals import wilson
 from fedvssl.files.atomic import atomic_path
+
+DASHED = ("--", ":", "-.")  # styles of the baselines
 
 
 def draw_curves(
     png: Path,
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     *,
+    num_videos: int,
     xlabel: str,
     ticks: Sequence[int] | None = None,
 ) -> None:
@@ -17,17 +24,19 @@ def draw_curves(
 
     Args:
         png: file to write.
-        curves: name -> (x, accuracy); the last one is the baseline and is dashed.
+        curves: name -> (x, accuracy); the first one is the evaluated backbone, its baselines are dashed.
+        num_videos: size of the test list, which decides the bands.
         xlabel: meaning of x.
         ticks: marked values of x on a logarithmic axis; None for a linear axis.
     """
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
     figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel=xlabel, ylabel="top-1 accuracy (percent)")
-    for number, (name, (x, accs)) in enumerate(curves.items(), start=1):
-        style = "--" if number == len(curves) else "-"
-        axes.plot(x, [100 * acc for acc in accs], style, marker="o" if len(x) <= 20 else None, label=name)
+    axes = figure.add_subplot(xlabel=xlabel, ylabel="top-1 accuracy (percent), 95 % interval")
+    for style, (name, (x, accs)) in zip(chain("-", cycle(DASHED)), curves.items(), strict=False):
+        (line,) = axes.plot(x, [100 * acc for acc in accs], style, marker="o" if len(x) <= 20 else None, label=name)
+        lows, highs = zip(*(wilson(acc, num_videos) for acc in accs), strict=True)
+        axes.fill_between(x, 100 * np.array(lows), 100 * np.array(highs), color=line.get_color(), alpha=0.15, lw=0)
     if ticks is not None:
         axes.set_xscale("log")
         axes.set_xticks(ticks, [str(tick) for tick in ticks])

@@ -13,6 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool3d, normalize
+from torch.utils.data import Subset
 
 from fedvssl.data import augment
 from fedvssl.data.dataset import ClipDataset, NumWorkers, test_loader
@@ -33,7 +34,7 @@ class Features:
     Args:
         clips: float32 [V,N,D], the global average of the last stage for each clip.
         grid: float32 [V,18*D], the last stage pooled to 2x3x3 (`GRID`), flattened, and averaged over the clips.
-        labels: int64 [V], zero-based.
+        labels: of the videos, int64 [V], zero-based; of the clips, int64 [V,N], where a `LabellingSample` draws them.
         names: of the videos.
     """
 
@@ -71,8 +72,8 @@ def extract(
     fabric.barrier()  # no process writes before all have looked, so all divide the same list
     done = len(dataset) - sum(min(VIDEOS_PER_FILE, len(dataset) - start) for start in missing)
     for start in missing[fabric.global_rank :: fabric.world_size]:
-        annotations = dataset.annotations[start : start + VIDEOS_PER_FILE]
-        part = ClipDataset(dataset.media_dir, annotations, dataset.sample)
+        # A subset and not a dataset of its own: what a sample draws depends on the index in the whole list.
+        part = Subset(dataset, range(start, min(start + VIDEOS_PER_FILE, len(dataset))))
         batches = []
         for batch in compute(fabric, backbone, part, batch_size=batch_size, num_workers=num_workers):
             batches.append(batch)
@@ -90,7 +91,7 @@ def load(folder: Path, dataset: ClipDataset) -> Features:
     return Features(
         clips=torch.cat([torch.from_numpy(part["clips"]) for part in parts]),
         grid=torch.cat([torch.from_numpy(part["grid"]) for part in parts]),
-        labels=torch.tensor([annotation.label for annotation in dataset.annotations]),
+        labels=dataset.labels(),
         names=[annotation.name for annotation in dataset.annotations],
     )
 
@@ -101,23 +102,31 @@ def _files(folder: Path, dataset: ClipDataset) -> dict[int, Path]:
 
 
 def compute(
-    fabric: Fabric, backbone: nn.Module, dataset: ClipDataset, *, batch_size: int, num_workers: NumWorkers
+    fabric: Fabric, backbone: nn.Module, dataset: ClipDataset | Subset, *, batch_size: int, num_workers: NumWorkers
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """`Features.clips` and `Features.grid` of the videos, batch by batch, on the CPU."""
     backbone.eval()
+    for maps, num_clips in clip_maps(fabric, backbone, dataset, batch_size=batch_size, num_workers=num_workers):
+        clips = maps.mean(dim=(2, 3, 4)).unflatten(0, (-1, num_clips))
+        grid = adaptive_avg_pool3d(maps, GRID).flatten(1).unflatten(0, (-1, num_clips)).mean(dim=1)
+        yield clips.cpu(), grid.cpu()
+
+
+def clip_maps(
+    fabric: Fabric, backbone: nn.Module, dataset: ClipDataset | Subset, *, batch_size: int, num_workers: NumWorkers
+) -> Iterator[tuple[Tensor, int]]:
+    """Last stage of all clips of a batch of videos, float32 [B*N,D,t,h,w] on the device without gradients, and N."""
     loader = test_loader(dataset, batch_size=batch_size, num_workers=num_workers, on_gpu=fabric.device.type == "cuda")
     release_freed_memory(loader)
     for batch in loader:
         frames = fabric.to_device(batch["frames"])
         with torch.no_grad(), fabric.autocast():
             maps = backbone(augment.normalize(frames.flatten(0, 1).float())).float()
-        clips = maps.mean(dim=(2, 3, 4)).unflatten(0, frames.shape[:2])
-        grid = adaptive_avg_pool3d(maps, GRID).flatten(1).unflatten(0, frames.shape[:2]).mean(dim=1)
-        yield clips.cpu(), grid.cpu()
+        yield maps, frames.shape[1]
 
 
 def fingerprint(backbone: nn.Module, dataset: ClipDataset, *, precision: str) -> str:
-    """Hash of all that decides the features: weights, layers, strides, clips, precision, names and sizes of videos."""
+    """Hash of all that decides the features: weights, layers, strides, clips and seeds, precision, names and sizes."""
     digest = hashlib.sha256()
     for name, array in to_arrays(backbone).items():
         digest.update(name.encode())
@@ -126,7 +135,8 @@ def fingerprint(backbone: nn.Module, dataset: ClipDataset, *, precision: str) ->
         (annotation.name, find_video(dataset.media_dir, annotation.name).stat().st_size)
         for annotation in dataset.annotations
     ]
-    digest.update(json.dumps([repr(backbone), repr(dataset.sample), precision, sizes]).encode())
+    settings = [repr(backbone), repr(dataset.sample), precision, sizes, *dataset.seed_key]
+    digest.update(json.dumps(settings).encode())
     return digest.hexdigest()[:16]
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fedvssl.evaluation.curves import draw_curves
 from fedvssl.evaluation.features import Features, neighbours
-from fedvssl.evaluation.protocol import Frame, Result, check_ks
-from fedvssl.training.metrics import top_k_acc
+from fedvssl.evaluation.prediction import top_k_right
+from fedvssl.evaluation.protocol import Frame, Result, check_ks, fractions
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class KNN:
 
     def __call__(self, train: Features, test: Features) -> Result:
         cosines, nearest = neighbours(train.clips.mean(dim=1), test.clips.mean(dim=1), k=max(self.ks))
-        metrics = {}
+        right = {}
         for k in self.ks:
             scores = votes(cosines[:, :k], train.labels[nearest[:, :k]], temperature=self.temperature)
-            metrics[f"k={k}"] = top_k_acc(scores, test.labels, k=1)
-        return Result(metrics, {"num_neighbours": [min(k, len(train)) for k in self.ks]})
+            right[f"k={k}"] = top_k_right(scores, test.labels, k=1)
+        return Result(fractions(right), {"num_neighbours": [min(k, len(train)) for k in self.ks]}, right)
 
     def draw(self, png: Path, results: Mapping[str, Result], train: Features, test: Features, frame: Frame) -> None:
         """Accuracy over the number of neighbours, a line for each backbone."""
         curves = {name: (self.ks, list(result.metrics.values())) for name, result in results.items()}
-        draw_curves(png, curves, xlabel="neighbours", ticks=self.ks)
+        draw_curves(png, curves, num_videos=len(test), xlabel="neighbours", ticks=self.ks)
 
 
 def votes(cosines: Tensor, labels: Tensor, *, temperature: float) -> Tensor:

@@ -15,10 +15,11 @@ from torch.nn.functional import cross_entropy, normalize
 
 from fedvssl.evaluation.curves import draw_curves
 from fedvssl.evaluation.features import Features
+from fedvssl.evaluation.prediction import right_videos
 from fedvssl.evaluation.protocol import Frame, Result
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.metrics import accuracies
-from fedvssl.training.schedule import step_lr
+from fedvssl.training.schedule import Steps, scale_lr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +65,13 @@ class LinearProbe:
         optimizer = torch.optim.SGD(
             classifier.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
         )
-        curve = []
+        schedule, curve = Steps(steps=self.steps, gamma=self.gamma), []
         for epoch in range(self.epochs):
-            for group in optimizer.param_groups:
-                group["lr"] = step_lr(self.lr, steps=self.steps, gamma=self.gamma, position=epoch)
+            scale_lr(optimizer, schedule(epoch))
             self._train_once(classifier, optimizer, clips, train.labels, epoch=epoch)
             curve.append(accuracies(video_logits(classifier, queries), test.labels))
-        return Result(asdict(curve[-1]), {"test_top1_acc": [point.top1_acc for point in curve]})
+        details = {"test_top1_acc": [point.top1_acc for point in curve]}
+        return Result(asdict(curve[-1]), details, right_videos(video_logits(classifier, queries), test.labels))
 
     def _train_once(
         self, classifier: nn.Module, optimizer: torch.optim.SGD, clips: Tensor, labels: Tensor, *, epoch: int
@@ -87,9 +88,9 @@ class LinearProbe:
 
     def draw(self, png: Path, results: Mapping[str, Result], train: Features, test: Features, frame: Frame) -> None:
         """Test accuracy over the epochs of the classifier, a line for each backbone."""
-        curves = {name: result.details["test_top1_acc"] for name, result in results.items()}
         epochs = list(range(1, self.epochs + 1))
-        draw_curves(png, {name: (epochs, curve) for name, curve in curves.items()}, xlabel="epoch of the classifier")
+        curves = {name: (epochs, result.details["test_top1_acc"]) for name, result in results.items()}
+        draw_curves(png, curves, num_videos=len(test), xlabel="epoch of the classifier")
 
 
 def video_logits(classifier: nn.Module, clips: Tensor) -> Tensor:

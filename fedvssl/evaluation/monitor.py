@@ -1,8 +1,8 @@
-"""Evaluation of the global backbone during pre-training, on labelled videos of the server."""
+"""Evaluation of the global backbone during pre-training, on videos of the server."""
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,21 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.nn.functional import normalize
 
-from fedvssl.data.annotations import Annotation
-from fedvssl.data.dataset import ClipDataset
-from fedvssl.data.splits import check_classes, labelled_videos, split_list
+from fedvssl.data.dataset import ClipDataset, LabellingSample, evaluation_datasets
+from fedvssl.data.splits import evaluation_lists, spread
+from fedvssl.data.validation import evaluated_videos, part_facts
+from fedvssl.evaluation.calibration import calibrate, has_initial_statistics
 from fedvssl.evaluation.collapse import effective_rank, feature_std
 from fedvssl.evaluation.features import Features, compute
-from fedvssl.evaluation.protocol import EvaluationProtocol
+from fedvssl.evaluation.intervals import in_percent
+from fedvssl.evaluation.protocol import EvaluationProtocol, own_sample
 from fedvssl.files.arrays import BACKBONE
 from fedvssl.files.tensors import load_arrays_into
 from fedvssl.tasks.task import Sample
 from fedvssl.training.loop import build_fabric
 
 log = logging.getLogger(__name__)
-LEAST_STD = 0.01  # random weights have about 0.1 on real clips
+LEAST_STD = 0.01  # random weights with initial statistics of BatchNorm have about 0.1 on real clips
 
 
 class Monitor:
@@ -33,9 +35,11 @@ class Monitor:
 
     Args:
         backbone: with the strides of fine-tuning; its weights are overwritten.
-        settings: media_dir, annotation_dir, split, num_classes, max_videos, batch_size.
-        sample: the clips of a video, as `TestSample`.
-        protocols: name in the log and the records -> protocol with one metric.
+        settings: media_dir, annotation_dir, split, validation, validation_seed, num_classes, max_videos, batch_size.
+        sample: the clips of a video, as `TestSample`, for the protocols without a sample of their own.
+        protocols: name in the log and the records -> protocol with one metric. If none of them looks at the classes of
+            the videos, they may have any.
+        seed: of the clips of a `LabellingSample`, which are the same in every round.
         device, precision: as in `build_fabric`.
 
     Raises:
@@ -49,49 +53,58 @@ class Monitor:
         *,
         sample: Sample,
         protocols: Mapping[str, EvaluationProtocol],
+        seed: int,
         device: str,
         precision: str,
     ) -> None:
         self.backbone, self.batch_size, self.protocols = backbone, settings["batch_size"], protocols
         self.device, self.precision = device, precision
-        lists = {part: labelled_videos(dict(settings), part) for part in ("train", "test")}
-        check_classes(lists, split_list(dict(settings), "train"))
+        samples = {name: own_sample(protocol) or sample for name, protocol in protocols.items()}
+        labelled = not all(isinstance(sample, LabellingSample) for sample in samples.values())
+        lists = evaluation_lists(dict(settings), labelled=labelled)
         videos = {part: spread(annotations, settings["max_videos"]) for part, annotations in lists.items()}
-        known = {annotation.label for annotation in videos["train"]}  # a small gallery lacks some classes
-        videos["test"] = [annotation for annotation in videos["test"] if annotation.label in known]
+        if labelled:
+            known = {annotation.label for annotation in videos["train"]}  # a small gallery lacks some classes
+            videos["test"] = [annotation for annotation in videos["test"] if annotation.label in known]
         if not videos["test"]:
             raise ValueError(f"eval.max_videos={settings['max_videos']} leaves no class in both lists: raise it.")
+        numbers = {part: f"{len(videos[part])} of {len(lists[part])}" for part in ("train", "test")}
         log.info(
-            "The server evaluates with %d of %d training and %d of %d test videos, of %d of %d classes.",
-            *(number for part in ("train", "test") for number in (len(videos[part]), len(lists[part]))),
+            "The server evaluates with %s training and %s, of %d of %d classes.",
+            *(numbers["train"], evaluated_videos(part_facts(settings, lists["test"]), numbers["test"])),
             *(len({annotation.label for annotation in some}) for some in (videos["test"], lists["test"])),
         )
         folder = Path(settings["media_dir"])
-        self.datasets = {part: ClipDataset(folder, annotations, sample) for part, annotations in videos.items()}
+        self.datasets = evaluation_datasets(folder, videos, sample, seed=seed)
+        self.own_datasets = {
+            name: evaluation_datasets(folder, videos, own, seed=seed)
+            for name, own in samples.items()
+            if own is not sample
+        }
 
     def __call__(self, arrays: Mapping[str, np.ndarray], *, label: str) -> dict[str, float]:
         """Evaluate the backbone among the shared arrays; `label` names the time in the log.
 
+        A backbone with the initial statistics of BatchNorm, as before round 1, gets statistics of the gallery first.
+
         Returns:
-            "eval_<protocol>" (fractions), "eval_feature_std" and "eval_effective_rank" of the test videos,
-            "videos_eval", "seconds_eval"; only the last if a feature is not finite.
+            "eval_<protocol>" (fractions), of fractions of test videos also "eval_<protocol>_low" and "_high", the ends
+            of the interval, "eval_feature_std" and "eval_effective_rank" of the test videos, "videos_eval",
+            "seconds_eval"; only the last if a feature is not finite.
         """
         started = time.perf_counter()
         own = {name.removeprefix(BACKBONE): array for name, array in arrays.items() if name.startswith(BACKBONE)}
         load_arrays_into(self.backbone, own)
+        if has_initial_statistics(self.backbone):
+            calibrate(self._fabric, self.backbone, self.datasets["train"], num_workers=0)
         train, test = (self._features(self.datasets[part]) for part in ("train", "test"))
         if not torch.isfinite(train.grid).all() or not torch.isfinite(test.grid).all():
             log.warning("%s: the features are not finite: training has diverged. Lower training.lr.", label)
             return {"seconds_eval": time.perf_counter() - started}
         directions = normalize(test.clips.mean(dim=1), dim=1)
-        found = {name: protocol(train, test).metrics for name, protocol in self.protocols.items()}
-        accs = {
-            name if len(metrics) == 1 else f"{name}_{metric}": value
-            for name, metrics in found.items()
-            for metric, value in metrics.items()
-        }
+        accs, words = self._accuracies(train, test)
         record = {
-            **{f"eval_{name}": acc for name, acc in accs.items()},
+            **accs,
             "eval_feature_std": feature_std(directions),
             "eval_effective_rank": effective_rank(directions),
             "videos_eval": len(test),
@@ -99,7 +112,7 @@ class Monitor:
         }
         log.info(
             "%s: %s, features: std %.3f, effective rank %.1f, %.1f s",
-            *(label, ", ".join(f"{name} {100 * acc:.1f} %" for name, acc in accs.items())),
+            *(label, ", ".join(words)),
             *(record["eval_feature_std"], record["eval_effective_rank"], record["seconds_eval"]),
         )
         if not record["eval_feature_std"] >= LEAST_STD:
@@ -110,6 +123,20 @@ class Monitor:
             )
         return record
 
+    def _accuracies(self, train: Features, test: Features) -> tuple[dict[str, float], list[str]]:
+        """Entries of the record for each metric, with the ends of its interval if it has one, and words for the log."""
+        found, words = {}, []
+        for name, protocol in self.protocols.items():
+            own = self.own_datasets.get(name)
+            result = protocol(*map(self._features, own.values())) if own else protocol(train, test)
+            for metric, value in result.metrics.items():
+                shown, interval = name if len(result.metrics) == 1 else f"{name}_{metric}", result.intervals.get(metric)
+                found[f"eval_{shown}"] = value
+                if interval:
+                    found |= {f"eval_{shown}_{end}": bound for end, bound in interval._asdict().items()}
+                words.append(f"{shown} {in_percent(value, interval)} %")
+        return found, words
+
     @cached_property
     def _fabric(self) -> Fabric:
         return build_fabric(device=self.device, precision=self.precision)
@@ -119,11 +146,4 @@ class Monitor:
             self._fabric, self.backbone.to(self._fabric.device), dataset, batch_size=self.batch_size, num_workers=0
         )
         clips, grid = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
-        labels = torch.tensor([annotation.label for annotation in dataset.annotations])
-        return Features(clips, grid, labels, [annotation.name for annotation in dataset.annotations])
-
-
-def spread(annotations: Sequence[Annotation], most: int) -> list[Annotation]:
-    """At most `most` videos of a list, in its order, evenly spread over it because lists are sorted by class."""
-    chosen = np.unique(np.linspace(0, len(annotations) - 1, min(most, len(annotations))).round().astype(int))
-    return [annotations[index] for index in chosen]
+        return Features(clips, grid, dataset.labels(), [annotation.name for annotation in dataset.annotations])

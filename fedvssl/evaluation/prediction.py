@@ -1,4 +1,4 @@
-"""Logits of whole videos, computed by all processes of a run together.
+"""Logits of whole videos, computed by all processes of a run together, and the videos that they get right.
 
 Shapes: V videos of a test list, K classes.
 """
@@ -54,3 +54,14 @@ def predict(
                 report(min(done * fabric.world_size, len(dataset)))
     # A row is zero in all processes but one, so the sums are the rows themselves.
     return reduce(fabric, logits, how="sum"), reduce(fabric, labels, how="sum")
+
+
+def top_k_right(scores: Tensor, labels: Tensor, *, k: int) -> list[bool]:
+    """Whether the class of each video is among its `k` highest scores; all K where K < k. Scores: float [V,K]."""
+    best = scores.topk(min(k, scores.shape[1]), dim=1).indices
+    return (best == labels[:, None]).any(dim=1).tolist()
+
+
+def right_videos(scores: Tensor, labels: Tensor) -> dict[str, list[bool]]:
+    """Right videos of the accuracies that are fractions of videos; the mean class accuracy is none."""
+    return {f"top{k}_acc": top_k_right(scores, labels, k=k) for k in (1, 5)}

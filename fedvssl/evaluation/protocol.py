@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedvssl.evaluation.features import Features
+from fedvssl.evaluation.intervals import Interval, wilson
+from fedvssl.tasks.task import Sample
 
 Metrics = dict[str, float]
 Frame = Callable[[str], np.ndarray]
@@ -23,14 +25,28 @@ class Result:
     Args:
         metrics: fractions by their names, in the order of the table.
         details: further results, ready for JSON.
+        right: metric that is a fraction of the test videos -> for each of them, in order, whether it counts. Only such
+            a metric has an interval.
+        chance: metric -> fraction that guessing reaches, where the protocol knows it.
     """
 
     metrics: Metrics
     details: dict[str, Any] = field(default_factory=dict)
+    right: dict[str, list[bool]] = field(default_factory=dict)
+    chance: Metrics = field(default_factory=dict)
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """The 95 % intervals of the metrics in `right`."""
+        return {name: wilson(value, len(self.right[name])) for name, value in fractions(self.right).items()}
 
 
 class EvaluationProtocol(Protocol):
-    """Evaluates a frozen backbone on the features of labelled videos."""
+    """Evaluates a frozen backbone on the features of labelled videos.
+
+    A protocol with clips of its own has them in the attribute `sample`, a Sample. If that is a `LabellingSample`, the
+    labels of the features are what it draws, [V,N], and those of the videos may be anything.
+    """
 
     def __call__(self, train: Features, test: Features) -> Result:
         """Evaluate one backbone."""
@@ -46,6 +62,16 @@ class EvaluationProtocol(Protocol):
             frame: name of a video -> its middle frame, uint8 [H,W,3].
         """
         ...
+
+
+def own_sample(protocol: EvaluationProtocol) -> Sample | None:
+    """The attribute `sample` of a protocol with clips of its own; None for the configured clips."""
+    return getattr(protocol, "sample", None)
+
+
+def fractions(right: Mapping[str, Sequence[bool]]) -> Metrics:
+    """Fraction of right videos for each metric."""
+    return {name: sum(videos) / len(videos) for name, videos in right.items()}
 
 
 def check_ks(ks: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedvssl.evaluation.features import Features, neighbours
-from fedvssl.evaluation.protocol import Frame, Result, check_ks
+from fedvssl.evaluation.protocol import Frame, Result, check_ks, fractions
 from fedvssl.files.atomic import atomic_path
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ class Retrieval:
 
     def __call__(self, train: Features, test: Features) -> Result:
         _, nearest = neighbours(train.grid, test.grid, k=max(self.ks))
-        right = train.labels[nearest] == test.labels[:, None]
-        metrics = {f"R@{k}": float(right[:, :k].any(dim=1).double().mean()) for k in self.ks}
-        return Result(metrics, {"nearest": nearest[:, :SHOWN_NEAREST].tolist()})
+        found = train.labels[nearest] == test.labels[:, None]
+        right = {f"R@{k}": found[:, :k].any(dim=1).tolist() for k in self.ks}
+        return Result(fractions(right), {"nearest": nearest[:, :SHOWN_NEAREST].tolist()}, right)
 
     def draw(self, png: Path, results: Mapping[str, Result], train: Features, test: Features, frame: Frame) -> None:
         """Draw some queries, evenly spread over the test list, with their nearest videos; right ones framed green."""

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from fedvssl.data.validation import evaluated_videos
+from fedvssl.evaluation.intervals import in_percent
 from fedvssl.files.settings import sha256
 from fedvssl.formats.onnx_file import Agreement
 
@@ -133,19 +135,21 @@ def _training(card: Card) -> str:
 
 
 def _evaluation(results: Sequence[Mapping[str, Any]]) -> str:
-    """One table for each result; metrics are fractions and are shown in percent."""
+    """One table for each result; metrics are fractions and are shown in percent, with their intervals if known."""
     if not results:
         return "No results lay beside the checkpoint."
     tables = []
     for result in results:
         metrics = list(dict.fromkeys(metric for row in result["rows"].values() for metric in row))
+        ends = {name: result.get("intervals", {}).get(name, {}) for name in result["rows"]}
         rows = [
-            (name, *(f"{100 * row[metric]:.2f}" if metric in row else "-" for metric in metrics))
+            (name, *(in_percent(row[metric], ends[name].get(metric)) if metric in row else "-" for metric in metrics))
             for name, row in result["rows"].items()
         ]
         crop = result.get("settings", {}).get("test_sample", {}).get("crop_size")
         pixels = f"crops of {crop} pixels, " if crop else ""
-        title = f"{result['protocol']} on {result['dataset']} split {result['split']}, {pixels}percent"
+        videos = f"{evaluated_videos(result, result.get('num_test', ''))} of " if "held_out" in result else ""
+        title = f"{result['protocol']} on {videos}{result['dataset']} split {result['split']}, {pixels}percent"
         tables.append(f"{title}:\n\n{_table(('', *metrics), rows)}")
     return "\n\n".join(tables)
 

@@ -25,7 +25,7 @@ def training_facts(checkpoint: Path) -> dict[str, str]:
         if server_round is not None and "strategy" in config:
             return _pretraining(config, server_round=server_round)
         if checkpoint.name in FINE_TUNED and "pretrained" in config:
-            return _finetuning(config)
+            return _finetuning(config, best=checkpoint.name == "best.pth")
     except (KeyError, TypeError) as error:
         raise ValueError(f"{checkpoint.parent / 'config.yaml'} is not the one of a run ({error!r}).") from error
     return {}
@@ -63,23 +63,38 @@ def _pretraining(config: dict[str, Any], *, server_round: int) -> dict[str, str]
         "rounds": f"{server_round} (the run was set to {config['rounds']})",
         "local epochs in a round": str(training["local_epochs"]),
         "batch size, learning rate": f"{training['batch_size']}, {training['lr']}",
+        **_recipe(training),
         "clips": f"{sample['clip_len']} frames, crops of {sample['crop_size']} pixels",
         "seed": str(config["seed"]),
     }
 
 
-def _finetuning(config: dict[str, Any]) -> dict[str, str]:
-    training = config["training"]
+def _finetuning(config: dict[str, Any], *, best: bool) -> dict[str, str]:
+    training, validation = config["training"], config["data"].get("validation")
+    held_out = {}
+    if validation is not None:
+        chosen = "; the epoch was chosen by their accuracy" if best else ""
+        seed = config["data"]["validation_seed"]
+        held_out = {"held out": f"{validation:g} of the training videos (seed {seed}){chosen}"}
+    elif best:  # of an earlier version
+        held_out = {"epoch": "chosen by its accuracy on the test videos"}
     start = "random weights" if config["from_scratch"] else Path(config["pretrained"]).name
     return {
         "fine-tuned on": f"{config['data']['name']} split {config['data']['split']}, with labels "
         f"({config['data']['num_classes']} classes); the classifier is left out here",
+        **held_out,
         "started from": start,
         "epochs": str(training["epochs"]),
         "batch size, learning rate": f"{training['batch_size']}, {training['lr']}",
+        **_recipe(training),
         "clips": f"{config['clip_len']} frames, crops of {config['crop_size']} pixels",
         "seed": str(config["seed"]),
     }
+
+
+def _recipe(training: dict[str, Any]) -> dict[str, str]:
+    """Classes of the optimizer and its schedule; runs of earlier versions do not name them."""
+    return {name: _class_name(training[name]) for name in ("optimizer", "schedule") if name in training}
 
 
 def _class_name(config: dict[str, Any]) -> str:

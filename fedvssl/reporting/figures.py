@@ -4,6 +4,7 @@ A chart is 374 units wide with letters of 9, so that it is readable at the width
 """
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,18 +33,42 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Line:
-    """Points of one line. `main` makes it stand out; `label` None keeps it out of the legend."""
+    """Points of one line. `main` makes it stand out; `label` None keeps it out of the legend.
+
+    `lows` and `highs` are the ends of the points' intervals, drawn as a band; empty without intervals, NaN at a point
+    without one. `dashed` marks a level to compare with, without points of its own.
+    """
 
     label: str | None
     xs: Sequence[float]
     ys: Sequence[float]
     main: bool = False
+    lows: Sequence[float] = ()
+    highs: Sequence[float] = ()
+    dashed: bool = False
 
 
 def line(records: Sequence[Record], name: str, *, label: str | None = "", main: bool = False, scale: float = 1) -> Line:
-    """Line of the values of `name` that are numbers, over rounds or epochs; labelled with the name by default."""
-    points = [(r.get("server_round", r.get("epoch", 0)), scale * r[name]) for r in records if is_number(r.get(name))]
-    return Line(name if label == "" else label, [x for x, _ in points], [y for _, y in points], main=main)
+    """Line of the values of `name` that are numbers, over rounds or epochs; labelled with the name by default.
+
+    The numbers "<name>_low" and "<name>_high" beside them are the ends of its intervals.
+    """
+    found = [record for record in records if is_number(record.get(name))]
+    xs, ys = [r.get("server_round", r.get("epoch", 0)) for r in found], [scale * r[name] for r in found]
+    lows, highs = (_ends(found, f"{name}_{end}", scale=scale) for end in ("low", "high"))
+    return Line(name if label == "" else label, xs, ys, main, lows, highs)
+
+
+def _ends(records: Sequence[Record], name: str, *, scale: float) -> list[float]:
+    """Ends of intervals as in `Line`."""
+    if not any(name in record for record in records):
+        return []
+    return [scale * record[name] if is_number(record.get(name)) else math.nan for record in records]
+
+
+def titled(title: str, lines: Sequence[Line]) -> str:
+    """Title of a chart of lines; it explains the bands if there are any."""
+    return f"{title}; bands are 95 % intervals" if any(line.lows for line in lines) else title
 
 
 def is_number(value: object) -> bool:
@@ -58,7 +83,10 @@ def line_chart(title: str, lines: Sequence[Line], *, x: str, y: str) -> str:
             ink = {"color": INK, "linewidth": 2.2, "zorder": 3} if line.main else {"linewidth": 1.2}
             faint = {} if line.label else {"color": COLOURS[0], "alpha": 0.3, "linewidth": 0.7}
             marker = {"marker": "o", "markersize": 2.5} if len(line.xs) <= 40 else {}
-            axes.plot(line.xs, line.ys, label=line.label or "_", **{**ink, **faint, **marker})
+            dashed = {"color": INK, "linestyle": "--", "linewidth": 0.8, "marker": ""} if line.dashed else {}
+            (drawn,) = axes.plot(line.xs, line.ys, label=line.label or "_", **{**ink, **faint, **marker, **dashed})
+            if line.lows and line.highs:
+                axes.fill_between(line.xs, line.lows, line.highs, color=drawn.get_color(), alpha=0.15, linewidth=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return _svg(figure, title)
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from fedvssl.files.progress import clock, show_bytes
 from fedvssl.files.run_log import Record
-from fedvssl.reporting import page
-from fedvssl.reporting.figures import Line, heat_map, is_number, line, line_chart, stacked_chart
+from fedvssl.reporting import learning, page
+from fedvssl.reporting.figures import Line, heat_map, is_number, line, line_chart, stacked_chart, titled
 from fedvssl.reporting.folders import Folder, partition_changed, read_result
+from fedvssl.reporting.learning import CLIENTS_WITH_NAMES
 
 SETTINGS = {
     "strategy": "strategy._target_",
@@ -26,6 +27,8 @@ SETTINGS = {
     "local epochs": "training.local_epochs",
     "batch": "training.batch_size",
     "learning rate": "training.lr",
+    "optimizer": "training.optimizer._target_",
+    "schedule": "training.schedule._target_",
     "precision": "training.precision",
     "pretext task": "task.module._target_",
     "frames of a clip": "task.sample.clip_len",
@@ -36,9 +39,10 @@ SETTINGS = {
     "seed": "seed",
     "GPUs of a client": "client_resources.num_gpus",
 }
-EVALUATION_LABELS = {"eval_R@1": "R@1", "eval_knn_top1_acc": "kNN top-1"}  # fractions, as is any other eval_ value
+# Fractions, as is any other eval_ value.
+EVALUATION_LABELS = {"eval_R@1": "R@1", "eval_knn_top1_acc": "kNN top-1", "eval_motion_probe": "motion probe"}
+CHANCES = {"eval_motion_probe": 1 / 8}  # of eight directions
 SPREAD = {"eval_feature_std": "Standard deviation", "eval_effective_rank": "Effective rank"}
-CLIENTS_WITH_NAMES = 7  # more lines cannot be told apart
 # Parts of a round's "seconds". The rest is the choice of clients, the packing of messages and the engine's start.
 ROUND_PARTS = {"waiting for clients": "seconds_clients", "aggregation": "seconds_aggregate"}
 WORK_PARTS = {"training": "seconds_compute", "waiting for data": "seconds_data"}
@@ -114,28 +118,8 @@ def partition_charts(stats: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def loss(run: Folder) -> str:
-    """Charts of the global loss with its parts, of the clients' losses, and of gradient norms."""
-    if not run.rounds:
-        return no_rounds(run)
-    parts = [name for name in run.rounds[-1] if name.startswith("loss_") or name.endswith("_loss")]
-    lines = [line(run.rounds, name, main=name == "loss") for name in ("loss", *parts)]
-    ids = sorted({record["partition_id"] for record in run.records if "partition_id" in record})
-    named = len(ids) <= CLIENTS_WITH_NAMES
-    title = "Global and each client" if named else f"Global and each of {len(ids)} clients"
-
-    def of_all(name: str) -> list[Line]:
-        own = {n: [record for record in run.records if record.get("partition_id") == n] for n in ids}
-        lines = [line(records, name, label=f"client {n}" if named else None) for n, records in own.items()]
-        return [*lines, line(run.rounds, name, label="global", main=True)]
-
-    drawn = [
-        ("Global, with its parts", line_chart("Global loss with its parts", lines, x="round", y="loss")),
-        (title, line_chart(f"Loss: {title}", of_all("loss"), x="round", y="loss")),
-    ]
-    if "grad_norm" in run.rounds[-1]:
-        norms = [*of_all("grad_norm"), line(run.rounds, "grad_norm_max", label="largest")]
-        drawn.append(("Gradient norm before clipping", line_chart("Gradient norm", norms, x="round", y="L2 norm")))
-    return page.charts(*drawn)
+    """Section of `learning`, or a placeholder while no round is finished."""
+    return learning.loss(run) if run.rounds else no_rounds(run)
 
 
 def no_rounds(run: Folder) -> str:
@@ -223,19 +207,31 @@ def rounds_table(rounds: Sequence[Record]) -> str:
 
 
 def evaluations(run: Folder) -> str:
-    """Accuracies and spread of the features in the evaluated rounds; round 0 is the initial model."""
-    names = {name: None for record in run.evaluated for name in record if name.startswith("eval_")}
+    """Accuracies with intervals, and spread of the features, in the evaluated rounds; round 0 is the initial model."""
+    found = dict.fromkeys(name for record in run.evaluated for name in record if name.startswith("eval_"))
+    names = {name: None for name in found if not name.endswith(("_low", "_high"))}  # the ends of an interval
     if not names:
         return page.missing(
             "No round was evaluated; a run with eval.every measures the representation while it is trained:",
             "python -m fedvssl.main <its settings> eval.every=5",
         )
     lines = [line(run.evaluated, n, label=EVALUATION_LABELS.get(n, n), scale=100) for n in names if n not in SPREAD]
-    drawn = [("Accuracy", line_chart("Accuracy on the server's own videos", lines, x="round", y="%"))] if lines else []
+    lines += [level(run.evaluated, n, chance) for n, chance in CHANCES.items() if n in names]
+    drawn = []
+    if lines:
+        title = "Accuracy" if run.setting("eval.validation") is None else "Accuracy on validation videos"
+        chart = line_chart("Accuracy on the server's own videos", lines, x="round", y="%")
+        drawn.append((titled(title, lines), chart))
     for name in names.keys() & SPREAD:
         title = f"{SPREAD[name]} of the normalised features"
         drawn.append((title, line_chart(title, [line(run.evaluated, name)], x="round", y=SPREAD[name].lower())))
     return page.charts(*sorted(drawn))
+
+
+def level(records: Sequence[Record], name: str, chance: float) -> Line:
+    """Dashed line at the fraction that guessing reaches, as long as the line of `name`."""
+    xs = line(records, name).xs
+    return Line(f"{EVALUATION_LABELS[name]}, chance", xs, [100 * chance] * len(xs), dashed=True)
 
 
 def tiles(run: Folder) -> list[tuple[str, str]]:

@@ -8,15 +8,25 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from fedvssl.data.validation import evaluated_videos
+from fedvssl.evaluation.intervals import in_percent, wilson
 from fedvssl.files.environment import Facts
 from fedvssl.reporting import page
-from fedvssl.reporting.figures import is_number, line, line_chart
+from fedvssl.reporting.figures import Line, is_number, line, line_chart, titled
 from fedvssl.reporting.folders import Folder
-from fedvssl.sweeping.comparison import ACCURACIES, cells, conditions, single
+from fedvssl.reporting.learning import dashed, trivial_names
+from fedvssl.sweeping.comparison import ACCURACIES, cells, conditions, facts, single
+from fedvssl.training.watch import TRIVIAL
 
+PERCENT = "percent [95 % interval]"
+TEST_LIST = "test list, as published: do not choose an epoch by it"
 SIZES = {"crop_size": "crop_size", "test_sample.size": "size"}
+BASELINES = {"random": "random weights", "mean frame": "mean frame, no network"}  # rows of every evaluation
 # Protocols that every report mentions, before any other.
-TITLES = {"retrieval": "Retrieval", "knn": "Nearest neighbours (kNN)", "linear_probe": "Linear probe"}
+TITLES = {
+    **{"retrieval": "Retrieval", "knn": "Nearest neighbours (kNN)", "linear_probe": "Linear probe"},
+    "motion_probe": "Motion probe (direction of a moving window, no labels)",
+}
 
 
 def fine_tuning(included: Sequence[Folder]) -> str:
@@ -29,16 +39,36 @@ def fine_tuning(included: Sequence[Folder]) -> str:
             "python -m fedvssl.report <this run> --include <folder>",
         )
     losses = [line(folder.records, "loss", label=folder.label) for folder in trained]
-    accs = [
-        replace(points, label=f"{folder.label}, {part}")
-        for folder in trained
-        for name, part in (("top1_acc", "training"), ("test_top1_acc", "test"))
-        if (points := line(folder.records, name, scale=100)).xs
-    ]
+    accs, tested = [], False
+    for folder in trained:
+        lines = {"training": line(folder.records, "top1_acc", scale=100)}
+        lines |= {part: part_line(folder, part) for part in ("validation", "test")}
+        accs += [replace(points, label=f"{folder.label}, {part}") for part, points in lines.items() if points.xs]
+        tested |= bool(lines["test"].xs)
+    title = titled("Top-1 accuracy", accs) + ("; " + TEST_LIST) * tested
     return page.charts(
-        ("Loss", line_chart("Loss of fine-tuning", losses, x="epoch", y="loss")),
-        ("Top-1 accuracy", line_chart("Top-1 accuracy of fine-tuning", accs, x="epoch", y="%")),
+        ("Loss", line_chart("Loss of fine-tuning", [*losses, *guesses(trained)], x="epoch", y="loss")),
+        (title, line_chart("Top-1 accuracy of fine-tuning", accs, x="epoch", y="%")),
     )
+
+
+def guesses(trained: Sequence[Folder]) -> list[Line]:
+    """Dashed lines at the losses of trivial predictors, one for all fine-tunings with the same."""
+    lines: dict[str, Line] = {}
+    for folder in sorted(trained, key=lambda folder: len(folder.records)):  # the longest line stays
+        for name in trivial_names(folder.records):
+            label = f"{name.removeprefix(TRIVIAL)}, {folder.records[-1][name]:.3g}"
+            lines[label] = dashed(folder.records, name, label=label)
+    return [*lines.values()]
+
+
+def part_line(folder: Folder, part: str) -> Line:
+    """Accuracy over the epochs on one part, with intervals if the folder has a test of this part and so its number."""
+    points = line(folder.records, f"{part}_top1_acc", scale=100)
+    if not folder.test or facts(folder.test)["part"] != part:
+        return points
+    ends = [wilson(y / 100, folder.test["num_videos"]) for y in points.ys]
+    return replace(points, lows=[100 * end.low for end in ends], highs=[100 * end.high for end in ends])
 
 
 def tables(run: Folder, included: Sequence[Folder]) -> str:
@@ -76,17 +106,18 @@ def test_table(folders: Sequence[Folder]) -> str:
     """Tests of the same videos, above the baselines of guessing."""
     first = folders[0].test or {}
     rows = {folder.label: folder.test or {} for folder in folders}
+    intervals = {label: test.get("intervals", {}) for label, test in rows.items()}
     baselines = {name.replace("_", " "): first[name] for name in ("majority_class", "chance") if name in first}
     return page.table(
-        ["percent", *ACCURACIES.values()],
-        [line for part in (rows, baselines) for line in cells(single(part, ACCURACIES), ACCURACIES)],
-        caption=f"{first['num_videos']} test videos of {first['dataset']}, split {first['split']}; "
+        [PERCENT, *ACCURACIES.values()],
+        [line for part in (rows, baselines) for line in cells(single(part, ACCURACIES, intervals), ACCURACIES)],
+        caption=f"{evaluated_videos(first, first['num_videos'])} of {first['dataset']}, split {first['split']}; "
         f"{first.get('num_clips', '?')} clips of each",
     )
 
 
 def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
-    """A row for each checkpoint, and the random baseline; equal rows appear once."""
+    """A row for each checkpoint, and the baselines; equal rows appear once."""
     first = results[0][1]
     size = first.get("settings", {}).get("test_sample", {}).get("crop_size")
     crop = f", {size} pixels" if size else ""
@@ -94,15 +125,17 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
     metrics = {str(name): ACCURACIES.get(name, str(name)) for name in names}
     rows: dict[tuple[str, ...], None] = {}
     for folder, result in sorted(results, key=lambda pair: "checkpoint" not in pair[1]["rows"]):
-        for kind, row in sorted(result["rows"].items(), key=lambda pair: pair[0] == "random"):
-            label = "random weights" if kind == "random" else f"{folder.label}, {checkpoint_name(result)}"
+        for kind, row in result["rows"].items():
+            label = BASELINES.get(kind, f"{folder.label}, {checkpoint_name(result)}")
             label += f", seed {result['seed']}" if kind == "random" and "seed" in result else ""
-            rows[tuple(cells(single({label: row}, metrics), metrics)[0])] = None
-    ordered = sorted(rows, key=lambda row: row[0].startswith("random weights"))
+            intervals = {label: result.get("intervals", {}).get(kind, {})}
+            rows[tuple(cells(single({label: row}, metrics, intervals), metrics)[0])] = None
+    ordered = sorted(rows, key=lambda row: [row[0].startswith(label) for label in [*BASELINES.values()][::-1]])
     return page.table(
-        ["percent", *metrics.values()],
-        ordered,
-        caption=f"{first.get('num_test', '?')} test and {first.get('num_train', '?')} training videos of "
+        [PERCENT, *metrics.values()],
+        [*ordered, *(cells(single({"chance": first["chance"]}, metrics), metrics) if first.get("chance") else [])],
+        caption=f"{evaluated_videos(first, first.get('num_test', '?'))} and {first.get('num_train', '?')} training "
+        "videos of "
         f"{first['dataset']}, split {first['split']}; {first.get('num_clips', '?')} clips of each{crop}",
     )
 
@@ -150,7 +183,9 @@ def pictures(folders: Sequence[Folder], protocol: str) -> list[tuple[str, str]]:
         (title, page.picture(png, f"{protocol}: {title}"))
         for folder, result, png in found
         if result["protocol"] == protocol
-        for title in [f"{folder.label}, {checkpoint_name(result)}, {result['dataset']} split {result['split']}"]
+        for title in [
+            named(f"{folder.label}, {checkpoint_name(result)}, {result['dataset']} split {result['split']}", result)
+        ]
     ]
 
 
@@ -192,12 +227,19 @@ def machine(entry: Facts) -> dict[str, str]:
 
 def tiles(run: Folder, included: Sequence[Folder]) -> list[tuple[str, str]]:
     """The figures at the top: the first test, and the retrieval of the last evaluated checkpoint."""
-    shown = [(f"top-1, {f.label}", f"{percent(f.test['top1_acc'])} %") for f in included if f.test][:1]
+    tests = [(named(f"top-1, {f.label}", f.test), f.test) for f in included if f.test]
+    shown = [(label, percent("top1_acc", test, test.get("intervals", {}))) for label, test in tests][:1]
     for evaluation in run.evaluations[::-1]:
-        found = evaluation.result["rows"].get("checkpoint", {}).get("R@1")
-        if is_number(found):
-            return [*shown, (f"R@1, {checkpoint_name(evaluation.result)}", f"{percent(found)} %")]
+        result = evaluation.result
+        row, intervals = (result.get(part, {}).get("checkpoint", {}) for part in ("rows", "intervals"))
+        if is_number(row.get("R@1")):
+            return [*shown, (named(f"R@1, {checkpoint_name(result)}", result), percent("R@1", row, intervals))]
     return shown
+
+
+def named(title: str, result: dict[str, Any]) -> str:
+    """Title of a result; one on validation videos says so."""
+    return title if facts(result)["part"] == "test" else f"{title}, {facts(result)['part']} videos"
 
 
 def checkpoint_name(result: dict[str, Any]) -> str:
@@ -210,6 +252,6 @@ def citation() -> str:
     return page.listing((page.HERE.parent / "references.bib").read_text(encoding="utf-8"))
 
 
-def percent(fraction: Any) -> str:
-    """0.4123 -> "41.23"; empty if it is no number."""
-    return f"{100 * fraction:.2f}" if is_number(fraction) else ""
+def percent(name: str, row: dict[str, Any], intervals: dict[str, Any]) -> str:
+    """Text of an accuracy: "41.23 [33.1, 49.8] %"; empty if it is no number."""
+    return f"{in_percent(row[name], intervals.get(name))} %" if is_number(row[name]) else ""

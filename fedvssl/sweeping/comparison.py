@@ -1,6 +1,7 @@
-"""All result tables: mean +- standard deviation in percent as text, Markdown, CSV, LaTeX and a picture.
+"""All result tables: percent as text, Markdown, CSV, LaTeX and a picture.
 
-Rows and columns are keyed by their names; a cell holds the measured fractions and the number of planned runs.
+Rows and columns are keyed by their names; a cell holds the measured fractions and the number of planned runs. Several
+runs show mean +- standard deviation, the spread over seeds; one run shows its 95 % interval over the test videos.
 """
 
 import csv
@@ -14,6 +15,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from fedvssl.evaluation.intervals import in_percent
 from fedvssl.files.atomic import atomic_path
 
 OPEN, NOT_PLANNED = "open", "-"
@@ -27,36 +29,68 @@ class Entry:
     Args:
         values: fractions, one for each finished run.
         planned: number of planned runs; 0 for a cell that is not part of the comparison.
+        interval: ends of the 95 % interval of a single value, if it has one.
     """
 
     values: Sequence[float]
     planned: int
+    interval: Sequence[float] | None = None
 
     def text(self, *, between: str = " +- ") -> str:
-        """Text of the cell: "41.20 +- 1.31", "41.20 (1 of 3)", "open" or "-"."""
+        """Text of the cell: "41.20 [33.1, 49.8]", "41.20 +- 1.31", "41.20 (1 of 3)", "open" or "-"."""
         if not self.values:
             return OPEN if self.planned else NOT_PLANNED
-        percents = [100 * value for value in self.values]
-        words = f"{statistics.mean(percents):.2f}"
-        if len(percents) > 1:
-            words += f"{between}{statistics.stdev(percents):.2f}"
-        return words if len(percents) == self.planned else f"{words} ({len(percents)} of {self.planned})"
+        words = in_percent(statistics.mean(self.values), self.interval)
+        if len(self.values) > 1:
+            words += f"{between}{in_percent(statistics.stdev(self.values))}"
+        return words if len(self.values) == self.planned else f"{words} ({len(self.values)} of {self.planned})"
+
+    def error_bars(self) -> tuple[float, float]:
+        """Lengths of the bars below and above the mean: the deviation, or for one value the way to its interval."""
+        if len(self.values) > 1:
+            deviation = statistics.stdev(self.values)
+            return deviation, deviation
+        low, high = self.interval or (self.values[0], self.values[0])
+        return max(self.values[0] - low, 0.0), max(high - self.values[0], 0.0)  # rounding may put an end past the value
 
 
 Table = Mapping[str, Mapping[str, Entry]]  # row -> column -> entry
 ACCURACIES = {"top1_acc": "top-1", "top5_acc": "top-5", "mean_class_acc": "mean class"}  # with their headings
-FACTS = ("dataset", "split", "num_train", "num_test", "num_videos", "num_classes", "num_clips")
+FACTS = (
+    *("dataset", "split", "part", "validation", "validation_seed"),
+    *("num_train", "num_test", "num_videos", "num_classes", "num_clips"),
+)
+
+
+def facts(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of a test.json or <protocol>.json that two results must share to stand in one table."""
+    known = {"part": "test", **result}  # earlier versions had no other part
+    return {name: known.get(name) for name in FACTS} | {"settings": json.dumps(result.get("settings"), sort_keys=True)}
 
 
 def conditions(result: Mapping[str, Any]) -> tuple:
-    """Facts of a test.json or <protocol>.json that two results must share to stand in one table."""
-    return (*(result.get(fact) for fact in FACTS), json.dumps(result.get("settings"), sort_keys=True))
+    """Values of `facts`, as a key."""
+    return tuple(facts(result).values())
 
 
-def single(rows: Mapping[str, Mapping[str, float]], columns: Iterable[str]) -> dict[str, dict[str, Entry]]:
-    """Table with one measurement in each cell; a cell without one is not planned."""
+def single(
+    rows: Mapping[str, Mapping[str, float]],
+    columns: Iterable[str],
+    intervals: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> dict[str, dict[str, Entry]]:
+    """Table with one measurement in each cell; a cell without one is not planned.
+
+    Args:
+        rows: title -> column -> fraction.
+        columns: of the table.
+        intervals: title -> column -> ends of the interval, where there is one.
+    """
+    ends = {title: (intervals or {}).get(title, {}) for title in rows}
     return {
-        title: {name: Entry([row[name]], 1) if isinstance(row.get(name), Real) else Entry([], 0) for name in columns}
+        title: {
+            name: Entry([row[name]], 1, ends[title].get(name)) if isinstance(row.get(name), Real) else Entry([], 0)
+            for name in columns
+        }
         for title, row in rows.items()
     }
 
@@ -97,22 +131,28 @@ def latex(table: Table, columns: Mapping[str, str]) -> str:
     return "\n".join([*lines, *(f"{line} \\\\" for line in body), "\\bottomrule", "\\end{tabular}\n"])
 
 
-def to_csv(table: Table) -> str:
-    """Table as CSV, a line for each planned cell: mean and deviation as fractions, runs done and planned."""
+def to_csv(table: Table, *, part: str) -> str:
+    """Table as CSV, a line for each planned cell: mean, deviation and interval as fractions, runs done and planned.
+
+    Args:
+        table: all rows.
+        part: name of the evaluated videos, "test" or "validation", the last column.
+    """
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["row", "column", "mean", "standard_deviation", "done", "planned"])
+    lines.writerow(["row", "column", "mean", "standard_deviation", "low", "high", "done", "planned", "part"])
     for title, row in table.items():
         for column, entry in row.items():
             if entry.planned:
                 mean = f"{statistics.mean(entry.values):.6f}" if entry.values else OPEN
                 deviation = f"{statistics.stdev(entry.values):.6f}" if len(entry.values) > 1 else ""
-                lines.writerow([title, column, mean, deviation, len(entry.values), entry.planned])
+                ends = [f"{end:.6f}" for end in entry.interval] if entry.interval else ["", ""]
+                lines.writerow([title, column, mean, deviation, *ends, len(entry.values), entry.planned, part])
     return text.getvalue()
 
 
 def draw(png: Path, table: Table, columns: Mapping[str, str]) -> None:
-    """Draw a panel for each column: the mean of each row with its standard deviation, and each run as a dot."""
+    """Draw a panel for each column: mean and deviation of each row, or its one run with the interval; runs are dots."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
     titles = list(table)
@@ -124,8 +164,8 @@ def draw(png: Path, table: Table, columns: Mapping[str, str]) -> None:
         for height, row in enumerate(table.values()):
             percents = [100 * value for value in row[column].values]
             if percents:
-                spread = statistics.stdev(percents) if len(percents) > 1 else 0
-                axes.errorbar(statistics.mean(percents), height, xerr=spread, fmt="o", color="tab:blue", capsize=3)
+                bars = [[100 * length] for length in row[column].error_bars()]
+                axes.errorbar(statistics.mean(percents), height, xerr=bars, fmt="o", color="tab:blue", capsize=3)
                 axes.plot(percents, [height] * len(percents), ".", color="grey", markersize=4)
         axes.set_xlabel(f"{heading} (%)")
         axes.grid(axis="x", alpha=0.3)

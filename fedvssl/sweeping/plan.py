@@ -2,14 +2,15 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from fedvssl.config import Config, compose, parse_overrides
+from fedvssl.config import Config, compose
 from fedvssl.data.annotations import read_annotations, write_annotations
-from fedvssl.data.splits import labelled_videos, split_list
+from fedvssl.data.splits import labelled_videos, lists_read
 from fedvssl.files.settings import Settings, run_settings
+from fedvssl.overrides import parse_overrides
 
 PRETRAIN, FINETUNE = "pretrain", "finetune"
 RANDOM, SCRATCH = "random", "scratch"  # values of a row's `start`
@@ -64,7 +65,7 @@ class Plan:
         self.rows = {name: row for name, row in config["rows"].items() if row}
         self.data = flags(**{f"data.{name}": value for name, value in config["data"].items()})
         self.checked: set[Path] = set()  # folders of clients' lists
-        self.lists = {f"{part} list": split_list(config["data"], part) for part in ("train", "test")}
+        self.lists = lists_read(config["data"])
 
     def steps(self, seed: int) -> Iterator[Step]:
         """Steps of one seed, row by row, the pre-training of a row before its measures."""
@@ -87,6 +88,8 @@ class Plan:
         """Step of a row's federated run."""
         row = self.rows[cell.row]
         words = [*self.words("main"), *row.get("overrides", []), f"seed={cell.seed}"]
+        if self.config["data"]["validation"] is not None:
+            words += flags(partition_dir=self.without_validation(cell, words))
         if row.get("pooled"):
             words += flags(pool_size=1, partition_dir=self.pool(cell, words))
         config = composed("base", tuple(words))
@@ -127,6 +130,11 @@ class Plan:
         overrides = self.config["overrides"]
         return [*flags(data_dir=self.config["data_dir"]), *self.data, *overrides["all"], *overrides[command]]
 
+    @cached_property
+    def tested(self) -> set[str]:
+        """Names of the test videos, or of the held-out ones that take their place."""
+        return {video.name for video in labelled_videos(self.config["data"], "test")}
+
     def folder(self, cell: Cell) -> Path:
         return self.work_dir / str(cell)
 
@@ -139,11 +147,19 @@ class Plan:
         write_annotations(pool / "client_dist1.json", dict.fromkeys(video for videos in lists for video in videos))
         return pool
 
+    def without_validation(self, cell: Cell, words: list[str]) -> Path:
+        """Write the clients' lists without the held-out videos, and return their folder."""
+        config, folder = composed("base", tuple(words)), self.folder(cell) / "clients"
+        for number in range(1, config["pool_size"] + 1):
+            name = f"client_dist{number}.json"
+            listed = read_annotations(Path(config["partition_dir"]) / name)
+            write_annotations(folder / name, [video for video in listed if video.name not in self.tested])
+        return folder
+
     def check_lists(self, files: Sequence[Path]) -> None:
         """Reject clients that would train on test videos."""
-        tested = {video.name for video in labelled_videos(self.config["data"], "test")}
         for file in files:
-            if seen := sorted(tested & {video.name for video in read_annotations(file)}):
+            if seen := sorted(self.tested & {video.name for video in read_annotations(file)}):
                 raise ValueError(
                     f"{file} has {len(seen)} test videos of split {self.split}, such as {seen[0]}: make a partition of "
                     f"train_split_{self.split}.json and name it with partition_dir=<folder> in overrides.main."
@@ -152,8 +168,8 @@ class Plan:
 
 
 def flags(**settings: Any) -> list[str]:
-    """Overrides whose values may have any characters."""
-    return parse_overrides([f"--{name}={value}" for name, value in settings.items()])
+    """Overrides whose values may have any characters; None is null."""
+    return parse_overrides([f"--{name}={'null' if value is None else value}" for name, value in settings.items()])
 
 
 @cache

@@ -27,13 +27,21 @@ def add_result(results_dir: Path, step: Step, result: Results) -> None:
     write_json(results_file(results_dir, step.cell), read_results(results_dir, step.cell) | {step.kind: result})
 
 
-def read_metrics(step: Step) -> dict[str, float]:
-    """Metrics of a finished step: fractions, or the losses of the first and the last round of pre-training."""
+def read_measured(step: Step) -> Results:
+    """Measured values of a finished step.
+
+    Returns:
+        "metrics": fractions, or the losses of the first and the last round of pre-training; of fractions also
+            "intervals" (ends by metric), "num_test", the number of evaluated videos, and "part", their name.
+    """
     if step.kind == PRETRAIN:
         records = [r for r in read_records(step.result.parent / METRICS_FILE) if "partition_id" not in r]
         step.result.stat()  # an OSError if the weights are not there
-        return {"first_loss": records[0]["loss"], "loss": records[-1]["loss"]}
+        return {"metrics": {"first_loss": records[0]["loss"], "loss": records[-1]["loss"]}}
     content = read_json(step.result)
     if step.kind == FINETUNE:
-        return {name: content[name] for name in ACCURACIES}
-    return content["rows"].get("checkpoint", content["rows"]["random"])
+        metrics, intervals, num_test = {name: content[name] for name in ACCURACIES}, content["intervals"], "num_videos"
+    else:
+        row = "checkpoint" if "checkpoint" in content["rows"] else "random"
+        metrics, intervals, num_test = content["rows"][row], content["intervals"][row], "num_test"
+    return {"metrics": metrics, "intervals": intervals, "num_test": content[num_test], "part": content["part"]}

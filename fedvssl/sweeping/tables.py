@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fedvssl.data.splits import labelled_videos
+from fedvssl.data.splits import labelled_videos, test_part
 from fedvssl.files.atomic import atomic_path
 from fedvssl.sweeping.comparison import ACCURACIES, Entry, Table, latex, markdown, recall_of_chance, to_csv
 from fedvssl.sweeping.comparison import draw as draw_table
@@ -27,13 +27,16 @@ def write_tables(config: Mapping[str, Any], plans: Sequence[Plan], steps: Sequen
         entries = {}
         for column, (kind, metric) in columns.items():
             own = [results[step.cell].get(kind) for step in steps if (step.cell.row, step.kind) == (name, kind)]
-            values = [result["metrics"][metric] for result in own if result]
-            entries[column] = Entry(values, planned=len(own))
+            done = [result for result in own if result]
+            # Cells of earlier versions have no intervals.
+            interval = done[0].get("intervals", {}).get(metric) if len(done) == 1 else None
+            entries[column] = Entry([result["metrics"][metric] for result in done], len(own), interval)
         table[row.get("title", name)] = entries
     table |= baseline_rows(plans, columns)
     shown = headings(config)
     texts = {"md": markdown(table, shown), "tex": latex(table, shown)}
-    for ending, text in {**texts, "csv": to_csv(table)}.items():
+    part = test_part(config["data"])
+    for ending, text in {**texts, "csv": to_csv(table, part=part)}.items():
         with atomic_path(results_dir / f"table.{ending}") as temporary:
             temporary.write_text(text, encoding="utf-8")
     return table
@@ -48,9 +51,10 @@ def draw_leading(config: Mapping[str, Any], table: Table) -> None:
 
 
 def headings(config: Mapping[str, Any]) -> dict[str, str]:
-    """Columns of the readable tables, with their headings."""
+    """Columns of the readable tables, with their headings, which name validation videos."""
+    note = "" if test_part(config["data"]) == "test" else " (validation)"
     return {
-        f"{kind} {metric}": heading
+        f"{kind} {metric}": f"{heading}{note}"
         for kind, measure in config["measures"].items()
         for metric, heading in measure["columns"].items()
     }
@@ -78,7 +82,17 @@ def baseline_rows(plans: Sequence[Plan], columns: Mapping[str, tuple[str, str]])
 def caption(config: Mapping[str, Any]) -> str:
     """Line below the table."""
     seeds, splits = (", ".join(map(str, config[name])) for name in ("seeds", "splits"))
-    return f"Percent on {config['data']['name']}, mean +- standard deviation; seeds {seeds}, split {splits}."
+    data = config["data"]
+    held_out = (
+        ""
+        if data["validation"] is None
+        else f" Held out of the training list and of the clients: data.validation={data['validation']}, "
+        f"data.validation_seed={data['validation_seed']}."
+    )
+    return (
+        f"Percent on {data['name']}: several runs as mean +- standard deviation, one run with its 95 % "
+        f"interval over the {test_part(data)} videos; seeds {seeds}, split {splits}.{held_out}"
+    )
 
 
 def _metrics(config: Mapping[str, Any], results: Any) -> list[tuple[str, str]]:

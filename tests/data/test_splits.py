@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fedvssl.data.annotations import Annotation, write_annotations
-from fedvssl.data.splits import check_classes, labelled_videos, split_list
+from fedvssl.data.splits import check_classes, evaluation_lists, labelled_videos, lists_read, split_list
+from fedvssl.data.splits import numbers_of_videos as words
 from tests.videos import write_frames
 
 
@@ -15,7 +16,8 @@ def write_split(folder: Path, *, labels: list[int], missing: bool = False) -> di
     write_annotations(folder / "annotations/train_split_1.json", annotations)
     for annotation in annotations[missing:]:
         write_frames(folder / f"zips/{annotation.name}.zip", np.zeros((2, 8, 8, 3), np.uint8))
-    return {"media_dir": folder / "zips", "annotation_dir": folder / "annotations", "split": 1, "num_classes": 3}
+    places = {"media_dir": folder / "zips", "annotation_dir": folder / "annotations", "split": 1, "num_classes": 3}
+    return {**places, "validation": None, "validation_seed": 0}
 
 
 def test_labelled_videos_are_read_with_zero_based_labels(tmp_path: Path) -> None:
@@ -45,3 +47,23 @@ def test_a_class_without_training_videos_is_refused_by_name(tmp_path: Path) -> N
     sentence = r"train_split_1\.json has no video of class Swim \(label 3\), which 2 test videos such as Swim/x need"
     with pytest.raises(ValueError, match=sentence):
         check_classes({"train": train, "test": test}, split_list(data, "train"))
+
+
+def test_held_out_videos_take_the_place_of_the_test_list_which_is_not_read(tmp_path: Path) -> None:
+    data = {**write_split(tmp_path, labels=[0, 0, 0, 2, 2, 2]), "validation": 2, "validation_seed": 5}
+    videos = evaluation_lists(data, labelled=True)  # there is no test list
+    assert [len(videos[part]) for part in ("train", "test")] == [4, 2]
+    assert {*videos["train"], *videos["test"]} == {*labelled_videos({**data, "validation": None}, "train")}
+    assert (
+        words(data, videos) == "4 training and 2 validation videos (held out by video, as the names of 2 hold no group)"
+    )
+    assert [*lists_read(data)] == ["train list"] and [*lists_read({**data, "validation": None})][1] == "test list"
+    (tmp_path / "annotations/test_split_1.json").write_text("no JSON")
+    assert evaluation_lists(data, labelled=True) == videos
+    with pytest.raises(ValueError, match=r"train_split_1\.json has labels up to 3, but data\.num_classes is 2"):
+        labelled_videos({**data, "num_classes": 2}, "test")
+
+
+def test_a_log_names_the_test_videos(tmp_path: Path) -> None:
+    videos = {"train": [Annotation("a", 0)] * 3, "test": [Annotation("b", 0)]}
+    assert words(write_split(tmp_path, labels=[0]), videos) == "3 training and 1 test videos"

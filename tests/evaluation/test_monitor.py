@@ -1,14 +1,19 @@
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fedvssl.data.annotations import Annotation
+from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
+from fedvssl.data.splits import spread
 from fedvssl.evaluation.features import extract, load
+from fedvssl.evaluation.intervals import in_percent, wilson
 from fedvssl.evaluation.knn import KNN
-from fedvssl.evaluation.monitor import Monitor, spread
+from fedvssl.evaluation.monitor import Monitor
+from fedvssl.evaluation.motion_probe import MotionProbe, MotionSample
+from fedvssl.evaluation.protocol import EvaluationProtocol
 from fedvssl.evaluation.retrieval import Retrieval
 from fedvssl.files.tensors import to_arrays
 from fedvssl.models.r3d import R3D
@@ -17,6 +22,8 @@ from fedvssl.training.loop import build_fabric
 from tests.action_set import write_action_set
 
 SAMPLE = Clips(num_clips=2, clip_len=8, frame_stride=2, size=(43, 32), crop_size=32)
+LENGTHS = {"short_side": 1.5, "velocity": 0.03125, "start_jitter": 0.0625, "frame_jitter": 0.02}
+MOTION = MotionSample(num_clips=2, clip_len=8, frame_stride=2, crop_size=24, **LENGTHS)
 PROTOCOLS = {"R@1": Retrieval(ks=[1]), "knn_top1_acc": KNN(ks=[20], temperature=0.07)}
 
 
@@ -25,12 +32,14 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_action_set(tmp_path_factory.mktemp("data"))
 
 
-def build(data_dir: Path, **changes) -> Monitor:
+def build(data_dir: Path, *, protocols: Mapping[str, EvaluationProtocol] = PROTOCOLS, **changes) -> Monitor:
     settings = {
         **{"media_dir": data_dir / "ucf101/zips", "annotation_dir": data_dir / "ucf101/annotations"},
-        **{"split": 1, "num_classes": 3, "max_videos": 100, "batch_size": 4, **changes},
+        **{"split": 1, "num_classes": 3, "max_videos": 100, "batch_size": 4},
+        **{"validation": None, "validation_seed": 0, **changes},
     }
-    return Monitor(R3D(10, width=4), settings, sample=SAMPLE, protocols=PROTOCOLS, device="cpu", precision="32-true")
+    run = {"seed": 7, "device": "cpu", "precision": "32-true"}
+    return Monitor(R3D(10, width=4), settings, sample=SAMPLE, protocols=protocols, **run)
 
 
 def arrays(seed: int) -> dict:
@@ -45,8 +54,8 @@ def test_judges_the_arrays_it_is_given(data_dir, caplog):
         two = monitor(arrays(2), label="after round 4")
         again = monitor(arrays(1), label="after round 5")
     names = (
-        "eval_R@1",
-        "eval_knn_top1_acc",
+        *("eval_R@1", "eval_R@1_low", "eval_R@1_high"),
+        *("eval_knn_top1_acc", "eval_knn_top1_acc_low", "eval_knn_top1_acc_high"),
         "eval_feature_std",
         "eval_effective_rank",
         "videos_eval",
@@ -56,14 +65,65 @@ def test_judges_the_arrays_it_is_given(data_dir, caplog):
     assert one["eval_effective_rank"] > 1 and one["videos_eval"] == 11
     assert [again[name] for name in names[:-1]] == [one[name] for name in names[:-1]]
     assert two["eval_feature_std"] != one["eval_feature_std"]
-    assert "after round 3: R@1" in caplog.text and "collapsed" not in caplog.text
+    assert (one["eval_R@1_low"], one["eval_R@1_high"]) == wilson(one["eval_R@1"], 11)
+    shown = in_percent(one["eval_R@1"], wilson(one["eval_R@1"], 11))
+    assert f"after round 3: R@1 {shown} %, knn_top1_acc " in caplog.text and "collapsed" not in caplog.text
 
 
 def test_a_protocol_with_several_metrics_has_one_record_entry_for_each(data_dir):
     monitor = build(data_dir)
     monitor.protocols = {"retrieval": Retrieval(ks=[1, 2])}
     record = monitor(arrays(1), label="now")
-    assert [name for name in record if "retrieval" in name] == ["eval_retrieval_R@1", "eval_retrieval_R@2"]
+    names = [name for name in record if "retrieval" in name and not name.endswith(("_low", "_high"))]
+    assert names == ["eval_retrieval_R@1", "eval_retrieval_R@2"]
+
+
+def test_initial_statistics_are_replaced_and_trained_ones_are_not(data_dir):
+    monitor, initial = build(data_dir), arrays(1)
+    before_training = monitor(initial, label="before round 1")
+    statistics = {name: array.copy() for name, array in to_arrays(monitor.backbone).items() if "running" in name}
+    assert all(not initial[f"backbone.{name}"].any() for name in statistics if name.endswith("mean"))
+    assert all(array.any() for array in statistics.values())
+    trained = {**initial, "backbone.stem.bn.running_mean": np.full(4, 0.5, np.float32)}
+    after = monitor(trained, label="after round 1")
+    state = to_arrays(monitor.backbone)
+    assert (state["stem.bn.running_mean"] == 0.5).all() and not state["layer1.0.bn1.running_mean"].any()
+    assert after["eval_feature_std"] != before_training["eval_feature_std"]
+    again = monitor(initial, label="before round 1")
+    assert again["eval_feature_std"] == before_training["eval_feature_std"]
+
+
+def test_a_protocol_with_clips_of_its_own_gets_their_features_and_labels(data_dir, tmp_path):
+    probe = MotionProbe(sample=MOTION, weight_decay=0.01)
+    monitor = build(data_dir, protocols={**PROTOCOLS, "motion_probe": probe}, max_videos=5)
+    record = monitor(arrays(1), label="after round 1")
+    again = monitor(arrays(1), label="after round 2")
+    without = build(data_dir, max_videos=5)(arrays(1), label="now")
+    names = ["eval_motion_probe", "eval_motion_probe_low", "eval_motion_probe_high"]
+    assert [name for name in record if name not in without] == names
+    assert {name: record[name] for name in without if name != "seconds_eval"} == {
+        name: value for name, value in without.items() if name != "seconds_eval"
+    }
+    assert [again[name] for name in names] == [record[name] for name in names], "the same clips in every round"
+    assert [len(dataset) for dataset in monitor.own_datasets["motion_probe"].values()] == [5, 5]
+    found = []
+    for part, dataset in monitor.own_datasets["motion_probe"].items():
+        fabric = build_fabric(device="cpu", precision="32-true")
+        extract(fabric, monitor.backbone, dataset, folder=tmp_path / part, batch_size=2, num_workers=0)
+        found.append(load(tmp_path / part, dataset))
+    assert probe(*found).metrics["top1_acc"] == record["eval_motion_probe"]
+
+
+def test_protocols_that_draw_their_labels_need_none(data_dir, tmp_path):
+    for part in ("train", "test"):
+        annotations = read_annotations(data_dir / f"ucf101/annotations/{part}_split_1.json")
+        unknown = [Annotation(annotation.name, 99 if part == "train" else 100) for annotation in annotations]
+        write_annotations(tmp_path / f"{part}_split_1.json", unknown)
+    probe = {"motion_probe": MotionProbe(sample=MOTION, weight_decay=0.01)}
+    record = build(data_dir, protocols=probe, annotation_dir=tmp_path)(arrays(1), label="now")
+    assert 0 <= record["eval_motion_probe"] <= 1 and record["videos_eval"] == 11
+    with pytest.raises(ValueError, match=r"data\.num_classes is 3"):
+        build(data_dir, protocols={**PROTOCOLS, **probe}, annotation_dir=tmp_path)
 
 
 def test_a_collapse_is_told(data_dir, caplog):
@@ -118,7 +178,7 @@ def test_features_that_are_not_finite_are_told_and_leave_no_numbers(data_dir, ca
 
 def test_lists_without_a_common_class_are_refused(data_dir, monkeypatch):
     monkeypatch.setattr("fedvssl.evaluation.monitor.spread", lambda annotations, most: annotations[:1])
-    monkeypatch.setattr("fedvssl.evaluation.monitor.labelled_videos", two_lists)
+    monkeypatch.setattr("fedvssl.data.splits.labelled_videos", two_lists)
     with pytest.raises(ValueError, match=r"eval\.max_videos=1 leaves no class in both lists"):
         build(data_dir, max_videos=1)
 

@@ -16,6 +16,7 @@ RESULT = {
     "split": 1,
     "checkpoint": "/somewhere/else/round-8-weights.npz",
     "rows": {"checkpoint": {"R@1": 0.4123, "R@5": 0.7}, "random": {"R@1": 0.2}},
+    "intervals": {"checkpoint": {"R@1": [0.331, 0.498]}},
 }
 
 
@@ -32,6 +33,7 @@ def test_pretraining(tmp_path: Path) -> None:
     assert (facts["pretext task"], facts["seed"]) == ("CtP", "11")
     assert facts["rounds"] == "8 (the run was set to 20)" and facts["clients"].startswith("5, of which")
     assert facts["clips"] == "16 frames, crops of 112 pixels" and "secret" not in str(facts)
+    assert (facts["optimizer"], facts["schedule"]) == ("SGD", "Steps")
 
 
 def test_a_run_before_the_task_had_its_name_tells_the_same(tmp_path: Path) -> None:
@@ -41,6 +43,18 @@ def test_a_run_before_the_task_had_its_name_tells_the_same(tmp_path: Path) -> No
     config["pretext"]["task"] = config["pretext"].pop("module")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     assert training_facts(tmp_path / "round-8-weights.npz") == facts
+
+
+@pytest.mark.parametrize(("name", "checkpoint"), [("base", "round-8-weights.npz"), ("finetune", "last.pth")])
+def test_a_run_before_the_optimizer_had_a_section_names_none(tmp_path: Path, name: str, checkpoint: str) -> None:
+    facts = training_facts(run_folder(tmp_path, name, "optimizer=adamw", "schedule=cosine") / checkpoint)
+    assert (facts.pop("optimizer"), facts.pop("schedule")) == ("AdamW", "Cosine")
+    config = compose(name, ["optimizer=adamw", "schedule=cosine"])
+    for section in ("optimizer", "schedule"):
+        del config["training"][section]
+    del config["data"]["validation"], config["data"]["validation_seed"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert training_facts(tmp_path / checkpoint) == facts
 
 
 def test_fedavg_has_neither_alpha_nor_beta(tmp_path: Path) -> None:
@@ -53,6 +67,10 @@ def test_finetuning(tmp_path: Path) -> None:
     facts = training_facts(folder / "best.pth")
     assert facts["started from"] == "k400.pth" and facts["epochs"] == "3"
     assert "ucf101 split 1, with labels (101 classes)" in facts["fine-tuned on"]
+    assert facts["epoch"] == "chosen by its accuracy on the test videos", "by an earlier version"
+    held_out = run_folder(tmp_path, "finetune", "data.validation=0.2", "data.validation_seed=3")
+    assert training_facts(held_out / "last.pth")["held out"] == "0.2 of the training videos (seed 3)"
+    assert training_facts(held_out / "best.pth")["held out"].endswith("; the epoch was chosen by their accuracy")
     scratch = training_facts(run_folder(tmp_path, "finetune", "from_scratch=true") / "last.pth")
     assert scratch["started from"] == "random weights"
 
@@ -97,6 +115,8 @@ def test_the_card_prints_them(tmp_path: Path) -> None:
     checkpoint = run_folder(tmp_path, "base") / "round-8-weights.npz"
     checkpoint.write_bytes(b"x")
     write_result(tmp_path, "a/retrieval.json", RESULT)
+    held_out = {"part": "validation", "held_out": "in whole groups", "num_test": 48}
+    write_result(tmp_path, "b/retrieval.json", {**RESULT, **held_out})
     card = Card(
         checkpoint=checkpoint,
         model={"_target_": "fedvssl.models.r3d.R3D", "depth": 18, "width": 64},
@@ -114,5 +134,7 @@ def test_the_card_prints_them(tmp_path: Path) -> None:
     text = model_card(card, [])
     assert "| beta (swbeta) | 1 |" in text and "33,166,272" in text and "0.485, 0.456, 0.406" in text
     assert "retrieval on ucf6 split 1, percent" in text
-    assert "|  | R@1 | R@5 |" in text and "| checkpoint | 41.23 | 70.00 |" in text and "| random | 20.00 | - |" in text
+    assert "retrieval on 48 validation videos (held out in whole groups) of ucf6 split 1, percent" in text
+    assert "|  | R@1 | R@5 |" in text and "| checkpoint | 41.23 [33.1, 49.8] | 70.00 |" in text
+    assert "| random | 20.00 | - |" in text
     assert str(tmp_path) not in text

@@ -39,6 +39,18 @@ def test_lines_without_names_are_many_and_faint() -> None:
     assert svg.count("stroke-opacity: 0.3") == 20 and "_child" not in svg
 
 
+def test_a_band_is_drawn_where_the_records_have_intervals() -> None:
+    interval = {"a_low": 0.25, "a_high": 0.75}
+    records = [{"epoch": 1, "a": 0.5}, {"epoch": 2, "a": 0.5, **interval}, {"epoch": 3, "a_low": 1.0}]
+    points = line(records, "a", scale=100)
+    assert points.lows == [pytest.approx(math.nan, nan_ok=True), 25.0] and points.highs[1] == 75.0
+    plain = line(records[:1], "a")
+    assert (plain.lows, plain.highs) == ([], [])
+    banded, bare = (line_chart("a", [drawn], x="x", y="y") for drawn in (points, plain))
+    parsed(banded)
+    assert "FillBetweenPolyCollection" in banded and "FillBetweenPolyCollection" not in bare
+
+
 @pytest.mark.parametrize("ys", [[], [1.0], [math.nan, math.nan], [1.0, math.inf]])
 def test_odd_numbers_do_not_end_a_report(ys: list[float]) -> None:
     parsed(line_chart("odd", [Line("a", range(len(ys)), ys)], x="round", y="loss"))

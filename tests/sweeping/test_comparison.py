@@ -1,9 +1,22 @@
 """The one maker of result tables."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from fedvssl.sweeping.comparison import Entry, aligned, cells, conditions, latex, markdown, recall_of_chance, single
+from fedvssl.sweeping.comparison import (
+    Entry,
+    aligned,
+    cells,
+    conditions,
+    draw,
+    latex,
+    markdown,
+    recall_of_chance,
+    single,
+    to_csv,
+)
 
 COLUMNS = {"top1_acc": "top-1", "R@1": "R@1"}
 TABLE = {
@@ -29,13 +42,47 @@ def test_plain_text_is_aligned_to_the_widest_cell() -> None:
 def test_one_measurement_in_a_cell_and_none_where_nothing_was_measured() -> None:
     table = single({"a": {"top1_acc": 0.125, "R@1": None}, "b": {"R@1": 1.0, "other": 3.0}}, COLUMNS)
     assert cells(table, COLUMNS) == [["a", "12.50", "-"], ["b", "-", "100.00"]]
+    table = single({"a": {"top1_acc": 0.125, "R@1": 0.5}}, COLUMNS, {"a": {"R@1": [0.4, 0.6]}, "b": {}})
+    assert cells(table, COLUMNS) == [["a", "12.50", "50.00 [40.0, 60.0]"]]
 
 
-@pytest.mark.parametrize("change", [{"split": 2}, {"num_videos": 9}, {"settings": {"test_sample": {"crop_size": 32}}}])
+@pytest.mark.parametrize(
+    ("entry", "text", "bars"),
+    [
+        (Entry([0.412], 1, [0.331, 0.498]), "41.20 [33.1, 49.8]", (0.081, 0.086)),
+        (Entry([0.412], 3, [0.331, 0.498]), "41.20 [33.1, 49.8] (1 of 3)", (0.081, 0.086)),
+        (Entry([0.5, 0.6], 2), "55.00 +- 7.07", (0.0707, 0.0707)),
+        (Entry([0.5], 1), "50.00", (0, 0)),
+        (Entry([0.0], 1, [1e-18, 0.1]), "0.00 [0.0, 10.0]", (0, 0.1)),
+    ],
+)
+def test_one_run_has_an_interval_and_several_have_a_deviation(entry: Entry, text: str, bars: tuple) -> None:
+    assert entry.text() == text
+    assert entry.error_bars() == pytest.approx(bars, abs=1e-4) and min(entry.error_bars()) >= 0
+
+
+def test_the_csv_has_the_ends_and_the_picture_is_drawn(tmp_path: Path) -> None:
+    table = {**TABLE, "one": single({"one": {"R@1": 0.0}}, COLUMNS, {"one": {"R@1": [0.0, 0.25]}})["one"]}
+    lines = to_csv(table, part="validation").splitlines()
+    assert lines[0] == "row,column,mean,standard_deviation,low,high,done,planned,part"
+    assert "ours,top1_acc,0.550000,0.070711,,,2,2,validation" in lines
+    assert "one,R@1,0.000000,,0.000000,0.250000,1,1,validation" in lines
+    draw(tmp_path / "x.png", table, COLUMNS)
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"split": 2}, {"num_videos": 9}, {"settings": {"test_sample": {"crop_size": 32}}}),
+        *({"part": "validation"}, {"part": "validation", "validation_seed": 1}),
+    ],
+)
 def test_results_of_other_conditions_share_no_table(change: dict) -> None:
     result = {"dataset": "d", "split": 1, "num_videos": 8, "num_classes": 2, "num_clips": 10, "top1_acc": 0.5}
     assert conditions(result) == conditions({**result, "top1_acc": 0.7, "checkpoint": "another"})
     assert conditions(result) != conditions({**result, **change})
+    assert conditions(result) == conditions({**result, "part": "test"}), "earlier versions had no other part"
 
 
 def test_recall_of_chance_is_that_of_random_draws() -> None:

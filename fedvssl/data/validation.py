@@ -1,0 +1,95 @@
+"""Validation videos, held out of a training list: for choosing a checkpoint or a setting without the test list.
+
+Clips of one group, such as v_Archery_g08_c01 and v_Archery_g08_c02, show the same scene, so a group is held out whole.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedvssl.data.annotations import Annotation
+
+GROUP = re.compile(r"(.+_g\d+)_c\d+")
+
+
+def hold_out(
+    annotations: Sequence[Annotation], wanted: float, *, seed: int
+) -> tuple[list[Annotation], list[Annotation]]:
+    """Split a training list into training and validation videos, class by class, both in the order of the list.
+
+    Each class gives groups until its share is reached as nearly as whole groups allow, but never its last group. Where
+    a name holds no group, the video is a group of its own.
+
+    Args:
+        annotations: training list.
+        wanted: share of the videos below 1, or number of videos from 1.
+        seed: of the choice.
+
+    Raises:
+        ValueError: if `wanted` is no such number, or no video can be held out.
+    """
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 0 < wanted < len(annotations):
+        raise ValueError(
+            f"data.validation={wanted} must be a share of the {len(annotations)} training videos, such as 0.2, or a "
+            "number of them, or null."
+        )
+    share = wanted if wanted < 1 else wanted / len(annotations)
+    held: set[str] = set()
+    for label in sorted({annotation.label for annotation in annotations}):
+        names = [annotation.name for annotation in annotations if annotation.label == label]
+        held |= _some_groups(names, share, np.random.default_rng((seed, label)))
+    validation = [annotation for annotation in annotations if annotation.name in held]
+    if not validation:
+        raise ValueError(f"data.validation={wanted} holds no video out: raise it, or add groups of videos.")
+    return [annotation for annotation in annotations if annotation.name not in held], validation
+
+
+def how_held_out(validation: Sequence[Annotation]) -> str:
+    """Words on the kind of split: "in whole groups", or how many videos were taken without their neighbours."""
+    alone = sum(GROUP.fullmatch(annotation.name) is None for annotation in validation)
+    return f"by video, as the names of {alone} hold no group" if alone else "in whole groups"
+
+
+def part_facts(data: Mapping[str, Any], evaluated: Sequence[Annotation]) -> dict[str, Any]:
+    """Entries of a result that tell which videos it is about.
+
+    Args:
+        data: validation, validation_seed.
+        evaluated: the videos.
+
+    Returns:
+        "part": "test" or "validation"; for the latter also "validation", "validation_seed" and "held_out".
+    """
+    if data["validation"] is None:
+        return {"part": "test"}
+    settings = {name: data[name] for name in ("validation", "validation_seed")}
+    return {"part": "validation", **settings, "held_out": how_held_out(evaluated)}
+
+
+def evaluated_videos(facts: Mapping[str, Any], number: object) -> str:
+    """Words for logs and tables: "36 test videos" or "48 validation videos (held out in whole groups)".
+
+    Args:
+        facts: `part_facts`, or a result that has them; results of earlier versions are about test videos.
+        number: of the videos.
+    """
+    words = f"{number} {facts.get('part', 'test')} videos"
+    return f"{words} (held out {facts['held_out']})" if "held_out" in facts else words
+
+
+def _some_groups(names: Sequence[str], share: float, rng: np.random.Generator) -> set[str]:
+    """Names in some groups of a class: as near to its share as whole groups in a random order come."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        match = GROUP.fullmatch(name)
+        groups[match[1] if match else name].append(name)
+    keys = sorted(groups)
+    held: list[str] = []
+    for index in rng.permutation(len(keys))[1:]:  # the first in this order stays in training
+        group = groups[keys[index]]
+        if abs(len(held) + len(group) - share * len(names)) <= abs(len(held) - share * len(names)):
+            held += group
+    return set(held)

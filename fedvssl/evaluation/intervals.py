@@ -1,0 +1,79 @@
+"""95 % intervals of accuracies: of one fraction, and of the difference of two backbones on the same test videos.
+
+Both look at the test videos as a random draw. They do not cover the spread over seeds of training, which is larger
+where a run is short.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+Z = 1.959964  # 97.5 % quantile of the normal distribution
+DRAWS = 10_000
+
+
+class Interval(NamedTuple):
+    """Lower and upper end of a 95 % interval, as fractions."""
+
+    low: float
+    high: float
+
+    def excludes(self, value: float) -> bool:
+        return not self.low <= value <= self.high
+
+
+class Difference(NamedTuple):
+    """Difference of two accuracies as a fraction, with the ends of its 95 % interval."""
+
+    difference: float
+    low: float
+    high: float
+
+    def text(self) -> str:
+        """Text in percentage points: "+12.3 [4.1, 20.5]"."""
+        return f"{100 * self.difference:+.1f} {_ends(self[1:])}"
+
+
+def in_percent(fraction: float, interval: Sequence[float] | None = None) -> str:
+    """Text of an accuracy, "41.20", or with the ends of its interval "41.20 [33.1, 49.8]"."""
+    return f"{100 * fraction:.2f}" + (f" {_ends(interval)}" if interval else "")
+
+
+def wilson(fraction: float, num_videos: int) -> Interval:
+    """Wilson's score interval of a fraction of videos (Wilson, JASA 1927); unlike +-1.96 sd it stays within 0..1.
+
+    Args:
+        fraction: right videos divided by all videos, 0..1.
+        num_videos: at least 1.
+    """
+    assert 0 <= fraction <= 1 and num_videos >= 1, f"{fraction} of {num_videos} videos"
+    shrunk = 1 + Z**2 / num_videos
+    center = (fraction + Z**2 / (2 * num_videos)) / shrunk
+    half = Z * math.sqrt(fraction * (1 - fraction) / num_videos + Z**2 / (4 * num_videos**2)) / shrunk
+    return Interval(max(center - half, 0.0), min(center + half, 1.0))
+
+
+def paired_difference(right: Sequence[bool], baseline: Sequence[bool], *, seed: int = 0) -> Difference:
+    """Paired bootstrap over test videos: 2.5 % and 97.5 % percentiles of the mean difference over resampled videos.
+
+    Args:
+        right, baseline: for each test video, in the same order, whether it was classified correctly.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: if the two are not of the same number of videos, or of none.
+    """
+    if len(right) != len(baseline) or not len(right):
+        raise ValueError(f"{len(right)} and {len(baseline)} test videos cannot be compared in pairs.")
+    differences = np.asarray(right, dtype=np.int64) - np.asarray(baseline, dtype=np.int64)
+    counts = np.array([(differences == value).sum() for value in (-1, 0, 1)])
+    # Drawing V videos with replacement is drawing the numbers of -1, 0 and 1 among them.
+    draws = np.random.default_rng(seed).multinomial(len(differences), counts / len(differences), size=DRAWS)
+    low, high = np.percentile((draws[:, 2] - draws[:, 0]) / len(differences), [2.5, 97.5])
+    return Difference(float(differences.mean()), float(low), float(high))
+
+
+def _ends(interval: Sequence[float]) -> str:
+    return f"[{', '.join(f'{100 * end:.1f}' for end in interval)}]"

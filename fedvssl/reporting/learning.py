@@ -1,0 +1,83 @@
+"""Section that tells whether anything is learned: losses beside trivial ones, overlap, signs of life, boxes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from fedvssl.files.run_log import Record
+from fedvssl.reporting import page
+from fedvssl.reporting.figures import Line, is_number, line, line_chart
+from fedvssl.reporting.folders import Folder
+from fedvssl.training.watch import BEATEN, TRIVIAL
+
+CLIENTS_WITH_NAMES = 7  # more lines cannot be told apart
+BOXES = "ctp.png"  # of scripts/show_ctp.py
+# Numbers of a round and its clients -> title of their chart, unit.
+LIFE = {
+    "active_share": ("Active units of the head's hidden layer", "share"),
+    "backbone_grad_norm": ("Gradient norm of the backbone", "L2 norm"),
+}
+
+
+def loss(run: Folder) -> str:
+    """Warnings, charts of the losses, of the overlap of boxes and of the gradients, and the picture of boxes."""
+    html = "".join(map(page.paragraph, unbeaten(run.rounds[-1]))) + page.charts(*charts(run))
+    if (run.path / BOXES).is_file():
+        title = "True boxes (solid) and predicted ones (dashed), before and after training"
+        html += page.figure(title, page.picture(run.path / BOXES, title))
+    return html
+
+
+def unbeaten(record: Record) -> list[str]:
+    """Sentence about each trivial predictor that the loss of a round has not beaten by five percent."""
+    return [
+        f"The loss of round {record['server_round']}, {record['loss']:.3g}, has not beaten that of "
+        f"'{name.removeprefix(TRIVIAL)}', {record[name]:.3g}, which does not look at the clips: hardly anything is "
+        "learned yet."
+        for name in trivial_names([record])
+        if is_number(record.get("loss")) and not record["loss"] <= BEATEN * record[name]
+    ]
+
+
+def trivial_names(records: Sequence[Record]) -> list[str]:
+    """Names of the losses of trivial predictors in the last record."""
+    return [name for name, value in records[-1].items() if name.startswith(TRIVIAL) and is_number(value)]
+
+
+def charts(run: Folder) -> Iterator[tuple[str, str]]:
+    """Title and chart of what the last round has."""
+    rounds, last = run.rounds, run.rounds[-1]
+    parts = [name for name in last if name.startswith("loss_") or name.endswith("_loss")]
+    lines = [line(rounds, name, main=name == "loss") for name in ("loss", *parts)]
+    lines += [dashed(rounds, name, label=name.removeprefix(TRIVIAL)) for name in trivial_names(rounds)]
+    yield "Global, with its parts", line_chart("Global loss with its parts", lines, x="round", y="loss")
+    ids = client_ids(run)
+    title = "Global and each client" if len(ids) <= CLIENTS_WITH_NAMES else f"Global and each of {len(ids)} clients"
+    yield title, line_chart(f"Loss: {title}", of_all(run, "loss"), x="round", y="loss")
+    if is_number(last.get("iou")):
+        lines = [line(rounds, "iou", label="IoU", main=True), dashed(rounds, "iou_still", label="standing still")]
+        title = "Overlap of the predicted boxes with the true ones"
+        yield title, line_chart(title, lines, x="round", y="IoU")
+    if is_number(last.get("grad_norm")):
+        norms = [*of_all(run, "grad_norm"), line(rounds, "grad_norm_max", label="largest")]
+        yield "Gradient norm before clipping", line_chart("Gradient norm", norms, x="round", y="L2 norm")
+    for name, (title, unit) in LIFE.items():
+        if is_number(last.get(name)):
+            yield title, line_chart(title, of_all(run, name), x="round", y=unit)
+
+
+def dashed(records: Sequence[Record], name: str, *, label: str) -> Line:
+    """Dashed line of a number to compare with."""
+    return replace(line(records, name, label=label), dashed=True)
+
+
+def client_ids(run: Folder) -> list[int]:
+    """Partition ids of the clients that took part."""
+    return sorted({record["partition_id"] for record in run.records if "partition_id" in record})
+
+
+def of_all(run: Folder, name: str) -> list[Line]:
+    """A line for each client and the main one for the round."""
+    own = {n: [record for record in run.records if record.get("partition_id") == n] for n in client_ids(run)}
+    named = len(own) <= CLIENTS_WITH_NAMES
+    lines = [line(records, name, label=f"client {n}" if named else None) for n, records in own.items()]
+    return [*lines, line(run.rounds, name, label="global", main=True)]

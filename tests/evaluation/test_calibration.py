@@ -1,0 +1,118 @@
+"""Statistics of BatchNorm for random weights: what they are, what stays as it is, and that they are computed once."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fedvssl.data import augment
+from fedvssl.data.annotations import read_annotations
+from fedvssl.data.dataset import ClipDataset
+from fedvssl.evaluation import calibration
+from fedvssl.evaluation.calibration import calibrate, calibrate_once, has_initial_statistics
+from fedvssl.evaluation.pixels import MeanFrame
+from fedvssl.files.tensors import to_arrays
+from fedvssl.models.r3d import R3D
+from fedvssl.tasks.recognition import TestSample as Clips
+from fedvssl.training.loop import build_fabric
+from tests.action_set import write_action_set
+
+SAMPLE = Clips(num_clips=2, clip_len=8, frame_stride=2, size=(43, 32), crop_size=32)
+
+
+class Plain(nn.Module):
+    """Backbone whose BatchNorm sees the pixels themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm3d(3, momentum=0.2)
+        self.drop = nn.Dropout(0.9)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return self.drop(self.bn(clips))
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> ClipDataset:
+    data = write_action_set(tmp_path_factory.mktemp("data"), num_train=7, num_test=1) / "ucf101"
+    return ClipDataset(data / "zips", read_annotations(data / "annotations/train_split_1.json"), SAMPLE)
+
+
+@pytest.fixture
+def fabric():
+    return build_fabric(device="cpu", precision="32-true")
+
+
+def batch_of(gallery: ClipDataset, indices: Iterable[int]) -> Tensor:
+    """Pixels of some videos: float [3,L]."""
+    clips = [augment.normalize(gallery[index]["frames"].float()) for index in indices]
+    return torch.cat(clips).transpose(0, 1).flatten(1)
+
+
+def mean(pixels: Tensor) -> Tensor:
+    return pixels.mean(dim=1)
+
+
+def variance(pixels: Tensor) -> Tensor:
+    return pixels.var(dim=1)
+
+
+def test_statistics_are_the_mean_over_the_batches(gallery, fabric):
+    backbone = Plain()
+    assert has_initial_statistics(backbone)
+    calibrate(fabric, backbone, gallery, num_workers=0)
+    batches = [batch_of(gallery, range(4)), batch_of(gallery, range(4, 7))]
+    means, variances = (torch.stack([f(batch) for batch in batches]).mean(dim=0) for f in (mean, variance))
+    torch.testing.assert_close(backbone.bn.running_mean, means, atol=1e-3, rtol=0)
+    torch.testing.assert_close(backbone.bn.running_var, variances, atol=1e-3, rtol=0)
+    assert backbone.bn.num_batches_tracked == 2 and not has_initial_statistics(backbone)
+    assert backbone.bn.momentum == 0.2 and not any(layer.training for layer in backbone.modules())
+
+
+def test_many_videos_are_spread_over_the_list_and_old_statistics_are_forgotten(gallery, fabric, monkeypatch):
+    monkeypatch.setattr(calibration, "BATCHES", 1)
+    backbone = Plain()
+    backbone.bn.running_mean += 100
+    calibrate(fabric, backbone, gallery, num_workers=0)
+    expected = mean(batch_of(gallery, (0, 2, 4, 6)))
+    torch.testing.assert_close(backbone.bn.running_mean, expected, atol=1e-3, rtol=0)
+    assert backbone.bn.num_batches_tracked == 1
+
+
+def test_weights_stay_and_a_repetition_gives_the_same(gallery, fabric):
+    torch.manual_seed(0)
+    backbone = R3D(10, width=4)
+    before = {name: parameter.clone() for name, parameter in backbone.named_parameters()}
+    calibrate(fabric, backbone, gallery, num_workers=0)
+    once = {name: array.copy() for name, array in to_arrays(backbone).items()}
+    calibrate(fabric, backbone, gallery, num_workers=0)
+    assert all((array == once[name]).all() for name, array in to_arrays(backbone).items())
+    assert all(torch.equal(before[name], parameter) for name, parameter in backbone.named_parameters())
+    assert all(parameter.grad is None for parameter in backbone.parameters())
+
+
+def test_kept_statistics_are_read_and_those_of_other_weights_are_not(gallery, fabric, tmp_path: Path, monkeypatch):
+    def random(seed: int) -> R3D:
+        torch.manual_seed(seed)
+        return R3D(10, width=4)
+
+    def calibrated(backbone: R3D) -> R3D:
+        calibrate_once(fabric, backbone, gallery, feature_dir=tmp_path, num_workers=0)
+        return backbone
+
+    first = calibrated(random(0))
+    calibrated(random(1))
+    assert len(list(tmp_path.rglob("statistics.npz"))) == 2
+    monkeypatch.setattr(calibration, "clip_maps", None)
+    again = calibrated(random(0))
+    assert all((array == to_arrays(first)[name]).all() for name, array in to_arrays(again).items())
+
+
+@pytest.mark.parametrize("backbone", [MeanFrame(), nn.Sequential(nn.BatchNorm3d(3, track_running_stats=False))])
+def test_nothing_happens_without_running_statistics(backbone, gallery, fabric, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "clip_maps", None)
+    calibrate(fabric, backbone, gallery, num_workers=0)
+    calibrate_once(fabric, backbone, gallery, feature_dir=tmp_path, num_workers=0)
+    assert not has_initial_statistics(backbone) and list(tmp_path.iterdir()) == []

@@ -1,0 +1,62 @@
+"""Intervals cover what they say they cover, and fit the text-book values."""
+
+import numpy as np
+import pytest
+
+from fedvssl.evaluation.intervals import Difference, in_percent, paired_difference, wilson
+
+
+@pytest.mark.parametrize(
+    ("right", "num_videos", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)],
+)
+def test_wilson_is_the_interval_of_the_text_books(right: int, num_videos: int, low: float, high: float) -> None:
+    assert wilson(right / num_videos, num_videos) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
+def test_wilson_covers_the_truth_in_about_95_of_100_test_sets(probability: float) -> None:
+    drawn = np.random.default_rng(3).binomial(60, probability, size=4000) / 60
+    covered = np.mean([not wilson(fraction, 60).excludes(probability) for fraction in drawn.tolist()])
+    assert 0.93 < covered < 0.975
+
+
+def test_paired_difference_agrees_with_resampling_every_video() -> None:
+    rng = np.random.default_rng(5)
+    right, baseline = rng.random(150) < 0.6, rng.random(150) < 0.4
+    found = paired_difference(right.tolist(), baseline.tolist())
+    videos = rng.integers(150, size=(10_000, 150))
+    slow = np.percentile(right[videos].mean(axis=1) - baseline[videos].mean(axis=1), [2.5, 97.5])
+    assert found.difference == pytest.approx(right.mean() - baseline.mean())
+    assert (found.low, found.high) == pytest.approx(slow, abs=0.015)
+
+
+def test_paired_difference_is_narrower_than_two_intervals_where_the_same_videos_are_right() -> None:
+    baseline = [True] * 60 + [False] * 60
+    better = [True] * 70 + [False] * 50
+    found = paired_difference(better, baseline)
+    assert found.low > 0
+    assert wilson(70 / 120, 120).low < wilson(0.5, 120).high, "unpaired, the two cannot be told apart"
+
+
+def test_nothing_changes_between_equal_answers() -> None:
+    assert paired_difference([True, False], [True, False]) == (0, 0, 0)
+
+
+def test_paired_difference_rejects_other_videos() -> None:
+    with pytest.raises(ValueError, match=r"2 and 3 test videos cannot be compared in pairs"):
+        paired_difference([True, False], [True, False, True])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (in_percent(0.412), "41.20"),
+        (in_percent(0.412, (0.3312, 0.4979)), "41.20 [33.1, 49.8]"),
+        (in_percent(1, [0.7225, 1]), "100.00 [72.2, 100.0]"),
+        (Difference(0.123, 0.041, 0.205).text(), "+12.3 [4.1, 20.5]"),
+        (Difference(-0.02, -0.1, 0.06).text(), "-2.0 [-10.0, 6.0]"),
+    ],
+)
+def test_texts_are_in_percent(text: str, expected: str) -> None:
+    assert text == expected
