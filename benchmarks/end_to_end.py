@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.clips import Clips, clip_parser, prepared
 from benchmarks.measure import Result, spread
-from fedvssl.config import build_sample, build_task, compose
+from fedvssl.config import build_optimizer, build_sample, build_task, compose
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.training.loop import EpochResult, build_fabric, set_up, train_epoch
 
@@ -26,11 +26,12 @@ def measure(clips: Clips) -> Result:
     fabric = build_fabric()
     config = compose("base", [])
     task = build_task(config)
-    wrapped, optimizer = set_up(fabric, task, lr=0.001, momentum=0.9, weight_decay=1e-4)
+    on_gpu = fabric.device.type == "cuda"
+    wrapped, optimizer = set_up(fabric, task, build_optimizer(config["training"], task, on_gpu=on_gpu))
     num_clips, repeats = CLIPS_AND_REPEATS[fabric.device.type]
     videos = list(islice(cycle(clips.annotations), num_clips))
     dataset = ClipDataset(clips.ours, videos, build_sample(config), seed_key=(7, 1, 0, 0))
-    augment, on_gpu = task.augment, fabric.device.type == "cuda"
+    augment = task.augment
 
     def epoch() -> EpochResult:
         task.augment = augment

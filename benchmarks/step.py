@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Result
-from fedvssl.config import build_sample, build_task, compose
+from fedvssl.config import build_optimizer, build_sample, build_task, compose
 from fedvssl.data.video import Step
 from fedvssl.training import loop
 from fedvssl.training.loop import build_fabric, set_up
@@ -89,8 +89,9 @@ def side(name: str, *, compiled: bool = False) -> dict:
     fabric = build_fabric(precision="32-true" if name == "plain" else name)
     torch.manual_seed(0)
     config = compose("base", [])
-    wanted = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
-    task, optimizer = set_up(fabric, build_task(config), compiled=compiled, **wanted)
+    task = build_task(config)
+    optimizer = build_optimizer(config["training"], task, on_gpu=fabric.device.type == "cuda")
+    task, optimizer = set_up(fabric, task, optimizer, compiled=compiled)
     sample = build_sample(config)
     items = [sample(StillVideo(), np.random.default_rng(seed)) for seed in range(BATCH_SIZE)]
     batch = torch.utils.data.default_collate([{**item, "index": index} for index, item in enumerate(items)])

@@ -4,14 +4,16 @@ The server's message gives model, task and training; `Site` gives the data and t
 simulation and a real federation.
 
 State entries that the server does not send are the client's own: under FedVSSL the pretext head. They are saved in a
-file for each round, before the reply. The message names the file to continue from, that of the last round in which this
-client's reply counted. So a head of an interrupted round or of a reply that came too late is never used.
+file for each round, before the reply, and with them the optimizer's state if `training.keep_optimizer` is true. The
+message names the file to continue from, that of the last round in which this client's reply counted. So a head of an
+interrupted round or of a reply that came too late is never used.
 """
 
 import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,16 @@ from flwr.common.constant import ErrorCode
 
 from fedvssl.client.order import Order, Site
 from fedvssl.client.state import client_folder, head_path, save_head
-from fedvssl.config import build_sample, build_task
+from fedvssl.config import build_optimizer, build_sample, build_task
 from fedvssl.data.annotations import Annotation, read_annotations
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.files.arrays import Arrays, load_arrays
 from fedvssl.files.progress import Progress
 from fedvssl.files.tensors import load_arrays_into, to_arrays
 from fedvssl.training.loop import EpochResult, build_fabric, seed_torch, set_up, train_epoch
+from fedvssl.training.optimizer import load_state as load_optimizer
+from fedvssl.training.optimizer import state_arrays
+from fedvssl.training.schedule import warm_up
 from fedvssl.wire.record import ARRAYS, CONFIG, METRICS, pack, unpack
 
 
@@ -78,13 +83,15 @@ def train_client(content: RecordDict, *, site: Site, partition_id: int, write: C
     annotations = read_annotations(Path(site.partition_dir) / f"client_dist{partition_id + 1}.json")
     folder = client_folder(site, partition_id)
     task, own = initial_task(json.dumps(order.config), frozenset(arrays))
-    head = load_arrays(head_path(folder, order.head_round)) if own and order.head_round else own
-    load_state(task, {**head, **arrays})
-    results = train_epochs(task, order, annotations, site=site, partition_id=partition_id, write=write)
+    keeps = own or order.config["training"]["keep_optimizer"]
+    kept = load_arrays(head_path(folder, order.head_round)) if keeps and order.head_round else own
+    load_state(task, {name: kept[name] for name in own} | arrays)
+    session = start_session(task, order, kept, device=site.device)
+    results = train_epochs(session, order, annotations, site=site, partition_id=partition_id, write=write)
     task.zero_grad()  # frees their memory until the next client
     state = to_arrays(task)
-    if own:
-        save_head(folder, {name: state[name] for name in own}, order)
+    if keeps:
+        save_head(folder, {name: state[name] for name in own} | session.optimizer_arrays(), order)
     reply = pack({name: state[name] for name in arrays})
     facts: dict[str, Any] = summarise(results) | {"num-examples": len(annotations)}
     facts["bytes-down"] = sum(len(array.data) for array in received.values())
@@ -119,8 +126,42 @@ def load_state(task: Any, arrays: Arrays) -> None:
     assert arrays.keys() == task.state_dict().keys(), "a state entry would keep what another client has learned"
 
 
+@dataclass
+class Session:
+    """A task and its optimizer on the device, for one round.
+
+    Args:
+        fabric, wrapped, optimizer: as for `train_epoch`.
+        task: what `wrapped` wraps.
+        keeps_optimizer: its state is kept for later rounds.
+        steps: number of steps of the optimizer so far, earlier rounds included if its state is kept.
+    """
+
+    fabric: Any
+    task: Any
+    wrapped: Any
+    optimizer: Any
+    keeps_optimizer: bool
+    steps: int
+
+    def optimizer_arrays(self) -> Arrays:
+        return state_arrays(self.optimizer, self.task, steps=self.steps) if self.keeps_optimizer else {}
+
+
+def start_session(task: Any, order: Order, kept: Arrays, *, device: str) -> Session:
+    """Put a task on the device, with a new optimizer or the state that `kept` holds of it."""
+    training = order.config["training"]
+    fabric = build_fabric(device=device, precision=training["precision"])
+    optimizer = build_optimizer(training, task, on_gpu=fabric.device.type == "cuda")
+    wrapped, optimizer = set_up(fabric, task, optimizer, compiled=training["compile"])
+    return Session(
+        *(fabric, task, wrapped, optimizer, training["keep_optimizer"]),
+        steps=load_optimizer(optimizer, task, kept),
+    )
+
+
 def train_epochs(
-    task: Any,
+    session: Session,
     order: Order,
     annotations: list[Annotation],
     *,
@@ -128,34 +169,32 @@ def train_epochs(
     partition_id: int,
     write: Callable[[str], None],
 ) -> list[EpochResult]:
-    """Train `task` in place for the local epochs of one round."""
+    """Train the session's task in place for the local epochs of one round."""
     training, sample = order.config["training"], build_sample(order.config)
-    fabric = build_fabric(device=site.device, precision=training["precision"])
-    wanted = {name: training[name] for name in ("momentum", "weight_decay")}
-    wrapped, optimizer = set_up(fabric, task, lr=order.lr, compiled=training["compile"], **wanted)
     results = []
     for epoch in range(training["local_epochs"]):
         key = (order.config["seed"], order.server_round, partition_id, epoch)
         seed_torch(key)
-        dataset = ClipDataset(Path(site.media_dir), annotations, sample, seed_key=key)
         loader = train_loader(
-            dataset,
+            ClipDataset(Path(site.media_dir), annotations, sample, seed_key=key),
             batch_size=training["batch_size"],
             num_workers=site.num_workers,
-            on_gpu=fabric.device.type == "cuda",
+            on_gpu=session.fabric.device.type == "cuda",
         )
         label = f"round {order.server_round}  epoch {epoch + 1}/{training['local_epochs']}  batch"
         progress = Progress(label, len(loader), write=write)
         result = train_epoch(
-            fabric,
-            wrapped,
-            optimizer,
+            session.fabric,
+            session.wrapped,
+            session.optimizer,
             loader,
             max_norm=training["max_norm"],
+            lr_factor=lambda step, done=session.steps: order.lr_factor * warm_up(done + step, training["warmup_steps"]),
             report=lambda step, _, means, progress=progress: progress.update(
                 step, lambda: f"loss {float(means['loss']):.3f}"
             ),
         )
+        session.steps += len(loader)
         write(f"{result.clips_per_second:.1f} clips/s, {100 * result.data_share:.1f} % of the time waiting for data")
         results.append(result)
     return results
@@ -182,7 +221,7 @@ def summarise(results: list[EpochResult]) -> dict[str, float]:
 def _read_order(content: RecordDict) -> Order:
     told: Any = content[CONFIG]
     rounds = (int(told[name]) for name in ("server-round", "head-round"))
-    return Order(json.loads(told["config"]), *rounds, lr=float(told["lr"]))
+    return Order(json.loads(told["config"]), *rounds, lr_factor=float(told["lr-factor"]))
 
 
 def _open_log(path: Path) -> logging.Logger:

@@ -4,7 +4,7 @@ There is no registry: the dotted `_target_` in a YAML file names the class. It c
 so it is trusted like the user's own code; nothing that was downloaded is ever instantiated.
 """
 
-import os
+import copy
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,23 +17,18 @@ import hydra.utils
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fedvssl.overrides import is_flag, is_setting, parse_overrides
+
 Config = dict[str, Any]
-# Values of flags that mean the same to Hydra as to a shell: words, numbers, true and false, lists, quoted text.
-PLAIN_VALUE = re.compile(r"[\w./+-]*|\[.*]|(['\"]).*\1", re.ASCII)
-# Prefixes of the flags of Hydra's own command line.
-HYDRA_FLAGS = (
-    *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
-    *("--config-", "--shell-completion", "--experimental-rerun"),
-)
 # Hydra does not compose base.yaml alone with these, or nothing.
 OTHER_CONFIGURATION = ("-h", "--help", "--hydra-help", "--version", "--config-", "-cn", "-cd", "-cp")
+# Key of a command's configuration -> its section in the experiments that are folders; of all others: evaluation.
+SECTIONS = {"rows": "sweep", "rounds": "pretraining", "train_sample": "finetuning"}
 # Keys and class paths of earlier versions -> their names now.
 RENAMED = {
     "pretext.task": "task.module",
@@ -74,61 +69,19 @@ def read_command_line(command: str, argv: Sequence[str] | None = None) -> Config
     return config
 
 
-def parse_overrides(argv: Sequence[str]) -> list[str]:
-    """Words of a command line as Hydra overrides: `--work_dir=x` -> `work_dir=x`, `--progress` -> `progress=true`.
-
-    The value of a flag is read as in a shell: `~` is the home folder; brackets, commas and spaces belong to the name of
-    a file. A word without dashes goes to Hydra unchanged if Hydra can read it, and is otherwise treated like a flag.
-
-    Raises:
-        ValueError: for a word that is neither `key=value` nor a flag.
-    """
-    overrides = []
-    for word in argv:
-        key, equals, value = word.removeprefix("--").partition("=")
-        if word.startswith("--"):
-            overrides.append(f"{key}={_flag_value(value) if equals else 'true'}")
-        elif equals:
-            overrides.append(word if _is_override(word) else f"{key}={_flag_value(value)}")
-        else:
-            raise ValueError(f"'{word}' is not an override: write key=value, for example data_dir=/path/to/data.")
-    return overrides
-
-
 def for_hydra(argv: Sequence[str]) -> list[str]:
     """Command line for Hydra's own entry: its flags and their values unchanged, the rest by `parse_overrides`.
 
     Raises:
         ValueError: if Hydra cannot compose base.yaml with the settings.
     """
+    argv = [word if is_flag(word) else choose_section(word, conf_dir() / "base.yaml") for word in argv]
     if {"-m", "--multirun"} & {*argv}:
-        return list(argv)  # a comma separates values there
-    words = [parse_overrides([word])[0] if _is_setting(word) else word for word in argv]
+        return argv  # a comma separates values there
+    words = [parse_overrides([word])[0] if is_setting(word) else word for word in argv]
     if not any(word.startswith(OTHER_CONFIGURATION) for word in argv):
-        compose("base", [word for word in words if _is_setting(word) or word.startswith("~")], resolve=False)
+        compose("base", [word for word in words if is_setting(word) or word.startswith("~")], resolve=False)
     return words
-
-
-def _is_setting(word: str) -> bool:
-    is_flag = word.startswith(HYDRA_FLAGS) or (word.startswith("-") and not word.startswith("--"))
-    return ("=" in word or word.startswith("--")) and not is_flag
-
-
-def _is_override(word: str) -> bool:
-    """True if Hydra should read `key=value`: not if it cannot, or would take a comma in a path for a list of values."""
-    text = word.partition("=")[2]
-    if text.startswith(("[", "{", "(", "'", '"')):
-        return True  # Hydra's own syntax; it reports a mistake in it
-    try:
-        value = OverridesParser.create().parse_override(word).value()
-    except HydraException:
-        return False
-    return not (isinstance(value, ChoiceSweep) and value.simple_form and os.sep in text)
-
-
-def _flag_value(value: str) -> str:
-    value = os.path.expanduser(value)
-    return value if PLAIN_VALUE.fullmatch(value) else QuotedString(value, Quote.single).with_quotes()
 
 
 def compose(config: str, overrides: Sequence[str], *, resolve: bool = True) -> Config:
@@ -149,6 +102,7 @@ def compose(config: str, overrides: Sequence[str], *, resolve: bool = True) -> C
         if not (is_ours and path.is_file()):
             names = ", ".join(sorted(p.stem for p in conf_dir().glob("*.yaml")))
             raise ValueError(f"No configuration '{config}': give the path of a YAML file or one of: {names}.")
+    overrides = [choose_section(word, path) for word in overrides]
     search_path = [] if path.resolve().parent == conf_dir() else [f"hydra.searchpath=[file://{conf_dir()}]"]
     try:
         GlobalHydra.instance().clear()
@@ -159,6 +113,21 @@ def compose(config: str, overrides: Sequence[str], *, resolve: bool = True) -> C
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         refuse_renamed(_quoted(error))
         raise ValueError(f"Configuration '{config}': {' '.join(str(error).split())}") from error
+
+
+def choose_section(word: str, config: Path) -> str:
+    """Choose the section of an experiment that is a folder: `experiment=small` -> `experiment=small/finetuning`.
+
+    Args:
+        word: an override; any other is returned as it is.
+        config: the command's configuration, or a user's that builds on it; its keys tell which command it is for.
+    """
+    key, _, name = word.removeprefix("--").partition("=")
+    if key != "experiment" or not name or not (conf_dir() / "experiment" / name).is_dir():
+        return word
+    known = compose(str(config), [], resolve=False)
+    section = next((section for key, section in SECTIONS.items() if key in known), "evaluation")
+    return f"experiment={name}/{section}"
 
 
 def refuse_renamed(names: Iterable[str]) -> None:
@@ -200,8 +169,25 @@ def check_numbers(config: Config, least: Mapping[str, int | float], *, or_auto: 
             raise ValueError(f"{key}={value} must be {kind}, at least {minimum:g}.")
 
 
+def check_flags(config: Config, keys: Iterable[str]) -> None:
+    """Reject settings, named by dotted keys, that are neither true nor false.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    for key in keys:
+        value: Any = reduce(getitem, key.split("."), config)
+        if not isinstance(value, bool):
+            raise ValueError(f"{key}={value} must be true or false.")
+
+
 def to_dict(config: Any, *, resolve: bool = True) -> Config:
-    """Resolve a Hydra configuration to a plain dict."""
+    """Resolve a Hydra configuration to a plain dict; `data.num_classes=auto` is counted in the data set's lists."""
+    if resolve and OmegaConf.select(config, "data.num_classes") == "auto":
+        from fedvssl.data.splits import count_classes
+
+        config = copy.deepcopy(config)
+        OmegaConf.update(config, "data.num_classes", count_classes(config.data) or "auto")
     resolved = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=resolve)
     assert isinstance(resolved, dict)
     return resolved  # pyright: ignore[reportReturnType]
@@ -226,6 +212,8 @@ def build(config: Config, **kwargs: Any) -> Any:
     try:
         return hydra.utils.instantiate({**config, "_partial_": True, "_convert_": "all"})(**kwargs)
     except (InstantiationException, TypeError) as error:
+        if isinstance(error.__cause__, ValueError):  # a part that it is built of refuses its settings
+            raise ValueError(str(error.__cause__)) from error
         refuse_renamed(_quoted(error))
         raise ValueError(f"{config['_target_']} cannot be built: {' '.join(str(error).split())}") from error
 
@@ -234,6 +222,29 @@ def build_task(config: Config) -> Any:
     """Build the task `config["task"]["module"]` around the backbone `config["model"]`, with initial weights."""
     backbone = build({**config["model"], **config["task"]["backbone"]})
     return build(config["task"]["module"], backbone=backbone)
+
+
+def build_optimizer(training: Config, module: Any, *, on_gpu: bool) -> Any:
+    """Build the optimizer `training["optimizer"]` of a module, with one kernel for all weights on a GPU.
+
+    Raises:
+        ValueError: if its class is unknown, does not take the settings, or no parameter has a name that they ask for.
+    """
+    from inspect import signature
+
+    from fedvssl.training.optimizer import check_optimizer, parameter_groups
+
+    settings = dict(training["optimizer"])
+    patterns, decay = settings.pop("param_groups") or {}, settings.pop("decay_norm_and_bias")
+    if not (isinstance(patterns, dict) and all(isinstance(values, dict) for values in patterns.values())):
+        raise ValueError(
+            f"training.optimizer.param_groups={patterns} must be settings by pattern, such as {{head.*: {{lr: 0.1}}}}."
+        )
+    groups = parameter_groups(module, patterns, decay_norm_and_bias=decay)
+    fused = on_gpu and "fused" in signature(hydra.utils.get_class(settings["_target_"])).parameters
+    optimizer = build(settings, params=groups, **({"fused": True} if fused else {}))
+    check_optimizer(optimizer)
+    return optimizer
 
 
 def build_sample(config: Config) -> Any:

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import nn
 
 import fedvssl
-from fedvssl.config import Config, build, check_numbers, compose, parse_overrides
+from fedvssl.config import Config, build, check_numbers, compose
 from fedvssl.files.arrays import BACKBONE
 from fedvssl.files.atomic import atomic_folder
 from fedvssl.files.backbone import load_backbone
@@ -32,6 +32,7 @@ from fedvssl.formats.model_card import Card, model_card
 from fedvssl.formats.onnx_file import PACKAGES, check_packages, write_onnx
 from fedvssl.formats.origin import evaluations, training_facts
 from fedvssl.formats.torchvision_names import to_torchvision
+from fedvssl.overrides import parse_overrides
 from fedvssl.training.processes import exit_code
 
 FILES = {

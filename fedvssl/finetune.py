@@ -4,10 +4,13 @@
     python -m fedvssl.finetune finetune data_dir=data from_scratch=true work_dir=finetune_results_scratch
     python -m fedvssl.finetune finetune data_dir=data devices=8
 
-The work_dir gets last.pth (model, optimizer, epoch), best.pth (the best test accuracy so far), metrics.jsonl,
-TensorBoard scalars, loss.png, config.yaml and environment.json (machine, versions). A repeated command goes on after
-last.pth and reaches the numbers of an uninterrupted run. With another kind or number of processors, or another
-precision, they may differ, and a line says so.
+The work_dir gets last.pth (model, optimizer, epoch), metrics.jsonl, TensorBoard scalars, loss.png, config.yaml and
+environment.json (machine, versions). With data.validation=0.2 every fifth training video is held out, and best.pth is
+the epoch with the best accuracy on these; the test list is then for fedvssl.test alone. Without it, as published, the
+accuracy on the test list is only reported.
+
+A repeated command goes on after last.pth and reaches the numbers of an uninterrupted run. With another kind or number
+of processors, or another precision, they may differ, and a line says so.
 """
 
 import sys
@@ -21,10 +24,11 @@ from lightning.fabric import Fabric
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from fedvssl.config import Config, build, build_task, check_numbers, read_command_line
+from fedvssl.config import Config, build, build_optimizer, build_task, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset, train_loader
-from fedvssl.data.splits import labelled_videos, split_list
+from fedvssl.data.splits import labelled_videos, lists_read, numbers_of_videos, test_part
+from fedvssl.evaluation.intervals import wilson
 from fedvssl.evaluation.prediction import predict
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.backbone import load_backbone
@@ -33,29 +37,26 @@ from fedvssl.files.progress import Progress
 from fedvssl.files.run_log import RunLog, plot_losses, speed
 from fedvssl.files.settings import Settings, last_checkpoint, run_settings
 from fedvssl.files.tensors import save_torch
+from fedvssl.preflight import check_finetuning
 from fedvssl.training.loop import build_fabric, seed_torch, set_up, train_epoch
 from fedvssl.training.metrics import accuracies
 from fedvssl.training.precision import checked_precision
 from fedvssl.training.processes import (
     adopt_statistics,
-    check_devices,
     ending_together,
     exit_code,
     reduce,
     synchronise_batch_norm,
     where,
 )
-from fedvssl.training.schedule import step_lr
+from fedvssl.training.schedule import Schedule, warm_up
+from fedvssl.training.watch import Watch
 
 # Settings that may change when a run is continued; for paths, the contents of the files are compared instead.
 FREE = {
     *("work_dir", "data_dir", "pretrained", "data.media_dir", "data.annotation_dir"),
-    *("device", "devices", "num_workers", "progress", "test_batch_size", "training.epochs", "training.eval_every"),
-}
-LEAST = {
-    **{"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 1, "dropout": 0.0},
-    **{"training.epochs": 1, "training.batch_size": 1, "training.lr": 0.0, "training.momentum": 0.0},
-    **{"training.weight_decay": 0.0, "training.gamma": 0.0, "training.max_norm": 0.0},
+    *("device", "devices", "num_workers", "progress", "test_batch_size"),
+    *("training.epochs", "training.eval_every", "training.warn_after"),
 }
 
 
@@ -70,11 +71,12 @@ def finetune(config: Config) -> None:
     Raises:
         ValueError: for a user's mistake, before the training starts if possible.
     """
-    check(config)
+    check_finetuning(config)
     videos = {part: labelled_videos(config["data"], part) for part in ("train", "test")}
     settings = settings_of(config)
     last = last_checkpoint(Path(config["work_dir"]) / "last.pth", settings)
     module = build_recognition_task(config)
+    build_optimizer(config["training"], module, on_gpu=False)  # a mistake in its settings shows here
     dataset = part_dataset(config, "train", videos["train"], seed_key=(config["seed"],))
     precision = checked_precision(
         config["precision"], device=config["device"], task=module, dataset=dataset, warn=lambda line: print(line)
@@ -83,30 +85,14 @@ def finetune(config: Config) -> None:
     fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
     with ending_together(fabric):
         run = start(fabric, module, config, settings, videos)
-        fabric.print(f"{len(videos['train'])} training and {len(videos['test'])} test videos, {where(fabric)}")
+        fabric.print(f"{numbers_of_videos(config['data'], videos)}, {where(fabric)}")
         if last is not None:
             run.restore(last)
         weights = "from scratch" if config["from_scratch"] else f"from {config['pretrained']}"
         fabric.print(f"{weights}; {run.done} of {config['training']['epochs']} epochs are done")
         run.train()
-        fabric.print(f"All epochs are done: test {run.work_dir / 'last.pth'} with scripts/dist_test.sh")
-
-
-def check(config: Config) -> None:
-    """Raise a ValueError for settings that would fail later, perhaps after hours."""
-    training, devices = config["training"], config["devices"]
-    check_devices(device=config["device"], devices=devices)
-    least = LEAST if training["eval_every"] is None else {**LEAST, "training.eval_every": 1}
-    check_numbers(config, least, or_auto=["num_workers"])
-    if not isinstance(training["steps"], list):
-        raise ValueError(f"training.steps={training['steps']} must be a list of epochs, for example [60,120].")
-    for name, value in {"from_scratch": config["from_scratch"], "training.compile": training["compile"]}.items():
-        if not isinstance(value, bool):
-            raise ValueError(f"{name}={value} must be true or false.")
-    if (batch_size := training["batch_size"]) % devices:
-        raise ValueError(f"training.batch_size={batch_size} does not divide over {devices} processes: use a multiple.")
-    for part in ("train", "test"):
-        build(config[f"{part}_sample"])
+        chosen = "last.pth" if config["data"]["validation"] is None else "best.pth"
+        fabric.print(f"All epochs are done: test {run.work_dir / chosen} with scripts/dist_test.sh")
 
 
 def settings_of(config: Config) -> Settings:
@@ -115,7 +101,7 @@ def settings_of(config: Config) -> Settings:
     Raises:
         ValueError: if the pre-trained backbone is needed and missing.
     """
-    files = {f"{part} list": split_list(config["data"], part) for part in ("train", "test")}
+    files = lists_read(config["data"])
     if not config["from_scratch"]:
         files["pretrained"] = Path(config["pretrained"])
         if not files["pretrained"].is_file():
@@ -150,14 +136,14 @@ def start(
     """Wrap the module for this device and these processes."""
     training = config["training"]
     module = synchronise_batch_norm(fabric, module)
-    wanted = {name: training[name] for name in ("lr", "momentum", "weight_decay")}
-    task, optimizer = set_up(fabric, module, compiled=training["compile"], **wanted)
-    return Run(config, settings, videos, fabric, task, optimizer)
+    optimizer = build_optimizer(training, module, on_gpu=fabric.device.type == "cuda")
+    task, optimizer = set_up(fabric, module, optimizer, compiled=training["compile"])
+    return Run(config, settings, videos, fabric, task, optimizer, schedule=build(training["schedule"]))
 
 
 @dataclass
 class Run:
-    """One fine-tuning run: `done` epochs so far, the best top-1 accuracy (a fraction) of its evaluations."""
+    """One fine-tuning run: `done` epochs so far, the best top-1 accuracy (a fraction) on validation videos."""
 
     config: Config
     settings: Settings
@@ -165,8 +151,9 @@ class Run:
     fabric: Fabric
     task: Any  # wrapped by Fabric
     optimizer: Any
+    schedule: Schedule
     done: int = 0
-    best_top1_acc: float = -1.0
+    best_top1_acc: float = -1.0  # as long as there is none
 
     @property
     def work_dir(self) -> Path:
@@ -183,6 +170,7 @@ class Run:
         """Train the remaining epochs; write a record and a checkpoint after each."""
         training, main_process = self.config["training"], self.fabric.is_global_zero
         log = RunLog(self.work_dir, position="epoch", done=self.done) if main_process else None
+        watch = Watch("epoch", training["warn_after"], warn=self.fabric.print)
         if main_process:
             with atomic_path(self.work_dir / "config.yaml") as temporary:
                 OmegaConf.save(OmegaConf.create(self.config), temporary)
@@ -191,7 +179,8 @@ class Run:
         progress = Progress("epoch", training["epochs"], done=self.done, write=self.fabric.print, every_seconds=0)
         while self.done < training["epochs"]:
             record = self.one_epoch()
-            progress.update(self.done, summary(record))
+            progress.update(self.done, summary(record, num_evaluated=len(self.videos["test"])))
+            watch(record, position=self.done)
             if log is not None:
                 log.write(record)
                 self.save(record)
@@ -202,22 +191,26 @@ class Run:
     def one_epoch(self) -> dict[str, float]:
         """Train over the training videos once and evaluate if it is due. Returns the record of the epoch."""
         training = self.config["training"]
-        lr = step_lr(training["lr"], steps=training["steps"], gamma=training["gamma"], position=self.done)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        record = {"epoch": self.done + 1, "lr": lr, **self.train_once()}
+        factor = self.schedule(self.done)
+        lr = training["optimizer"]["lr"] * factor
+        record = {"epoch": self.done + 1, "lr": lr, **self.train_once(factor)}
         self.done += 1
         if self.done % (training["eval_every"] or training["epochs"]) == 0 or self.done == training["epochs"]:
-            record |= {f"test_{name}": value for name, value in self.evaluate().items()}
+            part = test_part(self.config["data"])
+            record |= {f"{part}_{name}": value for name, value in self.evaluate().items()}
         return record
 
-    def train_once(self) -> dict[str, float]:
-        """Train one epoch. Returns means per clip and the speed over all processes, and this process's seconds."""
-        seed, rank = self.config["seed"], self.fabric.global_rank
+    def train_once(self, factor: float) -> dict[str, float]:
+        """Train one epoch with `factor` times the learning rates.
+
+        Returns:
+            means per clip and the speed over all processes, and this process's seconds.
+        """
+        seed, rank, training = self.config["seed"], self.fabric.global_rank, self.config["training"]
         dataset = part_dataset(self.config, "train", self.videos["train"], seed_key=(seed, 0, 0, self.done))
         loader = train_loader(
             dataset,
-            batch_size=self.config["training"]["batch_size"],
+            batch_size=training["batch_size"],
             num_workers=self.config["num_workers"],
             rank=rank,
             world_size=self.fabric.world_size,
@@ -235,7 +228,8 @@ class Run:
             self.task,
             self.optimizer,
             loader,
-            max_norm=self.config["training"]["max_norm"],
+            max_norm=training["max_norm"],
+            lr_factor=lambda step: factor * warm_up(self.done * len(loader) + step, training["warmup_steps"]),
             report=report if self.config["progress"] else None,
         )
         adopt_statistics(self.fabric, self.task.module)
@@ -249,9 +243,9 @@ class Run:
         }
 
     def evaluate(self) -> dict[str, float]:
-        """Accuracies (fractions) on the test videos."""
+        """Accuracies (fractions) on the test or validation videos."""
         dataset = part_dataset(self.config, "test", self.videos["test"])
-        progress = Progress("  test video", len(dataset), write=self.fabric.print)
+        progress = Progress(f"  {test_part(self.config['data'])} video", len(dataset), write=self.fabric.print)
         logits, labels = predict(
             self.fabric,
             self.task.module,
@@ -263,22 +257,23 @@ class Run:
         return asdict(accuracies(logits, labels))
 
     def save(self, record: dict[str, float]) -> None:
-        """Write last.pth, and best.pth if this epoch's evaluation is the best so far."""
+        """Write last.pth, and best.pth if this epoch's accuracy on validation videos is the best so far."""
         state = {"model": self.task.module.recognizer.state_dict(), "epoch": self.done}
         state |= {"settings": self.settings, "where": where(self.fabric)}
-        if record.get("test_top1_acc", -1.0) > self.best_top1_acc:
-            self.best_top1_acc = record["test_top1_acc"]
+        if record.get("validation_top1_acc", -1.0) > self.best_top1_acc:
+            self.best_top1_acc = record["validation_top1_acc"]
             save_torch(self.work_dir / "best.pth", state)
         rest = {"optimizer": self.optimizer.state_dict(), "best_top1_acc": self.best_top1_acc}
         save_torch(self.work_dir / "last.pth", {**state, **rest})
 
 
-def summary(record: dict[str, float]) -> str:
-    """ "loss 2.31  top-1 41.2 %  7.9 clips/s  test top-1 38.0 %" """
-    words = [f"loss {record['loss']:.3f}", f"top-1 {100 * record['top1_acc']:.1f} %"]
-    words.append(speed(record))
-    if "test_top1_acc" in record:
-        words.append(f"test top-1 {100 * record['test_top1_acc']:.1f} %")
+def summary(record: dict[str, float], *, num_evaluated: int) -> str:
+    """ "loss 2.31  top-1 41.2 %  7.9 clips/s  test top-1 38.0 % [30.1, 46.6]" """
+    words = [f"loss {record['loss']:.3f}", f"top-1 {100 * record['top1_acc']:.1f} %", speed(record)]
+    for part in ("validation", "test"):
+        if (acc := record.get(f"{part}_top1_acc")) is not None:
+            low, high = wilson(acc, num_evaluated)
+            words.append(f"{part} top-1 {100 * acc:.1f} % [{100 * low:.1f}, {100 * high:.1f}]")
     return "  ".join(words)
 
 

@@ -38,11 +38,11 @@ log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
 CONFIG_FILE, SETTINGS_FILE, FLOWER_LOG = "config.yaml", "settings.json", "flower.log"
 GRACE_SECONDS = 60.0  # for the engine to end its actors
 # Settings that may differ when a run is continued: places, machine, length, least number of clients in a round.
-# The clients' lists are compared by their content, not by their place.
+# The clients' lists and `init` are compared by their content, not by their place.
 FREE = {
-    *("data_dir", "partition_dir", "data.media_dir", "data.annotation_dir", "exp_name"),
+    *("data_dir", "partition_dir", "init", "data.media_dir", "data.annotation_dir", "exp_name"),
     *("client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
-    *("rounds", "round_timeout", "keep_last", "strategy.min_fit_clients"),
+    *("rounds", "round_timeout", "keep_last", "strategy.min_fit_clients", "training.warn_after"),
     *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
 }
 
@@ -88,11 +88,11 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.client_app import build_client_app
     from fedvssl.files.environment import record_environment
     from fedvssl.files.rounds import last_round
-    from fedvssl.preflight import check_data, fit_precision, fit_to_machine
+    from fedvssl.preflight import check_data, fit_precision, fit_to_machine, measure_task
     from fedvssl.server_app import Outcome, build_server_app
 
     _send_flower_log_to(run_dir / FLOWER_LOG, terminal=config["verbose"])
-    config = fit_to_machine(config)
+    config = measure_task(fit_to_machine(config))
     config = fit_precision(config, check_data(config))
     outcome = Outcome()
     server_app = build_server_app(config, run_dir=run_dir, outcome=outcome)
@@ -196,7 +196,10 @@ def claim(run_dir: Path, config: Config) -> None:
     from fedvssl.files.settings import first_change, run_settings
 
     lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
-    settings = run_settings(config, free=FREE, files={path.name: path for path in lists})
+    files = {path.name: path for path in lists}
+    if config["init"] is not None:
+        files["init"] = Path(config["init"]).expanduser()
+    settings = run_settings(config, free=FREE, files=files)
     path = run_dir / SETTINGS_FILE
     if path.is_file() and (change := first_change(read_json(path, advice="name another hydra.run.dir"), settings)):
         raise ValueError(f"{run_dir} is of another run, {change}: name another hydra.run.dir.")

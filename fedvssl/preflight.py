@@ -1,4 +1,4 @@
-"""Checks before a federated run starts: the machine, the settings, the data."""
+"""Checks before training starts: the machine, the settings, the data."""
 
 import logging
 from pathlib import Path
@@ -6,20 +6,34 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedvssl.config import Config, build_sample, build_task, check_numbers
+from fedvssl.config import (
+    Config,
+    build,
+    build_optimizer,
+    build_sample,
+    build_task,
+    check_flags,
+    check_numbers,
+)
 from fedvssl.data.annotations import Annotation, read_annotations
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.video import find_video, open_video
 from fedvssl.files.environment import num_cores
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.precision import checked_precision
+from fedvssl.training.processes import check_devices
 
 log = logging.getLogger(__name__)
 LEAST = {
     **{"pool_size": 1, "rounds": 1, "seed": 0, "strategy.fraction_fit": 0.0, "strategy.min_fit_clients": 1},
     **{"training.local_epochs": 1, "training.batch_size": 1, "training.num_workers": 0},
-    **{f"training.{name}": 0.0 for name in ("lr", "momentum", "weight_decay", "gamma", "max_norm")},
     **{"client_resources.num_gpus": 0.0, "client_resources.num_cpus": 1.0, "round_timeout": 1.0},
+}
+
+
+LEAST_FINETUNING = {
+    **{"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 1, "dropout": 0.0},
+    **{"training.epochs": 1, "training.batch_size": 1},
 }
 
 
@@ -52,22 +66,46 @@ def fit_to_machine(config: Config) -> Config:
     return {**config, "client_resources": resources, "strategy": strategy}
 
 
+def measure_task(config: Config) -> Config:
+    """Replace each "auto" among the task's settings by the value that its Sample measures.
+
+    Raises:
+        ValueError: if it does not measure this setting.
+    """
+    task = config["task"]
+    wanted = [name for name, value in task["module"].items() if value == "auto"]
+    if not wanted:
+        return config
+    sample = build_sample(config)
+    found = sample.measure(np.random.default_rng(config["seed"])) if hasattr(sample, "measure") else {}
+    for name in wanted:
+        if name not in found:
+            raise ValueError(f"task.module.{name}=auto: {type(sample).__name__} does not measure it; give a value.")
+        log.info("task.module.%s=auto measured: %s", name, found[name])
+    return {**config, "task": {**task, "module": {**task["module"], **{name: found[name] for name in wanted}}}}
+
+
 def fit_precision(config: Config, videos: list[Annotation]) -> Config:
     """Set the precision of training, the same for all clients; see `training.precision`.
 
     Args:
         config: result of `fit_to_machine`.
         videos: some available videos.
+
+    Raises:
+        ValueError: if the task cannot be built, or its weights cannot be trained with these settings.
     """
     training = config["training"]
     dataset = ClipDataset(
         Path(config["data"]["media_dir"]), videos[:2], build_sample(config), seed_key=(config["seed"],)
     )
     seed_torch((config["seed"],))
+    task = build_task(config)
+    build_optimizer(training, task, on_gpu=False)  # a mistake in its settings shows here, not in every client
     chosen = checked_precision(
         training["precision"],
         device="cuda" if config["client_resources"]["num_gpus"] else "cpu",
-        task=build_task(config),
+        task=task,
         dataset=dataset,
         warn=log.warning,
     )
@@ -134,11 +172,50 @@ def _is_there(media_dir: Path, name: str) -> bool:
     return True
 
 
+def check_finetuning(config: Config) -> None:
+    """Check the settings of fine-tuning that would fail later, perhaps after hours.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    training, devices = config["training"], config["devices"]
+    check_devices(device=config["device"], devices=devices)
+    least = LEAST_FINETUNING if training["eval_every"] is None else {**LEAST_FINETUNING, "training.eval_every": 1}
+    check_numbers(config, least, or_auto=["num_workers", "data.num_classes"])
+    check_flags(config, ["from_scratch", "training.compile"])
+    check_recipe(training)
+    if (batch_size := training["batch_size"]) % devices:
+        raise ValueError(f"training.batch_size={batch_size} does not divide over {devices} processes: use a multiple.")
+    for part in ("train", "test"):
+        build(config[f"{part}_sample"])
+
+
+def check_recipe(training: Config) -> None:
+    """Check the settings of the optimizer and its learning rates; `build_optimizer` checks those of its class.
+
+    Args:
+        training: section of that name. `lr`, `momentum`, `weight_decay`, `steps` and `gamma` are the published
+            spellings; null where conf/optimizer or conf/schedule has no use for them.
+
+    Raises:
+        ValueError: for a setting that is out of range or without effect.
+    """
+    for section, names in {"optimizer": ("lr", "momentum", "weight_decay"), "schedule": ("steps", "gamma")}.items():
+        target = training[section]["_target_"]
+        for name in names:
+            value = training[name]
+            if value is not None and name not in training[section]:
+                raise ValueError(f"training.{name}={value} has no effect on {target}: set training.{name}=null.")
+    numbers = {name: 0.0 for name in ("lr", "momentum", "weight_decay") if training[name] is not None}
+    check_numbers({"training": training}, {f"training.{name}": least for name, least in numbers.items()})
+    least = {"training.warmup_steps": 0, "training.max_norm": 0.0, "training.warn_after": 1}
+    check_numbers({"training": training}, least)
+    check_flags({"training": training}, ["training.optimizer.decay_norm_and_bias"])
+    build(training["schedule"])
+
+
 def _check_numbers(config: Config) -> None:
-    training = config["training"]
-    if not (isinstance(training["steps"], list) and all(type(step) is int and step >= 0 for step in training["steps"])):
-        raise ValueError(f"training.steps={training['steps']} must be a list of rounds, such as [100,200].")
-    if not isinstance(training["compile"], bool):
-        raise ValueError(f"training.compile={training['compile']} must be true or false.")
+    check_flags(config, ["training.compile", "training.keep_optimizer"])
     least = LEAST if config["keep_last"] is None else {**LEAST, "keep_last": 1}
     check_numbers(config, least, or_auto=["training.num_workers"])
+    check_recipe(config["training"])

@@ -13,30 +13,31 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedvssl.config import Config, build, build_task, check_numbers
+from fedvssl.config import Config, build, build_optimizer, build_task, check_numbers
 from fedvssl.evaluation.monitor import Monitor
 from fedvssl.files.arrays import Arrays, load_arrays, save_arrays
+from fedvssl.files.backbone import load_backbone
 from fedvssl.files.progress import Progress
 from fedvssl.files.rounds import accepted_rounds, check_disk, forget_rounds, last_round, round_path
 from fedvssl.files.run_log import METRICS_FILE, Record, RunLog, plot_losses, read_records, speed
 from fedvssl.files.tensors import to_arrays
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.training.loop import seed_torch
+from fedvssl.training.optimizer import state_bytes
 from fedvssl.training.precision import FULL, INFERENCE
-from fedvssl.training.schedule import step_lr
+from fedvssl.training.watch import Watch
+from fedvssl.wire.arrivals import Arrivals
 from fedvssl.wire.grid import exchange
-from fedvssl.wire.record import METRICS, pack, unpack
+from fedvssl.wire.record import pack, unpack
 
 log = logging.getLogger(__name__)
-PROGRESS_SECONDS = 30.0
 FEDVSSL = "fedvssl.strategy.fedvssl.FedVSSL"
 RATES = ("clips_per_second", "data_share")
 SUMS = ("num_clips", "num_examples", "bytes_up", "bytes_down")  # over the clients of a round
@@ -106,14 +107,25 @@ def build_strategy(config: Config, *, stop: threading.Event | None = None) -> Fe
 
 
 def initial_arrays(config: Config) -> Arrays:
-    """Whole state of the task, freshly initialised from the seed."""
+    """Whole state of the task, freshly initialised from the seed, with the backbone of `init` if there is one.
+
+    Raises:
+        ValueError: if `init` is no checkpoint of this backbone.
+    """
     seed_torch((config["seed"],))
-    return to_arrays(build_task(config))
+    task = build_task(config)
+    if config["init"] is not None:
+        load_backbone(task.backbone, Path(config["init"]).expanduser())
+        log.info("init: all %d arrays of the backbone from %s", len(task.backbone.state_dict()), config["init"])
+    return to_arrays(task)
 
 
 def bytes_kept(config: Config, strategy: FedAvg, state: Arrays) -> int:
-    """Upper bound on the run's disk use in bytes: round files, and two heads of each sampled client."""
-    sizes = {True: 0, False: 0}
+    """Upper bound on the run's disk use in bytes: round files, and two files of each sampled client.
+
+    A client's file holds its head, and the state of its optimizer if `training.keep_optimizer` is true.
+    """
+    sizes = {True: 0, False: optimizer_bytes(config)}
     for name, array in state.items():
         sizes[strategy.is_shared(name)] += array.nbytes
     rounds, pool_size = config["rounds"], config["pool_size"]
@@ -121,6 +133,14 @@ def bytes_kept(config: Config, strategy: FedAvg, state: Arrays) -> int:
     num_files = rounds if config["keep_last"] is None else min(rounds, config["keep_last"] + 1)
     num_heads = 2 * min(pool_size, rounds * strategy.sample_size(pool_size))
     return num_files * sizes[True] + num_heads * sizes[False]
+
+
+def optimizer_bytes(config: Config) -> int:
+    """Bytes of the optimizer's state that a client keeps; 0 if it keeps none."""
+    if not config["training"]["keep_optimizer"]:
+        return 0
+    task = build_task(config)
+    return state_bytes(build_optimizer(config["training"], task, on_gpu=False), task)
 
 
 def build_monitor(config: Config) -> Monitor | None:
@@ -137,9 +157,15 @@ def build_monitor(config: Config) -> Monitor | None:
     precision = config["training"]["precision"]
     precision = precision if precision in INFERENCE else FULL
     sample = build(settings.pop("sample"))
-    protocols = {name: build(protocol) for name, protocol in (settings.pop("protocols") or {}).items()}
+    protocols = {name: build(entry) for name, entry in (settings.pop("protocols") or {}).items() if entry}
     return Monitor(
-        build(config["model"]), settings, sample=sample, protocols=protocols, device=device, precision=precision
+        build(config["model"]),
+        settings,
+        sample=sample,
+        protocols=protocols,
+        seed=config["seed"],
+        device=device,
+        precision=precision,
     )
 
 
@@ -163,6 +189,7 @@ def run_rounds(
     run_log = RunLog(run_dir, done=done)
     progress = Progress("round", config["rounds"], done=done, write=log.info, every_seconds=0)
     every = config["eval"]["every"] or config["rounds"]
+    watch = Watch("round", config["training"]["warn_after"], warn=log.warning)
     try:
         if monitor and not read_records(run_log.path):
             strategy.wait_for_nodes(grid)  # first, because an engine without a free core gives up
@@ -173,6 +200,7 @@ def run_rounds(
                 run_log.write(line)
             save_arrays(round_path(run_dir, server_round), unpack(packed))
             forget_rounds(run_dir, keep_last=config["keep_last"])
+            watch(told[0], position=server_round)
             progress.update(server_round, f"loss {told[0]['loss']:.4f}  {len(told) - 1} clients  {speed(told[0])}")
             if monitor and (server_round % every == 0 or server_round == config["rounds"]):
                 evaluate(monitor, packed, run_log, server_round=server_round)
@@ -208,57 +236,15 @@ def run_round(
     finished = time.perf_counter()
     seconds = {"seconds": finished - started, "seconds_clients": arrivals.seconds}
     seconds["seconds_aggregate"] = finished - sent - arrivals.seconds
-    records = to_records(dict(columns), server_round=server_round, lr=float(order["lr"]), seconds=seconds)  # pyright: ignore
-    return aggregated, records
-
-
-class Arrivals(Iterator[Message]):
-    """Replies of a round as they come in; logs their number and adds the time of each.
-
-    Args:
-        replies: passed on; no reference to a reply is kept.
-        sent: `time.perf_counter` when the messages were sent.
-        expected: largest number of replies.
-        label: label of the progress lines.
-    """
-
-    def __init__(self, replies: Iterator[Message], *, sent: float, expected: int, label: str) -> None:
-        self.seconds = time.perf_counter() - sent  # of waiting for replies, without the work on them
-        self._replies = replies
-        self._sent = sent
-        self._count, self._expected = 0, expected
-        self._progress = Progress(label, expected, write=log.info, every_seconds=PROGRESS_SECONDS)
-
-    def __next__(self) -> Message:
-        started = time.perf_counter()
-        try:
-            reply = next(self._replies)
-        finally:
-            self.seconds += time.perf_counter() - started
-        time_communication(reply, seconds=time.perf_counter() - self._sent)
-        self._count += 1
-        if self._count < self._expected:
-            self._progress.update(self._count)
-        return reply
-
-
-def time_communication(reply: Message, *, seconds: float) -> None:
-    """Add "seconds-communication" to a reply's facts: its round trip of `seconds` minus the client's own work.
-
-    It covers packing, transport and unpacking both ways, the wait for a free actor, the start of actors in round 1, and
-    the time until the server sees the reply: up to POLL_SECONDS, or as long as the server is busy with another reply.
-    """
-    facts = reply.content.get(METRICS) if reply.has_content() else None
-    if isinstance(facts, MetricRecord) and "seconds-on-client" in facts:
-        facts["seconds-communication"] = seconds - float(facts["seconds-on-client"])  # pyright: ignore
+    lr = config["training"]["optimizer"]["lr"] * float(order["lr-factor"])  # pyright: ignore[reportArgumentType]
+    return aggregated, to_records(dict(columns), server_round=server_round, lr=lr, seconds=seconds)
 
 
 def order_record(config: Config, server_round: int) -> ConfigRecord:
-    """Order for every client of a round; the schedule of the learning rate counts rounds."""
-    training = config["training"]
-    lr = step_lr(training["lr"], steps=training["steps"], gamma=training["gamma"], position=server_round - 1)
+    """Order for every client of a round; the schedule of the learning rates counts rounds."""
+    factor = build(config["training"]["schedule"])(server_round - 1)
     sent = {name: config[name] for name in ("model", "task", "training", "seed")}
-    return ConfigRecord({"config": json.dumps(sent), "lr": lr})
+    return ConfigRecord({"config": json.dumps(sent), "lr-factor": float(factor)})
 
 
 def to_records(columns: dict, *, server_round: int, lr: float, seconds: dict[str, float]) -> list[Record]:

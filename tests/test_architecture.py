@@ -13,7 +13,7 @@ PACKAGE = ROOT / "fedvssl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = {
     *("main", "finetune", "test", "finetune_preprocess", "evaluate", "retrieval", "linear_probe", "knn"),
-    *("report", "export", "sweep"),
+    *("motion_probe", "report", "export", "sweep"),
 }
 # Parts of the package -> parts or files of it that they may import. A command may import all that is no leaf.
 ALLOWED = {
@@ -26,10 +26,11 @@ ALLOWED = {
     "tasks": {"tasks", "training", "data"},
     "evaluation": {"evaluation", "training", "data", "files"},
     "client": {"client", "strategy", "training", "data", "wire", "files"},
-    "formats": {"formats", "data", "files"},
-    "sweeping": {"sweeping", "training", "data", "files", "config"},
-    "reporting": {"reporting", "sweeping", "files"},
-    "config": set(),
+    "formats": {"formats", "data", "files", "evaluation/intervals"},
+    "sweeping": {"sweeping", "training", "data", "files", "config", "overrides", "evaluation/intervals"},
+    "reporting": {"reporting", "sweeping", "files", "evaluation/intervals", "training/watch", "data/validation"},
+    "overrides": set(),
+    "config": {"overrides", "training/optimizer", "data/splits"},
     "preflight": {"config", "training", "data", "files"},
     "client_app": {"client", "training", "strategy", "data", "wire", "files", "config"},
     "server_app": {"evaluation", "training", "strategy", "data", "wire", "files", "config"},
@@ -37,7 +38,10 @@ ALLOWED = {
 # Contracts -> parts that may know them whatever the direction.
 CONTRACTS = {"tasks/task": {"data", "training", "evaluation"}}
 # Commands that import another command.
-BUILT_ON = {"retrieval": "evaluate", "knn": "evaluate", "linear_probe": "evaluate", "sweep": "finetune main"}
+BUILT_ON = {
+    **dict.fromkeys(("retrieval", "knn", "linear_probe", "motion_probe"), "evaluate"),
+    "sweep": "finetune main",
+}
 # Leaves: what one may add without touching any other file. They are reached through `_target_` only.
 LEAVES = {
     path.relative_to(PACKAGE).with_suffix("").as_posix()
@@ -46,11 +50,12 @@ LEAVES = {
 } - {
     *("tasks/task", "strategy/average", "strategy/intake", "strategy/fedavg"),
     *(f"evaluation/{name}" for name in ("features", "protocol", "prediction", "monitor", "collapse", "curves")),
+    *(f"evaluation/{name}" for name in ("intervals", "calibration", "pixels")),
 }
-PARTS_OF_LEAVES = {"tasks/patches": "tasks/ctp"}  # the second file of a leaf
+PARTS_OF_LEAVES = {"tasks/patches": "tasks/ctp", "tasks/boxes": "tasks/ctp"}  # further files of a leaf
 # Libraries -> parts or files that may import them. Other libraries are free.
 ONLY_IN = {
-    "hydra": {*COMMANDS, "config", "server_app", "client_app"},
+    "hydra": {*COMMANDS, "config", "overrides", "server_app", "client_app"},
     "omegaconf": {*COMMANDS, "config", "server_app", "client_app"},
     "flwr": {"main", "server_app", "client_app", "strategy", "wire"},
     "av": {"data/video"},

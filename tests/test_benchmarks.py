@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import learning
 from benchmarks.measure import Result, alternate
 from benchmarks.plain import PlainSample
 from fedvssl.config import build_sample, compose
+from fedvssl.files.atomic import write_json
 from tests.videos import moving_square, write_frames
 
 ROOT = Path(__file__).parents[1]
@@ -57,3 +59,28 @@ def test_the_plain_pipeline_makes_a_clip(tmp_path) -> None:
         made = sample(path, np.random.default_rng(seed))
         assert made["clips"].shape == (3, 16, 112, 112) and made["boxes"].shape == (3, 16, 4)
         assert made["clips"].isfinite().all() and made["clips"].std() > 0.3
+
+
+def quickstart_table(value: float, *, low: float) -> dict:
+    cell, difference = {"value": value}, {"baseline": "random weights", "difference": value - 0.1, "low": low, "high": 0.9}
+    return {"rows": {"pre-trained": {"R@1": cell}, "chance": {}}, "differences": {"R@1": difference}}
+
+
+def test_learning_counts_the_seeds_whose_interval_excludes_zero() -> None:
+    tables = [quickstart_table(0.4, low=0.1), quickstart_table(0.6, low=-0.1)]
+    (line,) = learning.summarise(tables)
+    assert line.startswith("R@1: pre-trained - random weights +40.0 +- 14.1, above 0 in 1 of 2 seeds: +30.0 [10.0, 90.0]")
+    found = learning.entries(tables)
+    assert found["pre-trained"]["R@1"].text() == "50.00 +- 14.14" and found["chance"]["R@1"].text() == "-"
+
+
+def test_learning_does_not_repeat_a_seed_that_has_its_table(tmp_path, monkeypatch) -> None:
+    calls = []
+
+    def quickstart(command, **_) -> None:
+        calls.append(command)
+        write_json(tmp_path / "seed3" / "table.json", {"rows": {}})
+
+    monkeypatch.setattr(learning.subprocess, "run", quickstart)
+    assert learning.run_seed(3, tmp_path / "seed3") == learning.run_seed(3, tmp_path / "seed3") == {"rows": {}}
+    assert len(calls) == 1 and calls[0][2:4] == ["--seed", "3"]

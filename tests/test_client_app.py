@@ -205,7 +205,7 @@ def test_summary_weighs_epochs_by_clips():
 
 def test_the_message_decides_what_is_trained(config, site):
     """No setting of the training comes from the client's site."""
-    other = {**config, "training": {**config["training"], "lr": 0.0}}
+    other = {**config, "training": {**config["training"], "optimizer": {**config["training"]["optimizer"], "lr": 0.0}}}
     kept = numbers(train(other, site))["backbone.stem.conv.weight"]
     np.testing.assert_array_equal(kept, initial_arrays(config)["backbone.stem.conv.weight"])
     sent = json.loads(str(training_content(config)["config"]["config"]))

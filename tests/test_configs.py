@@ -1,20 +1,25 @@
 """Every YAML file composes, and the dotted names in it can be built."""
 
 import json
+import shutil
 from pathlib import Path
 
 import hydra.utils
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from fedvssl import config
+from fedvssl.data.annotations import Annotation, write_annotations
+from fedvssl.overrides import parse_overrides
 from fedvssl.server_app import build_strategy
 from fedvssl.strategy.fedavg import FedAvg
 
 EXPERIMENTS = sorted(path.stem for path in (config.conf_dir() / "experiment").glob("*.yaml"))
-PRETRAINING = [name for name in EXPERIMENTS if not name.startswith(("finetune", "sweep"))]
-FINETUNING = [name for name in EXPERIMENTS if name.startswith("finetune")]
-SWEEPS = [name for name in EXPERIMENTS if name.startswith("sweep")]
+SMALL = ["small", "small_clips"]  # folders with a section for each kind of command
+PRETRAINING = [*(name for name in EXPERIMENTS if not name.startswith("finetune")), *SMALL]
+FINETUNING = [*(name for name in EXPERIMENTS if name.startswith("finetune")), *SMALL]
+EVALUATIONS = ["retrieval", "knn", "linear_probe", "motion_probe"]
 
 
 @pytest.mark.parametrize("name", PRETRAINING)
@@ -32,7 +37,7 @@ def test_finetuning_presets_serve_training_and_test(base: str, name: str) -> Non
     assert sample.crop_size <= min(sample.size)
 
 
-@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize("name", SMALL)
 def test_what_sweeps_pass_on_is_known_to_the_commands(name: str) -> None:
     cfg = config.compose("sweep", [f"experiment={name}"])
     words = cfg["overrides"]
@@ -44,10 +49,72 @@ def test_what_sweeps_pass_on_is_known_to_the_commands(name: str) -> None:
         config.compose(command, [*words["all"], *words["recognition"]])
 
 
-@pytest.mark.parametrize("group", ["data", "model", "task", "strategy"])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_experiment_gives_every_command_the_same_clips_pictures_and_model(name: str) -> None:
+    words = [f"experiment={name}"]
+    main, finetune = (config.compose(command, words) for command in ("base", "finetune"))
+    sample = main["task"]["sample"]
+    clips, pictures = (sample["clip_len"], sample["strides"]), (sample["crop_size"], sample["short_sides"])
+    assert (finetune["clip_len"], finetune["crop_size"]) == (clips[0], pictures[0])
+    assert finetune["frame_stride"] in clips[1]
+    assert [min(size) for size in finetune["train_sample"]["sizes"]] == pictures[1]
+    evaluated = [config.compose(command, words) for command in ("test", *EVALUATIONS)]
+    for cfg in (finetune, *evaluated):
+        assert cfg["model"] == main["model"] and cfg["data"]["name"] == main["data"]["name"]
+        assert cfg["test_sample"] == finetune["test_sample"] and min(cfg["test_sample"]["size"]) == pictures[1][0]
+    between = main["eval"]["sample"]
+    assert {**finetune["test_sample"], "num_clips": between["num_clips"]} == between
+    probes = [config.compose("motion_probe", words)["protocol"], main["eval"]["protocols"]["motion_probe"]]
+    assert probes[0] == probes[1] and probes[0]["sample"]["crop_size"] == pictures[0]
+
+
+def test_the_section_of_an_experiment_follows_from_the_command_and_reaches_hydra(tmp_path: Path) -> None:
+    sections = {
+        "base": "pretraining",
+        "finetune": "finetuning",
+        "test": "evaluation",
+        "sweep": "sweep",
+        "knn": "evaluation",
+    }
+    for command, section in sections.items():
+        chosen = config.choose_section("experiment=small", config.conf_dir() / f"{command}.yaml")
+        assert chosen == f"experiment=small/{section}"
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("defaults: [finetune, _self_]\ntraining: {epochs: 3}\n")
+    cfg = config.compose(str(mine), ["experiment=small"])
+    assert cfg["training"]["optimizer"]["_target_"].endswith("AdamW") and cfg["crop_size"] == 32
+    assert config.for_hydra(["experiment=small", "-m"]) == ["experiment=small/pretraining", "-m"]
+    assert config.for_hydra(["experiment=small"]) == ["experiment=small/pretraining"]
+    assert config.for_hydra(["experiment=kinetics400"]) == ["experiment=kinetics400"]
+
+
+@pytest.mark.parametrize("group", ["data", "model", "task", "strategy", "optimizer", "schedule"])
 def test_every_group_file_composes(group: str) -> None:
     for path in (config.conf_dir() / group).glob("*.yaml"):
-        assert config.compose("base", [f"{group}={path.stem}"])[group]
+        composed = config.compose("base", [f"{group}={path.stem}"])
+        assert composed["training" if group in ("optimizer", "schedule") else group]
+
+
+def test_training_values_of_a_task_lie_between_the_shared_ones_and_an_experiment(tmp_path: Path) -> None:
+    """Every task with every experiment: shared < task < experiment < command line."""
+    mine = tmp_path / "conf"
+    shutil.copytree(config.conf_dir(), mine)
+    ctp = yaml.safe_load((mine / "task" / "ctp.yaml").read_text())
+    text = yaml.safe_dump({"task": ctp, "training": {"lr": 0.123, "batch_size": 17}})
+    (mine / "task" / "slow.yaml").write_text(f"# @package _global_\n{text}")
+    for name in PRETRAINING:
+        path = config.conf_dir() / "experiment" / name
+        path = path / "pretraining.yaml" if path.is_dir() else path.with_suffix(".yaml")
+        own = yaml.safe_load(path.read_text()).get("training", {})
+        for task, shared in {"ctp": (0.01, 4), "slow": (0.123, 17)}.items():
+            words = [f"task={task}", f"experiment={name}"]
+            training = config.compose(str(mine / "base.yaml"), words)["training"]
+            expected = (own.get("lr", shared[0]), own.get("batch_size", shared[1]))
+            assert (training["lr"], training["batch_size"]) == expected, (task, name)
+            assert training["optimizer"]["lr"] == expected[0]
+            assert (
+                config.compose(str(mine / "base.yaml"), [*words, "training.lr=7"])["training"]["optimizer"]["lr"] == 7
+            )
 
 
 def test_published_defaults() -> None:
@@ -90,9 +157,9 @@ def test_mistakes_get_a_sentence(name: str, overrides: list[str], sentence: str)
 
 def test_published_flags_become_overrides() -> None:
     words = ["--work_dir=./finetune_results", "--data_dir=data", "--progress", "seed=3"]
-    assert config.parse_overrides(words) == ["work_dir=./finetune_results", "data_dir=data", "progress=true", "seed=3"]
+    assert parse_overrides(words) == ["work_dir=./finetune_results", "data_dir=data", "progress=true", "seed=3"]
     with pytest.raises(ValueError, match="'word' is not an override"):
-        config.parse_overrides(["word"])
+        parse_overrides(["word"])
 
 
 @pytest.mark.parametrize(
@@ -100,13 +167,13 @@ def test_published_flags_become_overrides() -> None:
     ["/data/a b", "/data/UCF(101)", "/data/x=1,y", "/data/{a}:b", "/data/Müller", "C:\\clips\\", "it's", "/data/100%"],
 )
 def test_the_value_of_a_flag_is_taken_as_it_is(value: str) -> None:
-    assert config.compose("finetune", config.parse_overrides([f"--data_dir={value}"]))["data_dir"] == value
+    assert config.compose("finetune", parse_overrides([f"--data_dir={value}"]))["data_dir"] == value
 
 
 def test_values_of_flags_keep_their_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     words = ["--data_dir=~/clips", "--seed=3", "--training.lr=1e-3", "--training.steps=[1, 2]", "--from_scratch=true"]
-    cfg = config.compose("finetune", config.parse_overrides([*words, "--pretrained='a b'", "--work_dir=${data_dir}/w"]))
+    cfg = config.compose("finetune", parse_overrides([*words, "--pretrained='a b'", "--work_dir=${data_dir}/w"]))
     training = cfg["training"]
     assert (cfg["data_dir"], cfg["seed"], training["lr"], training["steps"]) == ("/home/me/clips", 3, 1e-3, [1, 2])
     assert (cfg["from_scratch"], cfg["pretrained"], cfg["work_dir"]) == (True, "a b", "/home/me/clips/w")
@@ -114,7 +181,7 @@ def test_values_of_flags_keep_their_kinds(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_words_without_dashes_are_left_to_hydra() -> None:
     words = ["data_dir='/data/a b'", "training.steps=[1,2]", "+seed=choice(1,2)"]
-    assert config.parse_overrides(words) == words
+    assert parse_overrides(words) == words
 
 
 @pytest.mark.parametrize("name", ["finetune", "finetune.yaml", "conf/finetune.yaml", "./conf/finetune.yaml"])
@@ -184,6 +251,19 @@ def test_only_some_numbers_may_be_automatic() -> None:
         config.check_numbers({"a": -1}, {"a": 0}, or_auto=["a"])
 
 
+def test_classes_are_counted_in_the_lists(tmp_path: Path) -> None:
+    words = [f"data_dir={tmp_path}", "data.num_classes=auto"]
+    for name in ("base", "finetune", "test", "retrieval", "sweep"):
+        assert config.compose(name, words)["data"]["num_classes"] == "auto", "without lists"
+    for part, labels in {"train": (0, 4), "test": (2,)}.items():
+        listed = [Annotation(f"a/{label}", label) for label in labels]
+        write_annotations(tmp_path / f"ucf101/annotations/{part}_split_1.json", listed)
+    for name in ("base", "finetune", "test", "retrieval", "sweep"):
+        assert config.compose(name, words)["data"]["num_classes"] == 5, name
+    assert config.compose("finetune", words)["task"]["module"]["recognizer"]["num_classes"] == 5
+    assert config.compose("base", words)["eval"]["num_classes"] == 5
+
+
 @pytest.mark.parametrize(
     ("entries", "sentence"),
     [
@@ -243,17 +323,17 @@ def test_a_class_path_of_an_earlier_version_is_answered_with_its_name_now(target
     "value", ["/data/x=1/y", "/data/UCF(101)", "/data/a[1]", "/data/a,b", "/data/Müller", "it's", "a&b", "#1", "/a b;c"]
 )
 def test_a_word_that_hydra_cannot_read_is_taken_like_a_flag(value: str) -> None:
-    assert config.compose("finetune", config.parse_overrides([f"data_dir={value}"]))["data_dir"] == value
+    assert config.compose("finetune", parse_overrides([f"data_dir={value}"]))["data_dir"] == value
 
 
 @pytest.mark.parametrize("word", ["training.steps=[1,2", "model={depth: 10", "seed=(3"])
 def test_a_mistake_in_the_syntax_of_hydra_is_one(word: str) -> None:
     with pytest.raises(ValueError, match="Configuration 'finetune'"):
-        config.compose("finetune", config.parse_overrides([word]))
+        config.compose("finetune", parse_overrides([word]))
 
 
 def test_several_values_are_left_to_hydra_but_for_paths() -> None:
-    assert config.parse_overrides(["seed=1,2", "data_dir=/a,b"]) == ["seed=1,2", "data_dir='/a,b'"]
+    assert parse_overrides(["seed=1,2", "data_dir=/a,b"]) == ["seed=1,2", "data_dir='/a,b'"]
     words = ["-m", "partition_dir=/a,/b"]
     assert config.for_hydra(words) == words
 
@@ -261,7 +341,7 @@ def test_several_values_are_left_to_hydra_but_for_paths() -> None:
 def test_the_home_folder_is_known_to_both_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     for word in ("data_dir=~/clips", "--data_dir=~/clips"):
-        assert config.compose("base", config.parse_overrides([word]))["data_dir"] == "/home/me/clips"
+        assert config.compose("base", parse_overrides([word]))["data_dir"] == "/home/me/clips"
 
 
 def test_flags_of_hydra_stay_and_settings_are_prepared() -> None:

@@ -89,6 +89,24 @@ def test_what_does_not_change_the_numbers_may_change(free, written, lists, tmp_p
     assert written in (tmp_path / "config.yaml").read_text()
 
 
+def test_the_checkpoint_that_a_run_starts_from_is_part_of_it(lists, tmp_path):
+    for name, content in {"one": b"1", "moved": b"1", "other": b"2"}.items():
+        (tmp_path / name).write_bytes(content)
+    claim(tmp_path / "run", config_of(lists, f"init={tmp_path / 'one'}"))
+    claim(tmp_path / "run", config_of(lists, f"init={tmp_path / 'moved'}"))
+    with pytest.raises(ValueError, match=r"another run, contents of init differ now"):
+        claim(tmp_path / "run", config_of(lists, f"init={tmp_path / 'other'}"))
+    with pytest.raises(ValueError, match=r"another run, contents of init differ now"):
+        claim(tmp_path / "run", config_of(lists))
+
+
+def test_a_schedule_over_the_whole_run_fixes_its_length(lists, tmp_path):
+    claim(tmp_path, config_of(lists, "schedule=cosine", "rounds=20"))
+    with pytest.raises(ValueError, match=r"training\.schedule\.length was 20 and is 40 now"):
+        claim(tmp_path, config_of(lists, "schedule=cosine", "rounds=40"))
+    claim(tmp_path, config_of(lists, "schedule=cosine", "rounds=40", "training.schedule.length=20"))
+
+
 def test_a_run_of_an_earlier_version_is_refused_as_such(lists, tmp_path):
     claim(tmp_path, config_of(lists))
     settings = read_json(tmp_path / "settings.json")

@@ -16,6 +16,7 @@ from fedvssl.files.rounds import round_path
 from fedvssl.server_app import build_strategy, initial_arrays, order_record, run_rounds
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
+from fedvssl.training.schedule import Steps
 from tests.federation import LocalGrid, site_of, tiny_config, training_content, write_clients
 from tests.strategy.test_fedvssl import CLIENTS, ROUNDS, aggregate, weigh
 
@@ -146,16 +147,16 @@ def test_each_round_draws_anew(data_dir, tmp_path, monkeypatch):
 def check_the_rate_decays(data_dir, run_dir) -> None:
     config = tiny_config(data_dir, "training.steps=[1]", "rounds=2")
     grid = federate(config, run_dir)
-    rates = [message.content["config"]["lr"] for _, message in grid.sent]
-    assert rates == pytest.approx([0.01] * 3 + [0.001] * 3)
+    factors = [message.content["config"]["lr-factor"] for _, message in grid.sent]
+    assert factors == pytest.approx([1.0] * 3 + [0.1] * 3)
 
 
 def test_the_learning_rate_decays_by_rounds(data_dir, tmp_path, monkeypatch):
     check_the_rate_decays(data_dir, tmp_path / "sound")
-    real = server_app.step_lr
-    monkeypatch.setattr(server_app, "step_lr", lambda lr, *, position, **steps: real(lr, position=0, **steps))
+    real = Steps.__call__
+    monkeypatch.setattr(Steps, "__call__", lambda schedule, position: real(schedule, 0))
     assert fails(check_the_rate_decays, data_dir, tmp_path / "faulty")
-    assert order_record(tiny_config(data_dir), 1)["lr"] == 0.01
+    assert order_record(tiny_config(data_dir), 1)["lr-factor"] == 1
 
 
 # Checkpoints are pickles.

@@ -11,6 +11,7 @@ import pytest
 
 from fedvssl import config
 from fedvssl.formats.model_card import TORCHVISION
+from fedvssl.overrides import parse_overrides
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -45,10 +46,10 @@ def test_pretraining_overrides_are_known(words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", [w for w in COMMANDS if w[1].startswith("scripts/dist_")], ids=" ".join)
 def test_finetuning_overrides_are_known(words: list[str]) -> None:
-    assert config.compose(words[2], config.parse_overrides(words[4:]))["data"]
+    assert config.compose(words[2], parse_overrides(words[4:]))["data"]
 
 
-EVALUATIONS = ("retrieval", "knn", "linear_probe", "export")
+EVALUATIONS = ("retrieval", "knn", "linear_probe", "motion_probe", "export")
 
 
 @pytest.mark.parametrize("words", [w for w in MODULES if w[2].removeprefix("fedvssl.") in EVALUATIONS], ids=" ".join)

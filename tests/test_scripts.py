@@ -1,15 +1,22 @@
 """The scripts that people type: the result table, the debug picture, the quickstart."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import matplotlib.image
+import numpy as np
 import pytest
+import yaml
 
+from fedvssl.evaluation.intervals import paired_difference
+from fedvssl.files.arrays import load_arrays
+from fedvssl.files.atomic import write_json
+from fedvssl.files.predictions import write_predictions
+from fedvssl.files.rounds import round_path
+from tests.federation import tiny_config, train, write_clients
 from tests.tasks.test_ctp import SMALL
 from tests.videos import moving_square, write_video
 
@@ -25,12 +32,21 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def write_test(folder: Path, top1_acc: float, *, num_videos: int = 20) -> Path:
+def write_test(folder: Path, top1_acc: float, *, num_videos: int = 20, **part: object) -> Path:
     facts = {"dataset": "d", "split": 1, "num_videos": num_videos, "num_classes": 4, "num_clips": 10}
     accuracies = {"top1_acc": top1_acc, "top5_acc": 1.0, "mean_class_acc": top1_acc}
-    folder.mkdir(parents=True)
-    (folder / "test.json").write_text(json.dumps({**facts, **accuracies, "chance": CHANCE, "majority_class": CHANCE}))
+    intervals = {"intervals": {"top1_acc": [top1_acc - 0.1, top1_acc + 0.1]}}
+    baselines = {"chance": CHANCE, "majority_class": CHANCE}
+    write_json(folder / "test.json", {**facts, **accuracies, **intervals, **baselines, **part})
     return folder
+
+
+def write_answers(folder: Path, *, right: int, first: str = "v0") -> None:
+    """Predictions of 20 videos, of which the first ones are right."""
+    names, labels = [first, *(f"v{n}" for n in range(1, 20))], [0] * 20
+    hits = [n < right for n in range(20)]
+    found = {"top1_acc": hits, "top5_acc": [True] * 20}
+    write_predictions(folder / "predictions.csv", names, labels=labels, answers=[1 - hit for hit in hits], right=found)
 
 
 def compare(*words: str) -> subprocess.CompletedProcess:
@@ -42,9 +58,22 @@ def test_several_seeds_give_mean_and_deviation(tmp_path: Path) -> None:
     seeds = [write_test(tmp_path / f"a{i}", acc) for i, acc in enumerate((0.5, 0.6, 0.7))]
     out = compare(f"ours={','.join(map(str, seeds))}", f"scratch={write_test(tmp_path / 'b', 0.4)}").stdout
     ours, scratch, majority, chance = out.splitlines()[1:5]
-    assert "60.00 +- 10.00" in ours and "40.00" in scratch and "+-" not in scratch
+    assert "60.00 +- 10.00" in ours and "40.00 [30.0, 50.0]" in scratch and "+-" not in scratch
     assert majority.startswith("majority class") and chance.startswith("chance") and "25.00" in chance
     assert "20 test videos of 4 classes" in out and "1 and 3 seeds" in out
+
+
+def test_rows_of_one_test_are_compared_in_pairs_with_the_first(tmp_path: Path) -> None:
+    folders = [write_test(tmp_path / name, acc) for name, acc in (("a", 0.8), ("b", 0.5), ("c", 0.4), ("d", 0.4))]
+    for folder, right in zip(folders, (16, 10, 8), strict=False):
+        write_answers(folder, right=right)
+    out = compare(*(f"{folder.name}={folder}" for folder in folders)).stdout
+    expected = paired_difference([n < 16 for n in range(20)], [n < 10 for n in range(20)]).text()
+    assert expected.startswith("+30.0 [1") and f"\ntop-1: a - b {expected}\n" in out
+    assert "top-1: a - c +40.0 [" in out and "top-5: a - c +0.0 [0.0, 0.0]" in out
+    assert "a - d" not in out, "it has no predictions.csv"
+    write_answers(folders[1], right=10, first="another")
+    assert "have other videos: test both with one list" in compare(*(f"{f.name}={f}" for f in folders)).stderr
 
 
 @pytest.mark.parametrize(
@@ -60,6 +89,16 @@ def test_tests_of_other_videos_do_not_stand_in_one_table(tmp_path: Path) -> None
     assert "differ in num_videos: they cannot stand in one table" in compare(*rows).stderr
 
 
+def test_validation_results_say_so_and_do_not_stand_beside_those_of_the_test_list(tmp_path: Path) -> None:
+    held_out = {"part": "validation", "validation": 0.2, "validation_seed": 0, "held_out": "in whole groups"}
+    rows = [
+        f"{n}={write_test(tmp_path / n, 0.5, **part)}" for n, part in {"a": {"part": "test"}, "b": held_out}.items()
+    ]
+    assert "differ in part, validation, validation_seed: they cannot stand" in compare(*rows).stderr
+    assert "20 validation videos (held out in whole groups) of 4 classes" in compare(rows[1]).stdout
+    assert compare(rows[0], f"old={write_test(tmp_path / 'old', 0.4)}").returncode == 0
+
+
 def test_a_row_cannot_take_the_name_of_a_baseline(tmp_path: Path) -> None:
     assert "'chance' is the name of a baseline" in compare(f"chance={write_test(tmp_path / 'a', 0.5)}").stderr
 
@@ -70,9 +109,39 @@ def test_debug_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["show_ctp.py", str(video), "--output", str(picture), *SMALL])
     assert load("show_ctp").main() == 0
     pixels = matplotlib.image.imread(picture)
-    assert pixels.shape[0] > 800 and pixels.shape[1] > 800
+    assert pixels.shape[0] > 300 and pixels.shape[1] > 800
     coloured = (abs(pixels[..., :3] - [0.839, 0.153, 0.157]) < 0.02).all(axis=-1)  # tab:red, the first patch
     assert coloured.sum() > 100
+
+
+def test_picture_of_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last round's head is that of the first client, and the video its first one."""
+    write_clients(tmp_path)
+    config = tiny_config(tmp_path)
+    train(config, tmp_path / "run")
+    with (tmp_path / "run" / "config.yaml").open("w") as file:
+        yaml.safe_dump(config, file)
+    monkeypatch.setattr(sys, "argv", ["show_ctp.py", f"checkpoint={tmp_path / 'run' / 'round-2-weights.npz'}"])
+    script = load("show_ctp")
+    seen = []
+    monkeypatch.setattr(script, "predict", lambda *args, predict=script.predict: seen.append(args[1]) or predict(*args))
+    assert script.main() == 0 and (tmp_path / "run" / "ctp.png").is_file()
+    before, after = seen
+    expected = {
+        **load_arrays(round_path(tmp_path / "run", 2)),
+        **load_arrays(tmp_path / "run/clients/client_0/head-round-2.npz"),
+    }
+    assert before.keys() == after.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(after[name], array)
+    assert not np.array_equal(before["head.fc1.weight"], after["head.fc1.weight"])
+
+
+@pytest.mark.parametrize("checkpoint", ["nowhere/round-3-weights.npz", "model_pretrained.pth"])
+def test_a_checkpoint_outside_of_a_run_gets_a_sentence(checkpoint, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["show_ctp.py", f"checkpoint={checkpoint}"])
+    assert load("show_ctp").main() == 2
+    assert "is no round-<N>-weights.npz in the folder of its run" in capsys.readouterr().err
 
 
 def test_a_missing_video_gets_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -85,16 +85,23 @@ def test_fedavg_shares_and_saves_the_whole_model(data_dir, tmp_path):
     assert not list(tmp_path.glob("clients/*/head*"))
 
 
-def test_a_resumed_run_gives_the_same_numbers(data_dir, tmp_path):
+KEPT = ("training.keep_optimizer=true", "optimizer=adamw", "training.lr=0.0005", "training.warmup_steps=3")
+
+
+@pytest.mark.parametrize("recipe", [(), KEPT, (*KEPT, "strategy.fedavg=true")])
+def test_a_resumed_run_gives_the_same_numbers(recipe, data_dir, tmp_path):
     """Cut off after the clients of round 3 had written their heads and before the server had saved anything."""
-    config = tiny_config(data_dir, "rounds=3", "strategy.fraction_fit=0.7", "strategy.min_fit_clients=2")
+    config = tiny_config(data_dir, "rounds=3", "strategy.fraction_fit=0.7", "strategy.min_fit_clients=2", *recipe)
     train(config, tmp_path / "whole")
     train({**config, "rounds": 2}, tmp_path / "cut")
     stopped = tmp_path / "cut"
     with pytest.raises(ZeroDivisionError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FedAvg, "aggregate", lambda *_: 1 / 0)
         patch.setattr(FedVSSL, "aggregate", lambda *_: 1 / 0)
         train(config, stopped, done=2)
     assert list(stopped.glob("clients/*/head-round-3.npz"))
+    for folder in stopped.glob("clients/*"):
+        assert len(list(folder.glob("head-round-*.npz"))) <= 2
     train(config, stopped, done=2)
     whole, resumed = (load_arrays(round_path(folder, 3)) for folder in (tmp_path / "whole", stopped))
     assert whole.keys() == resumed.keys()
@@ -217,6 +224,35 @@ def test_a_disk_that_is_too_small_is_told_before_the_start(data_dir, tmp_path, m
     build_server_app(config, run_dir=tmp_path, outcome=Outcome())  # what is there already is not needed again
 
 
+def test_the_disk_check_counts_the_state_of_optimizers(data_dir, tmp_path):
+    config = tiny_config(data_dir, "rounds=2", "optimizer=adamw")
+    keeping = {**config, "training": {**config["training"], "keep_optimizer": True}}
+    strategy, state = build_strategy(config), initial_arrays(config)
+    train(keeping, tmp_path)
+    head_bytes = sum(array.nbytes for name, array in state.items() if name.startswith("head."))
+    kept = load_arrays(tmp_path / "clients/client_0/head-round-2.npz")
+    more = sum(array.nbytes for array in kept.values()) - head_bytes
+    assert more > 2 * sum(array.nbytes for array in state.values()) - 10_000, "two moments of every weight"
+    assert bytes_kept(keeping, strategy, state) - bytes_kept(config, strategy, state) == 2 * 3 * more
+
+
+def test_a_run_starts_from_the_backbone_of_init(data_dir, tmp_path, caplog):
+    config = tiny_config(data_dir)
+    fresh, other = initial_arrays(config), initial_arrays({**config, "seed": 11})
+    shared = {name: array for name, array in other.items() if name.startswith("backbone.")}
+    save_arrays(tmp_path / "round-3-weights.npz", shared)
+    with caplog.at_level(logging.INFO, logger="fedvssl"):
+        arrays = initial_arrays({**config, "init": str(tmp_path / "round-3-weights.npz")})
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, {**fresh, **shared}[name])
+    assert f"init: all {len(shared)} arrays of the backbone from {tmp_path}" in caplog.text
+    with pytest.raises(ValueError, match=r"No file .*round-9"):
+        initial_arrays({**config, "init": str(tmp_path / "round-9-weights.npz")})
+    wider = tiny_config(data_dir, "model.width=8", f"init={tmp_path / 'round-3-weights.npz'}")
+    with pytest.raises(ValueError, match=r"in .*round-3-weights.npz and .* in this configuration"):
+        initial_arrays(wider)
+
+
 def test_the_published_switch_selects_fedavg(data_dir):
     assert type(build_strategy(tiny_config(data_dir))) is FedVSSL
     assert type(build_strategy(tiny_config(data_dir, "strategy.fedavg=true"))) is FedAvg
@@ -226,8 +262,8 @@ def test_the_published_switch_selects_fedavg(data_dir):
 
 def test_the_learning_rate_follows_the_rounds(data_dir):
     config = tiny_config(data_dir, "training.steps=[2,4]")
-    rates = [order_record(config, server_round)["lr"] for server_round in range(1, 7)]
-    assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001])
+    factors = [order_record(config, server_round)["lr-factor"] for server_round in range(1, 7)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
     assert json.loads(str(order_record(config, 1)["config"]))["training"]["batch_size"] == 4
 
 

@@ -31,6 +31,7 @@ def test_the_server_evaluates_before_the_first_round_every_second_and_after_the_
     train(config, tmp_path / "with", monitor=build_monitor(config))
     records = [r for r in read_records(tmp_path / "with/metrics.jsonl") if "partition_id" not in r]
     assert [r["server_round"] for r in records if "eval_R@1" in r] == [0, 2, 3]
+    assert [r["server_round"] for r in records if "eval_motion_probe" in r] == [0, 2, 3]
     assert [r["server_round"] for r in records if "loss" in r] == [1, 2, 3]
     train(tiny_config(data_dir, "rounds=3"), tmp_path / "without")
     left, right = (load_arrays(round_path(tmp_path / folder, 3)) for folder in ("with", "without"))
@@ -55,6 +56,14 @@ def test_a_round_is_saved_before_it_is_evaluated_and_training_goes_on_where_that
     train(evaluating(data_dir, "rounds=2"), tmp_path, monitor=fails)
     assert "the evaluation after round 2 failed (out of memory); training goes on" in caplog.text
     assert [r["server_round"] for r in read_records(tmp_path / "metrics.jsonl") if "lr" in r] == [1, 2]
+
+
+def test_a_protocol_can_be_left_out(data_dir):
+    monitor = build_monitor(evaluating(data_dir, "eval.protocols.motion_probe=null"))
+    assert monitor is not None and [*monitor.protocols] == ["R@1", "knn_top1_acc"]
+    others = "eval.protocols={R@1: null, knn_top1_acc: null}"
+    monitor = build_monitor(evaluating(data_dir, others, "eval.num_classes=1"))
+    assert monitor is not None and [*monitor.protocols] == ["motion_probe"], "which needs no classes"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from fedvssl import finetune
 from fedvssl.client_app import train_client
 from tests.action_set import TINY, write_action_set
-from tests.federation import site_of, tiny_config, training_content, write_clients
+from tests.federation import site_of, tiny_config, train, training_content, write_clients
 
 RECIPE = ("training.lr=0.3", "training.momentum=0.7", "training.weight_decay=0.02", "training.max_norm=3")
 
@@ -74,3 +74,34 @@ def test_fine_tuning_trains_by_the_settings_of_its_epoch(steps: list[Step], tmp_
     for step, lr in zip(steps, (0.3, 0.3, 0.03, 0.03), strict=True):
         assert_recipe(step, lr=lr)
         assert step.dropouts == [0.25]
+
+
+ADAMW = ("optimizer=adamw", "training.lr=0.3", "training.optimizer.param_groups={head.*:{lr:0.1}}")
+
+
+def rates(steps: list[Step]) -> list[tuple[float, ...]]:
+    return [tuple(round(group["lr"], 6) for group in step.groups) for step in steps]
+
+
+def test_a_client_warms_up_in_each_round_or_once(steps: list[Step], tmp_path: Path) -> None:
+    """Two steps in each of two rounds; a quarter more of the rates in each of the first four steps."""
+    write_clients(tmp_path)
+    words = (*ADAMW, "training.batch_size=2", "training.warmup_steps=4", "pool_size=1", "strategy.min_fit_clients=1")
+    for keeps, expected in {"false": [0.25, 0.5, 0.25, 0.5], "true": [0.25, 0.5, 0.75, 1.0]}.items():
+        steps.clear()
+        config = tiny_config(tmp_path, *words, f"training.keep_optimizer={keeps}")
+        train(config, tmp_path / keeps)
+        assert rates(steps) == [(round(0.3 * factor, 6), round(0.1 * factor, 6)) for factor in expected]
+        assert {group["weight_decay"] for step in steps for group in step.groups} == {0.05}
+
+
+def test_fine_tuning_warms_up_once_and_follows_the_cosine(steps: list[Step], tmp_path: Path) -> None:
+    write_action_set(tmp_path / "data")
+    words = [word for word in TINY if not word.startswith(("training.steps", "training.lr"))]
+    words += ["optimizer=adamw", "schedule=cosine", "training.lr=0.3", "training.warmup_steps=3", "from_scratch=true"]
+    words += ["training.optimizer.decay_norm_and_bias=false", "training.epochs=1"]
+    places = [f"data_dir={tmp_path / 'data'}", f"work_dir={tmp_path / 'work'}"]
+    assert finetune.main(["finetune", *words, *places, "training.schedule.length=2"]) == 0
+    assert finetune.main(["finetune", *words, *places, "training.schedule.length=2", "training.epochs=2"]) == 0
+    assert rates(steps) == [(0.1, 0.1), (0.2, 0.2), (0.15, 0.15), (0.15, 0.15)], "half the cosine in epoch 2"
+    assert [group["weight_decay"] for group in steps[0].groups] == [0.05, 0.0]

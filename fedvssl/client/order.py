@@ -14,13 +14,13 @@ class Order:
         config: "model", "task" and "training" of the configuration, and "seed".
         server_round: from 1.
         head_round: round of the head to continue from, 0 for the head of the initial model.
-        lr: learning rate of this round.
+        lr_factor: factor of the configured learning rates in this round.
     """
 
     config: dict[str, Any]
     server_round: int
     head_round: int
-    lr: float
+    lr_factor: float
 
 
 @dataclass(frozen=True)

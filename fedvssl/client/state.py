@@ -15,7 +15,10 @@ def head_path(folder: Path, server_round: int) -> Path:
 
 
 def save_head(folder: Path, arrays: Arrays, order: Order) -> None:
-    """Save the client's own arrays of this round; delete earlier files but the one that it started from."""
+    """Save the client's own arrays of this round; delete earlier files but the one that it started from.
+
+    That one is needed once more if the run is killed before the reply counts: the round is then repeated.
+    """
     save_arrays(head_path(folder, order.server_round), arrays)
     for server_round in range(1, order.server_round):
         if server_round != order.head_round:

@@ -89,7 +89,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def plot_losses(metrics_jsonl: Path, png: Path) -> None:
-    """Draw "loss" and its parts over the position: thick lines for the run, a thin one for each client."""
+    """Draw "loss" and its parts over the position: thick lines for the run, a thin one for each client.
+
+    The losses of trivial predictors, "trivial_<name>", are dashed.
+    """
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
     from matplotlib.ticker import MaxNLocator
 
@@ -99,14 +102,17 @@ def plot_losses(metrics_jsonl: Path, png: Path) -> None:
         axis_label = "epoch" if "epoch" in record else "server_round"
         client = record.get("partition_id")
         for name, value in record.items():
-            is_part = client is None and (name.startswith("loss_") or name.endswith("_loss"))
+            is_part = client is None and (name.startswith(("loss_", "trivial_")) or name.endswith("_loss"))
             if (name == "loss" or is_part) and isinstance(value, Real):
                 label = name if client is None else f"client {client}"
                 lines[label, client is None].append((record[axis_label], float(value)))
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel=axis_label.replace("_", " "), ylabel="loss")
     for (label, thick), points in sorted(lines.items()):
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=2.5 if thick else 0.8, label=label)
+        style: dict[str, Any] = (
+            {"linestyle": "--", "color": "grey"} if label.startswith("trivial_") else {"marker": "o", "markersize": 3}
+        )
+        axes.plot(*zip(*points, strict=True), **style, linewidth=2.5 if thick else 0.8, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if 0 < len(lines) <= 12:

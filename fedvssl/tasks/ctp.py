@@ -8,6 +8,7 @@ Read in the order of the data: `CtPSample` (a worker draws everything), `CtP.aug
 Shapes: B batch, T frames, H W pixels, P patches, D features. Boxes are x1, y1, x2, y2 in pixels.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
+from torch.nn.utils import get_total_norm
 from torchvision.ops import roi_align
 
 from fedvssl.data import augment, geometry, sampling
 from fedvssl.data.keyframes import random_curve
 from fedvssl.data.video import Video
+from fedvssl.tasks.boxes import box_iou, box_targets, center_and_size
 from fedvssl.tasks.patches import PatchGenerator, paste_patches
 from fedvssl.tasks.task import Batch
 
 PATCH_KEYS = ("boxes", "source", "pasted", "outline", "edge", "opacity")
+HEAD_INITS = ("published", "kaiming")
+MEASURED_CLIPS = 1000
+ROUNDING = math.sqrt(1 / 12)  # standard deviation of an edge in pixels, since boxes are rounded to whole ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +80,21 @@ class CtPSample:
         drawn = {"frames": frames, "flip": np.array(rng.random() < self.flip_prob), **patches, **self.draw_colour(rng)}
         return {name: _to_tensor(value) for name, value in drawn.items()}
 
+    def measure(self, rng: np.random.Generator) -> dict[str, list[float]]:
+        """Measure settings of `CtP` that the configuration leaves to "auto", on draws of the patches alone.
+
+        Returns:
+            "target_stds": root mean square of each target, but at least four times what the rounding of boxes to pixels
+            adds to it. Otherwise the loss of small crops, or of patches that keep their size, is mostly rounding.
+        """
+        size = {"num_frames": self.clip_len, "height": self.crop_size, "width": self.crop_size}
+        boxes = torch.from_numpy(np.stack([self.patches.draw(rng, **size)["boxes"] for _ in range(MEASURED_CLIPS)]))
+        spread = box_targets(boxes.float())[:, :, 1:].square().mean(dim=(0, 1, 2)).sqrt()
+        # A target is a difference between two frames; a centre is the mean of two edges, a size their difference.
+        inverse_sizes = center_and_size(boxes.float())[1].reciprocal().mean(dim=(0, 1, 2))
+        rounding = ROUNDING * torch.cat([torch.ones(2), 2 * inverse_sizes])
+        return {"target_stds": [float(f"{value:.3g}") for value in torch.maximum(spread, 4 * rounding).tolist()]}
+
     def draw_colour(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Colours: hue_applied bool; hue, saturation float; brightness, contrast float [T], 0 and 1 if not applied."""
         brightness, contrast = np.zeros(self.clip_len), np.ones(self.clip_len)
@@ -104,7 +125,7 @@ class CtP(nn.Module):
         backbone: [B,3,T,H,W] -> [B,D,T/t,H/s,W/s], with the attributes `out_channels` = D, `temporal_stride` = t and
             `spatial_stride` = s.
         clip_len: T, a multiple of t.
-        hidden_channels, roi_size, target_stds: see `CtPHead`.
+        hidden_channels, roi_size, target_stds, head_init: see `CtPHead`.
 
     Raises:
         ValueError: if the backbone does not tell these numbers, or `clip_len` is no multiple.
@@ -118,6 +139,7 @@ class CtP(nn.Module):
         hidden_channels: int,
         roi_size: int,
         target_stds: Sequence[float],
+        head_init: str = "published",
     ) -> None:
         super().__init__()
         names = ("out_channels", "temporal_stride", "spatial_stride")
@@ -139,6 +161,7 @@ class CtP(nn.Module):
             num_frames=clip_len,
             target_stds=target_stds,
             spatial_stride=spatial_stride,
+            init=head_init,
         )
 
     def augment(self, batch: Batch) -> Batch:
@@ -155,7 +178,10 @@ class CtP(nn.Module):
         return augment.contrast(augment.brightness(frames, batch["brightness"]), batch["contrast"])
 
     def forward(self, batch: Batch) -> Batch:
-        """Loss of an augmented batch: scalars "loss" = "loss_ctr" + "loss_size", and "iou" of the predicted boxes."""
+        """Scalars of an augmented batch: "loss" = "loss_ctr" + "loss_size", and "iou" of the predicted boxes.
+
+        "iou_still" is the IoU of the box in the first frame with the boxes of all frames.
+        """
         # Boxes become float only here: mixed precision rounds the floating-point inputs of a module.
         boxes = batch["boxes"].float()
         queries = boxes[:, :, 0]
@@ -163,7 +189,19 @@ class CtP(nn.Module):
         losses = self.head.loss(predictions, boxes)
         with torch.no_grad():
             iou = box_iou(self.head.predict_boxes(predictions, queries), boxes).mean()
-        return {"loss": losses["loss_ctr"] + losses["loss_size"], **losses, "iou": iou}
+            iou_still = box_iou(boxes[:, :, :1], boxes).mean()
+        return {"loss": losses["loss_ctr"] + losses["loss_size"], **losses, "iou": iou, "iou_still": iou_still}
+
+    def trivial(self, batch: Batch) -> Batch:
+        """Loss of "the patch stands still", which needs no picture: scalar "still"."""
+        boxes = batch["boxes"].float()
+        losses = self.head.loss(torch.zeros_like(boxes), boxes)
+        return {"still": losses["loss_ctr"] + losses["loss_size"]}
+
+    def health(self) -> Batch:
+        """Scalars of the last step: "active_share" of the head's hidden layer, and "backbone_grad_norm" (L2)."""
+        gradients = [weight.grad for weight in self.backbone.parameters() if weight.grad is not None]
+        return {"active_share": self.head.active_share, "backbone_grad_norm": get_total_norm(gradients)}
 
 
 class CtPHead(nn.Module):
@@ -177,9 +215,16 @@ class CtPHead(nn.Module):
         num_frames: T of the clip.
         target_stds: standard deviations that the targets are divided by: centre x, y in pixels, log width, log height.
         spatial_stride: pixels per feature.
+        init: "published": both linear layers normal with a standard deviation of .001, which SGD survives. "kaiming":
+            the hidden layer as usual for a ReLU, the last one with .01; it passes a larger gradient to the backbone,
+            and its ReLUs do not die under AdamW.
+
+    Attributes:
+        active_share: fraction of positive units of the hidden layer in the last forward pass, a scalar.
     """
 
     target_stds: Tensor
+    active_share: Tensor
 
     def __init__(
         self,
@@ -191,8 +236,13 @@ class CtPHead(nn.Module):
         num_frames: int,
         target_stds: Sequence[float],
         spatial_stride: int = 8,
+        init: str = "published",
     ) -> None:
         super().__init__()
+        if isinstance(target_stds, str):
+            raise ValueError(f"task.module.target_stds={target_stds}: fedvssl.main measures it, others need numbers.")
+        if init not in HEAD_INITS:
+            raise ValueError(f"task.module.head_init={init} must be one of {', '.join(HEAD_INITS)}.")
         self.temporal_conv = nn.Conv3d(in_channels, hidden_channels, (temporal_size, 1, 1))
         self.fc1 = nn.Linear(hidden_channels * roi_size**2, hidden_channels)
         self.pred_head = nn.Linear(hidden_channels, num_frames * 4)
@@ -200,8 +250,11 @@ class CtPHead(nn.Module):
         # Not persistent: the published checkpoints do not hold it.
         self.register_buffer("target_stds", torch.tensor(target_stds), persistent=False)
         nn.init.kaiming_normal_(self.temporal_conv.weight, mode="fan_out", nonlinearity="relu")
-        for linear in (self.fc1, self.pred_head):
-            nn.init.normal_(linear.weight, std=0.001)
+        if init == "kaiming":
+            nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")
+        else:
+            nn.init.normal_(self.fc1.weight, std=0.001)
+        nn.init.normal_(self.pred_head.weight, std=0.01 if init == "kaiming" else 0.001)
         for layer in (self.temporal_conv, self.fc1, self.pred_head):
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
@@ -219,7 +272,9 @@ class CtPHead(nn.Module):
                 sampling_ratio=2,
                 aligned=True,
             )
-            predictions = self.pred_head(torch.relu(self.fc1(pooled.flatten(1))))
+            hidden = torch.relu(self.fc1(pooled.flatten(1)))
+            self.active_share = (hidden.detach() > 0).float().mean()
+            predictions = self.pred_head(hidden)
         return predictions.view(*queries.shape[:2], -1, 4)
 
     def loss(self, predictions: Tensor, boxes: Tensor, weights: Tensor | None = None) -> Batch:
@@ -228,9 +283,7 @@ class CtPHead(nn.Module):
         Args:
             predictions: [B,P,T,4]. boxes: true boxes [B,P,T,4]. weights: of frames [B,P,T], all ones if None.
         """
-        centers, sizes = _center_and_size(boxes)
-        targets = torch.cat([centers - centers[:, :, :1], torch.log(sizes) - torch.log(sizes[:, :, :1])], dim=-1)
-        difference = smooth_l1_loss(predictions, targets / self.target_stds, reduction="none")
+        difference = smooth_l1_loss(predictions, box_targets(boxes) / self.target_stds, reduction="none")
         if weights is None:
             weights = torch.ones_like(boxes[..., 0])
         difference = difference * weights.unsqueeze(-1)
@@ -239,20 +292,8 @@ class CtPHead(nn.Module):
 
     def predict_boxes(self, predictions: Tensor, queries: Tensor) -> Tensor:
         """Normalised targets [B,P,T,4] and boxes of the first frame [B,P,4] -> boxes [B,P,T,4] in pixels."""
-        center, size = _center_and_size(queries.unsqueeze(2))
+        center, size = center_and_size(queries.unsqueeze(2))
         deltas = predictions * self.target_stds
         center = center + deltas[..., :2]
         half = torch.exp(deltas[..., 2:]) * size / 2
         return torch.cat([center - half, center + half], dim=-1)
-
-
-def _center_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres and sizes [...,2] of boxes [...,4] in pixels; a size is at least 1."""
-    return (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]).clamp(min=1)
-
-
-def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes in pairs: [...,4], [...,4] -> [...]."""
-    overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - overlap
-    return overlap / union.clamp(min=1e-6)

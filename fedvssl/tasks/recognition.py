@@ -4,8 +4,10 @@ Settings: Catch-the-Patch (arXiv 2105.02545) as fine-tuned by FedVSSL (arXiv 220
 Shapes: B batch, N clips per video, T frames, H W pixels, K classes.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,7 +134,7 @@ class RecognitionTask(nn.Module):
     def __init__(self, backbone: nn.Module, *, recognizer: Callable[[nn.Module], nn.Module]) -> None:
         super().__init__()
         self.recognizer = recognizer(backbone)
-        self.num_classes = self.recognizer.num_classes
+        self.num_classes: Any = self.recognizer.num_classes
 
     def augment(self, batch: Batch) -> Batch:
         """uint8 "frames" [B,T,H,W,3] with the parameters of `TrainSample` -> "clips" float32 [B,3,T,H,W]."""
@@ -151,6 +153,10 @@ class RecognitionTask(nn.Module):
             "loss": functional.cross_entropy(logits, batch["label"]),
             "top1_acc": (logits.argmax(dim=1) == batch["label"]).float().mean(),
         }
+
+    def trivial(self, batch: Batch) -> Batch:
+        """Loss of giving every class the same probability: scalar "chance", ln K."""
+        return {"chance": torch.tensor(math.log(self.num_classes), device=batch["label"].device)}
 
     def video_logits(self, frames: Tensor) -> Tensor:
         """Mean of the clips' logits, not of their probabilities: uint8 [B,N,T,H,W,3] -> float32 [B,K]."""

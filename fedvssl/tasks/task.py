@@ -14,13 +14,22 @@ Batch = dict[str, Tensor]
 
 
 class Sample(Protocol):
-    """Work on one video in a worker: decode the needed frames, crop, draw every random parameter."""
+    """Work on one video in a worker: decode the needed frames, crop, draw every random parameter.
+
+    Optional: `measure(rng) -> {name: value}`, values for settings of the task that the configuration leaves to "auto".
+    """
 
     def __call__(self, video: Video, rng: np.random.Generator) -> Batch: ...
 
 
 class Task(Protocol):
-    """Loss of a batch on the device. Every Task is an nn.Module."""
+    """Loss of a batch on the device. Every Task is an nn.Module.
+
+    Optional, both logged with the scalars of each step:
+    `trivial(batch) -> {name: loss}`, losses of predictors that need not look at the clips, as "trivial_<name>";
+    `health() -> {name: number}`, signs of life after the backward pass, with gradients that may be clipped. A round
+    in which "active_share" is nearly 0 is warned of.
+    """
 
     def augment(self, batch: Batch) -> Batch:
         """Pixel arithmetic of the whole batch on the device, without gradients."""

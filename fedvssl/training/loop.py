@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from fedvssl.tasks.task import Batch
 from fedvssl.training.memory import keep_freed_memory, release_freed_memory
 from fedvssl.training.precision import choose_device, choose_precision
+from fedvssl.training.schedule import scale_lr
 
 Report = Callable[[int, int, dict[str, Tensor]], None]
 
@@ -63,24 +64,17 @@ def seed_torch(key: Sequence[int]) -> None:
     torch.manual_seed(int(np.random.SeedSequence(list(key)).generate_state(1, np.uint64)[0] >> 1))
 
 
-def set_up(
-    fabric: Fabric, task: nn.Module, *, lr: float, momentum: float, weight_decay: float, compiled: bool = False
-) -> tuple[Any, torch.optim.SGD]:
-    """Move a task to the device and make its optimizer, both for `train_epoch`.
+def set_up(fabric: Fabric, task: nn.Module, optimizer: torch.optim.Optimizer, *, compiled: bool = False) -> Any:
+    """Move a task and its optimizer to the device, both for `train_epoch`: (task, optimizer), wrapped by Fabric.
 
-    SGD updates all parameters, with weight decay on each, normalisation included, as published. On a GPU the weights
-    get the memory layout of the clips (channels_last_3d) and one kernel updates them; on a CPU neither is faster.
-    `compiled` compiles the model with torch, which takes a minute and fuses the layers between the convolutions.
+    On a GPU the weights get the memory layout of the clips (channels_last_3d); on a CPU it is not faster. `compiled`
+    compiles the model with torch, which takes a minute and fuses the layers between the convolutions.
     """
-    on_gpu = fabric.device.type == "cuda"
-    if on_gpu:
+    if fabric.device.type == "cuda":
         task.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    optimizer = torch.optim.SGD(
-        task.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=on_gpu or None
-    )
     if compiled:
         task = torch.compile(task)  # pyright: ignore[reportAssignmentType]
-    return fabric.setup(task, optimizer)  # pyright: ignore[reportReturnType]
+    return fabric.setup(task, optimizer)
 
 
 def train_epoch(
@@ -90,6 +84,7 @@ def train_epoch(
     loader: DataLoader,
     *,
     max_norm: float,
+    lr_factor: Callable[[int], float] | None = None,
     report: Report | None = None,
 ) -> EpochResult:
     """Train over one loader.
@@ -99,12 +94,13 @@ def train_epoch(
         task, optimizer: wrapped by `fabric.setup`.
         loader: yields batches on the CPU.
         max_norm: gradients are clipped to this L2 norm.
+        lr_factor: factor of the configured learning rates in each step, counted from 0; None leaves them as they are.
         report: called after each step with (steps done, steps in all, running means). The means are 0-d tensors on the
             device. Reading one waits for the device, so read only the means to print.
 
     Returns:
-        metrics: means of the task's scalars; "grad_norm" and "grad_norm_max", mean and largest L2 norm of the gradients
-            before clipping; "clipped_share", the fraction of steps above `max_norm`.
+        metrics: means of the task's scalars and instruments; "grad_norm" and "grad_norm_max", mean and largest L2 norm
+            of the gradients before clipping; "clipped_share", the fraction of steps above `max_norm`.
 
     Raises:
         ValueError: if the mean loss or a weight is not finite at the end of the epoch.
@@ -116,6 +112,8 @@ def train_epoch(
     num_clips, seconds_data, started = 0, 0.0, time.perf_counter()
     for step, (batch, waited) in enumerate(_timed(loader), start=1):
         seconds_data += waited
+        if lr_factor is not None:
+            scale_lr(optimizer, lr_factor(step - 1))
         batch = fabric.to_device(batch)
         with torch.no_grad():
             batch = task.module.augment(batch)
@@ -123,6 +121,7 @@ def train_epoch(
         optimizer.zero_grad()
         fabric.backward(scalars["loss"])
         norm = fabric.clip_gradients(task, optimizer, max_norm=max_norm, error_if_nonfinite=False)
+        scalars |= instruments(task.module, batch)
         optimizer.step()
         assert norm is not None, "clip_gradients returns the norm that it clips to `max_norm`"
         norms.append(norm)
@@ -132,14 +131,26 @@ def train_epoch(
             sums[name] = sums.get(name, 0.0) + value.detach() * size
         if report is not None:
             report(step, len(loader), {name: total / num_clips for name, total in sums.items()})
-    metrics = {name: float(total) / num_clips for name, total in sums.items()}
+    metrics = {name: float(total) / num_clips for name, total in sums.items()} | norm_metrics(norms, max_norm=max_norm)
     if not (math.isfinite(metrics["loss"]) and all(bool(weight.isfinite().all()) for weight in task.parameters())):
         raise ValueError("The training diverged, loss or weights are not finite any more: lower training.lr.")
-    all_norms = torch.stack(norms).cpu()
-    metrics |= {"grad_norm": float(all_norms.mean()), "grad_norm_max": float(all_norms.max())}
-    metrics["clipped_share"] = float((all_norms > max_norm).float().mean())
     seconds = time.perf_counter() - started
     return EpochResult(metrics, num_clips, seconds_data, seconds - seconds_data)
+
+
+def norm_metrics(norms: Sequence[Tensor], *, max_norm: float) -> dict[str, float]:
+    """Mean and largest of the gradient norms of all steps, and the share of those above `max_norm`."""
+    found = torch.stack(list(norms)).cpu()
+    clipped = float((found > max_norm).float().mean())
+    return {"grad_norm": float(found.mean()), "grad_norm_max": float(found.max()), "clipped_share": clipped}
+
+
+def instruments(task: Any, batch: Batch) -> Batch:
+    """Scalars of the optional methods of a task; see `fedvssl.tasks.task.Task`."""
+    with torch.no_grad():
+        trivial = task.trivial(batch) if hasattr(task, "trivial") else {}
+        health = task.health() if hasattr(task, "health") else {}
+    return {f"trivial_{name}": loss for name, loss in trivial.items()} | health
 
 
 def _timed(loader: Iterable[Batch]) -> Iterable[tuple[Batch, float]]:

@@ -26,7 +26,7 @@ def loss_curve(folder: Path) -> list[float]:
     seed_torch((7,))
     fabric = build_fabric(device="cpu", precision="32-true")
     task = config.build_task(cfg)
-    task, optimizer = set_up(fabric, task, lr=0.01, momentum=0.9, weight_decay=1e-4)
+    task, optimizer = set_up(fabric, task, config.build_optimizer(cfg["training"], task, on_gpu=False))
     dataset = ClipDataset(folder, annotations, config.build_sample(cfg), seed_key=(7, 1, 0, 0))
     curve = []
     for batch in train_loader(dataset, batch_size=2, num_workers=0):

@@ -91,7 +91,8 @@ def test_three_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     record_gradient_norms(monkeypatch, model, norms)
 
     fabric = build_fabric(device="cpu", precision="32-true")
-    task, wrapped = set_up(fabric, model, lr=0.01, momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    task, wrapped = set_up(fabric, model, optimizer)
     for step in range(3):
         result = train_epoch(fabric, task, wrapped, [batch], max_norm=40)
         ctr, size, loss, norm = stored[f"step{step}"]

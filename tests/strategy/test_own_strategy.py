@@ -76,7 +76,7 @@ def test_a_strategy_is_one_class_and_one_yaml(own_strategy):
     assert (build_strategy(by_hand).min_fit_clients, by_hand["strategy"]["trim"]) == (4, 0.3)
 
 
-@pytest.mark.parametrize("preset", ["kinetics400", "quickstart"])
+@pytest.mark.parametrize("preset", ["kinetics400", "small"])
 def test_presets_do_not_give_another_strategy_the_settings_of_fedvssl(preset, own_strategy):
     assert type(build_strategy(own_strategy(MEDIAN + "trim: 0.2\n", f"experiment={preset}"))) is Median
 

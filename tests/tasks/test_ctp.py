@@ -162,7 +162,8 @@ def test_initial_loss_falls_on_four_clips(small: dict) -> None:
     batch = draw_batch(config.build_sample(small), 4)
     fabric = build_fabric(device="cpu", precision="32-true")
     task = config.build_task(config.compose("base", [*SMALL, "task.module.hidden_channels=128"]))
-    task, optimizer = set_up(fabric, task, lr=0.05, momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(task.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+    task, optimizer = set_up(fabric, task, optimizer)
     losses = [train_epoch(fabric, task, optimizer, [batch], max_norm=40).metrics["loss"] for _ in range(120)]
     assert np.mean(losses[-5:]) < 0.1 * losses[0]
 

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 
 from fedvssl.training.loop import EpochResult, build_fabric, seed_torch, set_up, train_epoch
-from fedvssl.training.schedule import step_lr
 
 
 class Line(nn.Module):
@@ -32,7 +31,7 @@ def batch(size: int, *, y: float = 1.0) -> dict[str, Tensor]:
 
 def train(batches: list[dict[str, Tensor]], *, lr: float = 0.1, max_norm: float = 40, **options) -> tuple:
     fabric, module = build_fabric(device="cpu", precision="32-true"), Line()
-    task, optimizer = set_up(fabric, module, lr=lr, momentum=0, weight_decay=0)
+    task, optimizer = set_up(fabric, module, torch.optim.SGD(module.parameters(), lr=lr))
     return module, train_epoch(fabric, task, optimizer, batches, max_norm=max_norm, **options)
 
 
@@ -75,9 +74,10 @@ def test_speed_and_share_of_the_data() -> None:
     assert result.clips_per_second == 7.5 and result.data_share == 0.25
 
 
-@pytest.mark.parametrize(("position", "lr"), [(0, 1.0), (99, 1.0), (100, 0.1), (199, 0.1), (200, 0.01)])
-def test_learning_rate_steps(position: int, lr: float) -> None:
-    assert step_lr(1.0, steps=[100, 200], gamma=0.1, position=position) == pytest.approx(lr)
+def test_the_factor_of_a_step_counts_from_the_configured_rate() -> None:
+    """Gradient -2 at 0 and -1 at .5: .25 * 2 * factors, the second step from the rate of the configuration too."""
+    module, _ = train([batch(1), batch(1)], lr=0.25, lr_factor=lambda step: [1.0, 0.5][step])
+    assert module.weight.item() == pytest.approx(0.5 + 0.125)
 
 
 def test_seeds_differ_by_key_and_repeat() -> None:
@@ -86,13 +86,6 @@ def test_seeds_differ_by_key_and_repeat() -> None:
         seed_torch(key)
         draws.append(torch.rand(1).item())
     assert draws[0] == draws[3] and len(set(draws)) == 3
-
-
-def test_weight_decay_reaches_every_parameter() -> None:
-    module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    fabric = build_fabric(device="cpu", precision="32-true")
-    (group,) = set_up(fabric, module, lr=0.1, momentum=0.9, weight_decay=0.5)[1].param_groups
-    assert len(group["params"]) == 4 and (group["weight_decay"], group["momentum"]) == (0.5, 0.9)
 
 
 def test_an_infinite_gradient_in_the_last_step_is_an_error_too() -> None:
@@ -107,7 +100,7 @@ def test_compiling_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
     module = Line()
     fabric = build_fabric(device="cpu", precision="32-true")
-    set_up(fabric, module, lr=0.1, momentum=0, weight_decay=0)
+    set_up(fabric, module, torch.optim.SGD(module.parameters(), lr=0.1))
     assert compiled == []
-    set_up(fabric, module, lr=0.1, momentum=0, weight_decay=0, compiled=True)
+    set_up(fabric, module, torch.optim.SGD(module.parameters(), lr=0.1), compiled=True)
     assert compiled == [module]

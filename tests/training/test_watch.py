@@ -1,0 +1,38 @@
+"""Warnings that nothing is learned: at the right time, once each, and not where something is learned."""
+
+import pytest
+
+from fedvssl.training.watch import Watch
+
+
+def watch(records: list[dict[str, float]], *, warn_after: int = 3) -> list[str]:
+    told: list[str] = []
+    look = Watch("round", warn_after, told.append)
+    for position, record in enumerate(records, start=1):
+        look(record, position=position)
+    return told
+
+
+def test_a_loss_that_stays_with_a_trivial_predictor_is_told_once_after_some_rounds() -> None:
+    told = watch([{"loss": 1.14, "trivial_still": 1.16}] * 6)
+    assert len(told) == 1
+    assert told[0].startswith("round 3: the loss 1.140 has not beaten that of 'still', 1.160")
+
+
+@pytest.mark.parametrize(("loss", "expected"), [(0.96, 1), (0.94, 0)])
+def test_a_trivial_predictor_is_beaten_by_five_percent(loss: float, expected: int) -> None:
+    assert len(watch([{"loss": loss, "trivial_still": 1.0}] * 3)) == expected
+
+
+def test_a_loss_that_has_fallen_in_time_is_not_told() -> None:
+    assert watch([{"loss": 1.0, "trivial_still": 1.0}] * 2 + [{"loss": 0.8, "trivial_still": 1.0}] * 3) == []
+
+
+def test_a_dead_head_is_told_at_once() -> None:
+    told = watch([{"loss": 0.5, "active_share": 0.4}, *[{"loss": 0.5, "active_share": 0.004}] * 3], warn_after=9)
+    assert len(told) == 1 and told[0].startswith("round 2: the head is dead, 0.4 % of its hidden units are active")
+
+
+def test_both_may_be_told_and_records_without_instruments_are_fine() -> None:
+    assert len(watch([{"loss": 1.0, "trivial_a": 1.0, "trivial_b": 1.0, "active_share": 0.0}] * 4)) == 3
+    assert watch([{"loss": 1.0}] * 9) == []
