@@ -23,6 +23,7 @@ from .command import command_parser, run_command
 Motion = tuple[np.ndarray, np.ndarray, np.ndarray]  # x and y in heights of the picture, angle in radians, each [T]
 CLIPS_PER_GROUP = 3
 NUM_SPRITES = 3
+BACKGROUND_CELLS = (12, 16)  # rows and columns; on a smoother background Catch-the-Patch cannot see its patches
 
 
 def _circle(t: np.ndarray, side: float) -> Motion:
@@ -65,8 +66,8 @@ class SyntheticSet:
     """Size of the data set; videos per class, sizes in pixels."""
 
     num_classes: int = 6
-    train_videos: int = 12
-    test_videos: int = 6
+    train_videos: int = 16
+    test_videos: int = 20
     width: int = 96
     height: int = 72
     num_frames: int = 36
@@ -84,7 +85,7 @@ class SyntheticSet:
 def make_video(motion: str, rng: np.random.Generator, *, width: int, height: int, num_frames: int) -> np.ndarray:
     """Render one video: uint8 [num_frames,height,width,3] RGB."""
     ys, xs = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    coarse = 0.3 + 0.4 * _random_colours(rng, 3, 4)
+    coarse = 0.1 + 0.8 * _random_colours(rng, *BACKGROUND_CELLS)
     background = _sample(coarse, ys * len(coarse) / height, xs * coarse.shape[1] / width)
     side = rng.choice([-1.0, 1.0])
     # The phase is random too, so that the first frame is no special one.

@@ -1,15 +1,20 @@
 #!/usr/bin/env python3
-"""Draw the input of the network as a PNG: one augmented Catch-the-Patch clip with the boxes of its patches.
+"""Draw one augmented Catch-the-Patch clip as a PNG: what the network sees, or what it has learned.
 
     python scripts/show_ctp.py data/ucf101/zips/Archery/v_Archery_g08_c01.zip --output ctp.png
     python scripts/show_ctp.py clip.avi --seed 3 task.sample.crop_size=56 'task.sample.short_sides=[56,64]'
+    python scripts/show_ctp.py checkpoint=outputs/<DATE>/<TIME>/fedvssl_results/round-20-weights.npz
 
-Solid box: the patch is pasted in this frame. Dashed box: it is not, and the network has to predict its place.
+Without a checkpoint: the boxes of the patches, solid where the patch is pasted, dashed where it is not. With one: true
+boxes solid and predicted ones dashed, before training (upper rows) and after it (lower rows), by the settings of the
+run and the head of its first client; the video is by default the first of that client, and the picture is ctp.png in
+the run's folder, where the report finds it.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -21,46 +26,114 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from fedvssl import config
+from fedvssl.data.annotations import read_annotations
 from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from fedvssl.data.video import open_video
+from fedvssl.data.video import find_video, open_video
+from fedvssl.files.arrays import load_arrays
 from fedvssl.files.atomic import atomic_path
+from fedvssl.files.tensors import load_arrays_into
+from fedvssl.overrides import parse_overrides
+from fedvssl.preflight import measure_task
+from fedvssl.server_app import initial_arrays
 
 COLOURS = ("tab:red", "tab:cyan", "tab:olive", "tab:pink", "tab:green", "tab:orange")
+FRAMES_IN_A_ROW = 8
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("video", type=Path, help="zip of frames, or any video file")
-    parser.add_argument("--output", type=Path, default=Path("ctp.png"))
+    parser.add_argument("video", nargs="?", help="zip of frames, or any video file")
+    parser.add_argument("--output", type=Path, help="default: ctp.png, with a checkpoint in the folder of its run")
     parser.add_argument("--seed", type=int, default=0, help="another clip, other patches")
-    args, overrides = parser.parse_known_args()
+    args, words = parser.parse_known_args()
+    if args.video and "=" in args.video and not Path(args.video).exists():
+        args.video, words = None, [args.video, *words]
     try:
-        draw(args.video, args.output, seed=args.seed, overrides=overrides)
+        named = [word.partition("=")[2] for word in words if word.startswith("checkpoint=")]
+        overrides = parse_overrides([word for word in words if not word.startswith("checkpoint=")])
+        checkpoint = Path(named[-1]).expanduser() if named else None
+        output = args.output or (checkpoint.parent if checkpoint else Path()) / "ctp.png"
+        if checkpoint:
+            draw_learned(checkpoint, args.video, output, seed=args.seed, overrides=overrides)
+        elif args.video:
+            draw_input(Path(args.video), output, seed=args.seed, overrides=overrides)
+        else:
+            raise ValueError("Name a video, or a round of a run with checkpoint=<run>/round-<N>-weights.npz.")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{args.output}: solid boxes hold a patch, dashed ones do not in this frame")
+    print(output)
     return 0
 
 
-def draw(video: Path, output: Path, *, seed: int, overrides: list[str]) -> None:
-    """Augment one clip as in training and write the picture."""
-    cfg = config.compose("base", config.parse_overrides(overrides))
-    sample = config.build_sample(cfg)(open_video(video), np.random.default_rng(seed))
-    batch = {name: value.unsqueeze(0) for name, value in {**sample, "index": torch.tensor(0)}.items()}
+def draw_input(video: Path, output: Path, *, seed: int, overrides: list[str]) -> None:
+    """Draw one clip as in training, with the boxes of its patches."""
+    cfg = measure_task(config.compose("base", overrides))
+    batch = draw_batch(cfg, video, seed=seed)
     augmented = config.build_task({**cfg, "model": {**cfg["model"], "width": 4}}).augment(batch)
-    pictures = to_pictures(augmented["clips"][0])
+    figure, axes = frames_figure(to_pictures(augmented["clips"][0]), repeats=1)
+    for frame, axis in enumerate(axes[0]):
+        draw_boxes(axis, batch["boxes"][0, :, frame], solid=batch["pasted"][0, :, frame])
+    figure.suptitle(f"{video.name}, seed {seed}: solid where the patch is pasted")
+    save(figure, output)
 
-    rows = -(-len(pictures) // 4)
-    figure, axes = plt.subplots(rows, 4, figsize=(12, 3.15 * rows), layout="compressed", squeeze=False)
-    for frame, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
-        axis.imshow(picture)
-        axis.set_axis_off()
-        axis.set_title(f"frame {frame}", fontsize=9)
-        draw_boxes(axis, batch["boxes"][0, :, frame], batch["pasted"][0, :, frame])
-    figure.suptitle(f"{video.name}, seed {seed}")
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=100)
+
+def draw_learned(checkpoint: Path, video: str | None, output: Path, *, seed: int, overrides: list[str]) -> None:
+    """Draw the boxes that the initial model and a round of a run predict, beside the true ones.
+
+    Raises:
+        ValueError: if the checkpoint is no round file in the folder of its run.
+    """
+    run_dir, number = checkpoint.parent, checkpoint.stem.removeprefix("round-").removesuffix("-weights")
+    if not (checkpoint.is_file() and number.isdigit() and (run_dir / "config.yaml").is_file()):
+        raise ValueError(
+            f"{checkpoint} is no round-<N>-weights.npz in the folder of its run: give one of fedvssl.main."
+        )
+    cfg = config.compose(str(run_dir / "config.yaml"), overrides)
+    path = Path(video) if video else first_video(cfg)
+    batch = draw_batch(cfg, path, seed=seed)
+    before = initial_arrays(cfg)
+    head = run_dir / "clients" / "client_0" / f"head-round-{number}.npz"
+    kept = load_arrays(head) if head.is_file() else {}
+    after = {**before, **{name: kept[name] for name in before if name in kept}, **load_arrays(checkpoint)}
+    found = [predict(cfg, arrays, batch) for arrays in (before, after)]
+    figure, axes = frames_figure(found[0]["pictures"], repeats=2)
+    for row, (title, shown) in enumerate(zip(("before", f"after round {number}"), found, strict=True)):
+        for frame, axis in enumerate(axes[row]):
+            patches = len(shown["boxes"])
+            draw_boxes(axis, batch["boxes"][0, :, frame], solid=torch.ones(patches))
+            draw_boxes(axis, shown["boxes"][:, frame], solid=torch.zeros(patches))
+            axis.set_title(f"{title}, frame {frame}", fontsize=8)
+    ious = " -> ".join(f"{shown['iou']:.2f}" for shown in found)
+    figure.suptitle(
+        f"{path.name}: true boxes solid, predicted dashed; IoU {ious}, standing still {found[0]['still']:.2f}"
+    )
+    save(figure, output)
+
+
+def first_video(cfg: config.Config) -> Path:
+    """First video of the run's first client."""
+    listed = read_annotations(Path(cfg["partition_dir"]) / "client_dist1.json")
+    return find_video(Path(cfg["data"]["media_dir"]), listed[0].name)
+
+
+def draw_batch(cfg: config.Config, video: Path, *, seed: int) -> dict[str, torch.Tensor]:
+    sample = config.build_sample(cfg)(open_video(video), np.random.default_rng(seed))
+    return {name: value.unsqueeze(0) for name, value in {**sample, "index": torch.tensor(0)}.items()}
+
+
+def predict(cfg: config.Config, arrays: dict[str, np.ndarray], batch: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Pictures [T,H,W,3] of the clip, predicted boxes [P,T,4], their IoU and that of standing still."""
+    task = config.build_task(cfg)
+    load_arrays_into(task, arrays)
+    task.eval()
+    with torch.no_grad():
+        ready = task.augment(batch)
+        scalars = task(ready)
+        queries = ready["boxes"][:, :, 0].float()
+        boxes = task.head.predict_boxes(task.head(task.backbone(ready["clips"]), queries), queries)
+    pictures = to_pictures(ready["clips"][0])
+    return {"pictures": pictures, "boxes": boxes[0], "iou": scalars["iou"], "still": scalars["iou_still"]}
 
 
 def to_pictures(clip: torch.Tensor) -> np.ndarray:
@@ -69,13 +142,37 @@ def to_pictures(clip: torch.Tensor) -> np.ndarray:
     return frames.clamp(0, 1).numpy()
 
 
-def draw_boxes(axis: Axes, boxes: torch.Tensor, pasted: torch.Tensor) -> None:
-    """Draw the boxes [P,4] of one frame, solid where its flag in `pasted` [P] is true."""
+def frames_figure(pictures: np.ndarray, *, repeats: int) -> tuple[Any, list[list[Axes]]]:
+    """Figure that shows the frames `repeats` times, and the axes of the frames for each time."""
+    columns = min(FRAMES_IN_A_ROW, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure, grid = plt.subplots(
+        *(rows * repeats, columns), figsize=(1.7 * columns, 1.9 * rows * repeats), layout="compressed", squeeze=False
+    )
+    shown: list[list[Axes]] = []
+    for repeat in range(repeats):
+        axes = list(grid[repeat * rows : (repeat + 1) * rows].flat)
+        for axis in axes:
+            axis.set_axis_off()
+        for frame, (axis, picture) in enumerate(zip(axes, pictures, strict=False)):
+            axis.imshow(picture)
+            axis.set_title(f"frame {frame}", fontsize=8)
+        shown.append(axes[: len(pictures)])
+    return figure, shown
+
+
+def draw_boxes(axis: Axes, boxes: torch.Tensor, *, solid: torch.Tensor) -> None:
+    """Draw the boxes [P,4] of one frame, solid where `solid` [P] is true, dashed elsewhere."""
     for patch, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
         box = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, linewidth=1.5)
         box.set_edgecolor(COLOURS[patch % len(COLOURS)])
-        box.set_linestyle("-" if pasted[patch] else "--")
+        box.set_linestyle("-" if solid[patch] else "--")
         axis.add_patch(box)
+
+
+def save(figure: Any, output: Path) -> None:
+    with atomic_path(output) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
 
 
 if __name__ == "__main__":
