@@ -53,9 +53,7 @@ def summarise(tables: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each difference: mean and deviation in points, the seeds that exclude 0, and each seed's interval."""
     lines = []
     for column, first in tables[0]["differences"].items():
-        found = [
-            Difference(*(table["differences"][column][name] for name in Difference._fields)) for table in tables
-        ]
+        found = [Difference(*(table["differences"][column][name] for name in Difference._fields)) for table in tables]
         points = [100 * difference.difference for difference in found]
         deviation = f" +- {statistics.stdev(points):.1f}" if len(points) > 1 else ""
         above = sum(difference.low > 0 for difference in found)

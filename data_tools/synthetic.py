@@ -8,18 +8,23 @@ sprite starts at a uniformly random place and angle, so at any time places and a
 classes, and no single frame shows the class. No class mirrors another, because training flips clips left to right.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
 import numpy as np
 
 from fedvssl.files.atomic import atomic_path
+from fedvssl.files.environment import num_cores
 from fedvssl.files.progress import Progress
 
 from .command import command_parser, run_command
 
+Job = tuple[Path, str, tuple[int, ...]]  # file, motion, seed
 Motion = tuple[np.ndarray, np.ndarray, np.ndarray]  # x and y in heights of the picture, angle in radians, each [T]
 CLIPS_PER_GROUP = 3
 NUM_SPRITES = 3
@@ -115,30 +120,47 @@ def write_video(path: Path, frames: np.ndarray, *, codec: str = "mpeg4", frames_
         container.mux(stream.encode())
 
 
-def write_dataset(out_dir: Path, spec: SyntheticSet) -> None:
-    """Write all videos and the lists. The first groups of every class are the test groups, as in UCF-101."""
+def write_dataset(out_dir: Path, spec: SyntheticSet, *, num_workers: int = 1) -> None:
+    """Write all videos, with several processes, and the lists.
+
+    The first groups of every class are the test groups, as in UCF-101.
+    """
     classes = sorted(MOTIONS)[: spec.num_classes]
     lines: dict[str, list[str]] = {"trainlist01.txt": [], "testlist01.txt": []}
     lines["classInd.txt"] = [f"{label} {name}" for label, name in enumerate(classes, start=1)]
     test_groups = -(-spec.test_videos // CLIPS_PER_GROUP)
     places = [(True, 1, index) for index in range(spec.test_videos)]
     places += [(False, 1 + test_groups, index) for index in range(spec.train_videos)]
-    with Progress("writing videos", len(classes) * len(places)) as progress:
-        for label, motion in enumerate(classes):
-            for is_test, first_group, index in places:
-                group, clip = first_group + index // CLIPS_PER_GROUP, 1 + index % CLIPS_PER_GROUP
-                name = f"{motion}/v_{motion}_g{group:02d}_c{clip:02d}.avi"
-                rng = np.random.default_rng((spec.seed, label, group, clip))
-                frames = make_video(motion, rng, width=spec.width, height=spec.height, num_frames=spec.num_frames)
-                write_video(out_dir / "raw" / name, frames)
-                lines["testlist01.txt" if is_test else "trainlist01.txt"].append(
-                    name if is_test else f"{name} {label + 1}"
-                )
-                progress.advance()
+    jobs = []
+    for label, motion in enumerate(classes):
+        for is_test, first_group, index in places:
+            group, clip = first_group + index // CLIPS_PER_GROUP, 1 + index % CLIPS_PER_GROUP
+            name = f"{motion}/v_{motion}_g{group:02d}_c{clip:02d}.avi"
+            jobs.append((out_dir / "raw" / name, motion, (spec.seed, label, group, clip)))
+            lines["testlist01.txt" if is_test else "trainlist01.txt"].append(name if is_test else f"{name} {label + 1}")
+    with Progress("writing videos", len(jobs)) as progress:
+        for _ in _run(partial(_write_one, spec=spec), jobs, num_workers=num_workers):
+            progress.advance()
     for file_name, content in lines.items():
         with atomic_path(out_dir / "lists" / file_name) as temporary:
             # CRLF, as in the official lists.
             temporary.write_text("".join(f"{line}\n" for line in content), encoding="utf-8", newline="\r\n")
+
+
+def _run(write: Callable[[Job], None], jobs: Sequence[Job], *, num_workers: int) -> Iterator[None]:
+    if num_workers == 1:
+        yield from map(write, jobs)
+        return
+    # Spawned, because the threads of the encoder do not survive a fork.
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(write, jobs)
+
+
+def _write_one(job: Job, *, spec: SyntheticSet) -> None:
+    path, motion, key = job
+    rng = np.random.default_rng(key)
+    frames = make_video(motion, rng, width=spec.width, height=spec.height, num_frames=spec.num_frames)
+    write_video(path, frames)
 
 
 def _random_colours(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
@@ -186,8 +208,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "seed": "another seed, other videos",
     }.items():
         parser.add_argument(f"--{name}", type=int, default=getattr(SyntheticSet, name), help=meaning)
+    parser.add_argument("--num_workers", type=int, default=num_cores(), help="processes")
     args = vars(parser.parse_args(argv))
-    write_dataset(args.pop("out_dir"), SyntheticSet(**args))
+    out_dir, num_workers = args.pop("out_dir"), args.pop("num_workers")
+    if num_workers < 1:
+        raise ValueError(f"--num_workers {num_workers}: at least one process is needed.")
+    write_dataset(out_dir, SyntheticSet(**args), num_workers=num_workers)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ so it is trusted like the user's own code; nothing that was downloaded is ever i
 """
 
 import copy
+import inspect
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ Config = dict[str, Any]
 OTHER_CONFIGURATION = ("-h", "--help", "--hydra-help", "--version", "--config-", "-cn", "-cd", "-cp")
 # Key of a command's configuration -> its section in the experiments that are folders; of all others: evaluation.
 SECTIONS = {"rows": "sweep", "rounds": "pretraining", "train_sample": "finetuning"}
+EXPERIMENTS_NOW = {"quickstart": "small", "finetune_quickstart": "small", "sweep_small": "small_clips"}
 # Keys and class paths of earlier versions -> their names now.
 RENAMED = {
     "pretext.task": "task.module",
@@ -121,8 +123,13 @@ def choose_section(word: str, config: Path) -> str:
     Args:
         word: an override; any other is returned as it is.
         config: the command's configuration, or a user's that builds on it; its keys tell which command it is for.
+
+    Raises:
+        ValueError: for an experiment of an earlier version.
     """
     key, _, name = word.removeprefix("--").partition("=")
+    if key == "experiment" and name in EXPERIMENTS_NOW:
+        raise ValueError(f"'experiment={name}' is called 'experiment={EXPERIMENTS_NOW[name]}' now.")
     if key != "experiment" or not name or not (conf_dir() / "experiment" / name).is_dir():
         return word
     known = compose(str(config), [], resolve=False)
@@ -187,7 +194,10 @@ def to_dict(config: Any, *, resolve: bool = True) -> Config:
         from fedvssl.data.splits import count_classes
 
         config = copy.deepcopy(config)
+        own_lists = OmegaConf.select(config, "eval.num_classes") == "auto"
         OmegaConf.update(config, "data.num_classes", count_classes(config.data) or "auto")
+        if own_lists:  # the server's may be other ones
+            OmegaConf.update(config, "eval.num_classes", count_classes(config.eval) or "auto")
     resolved = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=resolve)
     assert isinstance(resolved, dict)
     return resolved  # pyright: ignore[reportReturnType]
@@ -230,8 +240,6 @@ def build_optimizer(training: Config, module: Any, *, on_gpu: bool) -> Any:
     Raises:
         ValueError: if its class is unknown, does not take the settings, or no parameter has a name that they ask for.
     """
-    from inspect import signature
-
     from fedvssl.training.optimizer import check_optimizer, parameter_groups
 
     settings = dict(training["optimizer"])
@@ -241,10 +249,24 @@ def build_optimizer(training: Config, module: Any, *, on_gpu: bool) -> Any:
             f"training.optimizer.param_groups={patterns} must be settings by pattern, such as {{head.*: {{lr: 0.1}}}}."
         )
     groups = parameter_groups(module, patterns, decay_norm_and_bias=decay)
-    fused = on_gpu and "fused" in signature(hydra.utils.get_class(settings["_target_"])).parameters
-    optimizer = build(settings, params=groups, **({"fused": True} if fused else {}))
+    known = _parameters_of(settings["_target_"])
+    for name in settings.keys() - {"_target_"} - known if known else ():
+        raise ValueError(
+            f"{settings['_target_']} takes no {name}: start from another file of conf/optimizer, such as "
+            f"optimizer=adamw, or write ~training.optimizer.{name} training.{name}=null."
+        )
+    optimizer = build(settings, params=groups, **({"fused": True} if on_gpu and "fused" in known else {}))
     check_optimizer(optimizer)
     return optimizer
+
+
+def _parameters_of(target: str) -> set[str]:
+    """Names of the parameters of a class; empty if it does not exist or takes anything."""
+    try:
+        parameters = inspect.signature(hydra.utils.get_class(target)).parameters
+    except (ImportError, ValueError, TypeError, AttributeError):
+        return set()  # `build` tells what is wrong with it
+    return set() if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else {*parameters}
 
 
 def build_sample(config: Config) -> Any:

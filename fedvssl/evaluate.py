@@ -26,7 +26,7 @@ from lightning.fabric import Fabric
 from fedvssl.config import Config, build, check_numbers, read_command_line
 from fedvssl.data.dataset import ClipDataset, LabellingSample, evaluation_datasets
 from fedvssl.data.splits import evaluation_lists, numbers_of_videos, test_part
-from fedvssl.data.validation import evaluated_videos, part_facts
+from fedvssl.data.validation import check_unseen, evaluated_videos, part_facts
 from fedvssl.data.video import find_video, open_video
 from fedvssl.evaluation.calibration import calibrate_once
 from fedvssl.evaluation.features import Features, extract, fingerprint, load
@@ -36,6 +36,7 @@ from fedvssl.evaluation.protocol import Result, own_sample
 from fedvssl.files.atomic import write_json
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.progress import Progress
+from fedvssl.files.tensors import load_torch
 from fedvssl.sweeping.comparison import aligned, single
 from fedvssl.training.loop import build_fabric, seed_torch
 from fedvssl.training.precision import checked_inference
@@ -121,7 +122,7 @@ def load_backbones(config: Config) -> dict[str, Any]:
     """The backbone of the checkpoint, a random one and the mean frame, on the CPU, by the names of their rows.
 
     Raises:
-        ValueError: if there is no checkpoint, or it is of another model.
+        ValueError: if there is no checkpoint, it is of another model, or it has seen the validation videos.
     """
     if not config["checkpoint"]:
         raise ValueError(
@@ -131,7 +132,10 @@ def load_backbones(config: Config) -> dict[str, Any]:
     backbones = {}
     if config["checkpoint"] != RANDOM:
         backbones[CHECKPOINT] = build(config["model"])
-        load_backbone(backbones[CHECKPOINT], Path(config["checkpoint"]).expanduser())
+        path = Path(config["checkpoint"]).expanduser()
+        load_backbone(backbones[CHECKPOINT], path)
+        if config["data"]["validation"] is not None and path.suffix != ".npz":
+            check_unseen(load_torch(path), config["data"], path=path)
     seed_torch((config["seed"], 0, 0, 0))  # the weights that fine-tuning from scratch starts from
     backbones[RANDOM] = build(config["model"])
     backbones[MEAN_FRAME] = MeanFrame()

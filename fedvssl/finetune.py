@@ -50,7 +50,7 @@ from fedvssl.training.processes import (
     where,
 )
 from fedvssl.training.schedule import Schedule, warm_up
-from fedvssl.training.watch import Watch
+from fedvssl.training.watch import Watch, beside_trivial
 
 # Settings that may change when a run is continued; for paths, the contents of the files are compared instead.
 FREE = {
@@ -268,8 +268,8 @@ class Run:
 
 
 def summary(record: dict[str, float], *, num_evaluated: int) -> str:
-    """ "loss 2.31  top-1 41.2 %  7.9 clips/s  test top-1 38.0 % [30.1, 46.6]" """
-    words = [f"loss {record['loss']:.3f}", f"top-1 {100 * record['top1_acc']:.1f} %", speed(record)]
+    """ "loss 2.310 (chance 4.615)  top-1 41.2 %  7.9 clips/s  test top-1 38.0 % [30.1, 46.6]" """
+    words = [beside_trivial(record), f"top-1 {100 * record['top1_acc']:.1f} %", speed(record)]
     for part in ("validation", "test"):
         if (acc := record.get(f"{part}_top1_acc")) is not None:
             low, high = wilson(acc, num_evaluated)

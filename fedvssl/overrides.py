@@ -31,6 +31,8 @@ def parse_overrides(argv: Sequence[str]) -> list[str]:
         key, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("--"):
             overrides.append(f"{key}={_flag_value(value) if equals else 'true'}")
+        elif word.startswith("~"):
+            overrides.append(word)  # Hydra's way to take a key out
         elif equals:
             overrides.append(word if _is_override(word) else f"{key}={_flag_value(value)}")
         else:

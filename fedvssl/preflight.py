@@ -31,6 +31,8 @@ LEAST = {
 }
 
 
+# Published spellings of settings of the optimizer and the schedule.
+SPELLINGS = {"optimizer": ("lr", "momentum", "weight_decay"), "schedule": ("steps", "gamma")}
 LEAST_FINETUNING = {
     **{"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 1, "dropout": 0.0},
     **{"training.epochs": 1, "training.batch_size": 1},
@@ -102,6 +104,8 @@ def fit_precision(config: Config, videos: list[Annotation]) -> Config:
     seed_torch((config["seed"],))
     task = build_task(config)
     build_optimizer(training, task, on_gpu=False)  # a mistake in its settings shows here, not in every client
+    for pattern, own in (training["optimizer"]["param_groups"] or {}).items():
+        log.info("Parameters called %s have settings of their own: %s", pattern, own)
     chosen = checked_precision(
         training["precision"],
         device="cuda" if config["client_resources"]["num_gpus"] else "cpu",
@@ -142,7 +146,26 @@ def check_data(config: Config) -> list[Annotation]:
     sample = build_sample(config)
     sample(open_video(find_video(media_dir, complete[0][0].name)), np.random.default_rng(config["seed"]))
     log.info("%d clients, %d videos", len(complete), sum(map(len, complete)))
+    _warn_of_lists(config, complete)
     return complete[0]
+
+
+def _warn_of_lists(config: Config, lists: list[list[Annotation]]) -> None:
+    """Warn of a warm-up that no round completes, and of held-out videos in the lists of clients."""
+    training = config["training"]
+    steps = min(-(-len(annotations) // training["batch_size"]) for annotations in lists) * training["local_epochs"]
+    if training["warmup_steps"] > steps and not training["keep_optimizer"]:
+        log.warning(
+            "training.warmup_steps=%d: a client makes %d steps in a round with a new optimizer, so its learning rate "
+            "never rises to training.lr.",
+            *(training["warmup_steps"], steps),
+        )
+    if config["data"]["validation"] is not None:
+        log.warning(
+            "data.validation=%s holds videos out of the evaluation's gallery alone: clients whose lists have them "
+            "train on them, without labels.",
+            config["data"]["validation"],
+        )
 
 
 def _complete_lists(lists: list[list[Annotation]], media_dir: Path, *, at_least: int) -> list[list[Annotation]]:
@@ -200,12 +223,21 @@ def check_recipe(training: Config) -> None:
     Raises:
         ValueError: for a setting that is out of range or without effect.
     """
-    for section, names in {"optimizer": ("lr", "momentum", "weight_decay"), "schedule": ("steps", "gamma")}.items():
-        target = training[section]["_target_"]
+    for section, names in SPELLINGS.items():
+        settings = training[section]
+        if not (isinstance(settings, dict) and "_target_" in settings):
+            raise ValueError(f"training.{section}={settings} needs a _target_: choose a file of conf/{section}.")
         for name in names:
-            value = training[name]
-            if value is not None and name not in training[section]:
+            value, target = training[name], settings["_target_"]
+            if value is not None and name not in settings:
                 raise ValueError(f"training.{name}={value} has no effect on {target}: set training.{name}=null.")
+            if value is not None and value != settings[name]:
+                raise ValueError(
+                    f"training.{name}={value} and training.{section}.{name}={settings[name]} contradict each other: "
+                    f"set training.{name}, which the other follows."
+                )
+    if "lr" not in training["optimizer"]:
+        raise ValueError("training.optimizer needs an lr, which the schedule multiplies.")
     numbers = {name: 0.0 for name in ("lr", "momentum", "weight_decay") if training[name] is not None}
     check_numbers({"training": training}, {f"training.{name}": least for name, least in numbers.items()})
     least = {"training.warmup_steps": 0, "training.max_norm": 0.0, "training.warn_after": 1}

@@ -32,7 +32,7 @@ from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.optimizer import state_bytes
 from fedvssl.training.precision import FULL, INFERENCE
-from fedvssl.training.watch import Watch
+from fedvssl.training.watch import Watch, beside_trivial
 from fedvssl.wire.arrivals import Arrivals
 from fedvssl.wire.grid import exchange
 from fedvssl.wire.record import pack, unpack
@@ -200,8 +200,9 @@ def run_rounds(
                 run_log.write(line)
             save_arrays(round_path(run_dir, server_round), unpack(packed))
             forget_rounds(run_dir, keep_last=config["keep_last"])
-            watch(told[0], position=server_round)
-            progress.update(server_round, f"loss {told[0]['loss']:.4f}  {len(told) - 1} clients  {speed(told[0])}")
+            for line in reversed(told):  # clients first, which the warning of a dead head can name
+                watch(line, position=server_round)
+            progress.update(server_round, f"{beside_trivial(told[0])}  {len(told) - 1} clients  {speed(told[0])}")
             if monitor and (server_round % every == 0 or server_round == config["rounds"]):
                 evaluate(monitor, packed, run_log, server_round=server_round)
     finally:

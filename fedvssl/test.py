@@ -21,7 +21,7 @@ from fedvssl.config import Config, build, build_task, check_numbers, read_comman
 from fedvssl.data.annotations import Annotation, class_names
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.splits import labelled_videos
-from fedvssl.data.validation import evaluated_videos, part_facts
+from fedvssl.data.validation import check_unseen, evaluated_videos, part_facts
 from fedvssl.evaluation.intervals import wilson
 from fedvssl.evaluation.prediction import predict, right_videos
 from fedvssl.evaluation.protocol import fractions
@@ -104,24 +104,6 @@ def load_recognizer(config: Config) -> tuple[Any, int | None]:
     task = build_task(config)
     load_weights(task.recognizer, recognizer_state(checkpoint, path=path), path=path)
     return task, checkpoint.get("epoch")
-
-
-def check_unseen(checkpoint: Any, data: Mapping[str, Any], *, path: Path) -> None:
-    """Reject validation videos that a checkpoint of fine-tuning was trained on.
-
-    Raises:
-        ValueError: telling its own `data.validation`.
-    """
-    trained = checkpoint.get("settings", {}) if isinstance(checkpoint, dict) else {}
-    if data["validation"] is None or trained.get("data.name") != data["name"]:
-        return
-    own = {name: trained.get(f"data.{name}") for name in ("validation", "validation_seed", "split")}
-    if any(data[name] != value for name, value in own.items()):
-        settings = ", ".join(f"data.{name}={'null' if value is None else value}" for name, value in own.items())
-        raise ValueError(
-            f"{path} was trained on some of these validation videos: it had {settings}. Give the same settings, or "
-            "test with data.validation=null."
-        )
 
 
 def summarise(logits: Tensor, labels: Tensor, *, config: Config, epoch: int | None) -> dict[str, Any]:

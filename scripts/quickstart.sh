@@ -76,7 +76,6 @@ stage "5/7 what the backbone knows, beside random weights and the mean frame"
 "$PYTHON" scripts/show_ctp.py checkpoint="$checkpoint"
 
 stage "6/7 fine-tuning from the pre-trained backbone, and with the same recipe from scratch at the same time"
-"$PYTHON" -m fedvssl.finetune_preprocess --output_path "$work_dir/model_pretrained.pth" --pretrained_model_path "$checkpoint"
 fine_tune() {  # <folder> <where the weights start>
   bash scripts/dist_train.sh finetune 1 "${options[@]}" seed="$seed" progress=false work_dir="$work_dir/$1" "$2"
   bash scripts/dist_test.sh test 1 "${options[@]}" progress=false work_dir="$work_dir/$1"
@@ -84,8 +83,10 @@ fine_tune() {  # <folder> <where the weights start>
 export OMP_NUM_THREADS=1  # one core each
 fine_tune scratch from_scratch=true > "$work_dir/scratch.log" 2>&1 &
 scratch=$!
-fine_tune finetuned pretrained="$work_dir/model_pretrained.pth"
+trap 'pkill -P "$scratch"; kill "$scratch" 2>/dev/null' EXIT  # it must not outlive an error or Ctrl-C
+fine_tune finetuned pretrained="$checkpoint"
 wait "$scratch" || { cat "$work_dir/scratch.log" >&2; exit 1; }
+trap - EXIT
 
 stage "7/7 table and report"
 "$PYTHON" scripts/quickstart_table.py "$work_dir"

@@ -92,10 +92,12 @@ def draw_learned(checkpoint: Path, video: str | None, output: Path, *, seed: int
     cfg = config.compose(str(run_dir / "config.yaml"), overrides)
     path = Path(video) if video else first_video(cfg)
     batch = draw_batch(cfg, path, seed=seed)
-    before = initial_arrays(cfg)
+    before, shared = initial_arrays(cfg), load_arrays(checkpoint)
     head = run_dir / "clients" / "client_0" / f"head-round-{number}.npz"
+    if not (head.is_file() or before.keys() <= shared.keys()):
+        raise ValueError(f"There is no {head}: clients keep the heads of the last two rounds; name one of these.")
     kept = load_arrays(head) if head.is_file() else {}
-    after = {**before, **{name: kept[name] for name in before if name in kept}, **load_arrays(checkpoint)}
+    after = {**{name: kept[name] for name in before if name in kept}, **shared}
     found = [predict(cfg, arrays, batch) for arrays in (before, after)]
     figure, axes = frames_figure(found[0]["pictures"], repeats=2)
     for row, (title, shown) in enumerate(zip(("before", f"after round {number}"), found, strict=True)):

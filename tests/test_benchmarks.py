@@ -62,14 +62,19 @@ def test_the_plain_pipeline_makes_a_clip(tmp_path) -> None:
 
 
 def quickstart_table(value: float, *, low: float) -> dict:
-    cell, difference = {"value": value}, {"baseline": "random weights", "difference": value - 0.1, "low": low, "high": 0.9}
+    cell, difference = (
+        {"value": value},
+        {"baseline": "random weights", "difference": value - 0.1, "low": low, "high": 0.9},
+    )
     return {"rows": {"pre-trained": {"R@1": cell}, "chance": {}}, "differences": {"R@1": difference}}
 
 
 def test_learning_counts_the_seeds_whose_interval_excludes_zero() -> None:
     tables = [quickstart_table(0.4, low=0.1), quickstart_table(0.6, low=-0.1)]
     (line,) = learning.summarise(tables)
-    assert line.startswith("R@1: pre-trained - random weights +40.0 +- 14.1, above 0 in 1 of 2 seeds: +30.0 [10.0, 90.0]")
+    assert line.startswith(
+        "R@1: pre-trained - random weights +40.0 +- 14.1, above 0 in 1 of 2 seeds: +30.0 [10.0, 90.0]"
+    )
     found = learning.entries(tables)
     assert found["pre-trained"]["R@1"].text() == "50.00 +- 14.14" and found["chance"]["R@1"].text() == "-"
 

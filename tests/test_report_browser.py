@@ -60,7 +60,7 @@ def test_the_report_looks_right_at_both_widths(tmp_path: Path) -> None:
     assert console == []
     for width in WIDTHS:
         found = seen[str(width)]
-        assert found["images"] == 10 and found["broken"] == 0
+        assert found["images"] == 13 and found["broken"] == 0
         assert found["width"] <= width and found["cut"] == 0
         assert min(found["charts"]) >= (340 if width == 400 else 500)
 

@@ -6,6 +6,7 @@ Clips of one group, such as v_Archery_g08_c01 and v_Archery_g08_c02, show the sa
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ def hold_out(
 ) -> tuple[list[Annotation], list[Annotation]]:
     """Split a training list into training and validation videos, class by class, both in the order of the list.
 
-    Each class gives groups until its share is reached as nearly as whole groups allow, but never its last group. Where
-    a name holds no group, the video is a group of its own.
+    Each class gives groups until its share is reached as nearly as whole groups allow, but never its last group. What is
+    missing then, or too much, is left to the next class. A video whose name holds no group is a group of its own.
 
     Args:
         annotations: training list.
@@ -36,11 +37,17 @@ def hold_out(
             f"data.validation={wanted} must be a share of the {len(annotations)} training videos, such as 0.2, or a "
             "number of them, or null."
         )
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"data.validation_seed={seed} must be a whole number, at least 0.")
     share = wanted if wanted < 1 else wanted / len(annotations)
     held: set[str] = set()
+    owed = 0.0  # videos that earlier classes have not given, because their groups are whole
     for label in sorted({annotation.label for annotation in annotations}):
         names = [annotation.name for annotation in annotations if annotation.label == label]
-        held |= _some_groups(names, share, np.random.default_rng((seed, label)))
+        owed += share * len(names)
+        chosen = _some_groups(names, owed, np.random.default_rng((seed, label)))
+        owed -= len(chosen)
+        held |= chosen
     validation = [annotation for annotation in annotations if annotation.name in held]
     if not validation:
         raise ValueError(f"data.validation={wanted} holds no video out: raise it, or add groups of videos.")
@@ -69,6 +76,24 @@ def part_facts(data: Mapping[str, Any], evaluated: Sequence[Annotation]) -> dict
     return {"part": "validation", **settings, "held_out": how_held_out(evaluated)}
 
 
+def check_unseen(checkpoint: Any, data: Mapping[str, Any], *, path: Path) -> None:
+    """Reject validation videos that a checkpoint of fine-tuning was trained on.
+
+    Raises:
+        ValueError: telling its own `data.validation`.
+    """
+    trained = checkpoint.get("settings", {}) if isinstance(checkpoint, dict) else {}
+    if data["validation"] is None or trained.get("data.name") != data["name"]:
+        return
+    own = {name: trained.get(f"data.{name}") for name in ("validation", "validation_seed", "split")}
+    if any(data[name] != value for name, value in own.items()):
+        settings = ", ".join(f"data.{name}={'null' if value is None else value}" for name, value in own.items())
+        raise ValueError(
+            f"{path} was trained on some of these validation videos: it had {settings}. Give the same settings, or "
+            "test with data.validation=null."
+        )
+
+
 def evaluated_videos(facts: Mapping[str, Any], number: object) -> str:
     """Words for logs and tables: "36 test videos" or "48 validation videos (held out in whole groups)".
 
@@ -80,8 +105,8 @@ def evaluated_videos(facts: Mapping[str, Any], number: object) -> str:
     return f"{words} (held out {facts['held_out']})" if "held_out" in facts else words
 
 
-def _some_groups(names: Sequence[str], share: float, rng: np.random.Generator) -> set[str]:
-    """Names in some groups of a class: as near to its share as whole groups in a random order come."""
+def _some_groups(names: Sequence[str], wanted: float, rng: np.random.Generator) -> set[str]:
+    """Names in some groups of a class: as near to the wanted number as whole groups in a random order come."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         match = GROUP.fullmatch(name)
@@ -90,6 +115,6 @@ def _some_groups(names: Sequence[str], share: float, rng: np.random.Generator) -
     held: list[str] = []
     for index in rng.permutation(len(keys))[1:]:  # the first in this order stays in training
         group = groups[keys[index]]
-        if abs(len(held) + len(group) - share * len(names)) <= abs(len(held) - share * len(names)):
+        if abs(len(held) + len(group) - wanted) <= abs(len(held) - wanted):
             held += group
     return set(held)

@@ -1,7 +1,7 @@
 """95 % intervals of accuracies: of one fraction, and of the difference of two backbones on the same test videos.
 
-Both look at the test videos as a random draw. They do not cover the spread over seeds of training, which is larger
-where a run is short.
+Both look at the test videos as independent random draws. They do not cover the spread over seeds of training, which is
+larger where a run is short, and are too narrow where several videos show one scene, as the groups of UCF-101 do.
 """
 
 import math

@@ -7,34 +7,33 @@ from fedvssl.files.run_log import Record
 from fedvssl.reporting import page
 from fedvssl.reporting.figures import Line, is_number, line, line_chart
 from fedvssl.reporting.folders import Folder
-from fedvssl.training.watch import BEATEN, TRIVIAL
+from fedvssl.training.watch import TRIVIAL, unbeaten
 
 CLIENTS_WITH_NAMES = 7  # more lines cannot be told apart
 BOXES = "ctp.png"  # of scripts/show_ctp.py
 # Numbers of a round and its clients -> title of their chart, unit.
 LIFE = {
     "active_share": ("Active units of the head's hidden layer", "share"),
-    "backbone_grad_norm": ("Gradient norm of the backbone", "L2 norm"),
+    "backbone_grad_norm": ("Gradient norm of the backbone, after clipping", "L2 norm"),
 }
 
 
 def loss(run: Folder) -> str:
     """Warnings, charts of the losses, of the overlap of boxes and of the gradients, and the picture of boxes."""
-    html = "".join(map(page.paragraph, unbeaten(run.rounds[-1]))) + page.charts(*charts(run))
+    html = "".join(map(page.paragraph, sentences(run.rounds[-1]))) + page.charts(*charts(run))
     if (run.path / BOXES).is_file():
         title = "True boxes (solid) and predicted ones (dashed), before and after training"
         html += page.figure(title, page.picture(run.path / BOXES, title))
     return html
 
 
-def unbeaten(record: Record) -> list[str]:
+def sentences(record: Record) -> list[str]:
     """Sentence about each trivial predictor that the loss of a round has not beaten by five percent."""
+    numbers = {name: value for name, value in record.items() if is_number(value)}
     return [
-        f"The loss of round {record['server_round']}, {record['loss']:.3g}, has not beaten that of "
-        f"'{name.removeprefix(TRIVIAL)}', {record[name]:.3g}, which does not look at the clips: hardly anything is "
-        "learned yet."
-        for name in trivial_names([record])
-        if is_number(record.get("loss")) and not record["loss"] <= BEATEN * record[name]
+        f"The loss of round {record['server_round']}, {record['loss']:.3g}, has not beaten that of '{name}', "
+        f"{record[TRIVIAL + name]:.3g}, which does not look at the clips: hardly anything is learned yet."
+        for name in (unbeaten(numbers) if "loss" in numbers else [])
     ]
 
 

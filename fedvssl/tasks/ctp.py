@@ -241,6 +241,8 @@ class CtPHead(nn.Module):
         super().__init__()
         if isinstance(target_stds, str):
             raise ValueError(f"task.module.target_stds={target_stds}: fedvssl.main measures it, others need numbers.")
+        if len(target_stds) != 4 or not all(number > 0 for number in target_stds):
+            raise ValueError(f"task.module.target_stds={list(target_stds)} must be four numbers above 0.")
         if init not in HEAD_INITS:
             raise ValueError(f"task.module.head_init={init} must be one of {', '.join(HEAD_INITS)}.")
         self.temporal_conv = nn.Conv3d(in_channels, hidden_channels, (temporal_size, 1, 1))

@@ -28,7 +28,8 @@ def parameter_groups(
     Args:
         module: each of its parameters gets into one group, in their own order.
         patterns: shell pattern of names, such as `head.*`, -> settings of the group; the first that matches counts.
-        decay_norm_and_bias: False exempts parameters of one dimension (normalisation, biases) from weight decay.
+        decay_norm_and_bias: False exempts parameters of one dimension (normalisation, biases) from weight decay, unless
+            their pattern has a weight_decay of its own.
 
     Raises:
         ValueError: if a pattern matches no parameter, or none that an earlier one leaves.
@@ -39,7 +40,7 @@ def parameter_groups(
         settings = {} if pattern is None else dict(patterns[pattern])
         is_exempt = parameter.ndim <= 1 and not decay_norm_and_bias
         if is_exempt:
-            settings["weight_decay"] = 0.0
+            settings.setdefault("weight_decay", 0.0)
         groups.setdefault((pattern, is_exempt), {"params": [], **settings})["params"].append(parameter)
     if unused := [pattern for pattern in patterns if all(pattern != matched for matched, _ in groups)]:
         first, *_, last = (name for name, _ in module.named_parameters())
@@ -62,6 +63,11 @@ def check_optimizer(optimizer: Optimizer) -> None:
             f"training.optimizer.param_groups: {type(optimizer).__name__} has no setting '{min(unknown)}'; it has "
             f"{', '.join(sorted(optimizer.defaults))}."
         )
+    for name, default in optimizer.defaults.items():
+        for value in (group[name] for group in optimizer.param_groups):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if type(default) in (int, float) and not (is_number and value >= 0):
+                raise ValueError(f"training.optimizer: {name}={value} must be a number, at least 0.")
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise ValueError(f"training.optimizer: {type(optimizer).__name__} computes losses itself: take another one.")

@@ -1,12 +1,37 @@
 """Warnings, once each, when the records of a run show that nothing is learned."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 LEAST_ACTIVE = 0.01  # share of a hidden layer's units that are positive; below, hardly a gradient passes
 BEATEN = 0.95  # a predictor is beaten by a loss of less than this fraction of its own
 TRIVIAL = "trivial_"
+
+
+def beside_trivial(record: Mapping[str, Any]) -> str:
+    """Words for a line of progress: "loss 1.063 (still 1.667)  iou 0.624 (still 0.500)".
+
+    A metric stands beside that of a trivial predictor if the record has both, as "iou" and "iou_still".
+    """
+    trivial = [name.removeprefix(TRIVIAL) for name in record if name.startswith(TRIVIAL)]
+    words = {"loss": record["loss"], **{name: record[name] for name in record if _siblings(name, trivial, record)}}
+    texts = []
+    for name, value in words.items():
+        others = {t: record[TRIVIAL + t if name == "loss" else f"{name}_{t}"] for t in trivial}
+        beside = ", ".join(f"{other} {number:.3f}" for other, number in others.items())
+        texts.append(f"{name} {value:.3f}" + (f" ({beside})" if beside else ""))
+    return "  ".join(texts)
+
+
+def unbeaten(record: Mapping[str, Any]) -> list[str]:
+    """Names of the trivial predictors whose loss the record's has not beaten by five percent."""
+    losses = {name.removeprefix(TRIVIAL): loss for name, loss in record.items() if name.startswith(TRIVIAL)}
+    return [name for name, loss in losses.items() if not record["loss"] <= BEATEN * loss]
+
+
+def _siblings(name: str, trivial: Sequence[str], record: Mapping[str, Any]) -> bool:
+    return bool(trivial) and all(f"{name}_{other}" in record for other in trivial)
 
 
 @dataclass
@@ -25,24 +50,24 @@ class Watch:
     told: set[str] = field(default_factory=set)
 
     def __call__(self, record: Mapping[str, Any], *, position: int) -> None:
-        """Check the record of a round or epoch, counted from 1: "loss", "trivial_<name>", "active_share"."""
+        """Check the record of a round or epoch, counted from 1, or of a client in a round, which has "partition_id"."""
         share = record.get("active_share", 1.0)
+        whose = f"the head of client {record['partition_id']}" if "partition_id" in record else "the head"
         if share < LEAST_ACTIVE:
             self._tell(
                 "dead",
-                f"{self.unit} {position}: the head is dead, {100 * share:.1f} % of its hidden units are active and "
+                f"{self.unit} {position}: {whose} is dead, {100 * share:.1f} % of its hidden units are active and "
                 "hardly a gradient reaches the backbone: lower training.lr, or set task.module.head_init=kaiming.",
             )
-        if position < self.warn_after:
+        if position < self.warn_after or "partition_id" in record:
             return
-        for name, loss in record.items():
-            if name.startswith(TRIVIAL) and record["loss"] > BEATEN * loss:
-                self._tell(
-                    name,
-                    f"{self.unit} {position}: the loss {record['loss']:.3f} has not beaten that of "
-                    f"'{name.removeprefix(TRIVIAL)}', {loss:.3f}, which does not look at the clips. It may need more "
-                    "steps, larger pictures or another training.lr.",
-                )
+        for name in unbeaten(record):
+            self._tell(
+                name,
+                f"{self.unit} {position}: the loss {record['loss']:.3f} has not beaten that of "
+                f"'{name}', {record[TRIVIAL + name]:.3f}, which does not look at the clips. It may need more "
+                "steps, larger pictures or another training.lr.",
+            )
 
     def _tell(self, reason: str, sentence: str) -> None:
         if reason not in self.told:

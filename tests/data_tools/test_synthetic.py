@@ -131,6 +131,14 @@ def test_files_are_named_and_listed_as_in_ucf101(tmp_path: Path) -> None:
     assert len(video) == 3 and video.read([0]).shape == (1, 32, 48, 3)
 
 
+def test_the_number_of_processes_does_not_change_a_video(tmp_path: Path) -> None:
+    size = ["--num_classes", "2", "--train_videos", "2", "--test_videos", "1", "--num_frames", "3"]
+    for number in ("1", "2"):
+        main(["--out_dir", str(tmp_path / number), *size, "--width", "48", "--height", "32", "--num_workers", number])
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / number).rglob("*.avi")} for number in ("1", "2"))
+    assert one == two and len(one) == 6
+
+
 def test_the_seed_decides() -> None:
     first, again, other = (
         make_video("Spin", np.random.default_rng(seed), width=48, height=32, num_frames=2) for seed in (1, 1, 2)

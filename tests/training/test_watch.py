@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedvssl.training.watch import Watch
+from fedvssl.training.watch import Watch, beside_trivial
 
 
 def watch(records: list[dict[str, float]], *, warn_after: int = 3) -> list[str]:
@@ -36,3 +36,10 @@ def test_a_dead_head_is_told_at_once() -> None:
 def test_both_may_be_told_and_records_without_instruments_are_fine() -> None:
     assert len(watch([{"loss": 1.0, "trivial_a": 1.0, "trivial_b": 1.0, "active_share": 0.0}] * 4)) == 3
     assert watch([{"loss": 1.0}] * 9) == []
+
+
+def test_a_line_of_progress_has_the_trivial_numbers_beside() -> None:
+    record = {"loss": 1.0632, "loss_ctr": 0.9, "iou": 0.6238, "iou_still": 0.5, "trivial_still": 1.667}
+    assert beside_trivial(record) == "loss 1.063 (still 1.667)  iou 0.624 (still 0.500)"
+    assert beside_trivial({"loss": 2.0, "top1_acc": 0.2, "trivial_chance": 1.792}) == "loss 2.000 (chance 1.792)"
+    assert beside_trivial({"loss": 2.0}) == "loss 2.000"
