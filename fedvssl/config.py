@@ -190,7 +190,7 @@ def check_flags(config: Config, keys: Iterable[str]) -> None:
 
 def to_dict(config: Any, *, resolve: bool = True) -> Config:
     """Resolve a Hydra configuration to a plain dict; `data.num_classes=auto` is counted in the data set's lists."""
-    if resolve and OmegaConf.select(config, "data.num_classes") == "auto":
+    if resolve and OmegaConf.select(config, "data.num_classes") == "auto" and "annotation_dir" in config.data:
         from fedvssl.data.splits import count_classes
 
         config = copy.deepcopy(config)

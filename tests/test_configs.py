@@ -251,6 +251,30 @@ def test_only_some_numbers_may_be_automatic() -> None:
         config.check_numbers({"a": -1}, {"a": 0}, or_auto=["a"])
 
 
+@pytest.mark.parametrize(("old", "now"), [("quickstart", "small"), ("sweep_small", "small_clips")])
+def test_an_experiment_of_an_earlier_version_is_answered_with_its_name_now(old: str, now: str) -> None:
+    for ask in (lambda word: config.compose("base", [word]), lambda word: config.for_hydra([word])):
+        with pytest.raises(ValueError, match=f"'experiment={old}' is called 'experiment={now}' now"):
+            ask(f"experiment={old}")
+
+
+def test_a_key_can_be_taken_out_on_any_command_line() -> None:
+    words = parse_overrides(["optimizer=adamw", "~training.optimizer.weight_decay", "training.weight_decay=null"])
+    training = config.compose("finetune", words)["training"]
+    assert "weight_decay" not in training["optimizer"]
+
+
+def test_an_export_knows_the_small_experiments() -> None:
+    cfg = config.compose("export", ["experiment=small"])
+    assert (cfg["model"]["width"], cfg["clip_len"], cfg["crop_size"]) == (16, 8, 32)
+
+
+def test_classes_of_the_servers_own_lists_are_counted(tmp_path: Path) -> None:
+    write_annotations(tmp_path / "server" / "train_split_1.json", [Annotation("a/0", 8)])
+    words = [f"data_dir={tmp_path}", "data.num_classes=auto", f"eval.annotation_dir={tmp_path / 'server'}"]
+    assert config.compose("base", words)["eval"]["num_classes"] == 9
+
+
 def test_classes_are_counted_in_the_lists(tmp_path: Path) -> None:
     words = [f"data_dir={tmp_path}", "data.num_classes=auto"]
     for name in ("base", "finetune", "test", "retrieval", "sweep"):

@@ -166,6 +166,8 @@ def test_validation_videos_that_the_recognizer_was_trained_on_are_refused(
     told = capsys.readouterr().err
     assert code == (2 if refused else 0)
     assert ("was trained on some of these validation videos: it had data.validation=" in told) == refused
+    words = [*TINY_TEST, f"data_dir={data_dir}", f"checkpoint={tmp_path / 'last.pth'}", *tested]
+    assert evaluate.main("knn", words) == (2 if refused else 0)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, *top1_accs: float) -> None:

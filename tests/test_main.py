@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
@@ -18,7 +19,7 @@ from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.environment import read_environment
 from fedvssl.files.run_log import read_records
 from fedvssl.files.settings import NAMES
-from fedvssl.main import claim, simulate
+from fedvssl.main import claim, run, simulate
 from fedvssl.preflight import fit_to_machine
 from fedvssl.server_app import Outcome
 from fedvssl.wire.wire import FederationError
@@ -185,6 +186,13 @@ def engine(monkeypatch):
         return calls
 
     return replace
+
+
+def test_what_is_measured_before_the_run_stands_in_its_configuration(engine, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("fedvssl.main.simulate", lambda *_, **__: None)
+    run(tiny_config(data_dir, "task.module.target_stds=auto"), run_dir=tmp_path)
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())["task"]["module"]["target_stds"]
+    assert len(written) == 4 and all(number > 0 for number in written)
 
 
 def run_engine(config, run_dir, outcome: Outcome | None = None) -> None:

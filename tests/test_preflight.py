@@ -165,4 +165,19 @@ def test_precision_is_settled_before_the_run(data_dir, monkeypatch):
     monkeypatch.setattr(preflight, "checked_precision", lambda *a, **k: asked.append(k) or "32-true")
     fitted = fit_precision(config, videos)
     assert fitted["training"] == {**config["training"], "precision": "32-true"}
+    unknown = {**config["training"]["optimizer"], "param_groups": {"haed.*": {"lr": 1.0}}}
+    with pytest.raises(ValueError, match=r"no parameter is left for 'haed\.\*'"):
+        fit_precision({**config, "training": {**config["training"], "optimizer": unknown}}, videos)
     assert asked[0]["device"] == "cpu" and len(asked[0]["dataset"]) == 2
+
+
+def test_a_warm_up_that_no_round_completes_is_told(data_dir, lines):
+    check_data(tiny_config(data_dir, "training.warmup_steps=9"))
+    assert any("training.warmup_steps=9: a client makes 1 steps in a round" in line for line in lines())
+    check_data(tiny_config(data_dir, "training.warmup_steps=9", "training.keep_optimizer=true"))
+    assert sum("training.warmup_steps=9" in line for line in lines()) == 1
+
+
+def test_validation_videos_in_the_lists_of_clients_are_told(data_dir, lines):
+    check_data(tiny_config(data_dir, "data.validation=0.2"))
+    assert any("train on them, without labels" in line for line in lines())

@@ -59,6 +59,7 @@ def test_the_table_and_its_json(script: ModuleType, tmp_path: Path, capsys: pyte
         and report["rows"]["random weights"]["R@1"]["value"] == 0.25
     )
     assert report["rows"]["chance"]["motion probe"] == {"value": 0.125}
+    assert report["rows"]["majority class"].keys() == {"linear probe", "fine-tuned"}
     paired = paired_difference(RIGHT["finetuned"], RIGHT["scratch"])
     assert report["differences"]["fine-tuned"] == {"baseline": "from scratch", **paired._asdict()}
     lines = capsys.readouterr().out.splitlines()

@@ -13,7 +13,7 @@ import yaml
 
 from fedvssl.evaluation.intervals import paired_difference
 from fedvssl.files.arrays import load_arrays
-from fedvssl.files.atomic import write_json
+from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.predictions import write_predictions
 from fedvssl.files.rounds import round_path
 from tests.federation import tiny_config, train, write_clients
@@ -135,6 +135,9 @@ def test_picture_of_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name, array in expected.items():
         np.testing.assert_array_equal(after[name], array)
     assert not np.array_equal(before["head.fc1.weight"], after["head.fc1.weight"])
+    (tmp_path / "run/clients/client_0/head-round-1.npz").unlink()
+    monkeypatch.setattr(sys, "argv", ["show_ctp.py", f"checkpoint={tmp_path / 'run' / 'round-1-weights.npz'}"])
+    assert script.main() == 2, "the initial head would be taken for a trained one"
 
 
 @pytest.mark.parametrize("checkpoint", ["nowhere/round-3-weights.npz", "model_pretrained.pth"])
@@ -167,11 +170,16 @@ def test_mistakes_in_the_quickstart_get_a_sentence(words: list[str], sentence: s
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
 def test_quickstart_twice(tmp_path: Path) -> None:
-    """The second run finds everything done and prints the same table."""
-    command = ["bash", "scripts/quickstart.sh", "--work_dir", str(tmp_path / "quickstart")]
+    """It learns, and the second run finds everything done and reaches the same table."""
+    work_dir = tmp_path / "quickstart"
     tables = []
     for _ in range(2):
+        command = ["bash", "scripts/quickstart.sh", "--work_dir", str(work_dir)]
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
-        tables.append(result.stdout.rpartition("== done")[2].splitlines()[1:])
-    assert any(line.startswith("pre-trained") for line in tables[0]) and tables[0] == tables[1]
+        assert result.stdout.splitlines()[-1].endswith(str(work_dir / "report.html"))
+        assert (work_dir / "report.html").is_file()
+        tables.append(read_json(work_dir / "table.json"))
+    assert tables[0] == tables[1]
+    above = [column for column, found in tables[0]["differences"].items() if found["low"] > 0]
+    assert len(above) >= 3, tables[0]["differences"]

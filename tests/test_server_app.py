@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from fedvssl import server_app
+from fedvssl import client_app, server_app
 from fedvssl.client_app import build_client_app
 from fedvssl.files.arrays import load_arrays, save_arrays
 from fedvssl.files.rounds import accepted_rounds, forget_rounds, last_round, round_path, saved_rounds
@@ -83,6 +84,36 @@ def test_fedavg_shares_and_saves_the_whole_model(data_dir, tmp_path):
     assert set(grid.sent[0][1].content["arrays"]) == set(initial_arrays(config))
     assert set(load_arrays(round_path(tmp_path, 1))) == set(initial_arrays(config))
     assert not list(tmp_path.glob("clients/*/head*"))
+
+
+def test_a_run_that_does_not_learn_is_warned_of_once(data_dir, tmp_path, caplog):
+    config = tiny_config(data_dir, "rounds=3", "training.warn_after=2", "training.lr=0")
+    with caplog.at_level(logging.WARNING, logger="fedvssl"):
+        train(config, tmp_path)
+    (warning,) = [line for line in told(caplog) if "has not beaten" in line]
+    assert warning.startswith("round 2: the loss ")
+
+
+def test_a_dead_head_of_one_client_is_named(data_dir, tmp_path, caplog, monkeypatch):
+    def kill(task, arrays, load=client_app.load_state):
+        load(task, arrays)
+        if "client_1" in str(active.pop()):
+            torch.nn.init.constant_(task.head.fc1.bias, -1e4)
+
+    active = []
+    folder = client_app.client_folder
+    monkeypatch.setattr(client_app, "client_folder", lambda *args: active.append(folder(*args)) or active[-1])
+    monkeypatch.setattr(client_app, "load_state", kill)
+    with caplog.at_level(logging.WARNING, logger="fedvssl"):
+        train(tiny_config(data_dir, "rounds=1"), tmp_path)
+    (warning,) = [line for line in told(caplog) if "is dead" in line]
+    assert warning.startswith("round 1: the head of client 1 is dead, 0.0 % of its hidden units are active")
+
+
+def test_records_name_the_rate_of_the_round(data_dir, tmp_path):
+    train(tiny_config(data_dir, "training.steps=[1]"), tmp_path)
+    records = read_records(tmp_path / "metrics.jsonl")
+    assert [record["lr"] for record in records if "lr" in record] == pytest.approx([0.01, 0.001])
 
 
 KEPT = ("training.keep_optimizer=true", "optimizer=adamw", "training.lr=0.0005", "training.warmup_steps=3")

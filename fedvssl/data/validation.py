@@ -21,7 +21,7 @@ def hold_out(
 ) -> tuple[list[Annotation], list[Annotation]]:
     """Split a training list into training and validation videos, class by class, both in the order of the list.
 
-    Each class gives groups until its share is reached as nearly as whole groups allow, but never its last group. What is
+    Each class gives groups until its share is reached as nearly as whole groups allow, but never its last. What is
     missing then, or too much, is left to the next class. A video whose name holds no group is a group of its own.
 
     Args:
@@ -115,6 +115,6 @@ def _some_groups(names: Sequence[str], wanted: float, rng: np.random.Generator) 
     held: list[str] = []
     for index in rng.permutation(len(keys))[1:]:  # the first in this order stays in training
         group = groups[keys[index]]
-        if abs(len(held) + len(group) - wanted) <= abs(len(held) - wanted):
+        if abs(len(held) + len(group) - wanted) < abs(len(held) - wanted):
             held += group
     return set(held)

@@ -178,10 +178,7 @@ class CtP(nn.Module):
         return augment.contrast(augment.brightness(frames, batch["brightness"]), batch["contrast"])
 
     def forward(self, batch: Batch) -> Batch:
-        """Scalars of an augmented batch: "loss" = "loss_ctr" + "loss_size", and "iou" of the predicted boxes.
-
-        "iou_still" is the IoU of the box in the first frame with the boxes of all frames.
-        """
+        """Scalars: "loss" = "loss_ctr" + "loss_size", "iou" of the predicted boxes, "iou_still" of the first one."""
         # Boxes become float only here: mixed precision rounds the floating-point inputs of a module.
         boxes = batch["boxes"].float()
         queries = boxes[:, :, 0]

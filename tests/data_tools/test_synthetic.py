@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from data_tools.synthetic import MOTIONS, SyntheticSet, main, make_video, write_
 from fedvssl.data.video import open_video
 
 SEEDS = range(5)
-SIZE = SyntheticSet(width=64, height=48, num_frames=16)
+SIZE = SyntheticSet(width=64, height=48, num_frames=16, train_videos=12, test_videos=6)
 Split = tuple[np.ndarray, np.ndarray]  # uint8 [n,T,H,W,3] and labels [n]
 
 
@@ -19,8 +20,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Split, Split]]:
 
 
 def _read(folder: Path, seed: int) -> tuple[Split, Split]:
-    spec = SyntheticSet(width=SIZE.width, height=SIZE.height, num_frames=SIZE.num_frames, seed=seed)
-    write_dataset(folder, spec)
+    write_dataset(folder, replace(SIZE, seed=seed))
     loaded = []
     for split in ("train_split_1", "test_split_1"):
         annotations = read_splits(folder / "lists")[split]

@@ -52,6 +52,11 @@ def test_groups_by_name_with_and_without_weight_decay() -> None:
     assert settings == [{}, {"weight_decay": 0.0}, {"lr": 5.0}, {"lr": 5.0, "weight_decay": 0.0}]
 
 
+def test_a_pattern_with_a_weight_decay_of_its_own_keeps_it_for_biases() -> None:
+    groups = parameter_groups(small_module(), {"head.*": {"weight_decay": 0.5}}, decay_norm_and_bias=False)
+    assert [group.get("weight_decay") for group in groups] == [None, 0.0, 0.5, 0.5]
+
+
 def test_groups_from_the_command_line_reach_the_optimizer() -> None:
     words = ["optimizer=adamw", "training.optimizer.param_groups={head.*:{lr:0.0005}}", "training.lr=0.004"]
     optimizer = build_optimizer(training(*words), small_module(), on_gpu=False)
@@ -63,12 +68,19 @@ def test_groups_from_the_command_line_reach_the_optimizer() -> None:
     ("words", "message"),
     [
         (["training.optimizer._target_=torch.optim.Adagrat"], r"Adagrat cannot be built"),
-        (["training.optimizer._target_=torch.optim.AdamW"], r"AdamW cannot be built: .*momentum"),
+        (["training.optimizer._target_=torch.optim.AdamW"], r"AdamW takes no momentum: start from .*optimizer=adamw"),
         ([*LBFGS, "training.momentum=null", "training.weight_decay=null"], r"LBFGS computes losses itself"),
         (["optimizer=adamw", "training.momentum=0.5"], r"training.momentum=0.5 has no effect on torch.optim.AdamW"),
         (["schedule=cosine", "training.steps=[3]"], r"training.steps=\[3\] has no effect on .*Cosine"),
         (["training.optimizer.param_groups={haed.*:{lr:1}}"], r"no parameter is left for 'haed.\*'; .*'backbone.0.w"),
         (["training.optimizer.param_groups={head.*:{larning_rate:1}}"], r"SGD has no setting 'larning_rate'; .* lr, "),
+        (["training.optimizer.param_groups={head.*:{lr:-1}}"], r"lr=-1 must be a number, at least 0"),
+        (["training.optimizer.param_groups={head.*:{lr:fast}}"], r"lr=fast must be a number, at least 0"),
+        (["training.lr=0.3", "training.optimizer.lr=0.1"], r"training.lr=0.3 and training.optimizer.lr=0.1 contradict"),
+        (["training.schedule.gamma=0.5"], r"training.gamma=0.1 and training.schedule.gamma=0.5 contradict"),
+        (["~training.optimizer.lr", "training.lr=null"], r"training.optimizer needs an lr"),
+        (["training.optimizer=null"], r"training.optimizer=None needs a _target_: choose a file of conf/optimizer"),
+        (["training.schedule=null"], r"training.schedule=None needs a _target_"),
         (["training.optimizer.param_groups={head.*:1}"], r"must be settings by pattern"),
         (["training.optimizer.decay_norm_and_bias=1"], r"decay_norm_and_bias=1 must be true or false"),
         (["training.lr=-1"], r"training.lr=-1 must be a number, at least 0"),

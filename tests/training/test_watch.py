@@ -43,3 +43,8 @@ def test_a_line_of_progress_has_the_trivial_numbers_beside() -> None:
     assert beside_trivial(record) == "loss 1.063 (still 1.667)  iou 0.624 (still 0.500)"
     assert beside_trivial({"loss": 2.0, "top1_acc": 0.2, "trivial_chance": 1.792}) == "loss 2.000 (chance 1.792)"
     assert beside_trivial({"loss": 2.0}) == "loss 2.000"
+
+
+def test_a_dead_client_is_named_and_its_loss_is_not_compared() -> None:
+    told = watch([{"loss": 1.0, "trivial_a": 1.0, "active_share": 0.0, "partition_id": 4}] * 4)
+    assert len(told) == 1 and told[0].startswith("round 1: the head of client 4 is dead")
