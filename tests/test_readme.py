@@ -66,3 +66,8 @@ def test_the_snippet_for_torchvision_is_the_one_that_is_tested() -> None:
 def test_flags_of_the_data_tools_are_known(words: list[str]) -> None:
     usage = subprocess.run([sys.executable, "-m", words[2], "--help"], cwd=ROOT, capture_output=True, text=True).stdout
     assert all(flag in usage for flag in words if flag.startswith("--"))
+
+
+def test_no_place_in_the_documents_waits_for_a_number() -> None:
+    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+        assert "@@" not in path.read_text(encoding="utf-8"), path

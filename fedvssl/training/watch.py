@@ -1,6 +1,6 @@
 """Warnings, once each, when the records of a run show that nothing is learned."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,26 +12,22 @@ TRIVIAL = "trivial_"
 def beside_trivial(record: Mapping[str, Any]) -> str:
     """Words for a line of progress: "loss 1.063 (still 1.667)  iou 0.624 (still 0.500)".
 
-    A metric stands beside that of a trivial predictor if the record has both, as "iou" and "iou_still".
+    A metric stands beside that of each trivial predictor if the record has both, as "iou" and "iou_still".
     """
     trivial = [name.removeprefix(TRIVIAL) for name in record if name.startswith(TRIVIAL)]
-    words = {"loss": record["loss"], **{name: record[name] for name in record if _siblings(name, trivial, record)}}
-    texts = []
-    for name, value in words.items():
-        others = {t: record[TRIVIAL + t if name == "loss" else f"{name}_{t}"] for t in trivial}
-        beside = ", ".join(f"{other} {number:.3f}" for other, number in others.items())
-        texts.append(f"{name} {value:.3f}" + (f" ({beside})" if beside else ""))
-    return "  ".join(texts)
+    words = []
+    for name, value in record.items():
+        others = {other: record.get(TRIVIAL + other if name == "loss" else f"{name}_{other}") for other in trivial}
+        if name == "loss" or (others and None not in others.values()):
+            beside = ", ".join(f"{other} {number:.3f}" for other, number in others.items())
+            words.append(f"{name} {value:.3f}" + (f" ({beside})" if beside else ""))
+    return "  ".join(words)
 
 
 def unbeaten(record: Mapping[str, Any]) -> list[str]:
     """Names of the trivial predictors whose loss the record's has not beaten by five percent."""
     losses = {name.removeprefix(TRIVIAL): loss for name, loss in record.items() if name.startswith(TRIVIAL)}
     return [name for name, loss in losses.items() if not record["loss"] <= BEATEN * loss]
-
-
-def _siblings(name: str, trivial: Sequence[str], record: Mapping[str, Any]) -> bool:
-    return bool(trivial) and all(f"{name}_{other}" in record for other in trivial)
 
 
 @dataclass
