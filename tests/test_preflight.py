@@ -173,11 +173,12 @@ def test_precision_is_settled_before_the_run(data_dir, monkeypatch):
 
 def test_a_warm_up_that_no_round_completes_is_told(data_dir, lines):
     check_data(tiny_config(data_dir, "training.warmup_steps=9"))
-    assert any("training.warmup_steps=9: a client makes 1 steps in a round" in line for line in lines())
+    assert "training.warmup_steps=9: a client makes 1 steps in a round" in lines.text
+    lines.clear()
     check_data(tiny_config(data_dir, "training.warmup_steps=9", "training.keep_optimizer=true"))
-    assert sum("training.warmup_steps=9" in line for line in lines()) == 1
+    assert "training.warmup_steps" not in lines.text
 
 
 def test_validation_videos_in_the_lists_of_clients_are_told(data_dir, lines):
     check_data(tiny_config(data_dir, "data.validation=0.2"))
-    assert any("train on them, without labels" in line for line in lines())
+    assert "train on them, without labels" in lines.text
