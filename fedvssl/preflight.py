@@ -29,8 +29,6 @@ LEAST = {
     **{"training.local_epochs": 1, "training.batch_size": 1, "training.num_workers": 0},
     **{"client_resources.num_gpus": 0.0, "client_resources.num_cpus": 1.0, "round_timeout": 1.0},
 }
-
-
 # Published spellings of settings of the optimizer and the schedule.
 SPELLINGS = {"optimizer": ("lr", "momentum", "weight_decay"), "schedule": ("steps", "gamma")}
 LEAST_FINETUNING = {

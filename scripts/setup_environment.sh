@@ -20,17 +20,19 @@ if ! cmp -s pyproject.toml "$_stamp"; then
       echo "error: no virtual environment can be made; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2
     }
   fi
-  "$PYTHON" -m pip install --quiet --disable-pip-version-check -e "$_package" &
+  mkdir -p .venv/tmp  # for the downloads, so that the progress below counts them
+  TMPDIR="$PWD/.venv/tmp" "$PYTHON" -m pip install --quiet --disable-pip-version-check -e "$_package" &
   _pip=$! _begun=$SECONDS
   trap 'kill "$_pip" 2>/dev/null' EXIT  # also when Ctrl-C ends the script
   while kill -0 "$_pip" 2>/dev/null; do
     sleep 1
     if [ $(((SECONDS - _begun) % 15)) = 0 ]; then
-      echo "  $((SECONDS - _begun)) s, $(du -sm .venv | cut -f1) of about 6500 MB installed"
+      echo "  $((SECONDS - _begun)) s, $(du -sm .venv 2>/dev/null | cut -f1) MB in .venv; about 6500 when it is done"
     fi
   done
   wait "$_pip"
   trap - EXIT
+  rm -rf .venv/tmp
   cp pyproject.toml "$_stamp"
 fi
 if ! _error="$("$PYTHON" -c 'import cv2' 2>&1)"; then

@@ -66,8 +66,9 @@ def check_optimizer(optimizer: Optimizer) -> None:
     for name, default in optimizer.defaults.items():
         for value in (group[name] for group in optimizer.param_groups):
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if type(default) in (int, float) and not (is_number and value >= 0):
-                raise ValueError(f"training.optimizer: {name}={value} must be a number, at least 0.")
+            if type(default) in (int, float) and not (is_number and (value >= 0 or default < 0)):
+                least = "" if default < 0 else ", at least 0"
+                raise ValueError(f"training.optimizer: {name}={value} must be a number{least}.")
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise ValueError(f"training.optimizer: {type(optimizer).__name__} computes losses itself: take another one.")

@@ -52,6 +52,16 @@ def test_groups_by_name_with_and_without_weight_decay() -> None:
     assert settings == [{}, {"weight_decay": 0.0}, {"lr": 5.0}, {"lr": 5.0, "weight_decay": 0.0}]
 
 
+@pytest.mark.parametrize("name", ["Adam", "NAdam", "RAdam", "Adamax", "Adafactor", "Adagrad", "RMSprop", "Adadelta"])
+def test_other_optimizers_of_torch_take_the_place_of_adamw(name: str) -> None:
+    settings = training("optimizer=adamw", f"training.optimizer._target_=torch.optim.{name}")
+    module = small_module()
+    optimizer = build_optimizer(settings, module, on_gpu=False)
+    before = module["head"].weight.clone()  # pyright: ignore
+    step(module, optimizer, seed=0)
+    assert not torch.equal(before, module["head"].weight)  # pyright: ignore
+
+
 def test_a_pattern_with_a_weight_decay_of_its_own_keeps_it_for_biases() -> None:
     groups = parameter_groups(small_module(), {"head.*": {"weight_decay": 0.5}}, decay_norm_and_bias=False)
     assert [group.get("weight_decay") for group in groups] == [None, 0.0, 0.5, 0.5]
