@@ -23,6 +23,7 @@ done
 if [ -n "$raw_dir$ann_dir" ] && { [ -z "$raw_dir" ] || [ -z "$ann_dir" ]; }; then
   echo "error: --raw_dir and --ann_dir belong together: the videos and their lists." >&2; exit 2
 fi
+case "$seed" in ""|*[!0-9]*) echo "error: --seed $seed must be a whole number, at least 0." >&2; exit 2 ;; esac
 absolute() { case "$1" in /*) echo "$1" ;; *) echo "$invoked_from/$1" ;; esac; }
 if [ -n "$work_dir" ]; then
   work_dir="$(absolute "$work_dir")"

@@ -158,6 +158,8 @@ def test_a_missing_video_gets_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys
     [
         (["--raw_dir", "somewhere"], "belong together"),
         (["--speed", "9"], "unknown option --speed"),
+        (["--seed", "seven"], "--seed seven must be a whole number"),
+        (["--seed"], "--seed needs a value"),
         (["--raw_dir", "/no/clips", "--ann_dir", "/no/lists"], "no folder /no/clips"),
     ],
 )

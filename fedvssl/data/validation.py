@@ -32,7 +32,8 @@ def hold_out(
     Raises:
         ValueError: if `wanted` is no such number, or no video can be held out.
     """
-    if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 0 < wanted < len(annotations):
+    is_number = isinstance(wanted, int | float) and not isinstance(wanted, bool)
+    if not (is_number and 0 < wanted < len(annotations) and (wanted < 1 or wanted == int(wanted))):
         raise ValueError(
             f"data.validation={wanted} must be a share of the {len(annotations)} training videos, such as 0.2, or a "
             "number of them, or null."

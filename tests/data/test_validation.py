@@ -65,7 +65,7 @@ def test_a_class_keeps_its_last_group() -> None:
     assert "Rare/v_Rare_g01_c01" in [annotation.name for annotation in train] and validation
 
 
-@pytest.mark.parametrize("wanted", [0, -1, 60, 100, True, "half"])
+@pytest.mark.parametrize("wanted", [0, -1, 60, 100, 2.5, True, "half"])
 def test_other_numbers_are_rejected(wanted: object) -> None:
     with pytest.raises(ValueError, match=r"data.validation=.* must be a share of the 60 training videos"):
         hold_out(ucf_list(), wanted, seed=0)  # pyright: ignore[reportArgumentType]
