@@ -27,7 +27,7 @@ if ! cmp -s pyproject.toml "$_stamp"; then
   while kill -0 "$_pip" 2>/dev/null; do
     sleep 1
     if [ $(((SECONDS - _begun) % 15)) = 0 ]; then
-      echo "  $((SECONDS - _begun)) s, $(du -sm .venv 2>/dev/null | cut -f1) MB in .venv; about 6500 when it is done"
+      echo "  $((SECONDS - _begun)) s, $(du -sm .venv 2>/dev/null | cut -f1) MB in .venv; up to 9500 on the way, 6600 when it is done"
     fi
   done
   wait "$_pip"
