@@ -42,7 +42,8 @@ GRACE_SECONDS = 60.0  # for the engine to end its actors
 FREE = {
     *("data_dir", "partition_dir", "init", "data.media_dir", "data.annotation_dir", "exp_name"),
     *("client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
-    *("rounds", "round_timeout", "keep_last", "strategy.min_fit_clients", "training.warn_after"),
+    *("rounds", "from_round", "round_timeout", "keep_last", "strategy.min_fit_clients", "training.warn_after"),
+    *("strategy.max_update_factor", "strategy.oversized_updates"),
     *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
 }
 
@@ -86,6 +87,7 @@ def run(config: Config, *, run_dir: Path) -> None:
     log.info("Loading PyTorch and Flower ...")
     from fedvssl.client.order import Site
     from fedvssl.client_app import build_client_app
+    from fedvssl.files.earlier_round import go_back
     from fedvssl.files.environment import record_environment
     from fedvssl.files.rounds import last_round
     from fedvssl.preflight import check_data, fit_precision, fit_to_machine, measure_task
@@ -94,6 +96,9 @@ def run(config: Config, *, run_dir: Path) -> None:
     _send_flower_log_to(run_dir / FLOWER_LOG, terminal=config["verbose"])
     config = measure_task(fit_to_machine(config))
     config = fit_precision(config, check_data(config))
+    if config["from_round"] is not None:
+        reject_other_run(run_dir, config)
+        log.info("%s", go_back(run_dir, config["from_round"]))
     outcome = Outcome()
     server_app = build_server_app(config, run_dir=run_dir, outcome=outcome)
     claim(run_dir, config)
@@ -187,23 +192,40 @@ def _watch(outcome: "Outcome", run_dir: Path) -> threading.Event:
     return returned
 
 
-def claim(run_dir: Path, config: Config) -> None:
-    """Write config.yaml and settings.json; the settings of an earlier start in this folder must be the same.
+def reject_other_run(run_dir: Path, config: Config) -> None:
+    """Compare the settings that decide the numbers with those of an earlier start in this folder.
 
     Raises:
         ValueError: if the folder holds another run.
     """
-    from fedvssl.files.settings import first_change, run_settings
+    from fedvssl.files.settings import first_change
+
+    path = run_dir / SETTINGS_FILE
+    if path.is_file():
+        before = read_json(path, advice="name another hydra.run.dir")
+        if change := first_change(before, decisive_settings(config)):
+            raise ValueError(f"{run_dir} is of another run, {change}: name another hydra.run.dir.")
+
+
+def decisive_settings(config: Config) -> dict[str, Any]:
+    """Settings and contents of files that decide the numbers of a run."""
+    from fedvssl.files.settings import run_settings
 
     lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
     files = {path.name: path for path in lists}
     if config["init"] is not None:
         files["init"] = Path(config["init"]).expanduser()
-    settings = run_settings(config, free=FREE, files=files)
-    path = run_dir / SETTINGS_FILE
-    if path.is_file() and (change := first_change(read_json(path, advice="name another hydra.run.dir"), settings)):
-        raise ValueError(f"{run_dir} is of another run, {change}: name another hydra.run.dir.")
-    write_json(path, settings)
+    return run_settings(config, free=FREE, files=files)
+
+
+def claim(run_dir: Path, config: Config) -> None:
+    """Write config.yaml and settings.json.
+
+    Raises:
+        ValueError: if the folder holds another run.
+    """
+    reject_other_run(run_dir, config)
+    write_json(run_dir / SETTINGS_FILE, decisive_settings(config))
     with atomic_path(run_dir / CONFIG_FILE) as temporary:
         OmegaConf.save(OmegaConf.create(config), temporary)
 
@@ -227,7 +249,15 @@ def _one_line(error: object) -> str:
 
 
 def _end_of_run(error: object, run_dir: Path) -> str:
-    return f"{_one_line(error).removesuffix('.')}. Run again with hydra.run.dir={run_dir} to continue."
+    """Sentence on the end of a run, and on how to go on; a run that diverged would only fail again."""
+    reason = _one_line(error).removesuffix(".")
+    if "diverged" in reason or "not saved" in reason:
+        return (
+            f"{reason}. To go back to a round before that, run again with hydra.run.dir={run_dir} and "
+            "from_round=<number> (0: the start). A run with another learning rate needs another folder, and may start "
+            "from a round with init=<round file>."
+        )
+    return f"{reason}. Run again with hydra.run.dir={run_dir} to continue."
 
 
 def _failed(error: object, *, code: int) -> int:

@@ -247,5 +247,7 @@ def check_recipe(training: Config) -> None:
 def _check_numbers(config: Config) -> None:
     check_flags(config, ["training.compile", "training.keep_optimizer"])
     least = LEAST if config["keep_last"] is None else {**LEAST, "keep_last": 1}
+    if config["from_round"] is not None:
+        least = {**least, "from_round": 0}
     check_numbers(config, least, or_auto=["training.num_workers"])
     check_recipe(config["training"])

@@ -25,9 +25,10 @@ from fedvssl.evaluation.monitor import Monitor
 from fedvssl.files.arrays import Arrays, load_arrays, save_arrays
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.progress import Progress
-from fedvssl.files.rounds import accepted_rounds, check_disk, forget_rounds, last_round, round_path
+from fedvssl.files.rounds import accepted_rounds, check_disk, forget_rounds, last_round, round_path, update_sizes
 from fedvssl.files.run_log import METRICS_FILE, Record, RunLog, plot_losses, read_records, speed
 from fedvssl.files.tensors import to_arrays
+from fedvssl.strategy.bounds import UpdateBound
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.optimizer import state_bytes
@@ -62,7 +63,7 @@ def build_server_app(config: Config, *, run_dir: Path, outcome: Outcome) -> Serv
     Raises:
         ValueError: if a setting is invalid, the folder holds arrays of another model, or the disk is too small.
     """
-    strategy = build_strategy(config, stop=outcome.stop)
+    strategy = build_strategy(config, run_dir=run_dir, stop=outcome.stop)
     state = initial_arrays(config)
     arrays = {name: array for name, array in state.items() if strategy.is_shared(name)}
     done = last_round(run_dir)
@@ -71,7 +72,7 @@ def build_server_app(config: Config, *, run_dir: Path, outcome: Outcome) -> Serv
         if {name: array.shape for name, array in saved.items()} != {name: a.shape for name, a in arrays.items()}:
             raise ValueError(f"{round_path(run_dir, done)} holds another model: choose a new hydra.run.dir.")
         arrays = saved
-    strategy.head_rounds = accepted_rounds(run_dir, done=done)
+    restore(strategy, run_dir, done=done)
     check_disk(run_dir, needed=bytes_kept(config, strategy, state))
     monitor = build_monitor(config)
     app = ServerApp()
@@ -89,21 +90,36 @@ def build_server_app(config: Config, *, run_dir: Path, outcome: Outcome) -> Serv
     return app
 
 
-def build_strategy(config: Config, *, stop: threading.Event | None = None) -> FedAvg:
+def build_strategy(config: Config, *, run_dir: Path | None = None, stop: threading.Event | None = None) -> FedAvg:
     """Build the strategy of `config["strategy"]`; the published switch `strategy.fedavg=true` selects FedAvg.
+
+    Args:
+        run_dir: for updates that have to wait on the disk; None is the system's temporary folder.
 
     Raises:
         ValueError: if a setting is out of range or unknown, or `fedavg` is set for another strategy than FedVSSL.
     """
     settings = dict(config["strategy"])
     target = settings["_target_"]
+    limits = {"max_factor": settings.pop("max_update_factor"), "oversized": settings.pop("oversized_updates")}
     if settings.get("fedavg") and target != FEDVSSL:
         raise ValueError(f"strategy.fedavg=true takes the place of FedVSSL, but the strategy is {target}: drop one.")
     if target == FEDVSSL and settings.pop("fedavg"):
         sampling = {name: settings[name] for name in ("fraction_fit", "min_fit_clients")}
         settings = {"_target_": "fedvssl.strategy.fedavg.FedAvg", **sampling}
+    bound = UpdateBound(**limits, batch_size=config["training"]["batch_size"], folder=run_dir)
     run = {"num_clients": config["pool_size"], "seed": config["seed"], "round_timeout": config["round_timeout"]}
-    return build(settings, **run, stop=stop)
+    return build(settings, **run, bound=bound, stop=stop)
+
+
+def restore(strategy: FedAvg, run_dir: Path, *, done: int) -> None:
+    """Give a strategy what it knew after round `done`, from the records of the run.
+
+    Raises:
+        ValueError: if the records do not reach this round.
+    """
+    strategy.head_rounds = accepted_rounds(run_dir, done=done)
+    strategy.bound.accept(update_sizes(run_dir, server_round=done))
 
 
 def initial_arrays(config: Config) -> Arrays:
@@ -131,6 +147,8 @@ def bytes_kept(config: Config, strategy: FedAvg, state: Arrays) -> int:
     rounds, pool_size = config["rounds"], config["pool_size"]
     # The oldest round file is deleted after the newest is written.
     num_files = rounds if config["keep_last"] is None else min(rounds, config["keep_last"] + 1)
+    if strategy.bound.max_factor is not None:
+        num_files = max(num_files, strategy.sample_size(pool_size))  # the first round keeps its updates on the disk
     num_heads = 2 * min(pool_size, rounds * strategy.sample_size(pool_size))
     return num_files * sizes[True] + num_heads * sizes[False]
 

@@ -16,8 +16,8 @@ from fedvssl.client_app import build_client_app
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.files.arrays import load_arrays
-from fedvssl.files.rounds import accepted_rounds, round_path
-from fedvssl.server_app import build_strategy, initial_arrays, order_record, run_rounds
+from fedvssl.files.rounds import round_path
+from fedvssl.server_app import build_strategy, initial_arrays, order_record, restore, run_rounds
 from fedvssl.wire.record import pack
 from tests.videos import moving_square, write_frames
 
@@ -125,8 +125,8 @@ class LocalGrid(Grid):
 
 def train(config: dict[str, Any], run_dir: Path, *, done: int = 0, on_train=lambda *_: None, monitor=None) -> LocalGrid:
     """What the app does with its grid, in this process; node ids differ between calls as between simulations."""
-    strategy = build_strategy(config)
-    strategy.head_rounds = accepted_rounds(run_dir, done=done)
+    strategy = build_strategy(config, run_dir=run_dir)
+    restore(strategy, run_dir, done=done)
     arrays = initial_arrays(config) if not done else load_arrays(round_path(run_dir, done))
     arrays = {name: array for name, array in arrays.items() if strategy.is_shared(name)}
     grid = LocalGrid(build_client_app(site_of(config, run_dir)), config["pool_size"], on_train, seed=done)

@@ -48,7 +48,7 @@ LEAVES = {
     for folder in ("tasks", "strategy", "models", "split", "evaluation")
     for path in (PACKAGE / folder).glob("[!_]*.py")
 } - {
-    *("tasks/task", "strategy/average", "strategy/intake", "strategy/fedavg"),
+    *("tasks/task", "strategy/average", "strategy/intake", "strategy/bounds", "strategy/fedavg"),
     *(f"evaluation/{name}" for name in ("features", "protocol", "prediction", "monitor", "collapse", "curves")),
     *(f"evaluation/{name}" for name in ("intervals", "calibration", "pixels")),
 }

@@ -279,6 +279,12 @@ def test_an_engine_that_waits_for_a_lost_client_does_not_hold_the_command(error,
     assert capsys.readouterr().err == (sentence if error else "")
 
 
+@pytest.mark.parametrize("reason", ["Round 3 ... failed: The training diverged, loss ...", "... it is not saved."])
+def test_the_sentence_of_a_diverged_run_says_how_to_go_back(reason, tmp_path):
+    told = main._end_of_run(FederationError(reason), tmp_path)
+    assert f"hydra.run.dir={tmp_path} and from_round=<number>" in told and "to continue" not in told
+
+
 @pytest.mark.ray
 def test_simulation_survives_a_killed_client_resumes_and_ends_with_a_sentence(data_dir, tmp_path):
     """Round 1 loses a client whose process is killed, round 4 has too few; round 3 is done again after a resume."""

@@ -63,4 +63,17 @@ def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
             f"{run_dir / METRICS_FILE} does not reach round {done}, so which heads the clients go on with is lost: "
             "choose a new hydra.run.dir."
         )
-    return {record["partition_id"]: record["server_round"] for record in records if "partition_id" in record}
+    accepted: dict[int, int] = {}
+    for record in records:
+        if "partition_id" in record:
+            accepted[record["partition_id"]] = record["server_round"]
+        for partition_id in record.get("lost_heads", []):  # see files/earlier_round.py
+            accepted.pop(partition_id, None)
+    return accepted
+
+
+def update_sizes(run_dir: Path, *, server_round: int) -> list[float]:
+    """Sizes of the updates that counted in a round; see strategy/bounds.py."""
+    records = read_records(run_dir / METRICS_FILE)
+    of_clients = [r for r in records if r["server_round"] == server_round and "partition_id" in r]
+    return [record["update_norm"] for record in of_clients if "update_norm" in record]

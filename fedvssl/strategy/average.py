@@ -56,7 +56,7 @@ def move(arrays: Arrays, towards: Mapping[str, np.ndarray], *, share: float) -> 
     """
     for name, array in arrays.items():
         if array.dtype.kind == "f":
-            for old, new in zip(_blocks(array), _blocks(towards[name]), strict=True):
+            for old, new in zip(blocks(array), blocks(towards[name]), strict=True):
                 old += share * (new - old)
         else:
             np.maximum(array, towards[name], out=array)
@@ -83,6 +83,6 @@ def softmax(log_weights: Sequence[float]) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+def blocks(array: np.ndarray) -> Iterator[np.ndarray]:
     flat = array.reshape(-1)
     return (flat[start : start + BLOCK] for start in range(0, flat.size, BLOCK))

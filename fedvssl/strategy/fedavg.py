@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, Metadata, MetricRecord, RecordDict
@@ -15,10 +15,11 @@ from flwr.serverapp import Grid
 
 from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.average import softmax
+from fedvssl.strategy.bounds import SIZE, UpdateBound, check_growth
 from fedvssl.strategy.intake import Intake
 from fedvssl.wire.grid import POLL_SECONDS, destinations, exchange, first_line, read_update
 from fedvssl.wire.record import ARRAYS, CONFIG, pack, unpack
-from fedvssl.wire.wire import FederationError
+from fedvssl.wire.wire import FederationError, Update
 
 log = logging.getLogger(__name__)
 SAMPLING = 0x5EED_C11E  # in the place of a partition id in other seeds: no client draws from this stream
@@ -36,6 +37,7 @@ class FedAvg:
         num_clients: clients to wait for before a round starts.
         seed: decides with the round which clients are sampled, so that a resumed run asks the same ones.
         round_timeout: seconds that a round waits for its clients.
+        bound: on the size of an update; None sets none.
         stop: ends the waiting for clients when set.
 
     Raises:
@@ -50,6 +52,7 @@ class FedAvg:
         num_clients: int,
         seed: int,
         round_timeout: float,
+        bound: UpdateBound | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         if not 0 <= fraction_fit <= 1:
@@ -61,6 +64,7 @@ class FedAvg:
         self.num_clients = num_clients
         self.seed = seed
         self.round_timeout = round_timeout
+        self.bound = bound or UpdateBound(max_factor=None)
         self.stop = stop or threading.Event()
         self.global_arrays: Arrays = {}  # start of this round's clients; read-only
         self.sampled: dict[int, int] = {}  # node id -> partition id, of this round
@@ -137,7 +141,10 @@ class FedAvg:
                 f"strategy.min_fit_clients asks for {self.min_fit_clients}: lower it to go on without the others. "
                 f"{_told(failures)}"
             )
-        packed = pack(self.aggregate(server_round, mean))
+        arrays = self.aggregate(server_round, mean)
+        check_growth(arrays, self.global_arrays, server_round=server_round)
+        packed = pack(arrays)
+        self.bound.accept(metrics[SIZE] for metrics in intake.metrics.values())
         self.head_rounds |= dict.fromkeys(intake.metrics, server_round)
         log_weights = [self.log_weights(metrics) for metrics in intake.metrics.values()]
         weights = weight_columns(log_weights, self.averages())
@@ -145,21 +152,31 @@ class FedAvg:
 
     def _take_in(self, replies: Iterable[Message], intake: Intake) -> dict[int, str]:
         """Add valid replies to the intake; return the reasons for missing ones, by partition id."""
-        node_of = destinations(self._sent)
         failures = {partition_id: f"no reply within {self.round_timeout:g} s" for partition_id in self.sampled.values()}
+
+        def reject(partition_id: int, reason: str) -> None:
+            failures[partition_id] = reason
+            intake.skip(partition_id)
+
+        for update in self.bound.admit(self._valid(replies, reject), self.global_arrays, reject=reject):
+            del failures[update.partition_id]
+            intake.add(update)
+            del update  # frees one that does not wait in the intake before the next one is requested
+        return failures
+
+    def _valid(self, replies: Iterable[Message], reject: Callable[[int, str], None]) -> Iterator[Update]:
+        """Updates in the valid replies as they come in; no reference to one is kept."""
+        node_of = destinations(self._sent)
         for reply in replies:
             partition_id = self.sampled[node_of[reply.metadata.reply_to_message_id]]
+            updates = []
             try:
-                update = read_update(reply, partition_id=partition_id, expected=self.global_arrays)
+                updates.append(read_update(reply, partition_id=partition_id, expected=self.global_arrays))
             except ValueError as error:
-                failures[partition_id] = str(error)
-                intake.skip(partition_id)
-            else:
-                del failures[partition_id]
-                intake.add(update)
-                del update
-            del reply  # frees a reply that does not wait in the intake before the next one is requested
-        return failures
+                reject(partition_id, str(error))
+            del reply
+            if updates:
+                yield updates.pop()  # and no reference is left here
 
     def _reach_clients(self, grid: Grid) -> dict[int, int]:
         """Partition ids of all reachable clients, by node id."""

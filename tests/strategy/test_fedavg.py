@@ -16,6 +16,7 @@ from flwr.server.superlink.linkstate.utils import (
 )
 
 from fedvssl.strategy import fedavg
+from fedvssl.strategy.bounds import UpdateBound
 from fedvssl.strategy.fedavg import FedAvg, sample_clients
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.wire.grid import exchange, first_line
@@ -49,9 +50,9 @@ def reply_with(message: Message, *, step: int, arrays=None, **facts) -> Message:
     return Message(RecordDict({"arrays": pack(arrays), "metrics": metrics}), reply_to=message)
 
 
-def strategy_for(num_clients: int, **settings) -> FedAvg:
+def strategy_for(num_clients: int, *, max_factor: float | None = None, **settings) -> FedAvg:
     defaults = {"fraction_fit": 1.0, "min_fit_clients": num_clients, "seed": 7, "round_timeout": 5.0}
-    return FedAvg(num_clients=num_clients, **{**defaults, **settings})
+    return FedAvg(num_clients=num_clients, bound=UpdateBound(max_factor=max_factor), **{**defaults, **settings})
 
 
 def run_round(strategy: FedAvg, grid: LocalGrid, server_round: int = 1):

@@ -1,0 +1,186 @@
+import logging
+import math
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedvssl.strategy.bounds import UpdateBound, check_growth, lower_median, norm
+from fedvssl.wire.wire import FederationError, Update
+from tests.federation import LocalGrid
+from tests.strategy.test_fedavg import echo_app, reply_with, run_round, strategy_for
+
+START = {"w": np.arange(4, dtype=np.float32), "n": np.array(3)}
+
+
+def update(partition_id: int, *, step: float, num_examples: int = 1) -> Update:
+    arrays = {"w": START["w"] + np.float32(step), "n": np.array(5)}
+    return Update(partition_id, arrays, {"loss": 1.0, "num-examples": float(num_examples)})
+
+
+def admitted(bound: UpdateBound, *updates: Update) -> tuple[dict[int, Update], dict[int, str]]:
+    """Updates that pass, and the reasons for the others."""
+    reasons: dict[int, str] = {}
+    passed = {u.partition_id: u for u in bound.admit(iter(updates), START, reject=reasons.__setitem__)}
+    return passed, reasons
+
+
+def test_norm_of_all_floating_point_arrays_together():
+    arrays = {"a": np.full((3, 2), 2, np.float32), "b": np.array(5.0), "n": np.array(10**9)}
+    assert norm(arrays) == math.sqrt(6 * 4 + 25)
+    start = {"a": np.ones((3, 2), np.float32), "b": np.array(1.0), "n": np.array(0)}
+    assert norm(arrays, start) == math.sqrt(6 + 16)
+    long = np.random.default_rng(0).standard_normal(200_001, dtype=np.float32)
+    assert norm({"a": long}) == pytest.approx(float(np.linalg.norm(long.astype(np.float64))), rel=1e-12)
+    assert norm({"a": np.full(2, 3e38, np.float32)}) == pytest.approx(3e38 * math.sqrt(2), rel=1e-6)
+    assert norm({"a": np.array(1e200)}) == math.inf
+
+
+def test_the_lower_median_of_two_is_the_smaller_one():
+    assert [lower_median(sizes) for sizes in ([], [4], [9, 1], [3, 1, 2], [4, 1, 3, 2])] == [None, 4, 1, 2, 2]
+
+
+def test_a_size_is_relative_to_the_root_of_the_steps_that_the_server_counts():
+    bound = UpdateBound(max_factor=10, batch_size=4)
+    passed, _ = admitted(
+        bound, update(0, step=1), update(1, step=1, num_examples=4), update(2, step=1, num_examples=33)
+    )
+    assert [u.metrics["update-norm"] for u in passed.values()] == pytest.approx([2, 2, 2 / 3])
+
+
+@pytest.mark.parametrize(("step", "passes"), [(9.9, True), (-9.9, True), (10.1, False), (30, False), (1e30, False)])
+def test_an_update_is_measured_against_the_last_accepted_round(step, passes):
+    bound = UpdateBound(max_factor=10)
+    bound.accept([2.0, 2.0, 2.0])
+    passed, reasons = admitted(bound, update(0, step=step), update(1, step=0.1))
+    assert (0 in passed) is passes and 1 in passed
+    if not passes:
+        times = f"{abs(step):.3g}"
+        assert reasons[0] == (
+            f"its update is {times} times as large as the typical one, strategy.max_update_factor allows 10"
+        )
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_the_first_round_takes_its_own_median_whatever_comes_first(order, tmp_path: Path):
+    bound = UpdateBound(max_factor=10, folder=tmp_path)
+    sent = [update(0, step=30), update(1, step=1), update(2, step=1.1)]
+    passed, reasons = admitted(bound, *(sent[n] for n in order))
+    assert list(passed) == [1, 2] and list(reasons) == [0]
+    np.testing.assert_array_equal(passed[2].arrays["w"], sent[2].arrays["w"])
+    assert passed[2].arrays["n"] == 5 and passed[2].metrics["loss"] == 1.0
+    assert not any(tmp_path.iterdir()), "the file that held them has no name"
+
+
+def test_of_two_clients_the_larger_one_is_rejected_in_the_first_round():
+    passed, reasons = admitted(UpdateBound(max_factor=10), update(0, step=30), update(1, step=1))
+    assert list(passed) == [1] and list(reasons) == [0]
+
+
+def test_clipping_shortens_to_the_largest_size_and_keeps_the_direction_and_the_counters():
+    bound = UpdateBound(max_factor=10, oversized="clip")
+    bound.accept([2.0])
+    passed, reasons = admitted(bound, update(0, step=-40), update(1, step=1))
+    assert not reasons
+    np.testing.assert_allclose(passed[0].arrays["w"], START["w"] - 10, rtol=1e-6)
+    assert passed[0].arrays["w"].dtype == np.float32 and passed[0].arrays["n"] == 5
+    np.testing.assert_array_equal(passed[1].arrays["w"], START["w"] + 1)
+    assert passed[0].metrics["update-norm"] == 80, "as it was sent"
+
+
+def test_an_infinite_size_is_rejected_even_where_others_are_clipped():
+    bound = UpdateBound(max_factor=10, oversized="clip")
+    bound.accept([2.0])
+    start, huge = {"w": np.zeros(2)}, Update(0, {"w": np.full(2, 1e200)}, {"num-examples": 1.0})
+    reasons: dict[int, str] = {}
+    assert not list(bound.admit(iter([huge]), start, reject=reasons.__setitem__)) and "inf times" in reasons[0]
+
+
+def test_without_a_factor_and_where_nothing_moved_there_is_no_bound():
+    assert list(admitted(UpdateBound(max_factor=None), update(0, step=1), update(1, step=1e6))[0]) == [0, 1]
+    bound = UpdateBound(max_factor=10)
+    bound.accept([0.0, 0.0])
+    assert list(admitted(bound, update(0, step=0), update(1, step=3))[0]) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_factor": 1}, "max_update_factor=1 must be above 1"),
+        ({"max_factor": "x"}, "max_update_factor=x"),
+        ({"max_factor": True}, "max_update_factor=True"),
+        ({"max_factor": 10, "oversized": "drop"}, "oversized_updates=drop is unknown: choose reject or clip"),
+    ],
+)
+def test_wrong_settings_are_rejected(settings, words):
+    with pytest.raises(ValueError, match=words):
+        UpdateBound(**settings)
+
+
+def test_memory_of_the_first_round_does_not_grow_with_the_number_of_clients():
+    size, peaks = 10**6, {}
+    start = {"w": np.zeros(size, np.float32)}
+    for num_clients in (3, 12):
+        updates = (
+            Update(n, {"w": np.full(size, n + 1, np.float32)}, {"num-examples": 1.0}) for n in range(num_clients)
+        )
+        tracemalloc.start()
+        for one in UpdateBound(max_factor=100).admit(updates, start, reject=lambda *_: None):
+            del one
+        peaks[num_clients] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[12] == pytest.approx(peaks[3], rel=0.1)
+
+
+def test_weights_that_no_training_makes_are_not_saved():
+    start = {"w": np.ones(4, np.float32)}
+    check_growth({"w": np.full(4, 1e5, np.float32)}, start, server_round=3)
+    for value in (1e7, np.inf, np.nan):
+        with pytest.raises(FederationError, match=r"Round 3 would make the weights .* it is not saved"):
+            check_growth({"w": np.full(4, value, np.float32)}, start, server_round=3)
+    check_growth({"w": np.full(4, 1e7, np.float32)}, {"w": np.zeros(4, np.float32)}, server_round=1)
+
+
+def test_a_client_with_an_oversized_update_fails_in_its_round_only(caplog):
+    def times_30(partition_id, message):
+        if (partition_id, message.content["config"]["server-round"]) == (1, 2):
+            return reply_with(message, step=30, **{"num-examples": 20})
+        return None
+
+    grid, strategy = LocalGrid(echo_app(), 3, times_30), strategy_for(3, min_fit_clients=2, max_factor=10)
+    with caplog.at_level(logging.WARNING, logger="fedvssl"):
+        outcomes = [run_round(strategy, grid, server_round)[1] for server_round in (1, 2, 3)]
+    assert [metrics["failed-partition-ids"] for metrics in outcomes] == [[], [1], []]
+    assert outcomes[0]["update-norm"] == pytest.approx([math.sqrt(6 / n) * n / math.sqrt(10) for n in (1, 2, 3)])
+    (line,) = caplog.messages
+    assert "client 1 (client_dist2.json) failed: its update is" in line
+
+
+def trained(start: np.ndarray, *, num_videos: int, lr: float, rng: np.random.Generator) -> np.ndarray:
+    """Weights after an epoch of SGD with momentum in steps of 4 on a noisy quadratic, as published clients train."""
+    weights, velocity = start.copy(), np.zeros_like(start)
+    for _ in range(-(-num_videos // 4)):
+        velocity = 0.9 * velocity + weights + rng.standard_normal(len(start))
+        weights -= lr * velocity
+    return weights
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_clients_of_4_and_of_400_videos_pass_through_a_tenfold_decay_of_the_rate(seed):
+    rng = np.random.default_rng(seed)
+    bound, theta = UpdateBound(max_factor=10, batch_size=4), rng.standard_normal(300)
+    for server_round in range(1, 13):
+        lr = 0.01 * 0.1 ** (server_round // 4)
+        updates = [
+            Update(n, {"w": trained(theta, num_videos=v, lr=lr, rng=rng)}, {"num-examples": float(v)})
+            for n, v in enumerate((4, 400, 4, 40, 400))
+        ]
+        reasons: dict[int, str] = {}
+        passed = list(bound.admit(iter(updates), {"w": theta}, reject=reasons.__setitem__))
+        assert not reasons, f"round {server_round}"
+        bound.accept([u.metrics["update-norm"] for u in passed])
+        median = sorted(passed, key=lambda u: u.metrics["update-norm"])[2]
+        enlarged = Update(0, {"w": theta + 30 * (median.arrays["w"] - theta)}, median.metrics)
+        assert not list(bound.admit(iter([enlarged]), {"w": theta}, reject=reasons.__setitem__))
+        theta = np.mean([u.arrays["w"] for u in passed], axis=0)
