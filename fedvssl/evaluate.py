@@ -24,20 +24,24 @@ import numpy as np
 from lightning.fabric import Fabric
 
 from fedvssl.config import Config, build, check_numbers, read_command_line
+from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset, LabellingSample, evaluation_datasets
-from fedvssl.data.splits import evaluation_lists, numbers_of_videos, test_part
+from fedvssl.data.seen import read_seen, seen_facts, seen_words
+from fedvssl.data.splits import evaluation_lists, few_videos, few_words, lists_digest, numbers_of_videos, test_part
 from fedvssl.data.validation import check_unseen, evaluated_videos, part_facts
 from fedvssl.data.video import find_video, open_video
 from fedvssl.evaluation.calibration import calibrate_once
-from fedvssl.evaluation.features import Features, extract, fingerprint, load
+from fedvssl.evaluation.features import contents_digest, extract, fingerprint, load
 from fedvssl.evaluation.intervals import Difference, paired_difference
 from fedvssl.evaluation.pixels import MeanFrame
 from fedvssl.evaluation.protocol import Result, own_sample
 from fedvssl.files.atomic import write_json
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.progress import Progress
+from fedvssl.files.results import CHECKPOINT as CHECKPOINT_PATH
+from fedvssl.files.results import change_in, free_folder, from_here, refuse_other
 from fedvssl.files.tensors import load_torch
-from fedvssl.sweeping.comparison import aligned, single
+from fedvssl.sweeping.comparison import aligned, clip_words, clips_of, deciding, single
 from fedvssl.training.loop import build_fabric, seed_torch
 from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
@@ -89,7 +93,9 @@ def evaluate(name: str, config: Config) -> None:
     sample = own_sample(protocol) or build(config["test_sample"])
     config = {**config, "test_sample": config["protocol"].get("sample", config["test_sample"])}
     backbones = load_backbones(config)
-    videos = evaluation_lists(config["data"], labelled=not isinstance(sample, LabellingSample))
+    labelled = not isinstance(sample, LabellingSample)
+    videos = evaluation_lists(config["data"], labelled=labelled)
+    facts = list_facts(config, videos, labelled=labelled)
     datasets = evaluation_datasets(folder, videos, sample, seed=config["seed"])
     precision = checked_inference(
         config["precision"],
@@ -98,10 +104,12 @@ def evaluate(name: str, config: Config) -> None:
         dataset=datasets["test"],
         warn=lambda line: print(line),
     )
+    facts |= settings_of({**config, "precision": precision}, datasets)
+    path = result_folder(config, name, facts) / name
     # Everything above is checked once; the line below starts the other processes.
     fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
     with ending_together(fabric):
-        fabric.print(f"{numbers_of_videos(config['data'], videos)}, {where(fabric)}")
+        fabric.print(f"{numbers_of_videos(config['data'], videos)}, {where(fabric)}{few_words(facts)}")
         folders = extract_rows(fabric, backbones, datasets, config=config)
         if fabric.is_global_zero:
             features = {
@@ -109,10 +117,10 @@ def evaluate(name: str, config: Config) -> None:
                 for row in backbones
             }
             results = {row: protocol(parts["train"], parts["test"]) for row, parts in features.items()}
-            report = summarise(name, results, config={**config, "precision": precision}, features=features)
-            report |= part_facts(config["data"], videos["test"])
+            report = {"protocol": name, CHECKPOINT_PATH: from_here(config["checkpoint"], path.parent), **facts}
+            report |= summarise(results)
             print(table(report))
-            path, shown = work_dir(config) / name, next(iter(features.values()))
+            shown = next(iter(features.values()))
             write_json(path.with_suffix(".json"), report)
             protocol.draw(path.with_suffix(".png"), results, **shown, frame=partial(middle_frame, folder))
             print(f"{path}.json and .png")
@@ -177,24 +185,46 @@ def extract_kept(fabric: Fabric, backbone: Any, dataset: ClipDataset, *, config:
     return folder
 
 
-def summarise(
-    name: str, results: dict[str, Result], *, config: Config, features: dict[str, dict[str, Features]]
-) -> dict[str, Any]:
-    """Content of <protocol>.json: metrics, intervals and differences as fractions, the conditions of the evaluation."""
+def list_facts(config: Config, videos: dict[str, list[Annotation]], *, labelled: bool) -> dict[str, Any]:
+    """Entries of <protocol>.json about the videos.
+
+    Raises:
+        ValueError: if training has seen evaluated videos and data.allow_test_videos is false.
+    """
+    data, checkpoint = config["data"], config["checkpoint"]
+    seen = {} if checkpoint == RANDOM else read_seen(Path(checkpoint).expanduser())
     return {
-        "protocol": name,
-        "dataset": config["data"]["name"],
-        "split": config["data"]["split"],
-        **{f"num_{part}": len(videos) for part, videos in features[RANDOM].items()},
-        "num_classes": config["data"]["num_classes"],
+        "dataset": data["name"],
+        "split": data["split"],
+        **{f"num_{part}": len(own) for part, own in videos.items()},
+        "num_classes": data["num_classes"],
+        **(few_videos(videos) if labelled else {}),
+        **part_facts(data, videos["test"]),
+        **seen_facts(data, videos["test"], seen, checkpoint=checkpoint, gallery=videos["train"]),
+        "lists": lists_digest(videos),
+    }
+
+
+def settings_of(config: Config, datasets: dict[str, ClipDataset]) -> dict[str, Any]:
+    """Entries of <protocol>.json about the settings; clips also apart, as in the results of tests."""
+    settings = {key: config[key] for key in ("protocol", "test_sample", "model", "precision")}
+    return {
         "num_clips": config["test_sample"]["num_clips"],
+        **clips_of({"settings": settings}),
         "checkpoint": str(config["checkpoint"]),
         "seed": config["seed"],
+        "media": contents_digest(datasets.values()),
+        "settings": settings,
+    }
+
+
+def summarise(results: dict[str, Result]) -> dict[str, Any]:
+    """Entries of <protocol>.json that were measured: metrics, intervals and differences as fractions."""
+    return {
         "rows": {row: result.metrics for row, result in results.items()},
         "intervals": {row: result.intervals for row, result in results.items()},
         "chance": results[RANDOM].chance,
         "differences": {metric: found._asdict() for metric, found in differences(results).items()},
-        "settings": {key: config[key] for key in ("protocol", "test_sample", "model", "precision")},
         "details": {row: result.details for row, result in results.items()},
     }
 
@@ -217,7 +247,7 @@ def table(report: dict[str, Any]) -> str:
         f"{report['protocol']}\n{aligned(single(rows, names, report['intervals']), names)}\n"
         f"{''.join(lines)}"
         f"{evaluated_videos(report, report['num_test'])} and {report['num_train']} training videos of "
-        f"{report['dataset']} split {report['split']}, {report['num_clips']} clips each; {report['checkpoint']}"
+        f"{report['dataset']} split {report['split']}, {clip_words(report)}{seen_words(report)}; {report['checkpoint']}"
     )
 
 
@@ -227,13 +257,25 @@ def middle_frame(media_dir: Path, name: str) -> np.ndarray:
     return video.read(np.array([len(video) // 2]))[0]
 
 
-def work_dir(config: Config) -> Path:
-    """The configured work_dir, or one beside the checkpoint for this checkpoint and data set alone."""
+def result_folder(config: Config, name: str, facts: dict[str, Any]) -> Path:
+    """The configured work_dir, or a folder beside the checkpoint that holds no result of other settings.
+
+    Raises:
+        ValueError: if the configured one holds a result of other settings.
+    """
+    data, checkpoint = config["data"], Path(config["checkpoint"]).expanduser()
+
+    def change(folder: Path) -> str | None:
+        now = {**facts, CHECKPOINT_PATH: from_here(config["checkpoint"], folder)}
+        return change_in(folder / f"{name}.json", deciding(now), deciding)
+
     if config["work_dir"]:
-        return Path(config["work_dir"])
-    checkpoint, data = Path(config["checkpoint"]).expanduser(), config["data"]
+        folder = Path(config["work_dir"])
+        refuse_other(folder / f"{name}.json", change(folder))
+        return folder
     held_out = "" if data["validation"] is None else "-validation"
-    return checkpoint.parent / "evaluation" / f"{checkpoint.stem}-{data['name']}-split{data['split']}{held_out}"
+    usual = f"{checkpoint.stem}-{data['name']}-split{data['split']}{held_out}"
+    return free_folder(checkpoint.parent / "evaluation" / usual, change)
 
 
 if __name__ == "__main__":

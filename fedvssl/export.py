@@ -23,7 +23,8 @@ from torch import nn
 
 import fedvssl
 from fedvssl.config import Config, build, check_numbers, compose
-from fedvssl.files.arrays import BACKBONE
+from fedvssl.data.seen import for_pth, read_seen
+from fedvssl.files.arrays import BACKBONE, Arrays
 from fedvssl.files.atomic import atomic_folder
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.environment import free_bytes
@@ -67,7 +68,7 @@ def export(config: Config) -> None:
     facts = describe(config, checkpoint, backbone)
     check_space(out_dir, backbone, num_files=len(formats))
     with atomic_folder(out_dir) as folder:
-        write_tensors(backbone, folder, formats)
+        write_tensors(backbone, folder, formats, seen=read_seen(checkpoint))
         agreement = None
         if "onnx" in formats:
             print("ONNX, and its check against PyTorch (a minute on two cores) ...", flush=True)
@@ -154,8 +155,8 @@ def describe(config: Config, checkpoint: Path, backbone: nn.Module) -> dict[str,
     }
 
 
-def write_tensors(backbone: nn.Module, folder: Path, formats: Sequence[str]) -> None:
-    """Write the formats that only store the tensors, under our names or others."""
+def write_tensors(backbone: nn.Module, folder: Path, formats: Sequence[str], *, seen: Arrays) -> None:
+    """Write the formats that only store the tensors, under our names or others; `seen` goes into the .pth."""
     state = backbone.state_dict()
     # `save` and not `save_file`, which makes files that only their owner can read.
     if "safetensors" in formats:
@@ -163,7 +164,8 @@ def write_tensors(backbone: nn.Module, folder: Path, formats: Sequence[str]) -> 
     if "torchvision" in formats:
         (folder / FILES["torchvision"]).write_bytes(save(to_torchvision(state), metadata=SAFETENSORS_METADATA))
     if "pth" in formats:  # inside "state_dict", because the published code knows the prefix only there
-        save_torch(folder / FILES["pth"], {"state_dict": {BACKBONE + name: tensor for name, tensor in state.items()}})
+        named = {BACKBONE + name: tensor for name, tensor in state.items()}
+        save_torch(folder / FILES["pth"], {"state_dict": named, **for_pth(seen)})
 
 
 def clip_shape(config: Config) -> tuple[int, int, int, int]:

@@ -15,7 +15,7 @@ of processors, or another precision, they may differ, and a line says so.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ from torch import Tensor, nn
 from fedvssl.config import Config, build, build_optimizer, build_task, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset, train_loader
-from fedvssl.data.splits import labelled_videos, lists_read, numbers_of_videos, test_part
+from fedvssl.data.seen import FINETUNING, for_pth, may_see_tests, merged, read_seen, seen_facts, seen_videos
+from fedvssl.data.splits import labelled_videos, lists_read, numbers_of_videos, refuse_shared, test_part
 from fedvssl.evaluation.intervals import wilson
 from fedvssl.evaluation.prediction import predict
+from fedvssl.files.arrays import Arrays
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.environment import record_environment
@@ -54,7 +56,7 @@ from fedvssl.training.watch import Watch, beside_trivial
 
 # Settings that may change when a run is continued; for paths, the contents of the files are compared instead.
 FREE = {
-    *("work_dir", "data_dir", "pretrained", "data.media_dir", "data.annotation_dir"),
+    *("work_dir", "data_dir", "pretrained", "data.media_dir", "data.annotation_dir", "data.allow_test_videos"),
     *("device", "devices", "num_workers", "progress", "test_batch_size"),
     *("training.epochs", "training.eval_every", "training.warn_after"),
 }
@@ -73,7 +75,7 @@ def finetune(config: Config) -> None:
     """
     check_finetuning(config)
     videos = {part: labelled_videos(config["data"], part) for part in ("train", "test")}
-    settings = settings_of(config)
+    settings, seen = settings_of(config), videos_seen(config, videos)
     last = last_checkpoint(Path(config["work_dir"]) / "last.pth", settings)
     module = build_recognition_task(config)
     build_optimizer(config["training"], module, on_gpu=False)  # a mistake in its settings shows here
@@ -85,6 +87,7 @@ def finetune(config: Config) -> None:
     fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
     with ending_together(fabric):
         run = start(fabric, module, config, settings, videos)
+        run.seen = for_pth(seen)
         fabric.print(f"{numbers_of_videos(config['data'], videos)}, {where(fabric)}")
         if last is not None:
             run.restore(last)
@@ -110,6 +113,20 @@ def settings_of(config: Config) -> Settings:
                 "name another with pretrained=<file>, or set from_scratch=true."
             )
     return run_settings(config, free=FREE, files=files)
+
+
+def videos_seen(config: Config, videos: dict[str, list[Annotation]]) -> Arrays:
+    """The record of the videos of this training and of the one that it starts from, see `fedvssl.data.seen`.
+
+    Raises:
+        ValueError: if the videos to evaluate on are among them and data.allow_test_videos is false.
+    """
+    data, pretrained = config["data"], Path(config["pretrained"])
+    before = {} if config["from_scratch"] else read_seen(pretrained)
+    seen_facts(data, videos["test"], before, checkpoint=pretrained)
+    refuse_shared(data, videos)
+    allowed = videos["test"] if may_see_tests(data) else []
+    return merged(before, seen_videos(data, videos["train"], stage=FINETUNING, allowed=allowed))
 
 
 def build_recognition_task(config: Config) -> Any:
@@ -154,6 +171,7 @@ class Run:
     schedule: Schedule
     done: int = 0
     best_top1_acc: float = -1.0  # as long as there is none
+    seen: dict[str, Tensor] = field(default_factory=dict)  # record of its videos, for the checkpoints
 
     @property
     def work_dir(self) -> Path:
@@ -259,7 +277,7 @@ class Run:
     def save(self, record: dict[str, float]) -> None:
         """Write last.pth, and best.pth if this epoch's accuracy on validation videos is the best so far."""
         state = {"model": self.task.module.recognizer.state_dict(), "epoch": self.done}
-        state |= {"settings": self.settings, "where": where(self.fabric)}
+        state |= {"settings": self.settings, "where": where(self.fabric), **self.seen}
         if record.get("validation_top1_acc", -1.0) > self.best_top1_acc:
             self.best_top1_acc = record["validation_top1_acc"]
             save_torch(self.work_dir / "best.pth", state)

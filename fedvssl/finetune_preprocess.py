@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fedvssl.config import build, compose
+from fedvssl.data.seen import for_pth, read_seen
 from fedvssl.files.backbone import read_round
 from fedvssl.files.tensors import save_torch
 from fedvssl.training.processes import exit_code
@@ -26,9 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def convert(round_path: Path, output_path: Path) -> None:
-    """Write the backbone of a round as a .pth of named tensors."""
+    """Write the backbone of a round as a .pth of named tensors, with the record of the videos that it has seen."""
     arrays = read_round(round_path, names=published_names())
-    save_torch(output_path, {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+    state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    save_torch(output_path, {**state, **for_pth(read_seen(round_path))})
     print(f"{output_path}: {len(arrays)} entries of the backbone")
 
 

@@ -37,12 +37,17 @@ log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
 
 CONFIG_FILE, SETTINGS_FILE, FLOWER_LOG = "config.yaml", "settings.json", "flower.log"
 GRACE_SECONDS = 60.0  # for the engine to end its actors
-# Settings that may differ when a run is continued: places, machine, length, least number of clients in a round.
+# Two settings that decide together how many clients a round samples: that number is compared in their place, so that
+# a run which misses replies can go on with a lower least number of them.
+SAMPLING = {"strategy.fraction_fit", "strategy.min_fit_clients"}
+SAMPLED = "number of clients that a round samples"
+# Settings that may differ when a run is continued: places, machine, length, what is only checked or reported.
 # The clients' lists and `init` are compared by their content, not by their place.
-FREE = {
+FREE = SAMPLING | {
     *("data_dir", "partition_dir", "init", "data.media_dir", "data.annotation_dir", "exp_name"),
+    *("data.allow_test_videos", "eval.allow_test_videos"),  # the clients' lists are compared themselves
     *("client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
-    *("rounds", "from_round", "round_timeout", "keep_last", "strategy.min_fit_clients", "training.warn_after"),
+    *("rounds", "from_round", "round_timeout", "keep_last", "training.warn_after"),
     *("strategy.max_update_factor", "strategy.oversized_updates"),
     *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
 }
@@ -87,6 +92,9 @@ def run(config: Config, *, run_dir: Path) -> None:
     log.info("Loading PyTorch and Flower ...")
     from fedvssl.client.order import Site
     from fedvssl.client_app import build_client_app
+    from fedvssl.data.client_lists import check_client_lists
+    from fedvssl.data.seen import SEEN_FILE
+    from fedvssl.files.arrays import save_arrays
     from fedvssl.files.earlier_round import go_back
     from fedvssl.files.environment import record_environment
     from fedvssl.files.rounds import last_round
@@ -95,13 +103,15 @@ def run(config: Config, *, run_dir: Path) -> None:
 
     _send_flower_log_to(run_dir / FLOWER_LOG, terminal=config["verbose"])
     config = measure_task(fit_to_machine(config))
-    config = fit_precision(config, check_data(config))
+    videos, seen = check_data(config), check_client_lists(config)
+    config = fit_precision(config, videos)
     if config["from_round"] is not None:
         reject_other_run(run_dir, config)
         log.info("%s", go_back(run_dir, config["from_round"]))
     outcome = Outcome()
     server_app = build_server_app(config, run_dir=run_dir, outcome=outcome)
     claim(run_dir, config)
+    save_arrays(run_dir / SEEN_FILE, seen)
     done = last_round(run_dir)
     if done >= config["rounds"]:
         log.info("All %d rounds are already in %s.", done, run_dir)
@@ -204,18 +214,21 @@ def reject_other_run(run_dir: Path, config: Config) -> None:
     if path.is_file():
         before = read_json(path, advice="name another hydra.run.dir")
         if change := first_change(before, decisive_settings(config)):
-            raise ValueError(f"{run_dir} is of another run, {change}: name another hydra.run.dir.")
+            sample = "change strategy.fraction_fit so that as many are sampled, or " if change.startswith(SAMPLED) else ""
+            raise ValueError(f"{run_dir} is of another run, {change}: {sample}name another hydra.run.dir.")
 
 
 def decisive_settings(config: Config) -> dict[str, Any]:
     """Settings and contents of files that decide the numbers of a run."""
     from fedvssl.files.settings import run_settings
+    from fedvssl.strategy.fedavg import sample_size
 
     lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
     files = {path.name: path for path in lists}
     if config["init"] is not None:
         files["init"] = Path(config["init"]).expanduser()
-    return run_settings(config, free=FREE, files=files)
+    sampling = {name: config["strategy"][name] for name in ("fraction_fit", "min_fit_clients")}
+    return {**run_settings(config, free=FREE, files=files), SAMPLED: sample_size(config["pool_size"], **sampling)}
 
 
 def claim(run_dir: Path, config: Config) -> None:

@@ -144,12 +144,12 @@ def check_data(config: Config) -> list[Annotation]:
     sample = build_sample(config)
     sample(open_video(find_video(media_dir, complete[0][0].name)), np.random.default_rng(config["seed"]))
     log.info("%d clients, %d videos", len(complete), sum(map(len, complete)))
-    _warn_of_lists(config, complete)
+    _warn_of_warm_up(config, complete)
     return complete[0]
 
 
-def _warn_of_lists(config: Config, lists: list[list[Annotation]]) -> None:
-    """Warn of a warm-up that no round completes, and of held-out videos in the lists of clients."""
+def _warn_of_warm_up(config: Config, lists: list[list[Annotation]]) -> None:
+    """Warn of a warm-up that no round completes."""
     training = config["training"]
     steps = min(-(-len(annotations) // training["batch_size"]) for annotations in lists) * training["local_epochs"]
     if training["warmup_steps"] > steps and not training["keep_optimizer"]:
@@ -157,12 +157,6 @@ def _warn_of_lists(config: Config, lists: list[list[Annotation]]) -> None:
             "training.warmup_steps=%d: a client makes %d steps in a round with a new optimizer, so its learning rate "
             "never rises to training.lr.",
             *(training["warmup_steps"], steps),
-        )
-    if config["data"]["validation"] is not None:
-        log.warning(
-            "data.validation=%s holds videos out of the evaluation's gallery alone: clients whose lists have them "
-            "train on them, without labels.",
-            config["data"]["validation"],
         )
 
 

@@ -23,6 +23,7 @@ from fedvssl.files.progress import Progress
 from fedvssl.files.settings import first_change
 from fedvssl.finetune import FREE as FREE_IN_FINETUNING
 from fedvssl.main import FREE as FREE_IN_PRETRAINING
+from fedvssl.main import SAMPLING
 from fedvssl.overrides import parse_overrides
 from fedvssl.sweeping.comparison import markdown
 from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, RANDOM, SCRATCH, Plan, Step
@@ -32,10 +33,12 @@ from fedvssl.training.precision import choose_precision
 from fedvssl.training.processes import exit_code
 
 ROW_KEYS = {"title", "start", "pooled", "overrides"}
-# Settings of all commands that do not decide the numbers.
-FREE = (FREE_IN_PRETRAINING | FREE_IN_FINETUNING | {"checkpoint", "feature_dir"}) - {
-    *("rounds", "training.epochs", "strategy.min_fit_clients")
-}
+# Settings of all commands that do not decide the numbers of a finished run.
+FREE = (
+    (FREE_IN_PRETRAINING | FREE_IN_FINETUNING | {"checkpoint", "feature_dir"})
+    - SAMPLING
+    - {*("rounds", "training.epochs")}
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

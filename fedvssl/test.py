@@ -1,11 +1,12 @@
 """Test a fine-tuned recognizer: evenly spread clips of every test video, mean of their logits, accuracies.
 
     python -m fedvssl.test test data_dir=data
-    python -m fedvssl.test test data_dir=data checkpoint=finetune_results/best.pth devices=8
+    python -m fedvssl.test test data_dir=data checkpoint=finetune_results/best.pth work_dir=best_results devices=8
     python -m fedvssl.test test data_dir=data data.validation=0.2     with the videos that such a fine-tuning held out
 
 Prints the table with 95 % intervals, and a warning if nearly all answers are the same class. Writes test.json,
-predictions.csv, per_class.csv and confusion_matrix.png into the work_dir.
+predictions.csv, per_class.csv and confusion_matrix.png into the work_dir. A work_dir with a test of other settings,
+such as another checkpoint or picture size, is refused.
 """
 
 import csv
@@ -20,8 +21,10 @@ from torch import Tensor
 from fedvssl.config import Config, build, build_task, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation, class_names
 from fedvssl.data.dataset import ClipDataset
-from fedvssl.data.splits import labelled_videos
+from fedvssl.data.seen import seen_facts, seen_in, seen_words
+from fedvssl.data.splits import labelled_videos, lists_digest
 from fedvssl.data.validation import check_unseen, evaluated_videos, part_facts
+from fedvssl.evaluation.features import contents_digest
 from fedvssl.evaluation.intervals import wilson
 from fedvssl.evaluation.prediction import predict, right_videos
 from fedvssl.evaluation.protocol import fractions
@@ -29,13 +32,15 @@ from fedvssl.files.atomic import atomic_path, write_json
 from fedvssl.files.backbone import load_weights, recognizer_state
 from fedvssl.files.predictions import PREDICTIONS_FILE, write_predictions
 from fedvssl.files.progress import Progress
+from fedvssl.files.results import CHECKPOINT, change_in, from_here, refuse_other
 from fedvssl.files.tensors import load_torch
-from fedvssl.sweeping.comparison import ACCURACIES, aligned, single
+from fedvssl.sweeping.comparison import ACCURACIES, aligned, clip_words, clips_of, deciding, single
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.metrics import accuracies, chance, class_accs, confusion_matrix, majority_class
 from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
 
+TEST_FILE = "test.json"
 LEAST = {"num_workers": 0, "test_batch_size": 1, "data.num_classes": 1}
 SAME_ANSWER = 0.9  # share of the most frequent answer from which on the test warns,
 RARE_CLASS = 0.5  # unless the class of this answer has at least this share of the videos
@@ -57,7 +62,7 @@ def run_test(config: Config) -> None:
     check_devices(device=config["device"], devices=config["devices"])
     sample = build(config["test_sample"])
     annotations = labelled_videos(config["data"], "test")
-    task, epoch = load_recognizer(config)
+    task, facts = load_recognizer(config, annotations)
     dataset = ClipDataset(Path(config["data"]["media_dir"]), annotations, sample)
     precision = checked_inference(
         config["precision"],
@@ -66,11 +71,14 @@ def run_test(config: Config) -> None:
         dataset=dataset,
         warn=lambda line: print(line),
     )
+    work_dir = Path(config["work_dir"])
+    facts |= conditions_of({**config, "precision": precision}, dataset, num_classes=task.num_classes)
+    change = change_in(work_dir / TEST_FILE, deciding(facts), deciding)
+    refuse_other(work_dir / TEST_FILE, change)
     # Everything above is checked once; the line below starts the other processes.
     fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
     with ending_together(fabric):
-        part = part_facts(config["data"], annotations)
-        fabric.print(f"{evaluated_videos(part, len(annotations))}, {where(fabric)}")
+        fabric.print(f"{evaluated_videos(facts, len(annotations))}, {where(fabric)}")
         progress = Progress("video", len(dataset), write=fabric.print)
         logits, labels = predict(
             fabric,
@@ -81,18 +89,18 @@ def run_test(config: Config) -> None:
             report=progress.update if config["progress"] else None,
         )
         if fabric.is_global_zero:
-            result = {**summarise(logits, labels, config=config, epoch=epoch), **part}
+            result = {**summarise(logits, labels), **facts}
             print(table(result))
             if warning := same_answer(logits, labels, class_names(annotations)):
                 print(warning)
-            write_results(Path(config["work_dir"]), result, logits, labels, annotations)
+            write_results(work_dir, result, logits, labels, annotations)
 
 
-def load_recognizer(config: Config) -> tuple[Any, int | None]:
-    """Recognizer of the checkpoint, on the CPU, and its number of epochs, if the checkpoint has it.
+def load_recognizer(config: Config, annotations: Sequence[Annotation]) -> tuple[Any, dict[str, Any]]:
+    """Recognizer of the checkpoint, on the CPU, and the entries of test.json about its training.
 
     Raises:
-        ValueError: if there is no checkpoint, it is of another model, or has seen the validation videos.
+        ValueError: if there is no checkpoint, it is of another model, or has seen the videos to test with.
     """
     path = Path(config["checkpoint"])
     if not path.is_file():
@@ -101,26 +109,39 @@ def load_recognizer(config: Config) -> tuple[Any, int | None]:
         )
     checkpoint = load_torch(path)
     check_unseen(checkpoint, config["data"], path=path)
+    seen = seen_facts(config["data"], annotations, seen_in(checkpoint), checkpoint=path)
     task = build_task(config)
     load_weights(task.recognizer, recognizer_state(checkpoint, path=path), path=path)
-    return task, checkpoint.get("epoch")
+    return task, {"epoch": checkpoint.get("epoch"), **seen}
 
 
-def summarise(logits: Tensor, labels: Tensor, *, config: Config, epoch: int | None) -> dict[str, Any]:
-    """Content of test.json: accuracies as fractions, intervals, baselines, and the conditions of the test."""
-    num_classes, right = logits.shape[1], right_videos(logits, labels)
+def conditions_of(config: Config, dataset: ClipDataset, *, num_classes: int) -> dict[str, Any]:
+    """Entries of test.json about the videos and the settings; clips also apart."""
+    data, settings = config["data"], {name: config[name] for name in ("test_sample", "precision")}
+    return {
+        "num_videos": len(dataset),
+        "num_classes": num_classes,
+        "dataset": data["name"],
+        "split": data["split"],
+        **part_facts(data, dataset.annotations),
+        "lists": lists_digest({"test": dataset.annotations}),
+        "media": contents_digest([dataset]),
+        "num_clips": config["test_sample"]["num_clips"],
+        **clips_of({"settings": settings}),
+        "checkpoint": str(config["checkpoint"]),
+        CHECKPOINT: from_here(config["checkpoint"], Path(config["work_dir"])),
+        "settings": settings,
+    }
+
+
+def summarise(logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Entries of test.json that were measured: accuracies as fractions, intervals, baselines."""
+    right = right_videos(logits, labels)
     return {
         **asdict(accuracies(logits, labels)),
         "intervals": {name: wilson(fraction, len(labels)) for name, fraction in fractions(right).items()},
-        "chance": asdict(chance(num_classes)),
+        "chance": asdict(chance(logits.shape[1])),
         "majority_class": asdict(majority_class(labels)),
-        "num_videos": len(labels),
-        "num_clips": config["test_sample"]["num_clips"],
-        "num_classes": num_classes,
-        "dataset": config["data"]["name"],
-        "split": config["data"]["split"],
-        "checkpoint": str(config["checkpoint"]),
-        "epoch": epoch,
     }
 
 
@@ -135,7 +156,7 @@ def table(result: dict[str, Any]) -> str:
     return (
         f"{aligned(single(rows, ACCURACIES, {'recognizer': result['intervals']}), ACCURACIES)}\n"
         f"{evaluated_videos(result, result['num_videos'])} of {result['dataset']} split {result['split']}, "
-        f"{result['num_clips']} clips each; {result['checkpoint']}{trained}"
+        f"{clip_words(result)}{seen_words(result)}; {result['checkpoint']}{trained}"
     )
 
 
@@ -156,7 +177,7 @@ def write_results(
     work_dir: Path, result: dict[str, Any], logits: Tensor, labels: Tensor, annotations: Sequence[Annotation]
 ) -> None:
     """Write test.json, predictions.csv, per_class.csv (classes with videos) and confusion_matrix.png."""
-    write_json(work_dir / "test.json", result)
+    write_json(work_dir / TEST_FILE, result)
     write_predictions(
         work_dir / PREDICTIONS_FILE,
         [annotation.name for annotation in annotations],

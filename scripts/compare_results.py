@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fedvssl.data.seen import seen_words
 from fedvssl.data.validation import evaluated_videos
 from fedvssl.evaluation.intervals import paired_difference
 from fedvssl.files.atomic import read_json
 from fedvssl.files.predictions import PREDICTIONS_FILE, read_right
-from fedvssl.sweeping.comparison import ACCURACIES, Entry, aligned, conditions, facts
+from fedvssl.sweeping.comparison import ACCURACIES, Entry, aligned, clip_words, clips_of, differing
 
 
 def main() -> int:
@@ -48,12 +49,18 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     """The rows, the majority class and chance, in percent.
 
     Raises:
-        ValueError: if the tests are of different videos, or a row has the name of a baseline.
+        ValueError: if the tests are of different videos, clips or pictures, or a row has the name of a baseline.
     """
     tests = [test for row in rows.values() for test in row]
     first = tests[0]
-    if any(conditions(test) != conditions(first) for test in tests):
-        names = [name for name, value in facts(first).items() if any(facts(test)[name] != value for test in tests)]
+    recorded = {label: all(clips_of(test)["crop_size"] for test in row) for label, row in rows.items()}
+    if any(recorded.values()) and not all(recorded.values()):
+        label = next(label for label, known in recorded.items() if not known)
+        raise ValueError(
+            f"The test of '{label}' is of an earlier version, which did not record the length of clips and the size of "
+            "pictures, so nobody knows whether it was measured like the others: test it again."
+        )
+    if names := differing(tests):
         raise ValueError(f"These tests differ in {', '.join(names)}: they cannot stand in one table.")
     baselines = {"majority class": [first["majority_class"]], "chance": [first["chance"]]}
     if taken := rows.keys() & baselines.keys():
@@ -74,8 +81,9 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     return (
         f"{aligned(entries, ACCURACIES)}\n{evaluated_videos(first, first['num_videos'])} of {first['num_classes']} "
         "classes, "
-        f"{first['dataset']} split {first['split']}, {first['num_clips']} clips each, "
+        f"{first['dataset']} split {first['split']}, {clip_words(first)}, "
         f"{seeds} seed{'s' if seeds != '1' else ''}"
+        + "".join(f"\n{label}{words}" for label, row in rows.items() if (words := seen_words(row[0])))
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from fedvssl.evaluation.intervals import Difference, paired_difference
 from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.predictions import PREDICTIONS_FILE, read_right
-from fedvssl.sweeping.comparison import aligned, single
+from fedvssl.sweeping.comparison import aligned, differing, single
 
 # Column -> protocol and metric.
 PROTOCOLS = {
@@ -51,17 +51,11 @@ def read_report(work_dir: Path) -> dict[str, Any]:
     Raises:
         ValueError: if a part of it has not been computed.
     """
-    evaluations = sorted(
-        work_dir.glob("pretraining/evaluation/*/motion_probe.json"), key=lambda path: path.stat().st_mtime
-    )
-    if not evaluations:
-        raise ValueError(f"No evaluation in {work_dir / 'pretraining'}: run scripts/quickstart.sh again.")
-    evaluation = evaluations[-1].parent
     rows: dict[str, dict[str, dict[str, float]]] = {row: {} for row in ORDER}
     differences: dict[str, dict[str, Any]] = {}
     facts = {}
     for column, (protocol, metric) in PROTOCOLS.items():
-        found = read_json(evaluation / f"{protocol}.json")
+        found = latest(work_dir, protocol)
         for row, name in PROTOCOL_ROWS.items():
             rows[row][column] = cell(found["rows"][name][metric], found["intervals"][name].get(metric))
         if metric in found["chance"]:
@@ -69,6 +63,8 @@ def read_report(work_dir: Path) -> dict[str, Any]:
         differences[column] = {"baseline": RANDOM, **found["differences"][metric]}
         facts = {name: found[name] for name in ("dataset", "num_train", "num_test")}
     tests = {row: read_json(work_dir / folder / "test.json") for row, folder in TEST_ROWS.items()}
+    if names := differing([*tests.values()]):
+        raise ValueError(f"{work_dir}: finetuned and scratch differ in {', '.join(names)} of the test: repeat it.")
     for row, test in tests.items():
         rows[row][FINE_TUNED] = cell(test["top1_acc"], test["intervals"]["top1_acc"])
     for row, name in {"majority class": "majority_class", "chance": "chance"}.items():
@@ -77,6 +73,18 @@ def read_report(work_dir: Path) -> dict[str, Any]:
         rows[row] |= {column: cell(value) for column in (("R@1", *classifiers) if row == "chance" else classifiers)}
     differences[FINE_TUNED] = {"baseline": SCRATCH, **fine_tuning_difference(work_dir)._asdict()}
     return {**facts, "rows": rows, "differences": differences}
+
+
+def latest(work_dir: Path, protocol: str) -> dict[str, Any]:
+    """The last evaluation by a protocol: one of other settings may lie in a folder beside it.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = [*work_dir.glob(f"pretraining/evaluation/*/{protocol}.json")]
+    if not found:
+        raise ValueError(f"No {protocol} in {work_dir / 'pretraining'}: run scripts/quickstart.sh again.")
+    return read_json(max(found, key=lambda path: path.stat().st_mtime_ns))
 
 
 def cell(value: float, interval: list[float] | None = None) -> dict[str, float]:

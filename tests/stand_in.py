@@ -15,6 +15,7 @@ class StandIn:
 
     def __init__(self, fails: str = "nothing") -> None:
         self.fails, self.modules, self.words = fails, [], []
+        self.seen: dict[str, dict[str, int]] = {}  # of results of pre-trained weights, see fedvssl.data.seen
 
     def __call__(self, command: list[str], **pipes: Any) -> subprocess.CompletedProcess:
         _, _, module, *words = command
@@ -31,7 +32,10 @@ class StandIn:
         run_dir = Path(settings["hydra.run.dir"])
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / f"round-{settings['rounds']}-weights.npz").touch()
-        (run_dir / "metrics.jsonl").write_text('{"server_round": 1, "loss": 9.0}\n{"server_round": 2, "loss": 8.0}\n')
+        records = [{"server_round": 1, "loss": 9.0}, {"server_round": 2, "loss": 8.0}]
+        if "eval.every" in settings:
+            records = [{"server_round": 0, "eval_R@1": 0.2}, *records, {"server_round": 2, "eval_R@1": 0.3}]
+        (run_dir / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
     def retrieval(self, settings: dict[str, str]) -> None:
         own = 0.4 + 0.1 * int(settings["seed"])
@@ -39,18 +43,29 @@ class StandIn:
         if settings["checkpoint"] != "random":
             rows = {"checkpoint": {"R@1": own, "R@5": 0.8, "R@10": 0.9, "R@50": 1.0}, **rows}
         intervals = {row: {"R@1": [metrics["R@1"] - 0.1, metrics["R@1"] + 0.1]} for row, metrics in rows.items()}
-        content = {"rows": rows, "intervals": intervals, "num_test": 11, **part(settings)}
+        content = {"rows": rows, "intervals": intervals, "num_test": 11, **part(settings), **self._seen(settings)}
         write_json(Path(settings["work_dir"]) / "retrieval.json", content)
 
     def linear_probe(self, settings: dict[str, str]) -> None:
         row = {"top1_acc": 0.5, "top5_acc": 1.0, "mean_class_acc": 0.4}
         content = {"rows": row, "intervals": {"top1_acc": [0.4, 0.6]}}
         both = {name: {"checkpoint": own, "random": own} for name, own in content.items()}
-        write_json(Path(settings["work_dir"]) / "linear_probe.json", {**both, "num_test": 11, **part(settings)})
+        write_json(
+            Path(settings["work_dir"]) / "linear_probe.json",
+            {**both, "num_test": 11, **part(settings), **self._seen(settings)},
+        )
+
+    def finetune_preprocess(self, settings: dict[str, str]) -> None:
+        write_json(Path(settings["output_path"]), {})
+
+    def _seen(self, settings: dict[str, str]) -> dict[str, dict[str, int]]:
+        return {} if settings["checkpoint"] == "random" else self.seen
 
     def test(self, settings: dict[str, str]) -> None:
         row = {"top1_acc": 0.7, "top5_acc": 1.0, "mean_class_acc": 0.6, "num_videos": 11}
         row |= {"intervals": {"top1_acc": [0.6, 0.8]}, **part(settings)}
+        pretrained = (Path(settings["work_dir"]) / "model_pretrained.pth").is_file()
+        row |= self.seen if pretrained else {}
         write_json(Path(settings["work_dir"]) / "test.json", row)
 
 

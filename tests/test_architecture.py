@@ -28,7 +28,10 @@ ALLOWED = {
     "client": {"client", "strategy", "training", "data", "wire", "files"},
     "formats": {"formats", "data", "files", "evaluation/intervals"},
     "sweeping": {"sweeping", "training", "data", "files", "config", "overrides", "evaluation/intervals"},
-    "reporting": {"reporting", "sweeping", "files", "evaluation/intervals", "training/watch", "data/validation"},
+    "reporting": {
+        *("reporting", "sweeping", "files", "evaluation/intervals", "training/watch"),
+        *("data/validation", "data/seen"),
+    },
     "overrides": set(),
     "config": {"overrides", "training/optimizer", "data/splits"},
     "preflight": {"config", "training", "data", "files"},

@@ -10,10 +10,12 @@ import torch
 
 from data_tools.prepare import main as prepare
 from fedvssl import evaluate as command
-from fedvssl.data.annotations import Annotation, write_annotations
+from fedvssl.config import compose
+from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from fedvssl.evaluation import calibration, features
 from fedvssl.evaluation.intervals import in_percent, wilson
 from fedvssl.files.arrays import load_arrays
+from fedvssl.files.atomic import write_json
 from fedvssl.files.tensors import save_torch, to_arrays
 from fedvssl.models.r3d import R3D
 from tests.action_set import TINY_TEST, write_action_set
@@ -108,6 +110,65 @@ def test_the_random_row_alone_and_that_of_a_table_agree(data_dir, checkpoint, tm
     beside = next(checkpoint.parent.rglob("knn.json")).read_text()
     assert list(alone["rows"]) == ["random", "mean frame"] and alone["differences"] == {}
     assert alone["rows"] == {name: json.loads(beside)["rows"][name] for name in alone["rows"]}
+
+
+def test_evaluations_at_other_settings_never_overwrite_each_other(data_dir, checkpoint, tmp_path, capsys):
+    def knn(*more: str) -> int:
+        return command.main("knn", arguments(data_dir, checkpoint, f"feature_dir={tmp_path / 'kept'}", *more))
+
+    usual = checkpoint.parent / "evaluation/model_pretrained-ucf101-split1"
+    assert knn("protocol.ks=[1]") == 0
+    first = (usual / "knn.json").read_bytes()
+    assert knn("protocol.ks=[1,2]") == 0 and (usual / "knn.json").read_bytes() == first
+    assert f"{usual}-2/knn.json and .png" in capsys.readouterr().out
+    assert knn("protocol.ks=[1,2]", "seed=8") == 0 and knn("protocol.ks=[1]") == 0
+    assert sorted(path.name for path in usual.parent.iterdir()) == [f"{usual.name}{end}" for end in ("", "-2", "-3")]
+    found = [json.loads((usual.with_name(f"{usual.name}{end}") / "knn.json").read_text()) for end in ("", "-2", "-3")]
+    assert [(report["seed"], report["settings"]["protocol"]["ks"]) for report in found] == [
+        *((7, [1]), (7, [1, 2]), (8, [1, 2])),
+    ]
+    assert [found[0][name] for name in ("clip_len", "frame_stride", "size", "crop_size")] == [8, 2, [43, 32], 32]
+    named = f"work_dir={tmp_path / 'named'}"
+    assert knn(named, "protocol.ks=[1]") == 0 and knn(named, "protocol.ks=[1]") == 0
+    assert knn(named, "protocol.ks=[2]") == 2
+    assert (
+        "named/knn.json is a result of other settings (protocol.ks was [1] and is [2] now)" in capsys.readouterr().err
+    )
+
+
+def test_what_decides_the_place_of_a_result(data_dir, checkpoint):
+    """Also other lists of the same length, other files of the same names, and another model as the random row."""
+    config = compose("knn", arguments(data_dir, checkpoint))
+    reports = [{**report_of(config), "lists": name} for name in "ab"]
+    reports += [{**report_of(config), "media": "other"}, {**report_of(config), "part": "validation"}]
+    reports += [
+        report_of(compose("knn", arguments(data_dir, checkpoint, more))) for more in ("model.width=8", "seed=9")
+    ]
+    places = []
+    for report in (*reports, *reports):
+        folder = command.result_folder(config, "knn", report)
+        path = command.from_here(checkpoint, folder)
+        write_json(folder / "knn.json", {**report, "checkpoint_from_here": path})
+        places.append(folder.name[-2:])
+    assert places == ["t1", "-2", "-3", "-4", "-5", "-6"] * 2
+
+
+def report_of(config: dict) -> dict:
+    facts = {"dataset": "ucf101", "split": 1, "num_train": 6, "num_test": 11, "part": "test", "lists": "l"}
+    return {**facts, **command.settings_of({**config, "precision": "32-true"}, {})}
+
+
+def test_queries_whose_class_has_one_training_video_are_counted(data_dir, checkpoint, tmp_path, capsys):
+    videos = {
+        part: read_annotations(data_dir / f"ucf101/annotations/{part}_split_1.json") for part in ("train", "test")
+    }
+    write_annotations(tmp_path / "train_split_1.json", videos["train"][:4])  # classes 0 1 2 0
+    write_annotations(tmp_path / "test_split_1.json", videos["test"][:5])  # classes 0 1 2 0 1
+    words = arguments(data_dir, checkpoint, f"data.annotation_dir={tmp_path}", f"work_dir={tmp_path}")
+    assert command.main("retrieval", words) == 0
+    report = json.loads((tmp_path / "retrieval.json").read_text())
+    assert (report["single_video_classes"], report["single_video_queries"]) == (2, 3)
+    assert "2 classes with 3 of these videos have one training video each" in capsys.readouterr().out
 
 
 def test_the_random_backbone_has_statistics_of_the_training_videos(data_dir, tmp_path, monkeypatch):

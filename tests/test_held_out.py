@@ -140,7 +140,8 @@ def test_tables_name_the_part(data_dir: Path, tmp_path: Path, monkeypatch: pytes
 def test_an_evaluation_beside_the_checkpoint_has_a_folder_of_its_own() -> None:
     config = {"work_dir": None, "checkpoint": "run/round-2-weights.npz"}
     data = {"name": "ucf101", "split": 1}
-    folders = [evaluate.work_dir({**config, "data": {**data, "validation": wanted}}).name for wanted in (None, 0.2)]
+    configs = [{**config, "data": {**data, "validation": wanted}} for wanted in (None, 0.2)]
+    folders = [evaluate.result_folder(own, "knn", {}).name for own in configs]
     assert folders == ["round-2-weights-ucf101-split1", "round-2-weights-ucf101-split1-validation"]
 
 

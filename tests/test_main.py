@@ -90,6 +90,19 @@ def test_what_does_not_change_the_numbers_may_change(free, written, lists, tmp_p
     assert written in (tmp_path / "config.yaml").read_text()
 
 
+def test_a_continued_run_samples_as_many_clients_and_may_count_fewer_replies(tmp_path):
+    """Three clients: int(.34 * 3) is 1, so the least number of 2 decides; int(.8 * 3) is 2 without it."""
+    lists = write_lists(tmp_path / "lists", ["a/1", "a/2", "a/3"])
+    begun = ("pool_size=3", "strategy.fraction_fit=0.34", "strategy.min_fit_clients=2")
+    claim(tmp_path, config_of(lists, *begun))
+    fewer = (*begun[:2], "strategy.min_fit_clients=1")
+    with pytest.raises(ValueError, match=r"clients that a round samples was 2 and is 1 now: change strategy\.fraction"):
+        claim(tmp_path, config_of(lists, *fewer))
+    with pytest.raises(ValueError, match=r"was 2 and is 3 now"):
+        claim(tmp_path, config_of(lists, *begun[:2], "strategy.min_fit_clients=3"))
+    claim(tmp_path, config_of(lists, *fewer, "strategy.fraction_fit=0.8"))
+
+
 def test_the_checkpoint_that_a_run_starts_from_is_part_of_it(lists, tmp_path):
     for name, content in {"one": b"1", "moved": b"1", "other": b"2"}.items():
         (tmp_path / name).write_bytes(content)

@@ -42,9 +42,9 @@ def test_a_repeated_command_gives_the_same_and_another_seed_other_clips(data_dir
     first, kept = report(tmp_path), len(list((tmp_path / "kept").iterdir()))
     assert run(data_dir, tmp_path) == 0
     assert report(tmp_path) == first and len(list((tmp_path / "kept").iterdir())) == kept
-    assert run(data_dir, tmp_path, "seed=8") == 0
+    assert run(data_dir, tmp_path, "seed=8", f"work_dir={tmp_path / 'other'}") == 0
     assert len(list((tmp_path / "kept").iterdir())) == 2 * kept
-    assert report(tmp_path)["details"]["mean frame"] != first["details"]["mean frame"]
+    assert report(tmp_path / "other")["details"]["mean frame"] != first["details"]["mean frame"]
 
 
 def test_classes_do_not_matter(data_dir, tmp_path):

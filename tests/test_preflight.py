@@ -177,8 +177,3 @@ def test_a_warm_up_that_no_round_completes_is_told(data_dir, lines):
     lines.clear()
     check_data(tiny_config(data_dir, "training.warmup_steps=9", "training.keep_optimizer=true"))
     assert "training.warmup_steps" not in lines.text
-
-
-def test_validation_videos_in_the_lists_of_clients_are_told(data_dir, lines):
-    check_data(tiny_config(data_dir, "data.validation=0.2"))
-    assert "train on them, without labels" in lines.text

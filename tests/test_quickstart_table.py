@@ -80,4 +80,4 @@ def test_tests_of_other_videos_are_rejected(script: ModuleType, tmp_path: Path, 
 
 def test_a_missing_part_gets_a_sentence(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert script.main() == 2
-    assert capsys.readouterr().err.startswith(f"error: No evaluation in {tmp_path / 'pretraining'}")
+    assert capsys.readouterr().err.startswith(f"error: No retrieval in {tmp_path / 'pretraining'}")

@@ -12,6 +12,9 @@ import pytest
 import yaml
 
 from fedvssl import report
+from fedvssl.data.annotations import Annotation
+from fedvssl.data.seen import SEEN_FILE, seen_videos
+from fedvssl.files.arrays import save_arrays
 from tests.run_folders import (
     NUM_ROUNDS,
     round_records,
@@ -406,5 +409,26 @@ def test_what_was_measured_otherwise_stands_in_a_table_of_its_own(tmp_path: Path
     write_json(run / "evaluation/small/retrieval.json", small)
     write_json(run / "evaluation/mine/mine.json", {**small, "protocol": "my <own>"})
     results = page_of(run).sections["Results"]
-    assert results.count("clips of each, 112 pixels") == 4 and results.count("clips of each, 32 pixels") == 2
+    assert results.count("clips each, 112 pixels") == 4 and results.count("clips each, 32 pixels") == 2
     assert "my <own>" in results
+
+
+def test_tests_at_other_picture_sizes_stand_apart_and_test_videos_in_training_are_told(tmp_path: Path) -> None:
+    run = write_pretraining(tmp_path / "run")
+    data, videos = {"name": "ucf101"}, [Annotation("a/1", 0), Annotation("a/2", 0)]
+    save_arrays(run / SEEN_FILE, seen_videos(data, videos, stage="pre-training", allowed=videos[:1]))
+    clips, folders = {"clip_len": 16, "frame_stride": 2, "size": [171, 128], "crop_size": 112}, []
+    for name, own in {"big": clips, "small": {**clips, "crop_size": 32}, "old": {}, "also_big": clips}.items():
+        folders.append(write_finetuning(tmp_path / name))
+        test = json.loads((folders[-1] / "test.json").read_text())
+        write_json(
+            folders[-1] / "test.json", {**test, **own, **({"seen": {"pre-training": 1}} if name == "big" else {})}
+        )
+    page = page_of(run, "--include", *folders)
+    results = page.sections["Results"]
+    assert results.count("majority class") == 3 and results.count("10 clips each, 112 pixels, 16 frames, stride 2") == 1
+    assert (
+        results.count("10 clips each, 32 pixels, 16") == 1 and "10 clips each, length and picture size not" in results
+    )
+    assert "big; pre-training had 1 of these videos 70.00" in results and "also_big 70.00" in results
+    assert "test videos in pre-training 1, as was allowed" in page.sections["Configuration"]

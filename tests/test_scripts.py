@@ -99,6 +99,25 @@ def test_validation_results_say_so_and_do_not_stand_beside_those_of_the_test_lis
     assert compare(rows[0], f"old={write_test(tmp_path / 'old', 0.4)}").returncode == 0
 
 
+def test_only_what_was_measured_alike_stands_in_one_table(tmp_path: Path) -> None:
+    clips = {"clip_len": 16, "frame_stride": 2, "size": [171, 128], "crop_size": 112}
+    rows = {"a": clips, "b": {**clips, "crop_size": 32, "clip_len": 8}, "c": clips, "d": {**clips, "lists": "other"}}
+    words = {name: f"{name}={write_test(tmp_path / name, 0.5, **own)}" for name, own in rows.items()}
+    assert "differ in clip_len, crop_size: they cannot stand" in compare(words["a"], words["b"]).stderr
+    assert "differ in lists: they cannot stand" in compare(words["a"], words["d"]).stderr
+    assert "10 clips each, 112 pixels, 16 frames, stride 2, 1 seed" in compare(words["a"], words["c"]).stdout
+    old = f"old={write_test(tmp_path / 'old', 0.4)}"
+    assert "The test of 'old' is of an earlier version, which did not record" in compare(words["a"], old).stderr
+    assert "10 clips each, length and picture size not recorded" in compare(old).stdout
+
+
+def test_a_row_whose_training_had_test_videos_says_so(tmp_path: Path) -> None:
+    seen = {"seen": {"pre-training": 3, "fine-tuning": 1}}
+    rows = [f"ours={write_test(tmp_path / 'a', 0.5, **seen)}", f"scratch={write_test(tmp_path / 'b', 0.4)}"]
+    last = compare(*rows).stdout.splitlines()[-1]
+    assert last == "ours; pre-training had 3 of these videos; fine-tuning had 1 of these videos"
+
+
 def test_a_row_cannot_take_the_name_of_a_baseline(tmp_path: Path) -> None:
     assert "'chance' is the name of a baseline" in compare(f"chance={write_test(tmp_path / 'a', 0.5)}").stderr
 

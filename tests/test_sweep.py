@@ -222,9 +222,51 @@ def test_a_partition_with_test_videos_of_the_split_is_refused(words: list[str], 
     for number in (1, 2, 3):
         write_annotations(tmp_path / f"client_dist{number}.json", tested[:2])
     with pytest.raises(
-        ValueError, match=r"has 2 test videos of split 1, such as .*: make a partition of train_split_1"
+        ValueError,
+        match=r"1\.json has 2 of the 11 test videos of split 1, such as .*: make a partition of train_split_1",
     ):
         planned([*words, f"overrides.main={as_list(['pool_size=3', 'rounds=2', f'partition_dir={tmp_path}'])}"])
+
+
+def test_every_list_of_a_folder_is_compared_once_a_row_reads_it(
+    words: list[str], tmp_path: Path, data_dir: Path
+) -> None:
+    """A row with one client reads the first list, a later one with three finds test videos in the third."""
+    train, tested = (
+        read_annotations(data_dir / f"ucf101/annotations/{part}_split_1.json") for part in ("train", "test")
+    )
+    for number, videos in enumerate((train, train, tested), start=1):
+        write_annotations(tmp_path / f"client_dist{number}.json", videos[:2])
+    own = [word for word in words if not word.startswith(("overrides.main", "rows.fedavg"))]
+    main = f"overrides.main={as_list(['rounds=2', f'partition_dir={tmp_path}'])}"
+    rows = ["rows.fedavg.overrides=['pool_size=1']", "rows.fedvssl_09_1.overrides=['pool_size=3']"]
+    with pytest.raises(ValueError, match=r"client_dist3\.json has 2 of the 11 test videos"):
+        planned([*own, main, *rows])
+
+
+def test_rows_that_may_see_test_videos_say_so_in_every_table(
+    words: list[str], commands: StandIn, tmp_path: Path, data_dir: Path
+) -> None:
+    tested = read_annotations(data_dir / "ucf101/annotations/test_split_1.json")
+    for number in (1, 2, 3):
+        write_annotations(tmp_path / f"lists/client_dist{number}.json", tested[:2])
+    commands.seen = {"seen": {"pre-training": 2}}
+    main = f"overrides.main={as_list(['pool_size=3', 'rounds=2', f'partition_dir={tmp_path}/lists'])}"
+    assert sweep.main([*words, main, "data.allow_test_videos=true"]) == 0
+    assert all("data.allow_test_videos=True" in own for own in with_data(commands))
+    for name in ("table.md", "table.csv", "table.tex"):
+        text = (tmp_path / "sweep/results" / name).read_text()
+        assert "FedVSSL (0.9, 1) (trained on test videos)" in text and "from scratch (trained" not in text
+    cell = json.loads((tmp_path / "sweep/results/fedvssl_09_1-seed1-split1.json").read_text())
+    assert cell["retrieval"]["seen"] == cell["finetune"]["seen"] == {"pre-training": 2}
+
+
+def test_evaluations_during_the_pre_training_are_no_losses(words: list[str], commands: StandIn, tmp_path: Path) -> None:
+    """With eval.every the first and the last record of a run are those of evaluations."""
+    main = f"overrides.main={as_list(['pool_size=3', 'rounds=2', 'eval.every=2'])}"
+    assert sweep.main([*words, main, "measures.finetune.rows=[]"]) == 0
+    cell = json.loads((tmp_path / "sweep/results/fedvssl_09_1-seed1-split1.json").read_text())
+    assert cell["pretrain"]["metrics"] == {"first_loss": 9.0, "loss": 8.0}
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import torch
 
 from fedvssl import test as command
 from fedvssl.config import build_task, compose
+from fedvssl.data.annotations import read_annotations
+from fedvssl.data.seen import for_pth, seen_videos
 from fedvssl.evaluation.intervals import in_percent, wilson
 from fedvssl.files.predictions import read_right
 from fedvssl.files.tensors import load_torch, save_torch
@@ -182,3 +184,36 @@ def test_a_missing_video_is_named_before_the_work(
     (other / "ucf101/zips/Run/test1.zip").unlink()
     assert command.main(arguments(other, work_dir)) == 2
     assert "Run/test1" in capsys.readouterr().err
+
+
+def test_a_test_of_other_settings_is_never_overwritten(
+    data_dir: Path, work_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(arguments(data_dir, work_dir)) == 0 and command.main(arguments(data_dir, work_dir)) == 0
+    result, kept = result_of(work_dir), (work_dir / "test.json").read_bytes()
+    assert [result[name] for name in ("clip_len", "frame_stride", "size", "crop_size")] == [8, 2, [43, 32], 32]
+    assert result["settings"]["precision"] == "32-true" and result["checkpoint_from_here"] == "last.pth"
+    save_torch(work_dir / "best.pth", load_torch(work_dir / "last.pth"))
+    for more, told in {
+        "crop_size=24": "crop_size was 32 and is 24 now",
+        "test_sample.num_clips=1": "num_clips was 2 and is 1 now",
+        f"checkpoint={work_dir / 'best.pth'}": "checkpoint was last.pth and is best.pth now",
+    }.items():
+        capsys.readouterr()
+        assert command.main(arguments(data_dir, work_dir, more)) == 2
+        error = capsys.readouterr().err
+        assert f"test.json is a result of other settings ({told}): name another work_dir" in error
+    assert (work_dir / "test.json").read_bytes() == kept
+
+
+def test_test_videos_that_training_had_are_refused_or_told(
+    data_dir: Path, work_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tested = read_annotations(data_dir / "ucf101/annotations/test_split_1.json")
+    seen = seen_videos({"name": "ucf101"}, tested[:3], stage="fine-tuning", allowed=[])
+    save_torch(work_dir / "last.pth", {**load_torch(work_dir / "last.pth"), **for_pth(seen)})
+    assert command.main(arguments(data_dir, work_dir)) == 2
+    assert "last.pth had 3 of the 11 test videos in its fine-tuning, such as Climb/test0" in capsys.readouterr().err
+    assert command.main(arguments(data_dir, work_dir, "data.allow_test_videos=true")) == 0
+    assert result_of(work_dir)["seen"] == {"fine-tuning": 3}
+    assert "; fine-tuning had 3 of these videos; " in capsys.readouterr().out

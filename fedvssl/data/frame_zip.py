@@ -6,6 +6,7 @@ directory have one size, and only those of the requested frames are parsed. zipf
 Format: APPNOTE.TXT of PKWARE, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.16 (its end).
 """
 
+import hashlib
 import os
 import struct
 import zipfile
@@ -21,6 +22,7 @@ SUFFIXES = (".jpg", ".jpeg")
 END = struct.Struct("<4s4H2LH")
 ENTRY = struct.Struct("<4s4xHH4xLLL3H8xL")  # signature, flags, compression, crc, sizes, lengths, offset; then the name
 SAME_IN_ALL = [*range(4), *range(8, 12), *range(28, 34), *range(-4, 0)]  # signature to compression, lengths, ".jpg"
+DATE = slice(12, 16)  # of an entry: time and date at which a frame was added
 LOCAL_HEADER_SIZE = 30
 TAIL_BYTES = 1 << 15  # holds the directory of 550 frames
 
@@ -99,6 +101,22 @@ def open_frames(path: Path) -> Frames:
         file.close()
         return OtherFrames(path)
     return RegularFrames(file, directory, order)
+
+
+def directory_digest(path: Path) -> str:
+    """Digest of names and contents of all members by the directory, which has the CRC of each; no frame is read.
+
+    Raises:
+        OSError, zipfile.BadZipFile: if it cannot be read.
+    """
+    with FileIO(path) as file:
+        count, directory = _read_directory(file)
+    if count and _regular_order(directory, count) is not None:
+        entries = np.frombuffer(directory, np.uint8).reshape(count, -1)
+        return hashlib.sha256(np.delete(entries, DATE, axis=1).tobytes()).hexdigest()
+    with zipfile.ZipFile(path) as archive:
+        members = [(member.filename, member.CRC, member.file_size) for member in archive.infolist()]
+    return hashlib.sha256(repr(members).encode()).hexdigest()
 
 
 def _read_directory(file: FileIO) -> tuple[int, bytes]:

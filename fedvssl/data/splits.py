@@ -1,5 +1,8 @@
 """Lists of a split, checked before anything is computed: every video found, every class known where labels count."""
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedvssl.data.annotations import Annotation, class_names, read_annotations
+from fedvssl.data.seen import refuse_test_videos
 from fedvssl.data.validation import evaluated_videos, hold_out, part_facts
 from fedvssl.data.video import find_video
 
@@ -80,13 +84,21 @@ def evaluation_lists(data: dict[str, Any], *, labelled: bool) -> dict[str, list[
     """Both lists of a split, "train" and "test"; unless `labelled`, their labels may be anything.
 
     Raises:
-        ValueError: as `listed_videos`, and if `labelled` also as `labelled_videos` and `check_classes`.
+        ValueError: as `listed_videos`, for a video in both lists, and if `labelled` also as `labelled_videos` and
+            `check_classes`.
     """
     read = labelled_videos if labelled else listed_videos
     videos = {part: read(data, part) for part in ("train", "test")}
+    refuse_shared(data, videos)
     if labelled:
         check_classes(videos, split_list(data, "train"))
     return videos
+
+
+def refuse_shared(data: Mapping[str, Any], videos: Mapping[str, Sequence[Annotation]]) -> None:
+    """Reject videos that are in the training list and in the test list; see `refuse_test_videos`."""
+    path = split_list(data, "train")
+    refuse_test_videos(data, {str(path): videos["train"]}, videos["test"], advice="take them out of one list")
 
 
 def check_classes(videos: dict[str, list[Annotation]], train_list: Path) -> None:
@@ -103,6 +115,35 @@ def check_classes(videos: dict[str, list[Annotation]], train_list: Path) -> None
             f"{train_list} has no video of class {name} (label {label + 1}), which {len(unknown)} test videos such as "
             f"{unknown[0].name} need: add videos of this class to it, or take those test videos out."
         )
+
+
+def few_videos(videos: Mapping[str, Sequence[Annotation]]) -> dict[str, int]:
+    """Entries of a result: classes with a single training video, and the test videos of these classes.
+
+    Such a video is hardly found by its neighbours whatever the backbone knows.
+    """
+    counts = Counter(annotation.label for annotation in videos["train"])
+    queries = [annotation.label for annotation in videos["test"] if counts[annotation.label] == 1]
+    return {"single_video_classes": len({*queries}), "single_video_queries": len(queries)}
+
+
+def few_words(facts: Mapping[str, Any]) -> str:
+    """Words for a log: "; 2 classes with 5 of these videos have one training video each", or nothing.
+
+    Args:
+        facts: `few_videos`, and perhaps "queries_left_out", the number of test videos without a gallery.
+    """
+    classes, queries = (facts.get(f"single_video_{name}", 0) for name in ("classes", "queries"))
+    words = f"; {classes} classes with {queries} of these videos have one training video each" if classes else ""
+    if left_out := facts.get("queries_left_out"):
+        words += f"; {left_out} test videos are left out, whose classes have no training video here"
+    return words
+
+
+def lists_digest(videos: Mapping[str, Sequence[Annotation]]) -> str:
+    """Digest of the names and labels of an evaluation's lists, by which two results tell whether they are alike."""
+    listed = {part: [(video.name, video.label) for video in own] for part, own in videos.items()}
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
 
 
 def spread(annotations: Sequence[Annotation], most: int) -> list[Annotation]:

@@ -5,7 +5,7 @@ Shapes: V videos, N clips per video, D features (512 for R3D-18), T frames, H W 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch.utils.data import Subset
 
 from fedvssl.data import augment
 from fedvssl.data.dataset import ClipDataset, NumWorkers, test_loader
-from fedvssl.data.video import find_video
+from fedvssl.data.video import content_key, find_video
 from fedvssl.files.arrays import load_arrays, save_arrays
 from fedvssl.files.tensors import to_arrays
 from fedvssl.training.memory import release_freed_memory
@@ -126,18 +126,25 @@ def clip_maps(
 
 
 def fingerprint(backbone: nn.Module, dataset: ClipDataset, *, precision: str) -> str:
-    """Hash of all that decides the features: weights, layers, strides, clips and seeds, precision, names and sizes."""
+    """Hash of all that decides the features: weights, layers, strides, clips and seeds, precision, names, contents."""
     digest = hashlib.sha256()
     for name, array in to_arrays(backbone).items():
         digest.update(name.encode())
         digest.update(array.tobytes())
-    sizes = [
-        (annotation.name, find_video(dataset.media_dir, annotation.name).stat().st_size)
-        for annotation in dataset.annotations
-    ]
-    settings = [repr(backbone), repr(dataset.sample), precision, sizes, *dataset.seed_key]
+    settings = [repr(backbone), repr(dataset.sample), precision, contents(dataset), *dataset.seed_key]
     digest.update(json.dumps(settings).encode())
     return digest.hexdigest()[:16]
+
+
+def contents(dataset: ClipDataset) -> list[tuple[str, str]]:
+    """Name and key of the content of each video."""
+    names = [annotation.name for annotation in dataset.annotations]
+    return [(name, content_key(find_video(dataset.media_dir, name))) for name in names]
+
+
+def contents_digest(datasets: Iterable[ClipDataset]) -> str:
+    """Digest of names and contents of the videos of an evaluation."""
+    return hashlib.sha256(json.dumps([contents(dataset) for dataset in datasets]).encode()).hexdigest()[:16]
 
 
 def neighbours(gallery: Tensor, queries: Tensor, *, k: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from fedvssl.data.dataset import ClipDataset, LabellingSample, evaluation_datasets
-from fedvssl.data.splits import evaluation_lists, spread
+from fedvssl.data.splits import evaluation_lists, few_videos, few_words, spread
 from fedvssl.data.validation import evaluated_videos, part_facts
 from fedvssl.evaluation.calibration import calibrate, has_initial_statistics
 from fedvssl.evaluation.collapse import effective_rank, feature_std
@@ -35,7 +35,8 @@ class Monitor:
 
     Args:
         backbone: with the strides of fine-tuning; its weights are overwritten.
-        settings: media_dir, annotation_dir, split, validation, validation_seed, num_classes, max_videos, batch_size.
+        settings: media_dir, annotation_dir, split, validation, validation_seed, allow_test_videos, num_classes,
+            max_videos, batch_size.
         sample: the clips of a video, as `TestSample`, for the protocols without a sample of their own.
         protocols: name in the log and the records -> protocol with one metric. If none of them looks at the classes of
             the videos, they may have any.
@@ -60,19 +61,23 @@ class Monitor:
         self.backbone, self.batch_size, self.protocols = backbone, settings["batch_size"], protocols
         self.device, self.precision = device, precision
         samples = {name: own_sample(protocol) or sample for name, protocol in protocols.items()}
+        self.facts: dict[str, int] = {}  # of the record: videos that neighbours can hardly find, or not at all
         labelled = not all(isinstance(sample, LabellingSample) for sample in samples.values())
         lists = evaluation_lists(dict(settings), labelled=labelled)
         videos = {part: spread(annotations, settings["max_videos"]) for part, annotations in lists.items()}
         if labelled:
             known = {annotation.label for annotation in videos["train"]}  # a small gallery lacks some classes
+            asked = len(videos["test"])
             videos["test"] = [annotation for annotation in videos["test"] if annotation.label in known]
+            self.facts = {"queries_left_out": asked - len(videos["test"]), **few_videos(videos)}
         if not videos["test"]:
             raise ValueError(f"eval.max_videos={settings['max_videos']} leaves no class in both lists: raise it.")
         numbers = {part: f"{len(videos[part])} of {len(lists[part])}" for part in ("train", "test")}
         log.info(
-            "The server evaluates with %s training and %s, of %d of %d classes.",
+            "The server evaluates with %s training and %s, of %d of %d classes%s.",
             *(numbers["train"], evaluated_videos(part_facts(settings, lists["test"]), numbers["test"])),
             *(len({annotation.label for annotation in some}) for some in (videos["test"], lists["test"])),
+            few_words(self.facts),
         )
         folder = Path(settings["media_dir"])
         self.datasets = evaluation_datasets(folder, videos, sample, seed=seed)
@@ -90,6 +95,7 @@ class Monitor:
         Returns:
             "eval_<protocol>" (fractions), of fractions of test videos also "eval_<protocol>_low" and "_high", the ends
             of the interval, "eval_feature_std" and "eval_effective_rank" of the test videos, "videos_eval",
+            "queries_left_out", "single_video_classes", "single_video_queries" (see `few_videos`) where labels count,
             "seconds_eval"; only the last if a feature is not finite.
         """
         started = time.perf_counter()
@@ -108,6 +114,7 @@ class Monitor:
             "eval_feature_std": feature_std(directions),
             "eval_effective_rank": effective_rank(directions),
             "videos_eval": len(test),
+            **self.facts,
             "seconds_eval": time.perf_counter() - started,
         }
         log.info(

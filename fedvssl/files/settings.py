@@ -24,7 +24,7 @@ def run_settings(config: Mapping[str, Any], *, free: Collection[str], files: Map
     Returns:
         {"names of settings": 3, "training.lr": 0.01, ..., "contents of <name>": "<sha256>"}
     """
-    settings = {name: value for name, value in _flat(config) if name not in free}
+    settings = {name: value for name, value in flat(config) if name not in free}
     return {**NAMES, **settings, **{f"contents of {name}": sha256(path) for name, path in files.items()}}
 
 
@@ -57,10 +57,11 @@ def first_change(before: Settings, settings: Settings) -> str | None:
     return None
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested settings."""
     for name, value in config.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from fedvssl.data.seen import seen_words
 from fedvssl.data.validation import evaluated_videos
 from fedvssl.evaluation.intervals import in_percent
 from fedvssl.files.settings import sha256
@@ -150,6 +151,7 @@ def _evaluation(results: Sequence[Mapping[str, Any]]) -> str:
         pixels = f"crops of {crop} pixels, " if crop else ""
         videos = f"{evaluated_videos(result, result.get('num_test', ''))} of " if "held_out" in result else ""
         title = f"{result['protocol']} on {videos}{result['dataset']} split {result['split']}, {pixels}percent"
+        title += seen_words(result)
         tables.append(f"{title}:\n\n{_table(('', *metrics), rows)}")
     return "\n\n".join(tables)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from fedvssl.data.seen import allowed_numbers, read_seen
 from fedvssl.files.atomic import read_json
 from fedvssl.files.rounds import round_of
 from fedvssl.files.run_log import read_config
@@ -23,9 +24,9 @@ def training_facts(checkpoint: Path) -> dict[str, str]:
     try:
         server_round = round_of(checkpoint)
         if server_round is not None and "strategy" in config:
-            return _pretraining(config, server_round=server_round)
+            return _pretraining(config, server_round=server_round) | _test_videos(checkpoint)
         if checkpoint.name in FINE_TUNED and "pretrained" in config:
-            return _finetuning(config, best=checkpoint.name == "best.pth")
+            return _finetuning(config, best=checkpoint.name == "best.pth") | _test_videos(checkpoint)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{checkpoint.parent / 'config.yaml'} is not the one of a run ({error!r}).") from error
     return {}
@@ -90,6 +91,14 @@ def _finetuning(config: dict[str, Any], *, best: bool) -> dict[str, str]:
         "clips": f"{config['clip_len']} frames, crops of {config['crop_size']} pixels",
         "seed": str(config["seed"]),
     }
+
+
+def _test_videos(checkpoint: Path) -> dict[str, str]:
+    """Row about test videos in the training, if there were any."""
+    record = read_seen(checkpoint) if checkpoint.is_file() else {}
+    stages = [f"{stage} had {number}" for stage, number in allowed_numbers(record).items()]
+    words = "of those of its split (data.allow_test_videos=true): accuracies on these are no test"
+    return {"test videos": f"{' and '.join(stages)} {words}"} if stages else {}
 
 
 def _recipe(training: dict[str, Any]) -> dict[str, str]:

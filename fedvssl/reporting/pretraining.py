@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fedvssl.data.seen import SEEN_FILE, allowed_numbers
+from fedvssl.files.arrays import load_arrays
 from fedvssl.files.progress import clock, show_bytes
 from fedvssl.files.run_log import Record
 from fedvssl.reporting import learning, page
@@ -51,6 +53,9 @@ WORK_PARTS = {"training": "seconds_compute", "waiting for data": "seconds_data"}
 def configuration(run: Folder) -> str:
     """Main settings, and all of them folded."""
     values = [(name, setting_text(run, key)) for name, key in SETTINGS.items()]
+    record = run.path / SEEN_FILE
+    seen = allowed_numbers(load_arrays(record)) if record.is_file() else {}
+    values += [(f"test videos in {stage}", f"{number}, as was allowed") for stage, number in seen.items()]
     return page.facts([(name, value) for name, value in values if value]) + page.details(
         f"All settings ({run.path / 'config.yaml'})",
         page.listing((run.path / "config.yaml").read_text(encoding="utf-8")),

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from fedvssl.data.seen import seen_words
 from fedvssl.data.validation import evaluated_videos
 from fedvssl.evaluation.intervals import in_percent, wilson
 from fedvssl.files.environment import Facts
@@ -15,7 +16,7 @@ from fedvssl.reporting import page
 from fedvssl.reporting.figures import Line, is_number, line, line_chart, titled
 from fedvssl.reporting.folders import Folder
 from fedvssl.reporting.learning import dashed, trivial_names
-from fedvssl.sweeping.comparison import ACCURACIES, cells, conditions, facts, single
+from fedvssl.sweeping.comparison import ACCURACIES, cells, clip_words, conditions, facts, single
 from fedvssl.training.watch import TRIVIAL
 
 PERCENT = "percent [95 % interval]"
@@ -81,7 +82,7 @@ def tables(run: Folder, included: Sequence[Folder]) -> str:
     evaluations = [(folder, e.result) for folder in (run, *included) for e in folder.evaluations]
     for protocol in dict.fromkeys([*TITLES, *(result["protocol"] for _, result in evaluations)]):
         html += f"<h3>{escape(TITLES.get(protocol, protocol))}</h3>"
-        same: dict[tuple[Any, ...], list[tuple[Folder, dict]]] = defaultdict(list)
+        same: dict[str, list[tuple[Folder, dict]]] = defaultdict(list)
         for folder, result in evaluations:
             if result["protocol"] == protocol:
                 same[conditions(result)].append((folder, result))
@@ -95,7 +96,7 @@ def tables(run: Folder, included: Sequence[Folder]) -> str:
 
 def tested(included: Sequence[Folder]) -> list[list[Folder]]:
     """Folders with a test, grouped by the videos of their tests."""
-    same: dict[tuple[Any, ...], list[Folder]] = defaultdict(list)
+    same: dict[str, list[Folder]] = defaultdict(list)
     for folder in included:
         if folder.test:
             same[conditions(folder.test)].append(folder)
@@ -105,22 +106,20 @@ def tested(included: Sequence[Folder]) -> list[list[Folder]]:
 def test_table(folders: Sequence[Folder]) -> str:
     """Tests of the same videos, above the baselines of guessing."""
     first = folders[0].test or {}
-    rows = {folder.label: folder.test or {} for folder in folders}
+    rows = {f"{folder.label}{seen_words(folder.test or {})}": folder.test or {} for folder in folders}
     intervals = {label: test.get("intervals", {}) for label, test in rows.items()}
     baselines = {name.replace("_", " "): first[name] for name in ("majority_class", "chance") if name in first}
     return page.table(
         [PERCENT, *ACCURACIES.values()],
         [line for part in (rows, baselines) for line in cells(single(part, ACCURACIES, intervals), ACCURACIES)],
         caption=f"{evaluated_videos(first, first['num_videos'])} of {first['dataset']}, split {first['split']}; "
-        f"{first.get('num_clips', '?')} clips of each",
+        f"{clip_words(first)}",
     )
 
 
 def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
     """A row for each checkpoint, and the baselines; equal rows appear once."""
     first = results[0][1]
-    size = first.get("settings", {}).get("test_sample", {}).get("crop_size")
-    crop = f", {size} pixels" if size else ""
     names = dict.fromkeys(name for _, result in results for row in result["rows"].values() for name in row)
     metrics = {str(name): ACCURACIES.get(name, str(name)) for name in names}
     rows: dict[tuple[str, ...], None] = {}
@@ -128,6 +127,7 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
         for kind, row in result["rows"].items():
             label = BASELINES.get(kind, f"{folder.label}, {checkpoint_name(result)}")
             label += f", seed {result['seed']}" if kind == "random" and "seed" in result else ""
+            label += seen_words(result) if kind == "checkpoint" else ""
             intervals = {label: result.get("intervals", {}).get(kind, {})}
             rows[tuple(cells(single({label: row}, metrics, intervals), metrics)[0])] = None
     ordered = sorted(rows, key=lambda row: [row[0].startswith(label) for label in [*BASELINES.values()][::-1]])
@@ -136,7 +136,7 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
         [*ordered, *(cells(single({"chance": first["chance"]}, metrics), metrics) if first.get("chance") else [])],
         caption=f"{evaluated_videos(first, first.get('num_test', '?'))} and {first.get('num_train', '?')} training "
         "videos of "
-        f"{first['dataset']}, split {first['split']}; {first.get('num_clips', '?')} clips of each{crop}",
+        f"{first['dataset']}, split {first['split']}; {clip_words(first)}",
     )
 
 
@@ -238,8 +238,9 @@ def tiles(run: Folder, included: Sequence[Folder]) -> list[tuple[str, str]]:
 
 
 def named(title: str, result: dict[str, Any]) -> str:
-    """Title of a result; one on validation videos says so."""
-    return title if facts(result)["part"] == "test" else f"{title}, {facts(result)['part']} videos"
+    """Title of a result; one on validation videos, or on videos that training had, says so."""
+    part = facts(result)["part"]
+    return (title if part == "test" else f"{title}, {part} videos") + seen_words(result)
 
 
 def checkpoint_name(result: dict[str, Any]) -> str:

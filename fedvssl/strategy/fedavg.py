@@ -94,7 +94,7 @@ class FedAvg:
 
     def sample_size(self, num_clients: int) -> int:
         """Number of clients, out of `num_clients`, that train in a round."""
-        return max(int(self.fraction_fit * num_clients), self.min_fit_clients)
+        return sample_size(num_clients, fraction_fit=self.fraction_fit, min_fit_clients=self.min_fit_clients)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -107,7 +107,8 @@ class FedAvg:
             FederationError: if fewer than `min_fit_clients` can be reached.
         """
         partition_of = self._reach_clients(grid)
-        size = self.sample_size(len(partition_of))
+        # Of all clients and not of those that can be reached: who connects must not decide how many train.
+        size = min(self.sample_size(self.num_clients), len(partition_of))
         chosen = sample_clients(list(partition_of.values()), size=size, seed=self.seed, server_round=server_round)
         node_of = {partition_id: node_id for node_id, partition_id in partition_of.items()}
         self.sampled = {node_of[partition_id]: partition_id for partition_id in chosen}
@@ -220,6 +221,11 @@ class FedAvg:
     def _message(self, content: RecordDict, node_id: int, message_type: str) -> Message:
         # Flower's messages expire after 12 h by default, and a reply to an expired message is lost.
         return Message(content, node_id, message_type, ttl=2 * self.round_timeout)
+
+
+def sample_size(num_clients: int, *, fraction_fit: float, min_fit_clients: int) -> int:
+    """Number of clients, out of `num_clients`, that train in a round."""
+    return min(max(int(fraction_fit * num_clients), min_fit_clients), num_clients)
 
 
 def sample_clients(partition_ids: Sequence[int], *, size: int, seed: int, server_round: int) -> list[int]:

@@ -17,6 +17,8 @@ from typing import Any
 
 from fedvssl.evaluation.intervals import in_percent
 from fedvssl.files.atomic import atomic_path
+from fedvssl.files.results import CHECKPOINT
+from fedvssl.files.settings import flat
 
 OPEN, NOT_PLANNED = "open", "-"
 LATEX_SPECIAL = {character: "\\" + character for character in "&%$#_{}"}
@@ -57,20 +59,54 @@ class Entry:
 Table = Mapping[str, Mapping[str, Entry]]  # row -> column -> entry
 ACCURACIES = {"top1_acc": "top-1", "top5_acc": "top-5", "mean_class_acc": "mean class"}  # with their headings
 FACTS = (
-    *("dataset", "split", "part", "validation", "validation_seed"),
+    *("dataset", "split", "part", "validation", "validation_seed", "lists"),
     *("num_train", "num_test", "num_videos", "num_classes", "num_clips"),
 )
+CLIPS = ("clip_len", "frame_stride", "size", "crop_size")  # facts too
 
 
 def facts(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of a test.json or <protocol>.json that two results must share to stand in one table."""
+    """Facts of a test.json or <protocol>.json that two results must share to stand in one table.
+
+    None stands for what a result does not record; those of earlier versions lack some.
+    """
     known = {"part": "test", **result}  # earlier versions had no other part
-    return {name: known.get(name) for name in FACTS} | {"settings": json.dumps(result.get("settings"), sort_keys=True)}
+    return {name: known.get(name) for name in FACTS} | clips_of(result) | dict(flat(_section(result, "settings")))
 
 
-def conditions(result: Mapping[str, Any]) -> tuple:
+def clips_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Clips that a result was measured on: frames, stride, (long, short) side and crop in pixels; None if unknown."""
+    sample = _section(_section(result, "settings"), "test_sample")  # earlier evaluations have them only there
+    return {name: result.get(name, sample.get(name)) for name in CLIPS}
+
+
+def clip_words(result: Mapping[str, Any]) -> str:
+    """Words for tables: "10 clips each, 112 pixels, 16 frames, stride 2"."""
+    clips = clips_of(result)
+    words = [f"{result.get('num_clips', '?')} clips each"]
+    words += [f"{clips['crop_size']} pixels"] if clips["crop_size"] else []
+    words += [f"{clips['clip_len']} frames, stride {clips['frame_stride']}"] if clips["clip_len"] else []
+    return ", ".join(words if clips["crop_size"] else [*words, "length and picture size not recorded"])
+
+
+def conditions(result: Mapping[str, Any]) -> str:
     """Values of `facts`, as a key."""
-    return tuple(facts(result).values())
+    return json.dumps(facts(result), sort_keys=True)
+
+
+def deciding(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of a result, and what else another result must share to take its place; see `fedvssl.files.results`."""
+    found = facts(result)
+    digests = {"contents of the lists": found.pop("lists"), "contents of the videos": result.get("media")}
+    return {**found, **digests, "seed": result.get("seed"), "checkpoint": result.get(CHECKPOINT)}
+
+
+def differing(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the facts in which results differ."""
+    first, *others = map(facts, results)
+    names = dict.fromkeys(name for found in (first, *others) for name in found)
+    differ = [name for name in names if any(found.get(name) != first.get(name) for found in others)]
+    return [*dict.fromkeys(name.removeprefix("test_sample.") for name in differ)]
 
 
 def single(
@@ -186,6 +222,11 @@ def recall_of_chance(k: int, *, gallery: Sequence[int], queries: Sequence[int]) 
     draws = math.comb(len(gallery), k)
     missed = {label: math.comb(len(gallery) - gallery.count(label), k) / draws for label in set(queries)}
     return 1 - statistics.mean(missed[label] for label in queries)
+
+
+def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = settings.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _escaped(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedvssl.config import Config, compose
 from fedvssl.data.annotations import read_annotations, write_annotations
+from fedvssl.data.client_lists import compare_with_tests
 from fedvssl.data.splits import labelled_videos, lists_read
 from fedvssl.files.settings import Settings, run_settings
 from fedvssl.overrides import parse_overrides
@@ -64,7 +65,7 @@ class Plan:
         self.work_dir = Path(config["work_dir"])
         self.rows = {name: row for name, row in config["rows"].items() if row}
         self.data = flags(**{f"data.{name}": value for name, value in config["data"].items()})
-        self.checked: set[Path] = set()  # folders of clients' lists
+        self.checked: set[Path] = set()  # lists of clients
         self.lists = lists_read(config["data"])
 
     def steps(self, seed: int) -> Iterator[Step]:
@@ -95,8 +96,7 @@ class Plan:
         config = composed("base", tuple(words))
         folder = Path(config["partition_dir"])
         files = [folder / f"client_dist{number}.json" for number in range(1, config["pool_size"] + 1)]
-        if folder not in self.checked:
-            self.check_lists(files)
+        self.check_lists(files)
         run_dir = self.folder(cell) / PRETRAIN
         command = ["-m", "fedvssl.main", *words, "keep_last=1", *flags(**{"hydra.run.dir": run_dir})]
         decisive = {name: value for name, value in config.items() if name != "eval"}  # an evaluation changes nothing
@@ -131,8 +131,8 @@ class Plan:
         return [*flags(data_dir=self.config["data_dir"]), *self.data, *overrides["all"], *overrides[command]]
 
     @cached_property
-    def tested(self) -> set[str]:
-        """Names of the test videos, or of the held-out ones that take their place."""
+    def held_out(self) -> set[str]:
+        """Names of the validation videos."""
         return {video.name for video in labelled_videos(self.config["data"], "test")}
 
     def folder(self, cell: Cell) -> Path:
@@ -153,18 +153,15 @@ class Plan:
         for number in range(1, config["pool_size"] + 1):
             name = f"client_dist{number}.json"
             listed = read_annotations(Path(config["partition_dir"]) / name)
-            write_annotations(folder / name, [video for video in listed if video.name not in self.tested])
+            write_annotations(folder / name, [video for video in listed if video.name not in self.held_out])
         return folder
 
     def check_lists(self, files: Sequence[Path]) -> None:
-        """Reject clients that would train on test videos."""
-        for file in files:
-            if seen := sorted(self.tested & {video.name for video in read_annotations(file)}):
-                raise ValueError(
-                    f"{file} has {len(seen)} test videos of split {self.split}, such as {seen[0]}: make a partition of "
-                    f"train_split_{self.split}.json and name it with partition_dir=<folder> in overrides.main."
-                )
-        self.checked.add(files[0].parent)
+        """Reject clients that would train on test videos; each list is read once."""
+        new = [file for file in files if file not in self.checked]
+        lists = {str(file): read_annotations(file) for file in new}
+        compare_with_tests(self.config["data"], lists, section="overrides.main")
+        self.checked |= {*new}
 
 
 def flags(**settings: Any) -> list[str]:

@@ -32,16 +32,21 @@ def read_measured(step: Step) -> Results:
 
     Returns:
         "metrics": fractions, or the losses of the first and the last round of pre-training; of fractions also
-            "intervals" (ends by metric), "num_test", the number of evaluated videos, and "part", their name.
+            "intervals" (ends by metric), "num_test", the number of evaluated videos, "part", their name, and "seen",
+            if training had some of them, see `fedvssl.data.seen`.
     """
     if step.kind == PRETRAIN:
         records = [r for r in read_records(step.result.parent / METRICS_FILE) if "partition_id" not in r]
+        losses = [record["loss"] for record in records if "loss" in record]  # evaluations have records of their own
         step.result.stat()  # an OSError if the weights are not there
-        return {"metrics": {"first_loss": records[0]["loss"], "loss": records[-1]["loss"]}}
+        if not losses:
+            raise ValueError(f"{step.result.parent / METRICS_FILE} has no loss of a round")
+        return {"metrics": {"first_loss": losses[0], "loss": losses[-1]}}
     content = read_json(step.result)
     if step.kind == FINETUNE:
         metrics, intervals, num_test = {name: content[name] for name in ACCURACIES}, content["intervals"], "num_videos"
     else:
         row = "checkpoint" if "checkpoint" in content["rows"] else "random"
         metrics, intervals, num_test = content["rows"][row], content["intervals"][row], "num_test"
-    return {"metrics": metrics, "intervals": intervals, "num_test": content[num_test], "part": content["part"]}
+    seen = {"seen": content["seen"]} if "seen" in content else {}
+    return {"metrics": metrics, "intervals": intervals, "num_test": content[num_test], "part": content["part"], **seen}

@@ -14,6 +14,7 @@ from fedvssl.sweeping.plan import Plan, Step
 from fedvssl.sweeping.results import read_results
 from fedvssl.training.metrics import chance, majority_class
 
+SEEN_TESTS = " (trained on test videos)"  # at the title of a row whose accuracies are no test
 GUESSES = MAJORITY, CHANCE = "majority class", "chance"  # rows that need no run
 
 
@@ -24,14 +25,15 @@ def write_tables(config: Mapping[str, Any], plans: Sequence[Plan], steps: Sequen
     columns = {f"{kind} {metric}": (kind, metric) for kind, metric in _metrics(config, results.values())}
     table = {}
     for name, row in plans[0].rows.items():
-        entries = {}
+        entries, mark = {}, ""
         for column, (kind, metric) in columns.items():
             own = [results[step.cell].get(kind) for step in steps if (step.cell.row, step.kind) == (name, kind)]
             done = [result for result in own if result]
+            mark = SEEN_TESTS if any("seen" in result for result in done) else mark
             # Cells of earlier versions have no intervals.
             interval = done[0].get("intervals", {}).get(metric) if len(done) == 1 else None
             entries[column] = Entry([result["metrics"][metric] for result in done], len(own), interval)
-        table[row.get("title", name)] = entries
+        table[row.get("title", name) + mark] = entries
     table |= baseline_rows(plans, columns)
     shown = headings(config)
     texts = {"md": markdown(table, shown), "tex": latex(table, shown)}

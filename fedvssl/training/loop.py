@@ -60,7 +60,13 @@ def build_fabric(*, device: str = "auto", devices: int = 1, precision: str = "au
 
 
 def seed_torch(key: Sequence[int]) -> None:
-    """Seed torch's generators (initial weights, dropout) from a tuple such as (seed, round, partition, epoch)."""
+    """Seed torch's generators (initial weights, dropout) from a tuple such as (seed, round, partition, epoch).
+
+    Zeros at the end of a key do not count: numpy fills a short key up with them, so (7,) and (7, 0, 0, 0) are one
+    stream. Equal starts rest on that: the random row of an evaluation, the start of a federated run and fine-tuning
+    from scratch have the same weights for one seed, and docs/results.md compares them so. Dropout in the first epoch of
+    fine-tuning begins the stream from which its initial weights came.
+    """
     torch.manual_seed(int(np.random.SeedSequence(list(key)).generate_state(1, np.uint64)[0] >> 1))
 
 

@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool3d
 
 from fedvssl.data import augment
-from fedvssl.data.annotations import read_annotations
+from fedvssl.data.annotations import Annotation, read_annotations
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.evaluation import features
 from fedvssl.evaluation.features import extract, fingerprint, load
@@ -95,3 +97,38 @@ def test_the_fingerprint_changes_with_all_that_changes_features(backbone, datase
     write_frames(video, moving_square(num_frames=10, height=36, width=48))
     changed.append(key(dataset=one))
     assert len({first, *changed}) == 1 + len(changed)
+
+
+def key_of(backbone: R3D, zips: Path, name: str) -> str:
+    return fingerprint(backbone, ClipDataset(zips, [Annotation(name, 0)], SAMPLE), precision="32-true")
+
+
+def test_other_pixels_in_files_of_one_size_and_date_are_other_features(backbone: R3D, tmp_path: Path) -> None:
+    """As uncompressed .y4m of one geometry and length, and as zips of frames whose JPEGs have one length."""
+    keys = []
+    for folder, pixels in (("one", b"\x10"), ("other", b"\x20")):
+        place = tmp_path / folder
+        place.mkdir()
+        (place / "a.y4m").write_bytes(b"YUV4MPEG2 W8 H8\nFRAME\n" + 96 * pixels)
+        for name, frames in {"b": ["img_00001.jpg", "img_00002.jpg"], "c": ["1.jpeg", "twenty.jpeg"]}.items():
+            write_members(place / f"{name}.zip", dict.fromkeys(frames, 50 * pixels))
+        for path in place.iterdir():
+            os.utime(path, (10**9, 10**9))
+        keys += [key_of(backbone, place, name) for name in "abc"]
+    sizes = [[path.stat().st_size for path in sorted(tmp_path.glob(f"*/{name}.*"))] for name in "abc"]
+    assert all(one == other for one, other in sizes) and len({*keys}) == 6
+
+
+def write_members(path: Path, members: dict[str, bytes], *, year: int = 2020) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name, (year, 1, 1, 0, 0, 0)), content)
+
+
+def test_the_same_frames_zipped_again_elsewhere_are_the_same_features(backbone: R3D, tmp_path: Path) -> None:
+    for year in (2020, 2024):
+        (tmp_path / str(year)).mkdir()
+        write_members(tmp_path / f"{year}/a.zip", {"img_00001.jpg": b"x", "img_00002.jpg": b"y"}, year=year)
+    assert key_of(backbone, tmp_path / "2020", "a") == key_of(backbone, tmp_path / "2024", "a")
+    write_members(tmp_path / "2024/a.zip", {"img_00001.jpg": b"y", "img_00002.jpg": b"x"}, year=2024)
+    assert key_of(backbone, tmp_path / "2020", "a") != key_of(backbone, tmp_path / "2024", "a")

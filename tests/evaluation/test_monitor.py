@@ -59,6 +59,7 @@ def test_judges_the_arrays_it_is_given(data_dir, caplog):
         "eval_feature_std",
         "eval_effective_rank",
         "videos_eval",
+        *("queries_left_out", "single_video_classes", "single_video_queries"),
         "seconds_eval",
     )
     assert tuple(one) == names and one["seconds_eval"] > 0
@@ -143,10 +144,19 @@ def test_videos_are_spread_over_the_list(data_dir):
     assert [len(dataset) for dataset in build(data_dir, max_videos=5).datasets.values()] == [5, 5]
 
 
-def test_queries_of_a_class_that_a_small_gallery_lacks_are_left_out(data_dir):
-    datasets = build(data_dir, max_videos=2).datasets
-    gallery, queries = ({a.label for a in datasets[part].annotations} for part in ("train", "test"))
-    assert queries <= gallery
+def test_queries_of_a_class_that_a_small_gallery_lacks_are_left_out_and_counted(data_dir, caplog):
+    """Of the training list 0 1 2 0 1 2 the first and the last stay, of 11 queries the first and the last: 0 and 1."""
+    with caplog.at_level(logging.INFO):
+        monitor = build(data_dir, max_videos=2)
+    assert [[a.label for a in monitor.datasets[part].annotations] for part in ("train", "test")] == [[0, 2], [0]]
+    assert "of 1 of 3 classes; 1 classes with 1 of these videos have one training video each; 1 test" in caplog.text
+    assert "1 test videos are left out, whose classes have no training video here." in caplog.text
+    record = monitor(arrays(1), label="now")
+    assert record["queries_left_out"] == record["single_video_classes"] == record["single_video_queries"] == 1
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert set(build(data_dir).facts.values()) == {0}
+    assert "left out" not in caplog.text and "one training video" not in caplog.text
 
 
 def test_mistakes_show_before_the_run(data_dir):

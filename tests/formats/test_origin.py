@@ -7,6 +7,9 @@ import pytest
 import yaml
 
 from fedvssl.config import compose
+from fedvssl.data.annotations import Annotation
+from fedvssl.data.seen import SEEN_FILE, seen_videos
+from fedvssl.files.arrays import save_arrays
 from fedvssl.formats.model_card import Card, model_card
 from fedvssl.formats.origin import evaluations, training_facts
 
@@ -75,6 +78,15 @@ def test_finetuning(tmp_path: Path) -> None:
     assert scratch["started from"] == "random weights"
 
 
+def test_test_videos_in_the_training_are_told(tmp_path: Path) -> None:
+    checkpoint = run_folder(tmp_path, "base") / "round-8-weights.npz"
+    checkpoint.touch()
+    assert "test videos" not in training_facts(checkpoint)
+    videos = [Annotation(f"a/{number}", 0) for number in range(3)]
+    save_arrays(tmp_path / SEEN_FILE, seen_videos({"name": "ucf101"}, videos, stage="pre-training", allowed=videos[1:]))
+    assert training_facts(checkpoint)["test videos"].startswith("pre-training had 2 of those of its split")
+
+
 @pytest.mark.parametrize(
     ("config", "checkpoint"),
     [("finetune", "model_pretrained.pth"), ("finetune", "round-8-weights.npz"), ("base", "last.pth")],
@@ -115,7 +127,7 @@ def test_the_card_prints_them(tmp_path: Path) -> None:
     checkpoint = run_folder(tmp_path, "base") / "round-8-weights.npz"
     checkpoint.write_bytes(b"x")
     write_result(tmp_path, "a/retrieval.json", RESULT)
-    held_out = {"part": "validation", "held_out": "in whole groups", "num_test": 48}
+    held_out = {"part": "validation", "held_out": "in whole groups", "num_test": 48, "seen": {"pre-training": 9}}
     write_result(tmp_path, "b/retrieval.json", {**RESULT, **held_out})
     card = Card(
         checkpoint=checkpoint,
@@ -134,7 +146,10 @@ def test_the_card_prints_them(tmp_path: Path) -> None:
     text = model_card(card, [])
     assert "| beta (swbeta) | 1 |" in text and "33,166,272" in text and "0.485, 0.456, 0.406" in text
     assert "retrieval on ucf6 split 1, percent" in text
-    assert "retrieval on 48 validation videos (held out in whole groups) of ucf6 split 1, percent" in text
+    assert (
+        "retrieval on 48 validation videos (held out in whole groups) of ucf6 split 1, percent; pre-training had 9"
+        in text
+    )
     assert "|  | R@1 | R@5 |" in text and "| checkpoint | 41.23 [33.1, 49.8] | 70.00 |" in text
     assert "| random | 20.00 | - |" in text
     assert str(tmp_path) not in text

@@ -84,6 +84,13 @@ def test_number_of_sampled_clients(fraction, least, expected):
     assert len(strategy.sampled) == expected
 
 
+def test_a_client_that_cannot_be_reached_does_not_change_how_many_train():
+    grid = LocalGrid(echo_app(), 9)
+    strategy = strategy_for(10, fraction_fit=0.5, min_fit_clients=2, round_timeout=0.2)
+    strategy.configure_train(1, pack(GLOBAL), ConfigRecord(), grid)
+    assert len(strategy.sampled) == 5, "half of 10, not of 9"
+
+
 def test_sampling_depends_on_seed_and_round_and_not_on_node_ids():
     def sampled(*, nodes: int, seed: int = 7, server_round: int = 1) -> list[int]:
         strategy = strategy_for(20, fraction_fit=0.25, min_fit_clients=5, seed=seed)

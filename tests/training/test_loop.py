@@ -88,6 +88,16 @@ def test_seeds_differ_by_key_and_repeat() -> None:
     assert draws[0] == draws[3] and len(set(draws)) == 3
 
 
+def test_zeros_at_the_end_of_a_key_are_no_other_stream() -> None:
+    """Weights from scratch, of the random row and of a federated run are equal for one seed because of that."""
+    weights = []
+    for key in [(7,), (7, 0), (7, 0, 0, 0), (7, 0, 0, 1), (0, 7)]:
+        seed_torch(key)
+        weights.append(nn.Linear(3, 2).weight.detach())
+    assert torch.equal(weights[0], weights[1]) and torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], weights[3]) and not torch.equal(weights[0], weights[4])
+
+
 def test_an_infinite_gradient_in_the_last_step_is_an_error_too() -> None:
     """The loss was finite when it was computed; what must not be saved is the weight after it."""
     with pytest.raises(ValueError, match="diverged"):

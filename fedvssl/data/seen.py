@@ -1,0 +1,165 @@
+"""Videos that a checkpoint was trained on: an accuracy on videos that were seen in training is no test.
+
+A run keeps the names of its videos as hashes, 8 bytes each. They go with the weights: beside the round files, and in
+the .pth that is made of them. So whoever evaluates a checkpoint, on whatever split, can compare.
+Checkpoints of other programs and of earlier versions have no such record: nothing is known of them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedvssl.data.annotations import Annotation
+from fedvssl.files.arrays import Arrays, load_arrays
+
+SEEN_FILE = "seen_videos.npz"
+PREFIX = "seen_videos."  # of the entries in a .pth
+PRETRAINING, FINETUNING = "pre-training", "fine-tuning"
+ALLOWED = "allowed"  # test videos that training was allowed to see
+ADVICE = "or set data.allow_test_videos=true, which every result will state"
+
+
+def seen_videos(
+    data: Mapping[str, Any], videos: Iterable[Annotation], *, stage: str, allowed: Iterable[Annotation]
+) -> Arrays:
+    """Record of the videos of a stage of training: hashes, int64 [V], ascending, by the names of the entries.
+
+    Args:
+        data: its `name` goes into the hashes, because another data set may have videos of the same names.
+        videos: of the stage.
+        stage: PRETRAINING or FINETUNING.
+        allowed: test videos that it may see.
+    """
+    entries = {stage: videos, ALLOWED: allowed}
+    return {name: np.unique(np.array(_each_hash(data, own), dtype=np.int64)) for name, own in entries.items()}
+
+
+def merged(*records: Mapping[str, np.ndarray]) -> Arrays:
+    """One record of several stages."""
+    stages = dict.fromkeys(stage for record in records for stage in record)
+    return {stage: np.unique(np.concatenate([r[stage] for r in records if stage in r])) for stage in stages}
+
+
+def read_seen(checkpoint: Path) -> Arrays:
+    """Record of a checkpoint: of a round file from the folder of its run, of a .pth from its content; {} if unknown.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    if checkpoint.suffix != ".npz":
+        from fedvssl.files.tensors import load_torch  # a report uses the rest of this file without torch
+
+        return seen_in(load_torch(checkpoint))
+    beside = checkpoint.parent / SEEN_FILE
+    return load_arrays(beside) if beside.is_file() else {}
+
+
+def seen_in(content: Any) -> Arrays:
+    """Record in the content of a .pth; {} if there is none."""
+    entries = content.items() if isinstance(content, dict) else ()
+    own = {name.removeprefix(PREFIX): value for name, value in entries if str(name).startswith(PREFIX)}
+    return {stage: value.numpy() for stage, value in own.items() if str(getattr(value, "dtype", "")) == "torch.int64"}
+
+
+def for_pth(record: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Entries of a .pth that hold the record, as tensors."""
+    import torch
+
+    return {PREFIX + stage: torch.from_numpy(np.array(hashes)) for stage, hashes in record.items()}
+
+
+def allowed_numbers(record: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Numbers of test videos that each stage of training had with permission; stages that had none are left out."""
+    allowed = {*record.get(ALLOWED, np.array([])).tolist()}
+    found = {stage: len(allowed & {*record.get(stage, np.array([])).tolist()}) for stage in (PRETRAINING, FINETUNING)}
+    return {stage: number for stage, number in found.items() if number}
+
+
+def may_see_tests(data: Mapping[str, Any]) -> bool:
+    """The setting `allow_test_videos`; data sets of one's own need not have it.
+
+    Raises:
+        ValueError: if it is neither true nor false.
+    """
+    allow = data.get("allow_test_videos", False)
+    if not isinstance(allow, bool):
+        raise ValueError(f"data.allow_test_videos={allow} must be true or false.")
+    return allow
+
+
+def refuse_test_videos(
+    data: Mapping[str, Any], trained: Mapping[str, Sequence[Annotation]], tested: Sequence[Annotation], *, advice: str
+) -> list[Annotation]:
+    """Reject lists to train on, or galleries, that hold test videos.
+
+    Args:
+        data: split, allow_test_videos.
+        trained: the lists, by the words that name them.
+        tested: the test list.
+        advice: what to do, before the setting that allows it.
+
+    Returns:
+        All test videos in the lists, if they are allowed.
+
+    Raises:
+        ValueError: with their number in the first such list, and the first name.
+    """
+    names, found = {video.name for video in tested}, set[str]()
+    for list_name, videos in trained.items():
+        if seen := sorted(names & {video.name for video in videos}):
+            if not may_see_tests(data):
+                raise ValueError(
+                    f"{list_name} has {len(seen)} of the {len(names)} test videos of split {data['split']}, such as "
+                    f"{seen[0]}: {advice}, {ADVICE}."
+                )
+            found.update(seen)
+    return [video for video in tested if video.name in found]
+
+
+def seen_facts(
+    data: Mapping[str, Any],
+    evaluated: Sequence[Annotation],
+    record: Mapping[str, np.ndarray],
+    *,
+    checkpoint: object,
+    gallery: Sequence[Annotation] = (),
+) -> dict[str, Any]:
+    """Entry of a result if evaluated videos are no test: {"seen": {stage: how many of them it had}}, or {}.
+
+    Args:
+        data: name, allow_test_videos, validation. Pre-training may have had validation videos: it reads no label.
+        evaluated: the videos.
+        record: `read_seen` of the checkpoint.
+        checkpoint: named in the error.
+        gallery: training videos of the evaluation itself, which `refuse_test_videos` has let pass.
+
+    Raises:
+        ValueError: if they are test videos, or fine-tuning had them, and nobody has allowed it.
+    """
+    names = dict(zip(_each_hash(data, evaluated), (video.name for video in evaluated), strict=True))
+    part, found = "test" if data["validation"] is None else "validation", {}
+    for stage in (PRETRAINING, FINETUNING):
+        seen = names.keys() & {*record.get(stage, np.array([])).tolist()}
+        refused = seen - {*record.get(ALLOWED, np.array([])).tolist()}
+        if refused and not (may_see_tests(data) or (stage, part) == (PRETRAINING, "validation")):
+            raise ValueError(
+                f"{checkpoint} had {len(refused)} of the {len(names)} {part} videos in its {stage}, such as "
+                f"{min(names[key] for key in refused)}: evaluate it on the split that it was trained for, {ADVICE}."
+            )
+        found |= {stage: len(seen)} if seen else {}
+    if both := {video.name for video in gallery} & {*names.values()}:
+        found["the gallery"] = len(both)
+    return {"seen": found} if found else {}
+
+
+def seen_words(result: Mapping[str, Any]) -> str:
+    """Words for tables: "; pre-training had 3 of these videos", or nothing, as for results of earlier versions."""
+    return "".join(f"; {stage} had {number} of these videos" for stage, number in result.get("seen", {}).items())
+
+
+def _each_hash(data: Mapping[str, Any], videos: Iterable[Annotation]) -> list[int]:
+    digests = (hashlib.blake2b(f"{data['name']}/{video.name}".encode(), digest_size=8).digest() for video in videos)
+    return [int.from_bytes(digest, "little", signed=True) for digest in digests]

@@ -1,0 +1,80 @@
+"""The clients' lists beside the test lists, before a run."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from fedvssl.data.annotations import Annotation, write_annotations
+from fedvssl.data.client_lists import check_client_lists
+from fedvssl.data.seen import PRETRAINING, allowed_numbers, seen_videos
+from fedvssl.files.arrays import save_arrays
+from tests.federation import tiny_config
+
+NAMES = [f"a/v{number}" for number in range(6)]
+
+
+def videos(*names: str) -> list[Annotation]:
+    return [Annotation(name, 0) for name in names]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Two clients share the training list of split 1; the test list of split 2 has three of their videos."""
+    annotations = tmp_path / "ucf101/annotations"
+    for number in (0, 1):
+        own = annotations / f"client_distribution/client_dist{number + 1}.json"
+        write_annotations(own, videos(*NAMES[2 * number : 2 * number + 2]))
+    write_annotations(annotations / "train_split_1.json", videos(*NAMES[:4]))
+    write_annotations(annotations / "test_split_1.json", videos(*NAMES[4:]))
+    write_annotations(annotations / "test_split_2.json", videos(*NAMES[1:5]))
+    return tmp_path
+
+
+def config_of(data_dir: Path, *words: str) -> dict:
+    return tiny_config(data_dir, "eval.sample.crop_size=32", *words, num_clients=2)
+
+
+def test_the_split_of_the_lists_passes_and_another_is_refused(data_dir: Path) -> None:
+    seen = check_client_lists(config_of(data_dir))
+    assert len(seen[PRETRAINING]) == 4 and allowed_numbers(seen) == {}
+    sentence = (
+        r"client_dist1\.json has 1 of the 4 test videos of split 2, such as a/v1: make a partition of train_split_2"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        check_client_lists(config_of(data_dir, "data.split=2"))
+
+
+def test_what_is_allowed_is_counted(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    seen = check_client_lists(config_of(data_dir, "data.split=2", "data.allow_test_videos=true"))
+    assert allowed_numbers(seen) == {PRETRAINING: 3}
+    assert "The clients train on 3 test videos (data.allow_test_videos=true)." in caplog.text
+
+
+def test_the_videos_by_which_the_server_evaluates_are_compared_too(data_dir: Path) -> None:
+    check_client_lists(config_of(data_dir, "eval.split=2"))
+    with pytest.raises(ValueError, match="test videos of split 2"):
+        check_client_lists(config_of(data_dir, "eval.split=2", "eval.every=1"))
+
+
+def test_a_backbone_to_start_from_must_not_have_seen_them_either(data_dir: Path) -> None:
+    seen = seen_videos({"name": "ucf101"}, videos(NAMES[5]), stage=PRETRAINING, allowed=[])
+    save_arrays(data_dir / "run/seen_videos.npz", seen)
+    words = [f"init={data_dir / 'run/round-1-weights.npz'}"]
+    with pytest.raises(ValueError, match=r"weights\.npz had 1 of the 2 test videos in its pre-training, such as a/v5"):
+        check_client_lists(config_of(data_dir, *words))
+    found = check_client_lists(config_of(data_dir, *words, "data.allow_test_videos=true"))
+    assert len(found[PRETRAINING]) == 5 and allowed_numbers(found) == {PRETRAINING: 1}, "its videos are the run's too"
+
+
+def test_a_missing_test_list_is_a_line(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (data_dir / "ucf101/annotations/test_split_1.json").unlink()
+    caplog.set_level(logging.INFO)
+    check_client_lists(config_of(data_dir))
+    (line,) = caplog.messages
+    assert line.endswith("test_split_1.json, so the clients' lists cannot be compared with test videos.")
+
+
+def test_validation_videos_in_the_lists_are_counted(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    check_client_lists(config_of(data_dir, "data.validation=0.5"))
+    assert "data.validation=0.5: the clients train on 2 of the 2 videos that it holds out" in caplog.text

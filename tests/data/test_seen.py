@@ -1,0 +1,87 @@
+"""Videos that training has seen: what is kept of them, what is refused, what results say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedvssl.data.annotations import Annotation
+from fedvssl.data.seen import (
+    FINETUNING,
+    PRETRAINING,
+    SEEN_FILE,
+    allowed_numbers,
+    for_pth,
+    merged,
+    read_seen,
+    refuse_test_videos,
+    seen_facts,
+    seen_videos,
+    seen_words,
+)
+from fedvssl.files.arrays import save_arrays
+from fedvssl.files.tensors import save_torch
+
+DATA = {"name": "ucf101", "split": 2, "validation": None, "allow_test_videos": False}
+ALLOWED = {**DATA, "allow_test_videos": True}
+
+
+def videos(*names: str) -> list[Annotation]:
+    return [Annotation(name, 0) for name in names]
+
+
+def record(*names: str, stage: str = PRETRAINING, allowed: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    return seen_videos(DATA, videos(*names), stage=stage, allowed=videos(*allowed))
+
+
+def test_test_videos_in_a_list_are_refused_with_their_number_or_returned() -> None:
+    lists, tested = {"one.json": videos("a/1", "a/2"), "two.json": videos("b/2", "b/1")}, videos("b/1", "b/2", "b/3")
+    sentence = (
+        r"^two\.json has 2 of the 3 test videos of split 2, such as b/1: mend it, or set data\.allow_test_videos=true"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        refuse_test_videos(DATA, lists, tested, advice="mend it")
+    assert refuse_test_videos(ALLOWED, lists, tested, advice="mend it") == tested[:2]
+    assert refuse_test_videos(DATA, {"one.json": lists["one.json"]}, tested, advice="") == []
+    with pytest.raises(ValueError, match="allow_test_videos=yes must be true or false"):
+        refuse_test_videos({**DATA, "allow_test_videos": "yes"}, lists, tested, advice="")
+
+
+@pytest.mark.parametrize("stage", [PRETRAINING, FINETUNING])
+def test_a_checkpoint_that_has_seen_test_videos_is_refused_unless_it_is_allowed(stage: str) -> None:
+    tested, seen = videos("a/2", "a/1", "a/9"), record("a/1", "a/2", "a/3", stage=stage)
+    with pytest.raises(ValueError, match=f"x had 2 of the 3 test videos in its {stage}, such as a/1: evaluate it on"):
+        seen_facts(DATA, tested, seen, checkpoint="x")
+    assert seen_facts(ALLOWED, tested, seen, checkpoint="x") == {"seen": {stage: 2}}
+    run_was_told = record("a/1", "a/2", "a/3", stage=stage, allowed=("a/1", "a/2"))
+    facts = seen_facts(DATA, tested, run_was_told, checkpoint="x")
+    assert facts == {"seen": {stage: 2}} and seen_words(facts) == f"; {stage} had 2 of these videos"
+    assert seen_facts(DATA, videos("a/9"), seen, checkpoint="x") == {} == seen_facts(DATA, tested, {}, checkpoint="x")
+    assert seen_facts({**DATA, "name": "hmdb51"}, tested, seen, checkpoint="x") == {}, "other videos of these names"
+
+
+def test_validation_videos_may_be_seen_without_labels_alone() -> None:
+    data, held_out = {**DATA, "validation": 0.2}, videos("a/1", "a/2")
+    assert seen_facts(data, held_out, record("a/1"), checkpoint="x") == {"seen": {PRETRAINING: 1}}
+    with pytest.raises(ValueError, match="had 1 of the 2 validation videos in its fine-tuning, such as a/1"):
+        seen_facts(data, held_out, record("a/1", stage=FINETUNING), checkpoint="x")
+
+
+def test_a_gallery_is_told() -> None:
+    assert seen_facts(ALLOWED, videos("a/1", "a/2"), {}, checkpoint="x", gallery=videos("a/2")) == {
+        "seen": {"the gallery": 1}
+    }
+
+
+def test_the_record_goes_with_round_files_and_into_pth_files(tmp_path: Path) -> None:
+    first = record("a/1", "a/2", allowed=("a/1", "z/9"))
+    both = merged(first, record("b/1", stage=FINETUNING), record("a/3"))
+    save_arrays(tmp_path / SEEN_FILE, both)
+    save_torch(tmp_path / "last.pth", {"model": {}, "epoch": 1, **for_pth(both)})
+    save_torch(tmp_path / "foreign.pth", [1])
+    for name in ("round-3-weights.npz", "last.pth"):
+        found = read_seen(tmp_path / name)
+        assert found.keys() == both.keys() and all(np.array_equal(found[key], both[key]) for key in both)
+        assert [len(found[stage]) for stage in (PRETRAINING, FINETUNING)] == [3, 1]
+        assert allowed_numbers(found) == {PRETRAINING: 1}
+    assert read_seen(tmp_path / "foreign.pth") == {} == read_seen(tmp_path / "elsewhere/round-3-weights.npz")
