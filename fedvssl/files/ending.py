@@ -13,12 +13,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36  # of Linux
+COLLECT_SECONDS = 2.0  # for killed processes to be collected, so that they do not stay as zombies
 CHILD_SECONDS = 30.0  # that a command which was told to end gets
 
 
@@ -107,13 +109,20 @@ def descendants() -> set[int]:
 
 def end_descendants(*, but: set[int] | None = None) -> None:
     """Kill all descendants but these, also stopped ones. They are stopped first, so that none starts another."""
-    stopped: set[int] = set(but or ())
-    while new := descendants() - stopped:
+    kept = but or set()
+    stopped: set[int] = set()
+    while new := descendants() - kept - stopped:
         for pid in new:
             _send(pid, signal.SIGSTOP)
         stopped |= new
-    for pid in stopped - set(but or ()):
+    for pid in stopped:
         _send(pid, signal.SIGKILL)
+    deadline = time.monotonic() + COLLECT_SECONDS
+    while (left := stopped & descendants()) and time.monotonic() < deadline:
+        for pid in left:
+            with suppress(ChildProcessError):  # not adopted yet
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.01)
 
 
 def _send(pid: int, number: int) -> None:
