@@ -28,11 +28,10 @@ from fedvssl.config import Config, conf_dir, for_hydra, to_dict
 from fedvssl.files.atomic import atomic_path, read_json, write_json
 from fedvssl.files.ending import (
     Terminated,
-    adopt_orphans,
-    descendants,
     end_code,
     end_descendants,
     end_word,
+    ending_descendants,
     interruptible,
     take_sigterm,
 )
@@ -146,9 +145,12 @@ def simulate(
 
     from fedvssl.wire.wire import FederationError
 
-    verbose, before = config["verbose"], descendants()
-    adopt_orphans()
-    with run_dir.joinpath(FLOWER_LOG).open("a") as ray_log, redirect_stdout(sys.stdout if verbose else ray_log):
+    verbose = config["verbose"]
+    with (
+        ending_descendants() as before,  # Ray leaves a stopped client behind
+        run_dir.joinpath(FLOWER_LOG).open("a") as ray_log,
+        redirect_stdout(sys.stdout if verbose else ray_log),
+    ):
         returned = _watch(outcome, run_dir, before)
         log.info("Starting Flower's simulation engine; in the first round each client's process loads PyTorch ...")
         try:
@@ -164,7 +166,6 @@ def simulate(
         finally:
             returned.set()
             outcome.stop.set()  # the server's thread must not wait for clients that are gone
-            end_descendants(but=before)  # Ray leaves a stopped client behind
 
 
 def start_ray(config: Config) -> None:

@@ -43,7 +43,7 @@ def interruptible() -> Iterator[None]:
             raise Terminated from error
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: of a library in C
 
 
 def take_sigterm() -> None:
@@ -88,10 +88,24 @@ def run_child(command: Sequence[str], **options: Any) -> int:
             raise
 
 
-def adopt_orphans() -> None:
-    """Make this process the parent of descendants whose parent dies, so that `descendants` finds them (Linux)."""
+@contextmanager
+def ending_descendants() -> Iterator[set[int]]:
+    """End all processes that are started within the block, at its end. Gives the ids of those that were there before.
+
+    On Linux, orphans among them become this process's children, so that they are found.
+    """
+    before = descendants()
+    _adopt_orphans(True)
+    try:
+        yield before
+    finally:
+        end_descendants(but=before)
+        _adopt_orphans(False)
+
+
+def _adopt_orphans(adopt: bool) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
 
 
 def descendants() -> set[int]:

@@ -62,7 +62,7 @@ def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
         ValueError: if the run's records end before round `done`, or too many lines are damaged to decide this.
     """
     path = run_dir / METRICS_FILE
-    records = [record for record in read_records(path) if record["server_round"] <= done]
+    records = [record for record in read_records(path, position="server_round") if record["server_round"] <= done]
     if done and (not records or records[-1]["server_round"] < done):
         raise ValueError(
             f"{path} does not reach round {done}, so which heads the clients go on with is lost: "

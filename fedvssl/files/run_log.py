@@ -38,12 +38,7 @@ class RunLog:
     def __init__(self, folder: Path | str, *, position: str = "server_round", done: int = 0) -> None:
         self.path = Path(folder) / METRICS_FILE
         self.position = position
-        records = read_records(self.path)
-        if any(position not in record for record in records):
-            raise ValueError(
-                f"{self.path} has records without '{position}', of another kind of run: name its own folder."
-            )
-        kept = [record for record in records if record[position] <= done]
+        kept = [record for record in read_records(self.path, position=position) if record[position] <= done]
         with atomic_path(self.path) as temporary:
             temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
         self._scalars = Scalars(self.path.parent / "tensorboard", from_step=done)
@@ -72,10 +67,13 @@ class RunLog:
         self._scalars.close()
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(path: Path, *, position: str | None = None) -> list[Record]:
     """Read the records of a metrics.jsonl in the order of their positions; [] if there is no file.
 
     A damaged line is left out with a warning, the half line of a killed writer at the end without a word.
+
+    Raises:
+        ValueError: if `position` is given and a record lacks it.
     """
     if not path.is_file():
         return []
@@ -89,6 +87,8 @@ def read_records(path: Path) -> list[Record]:
             records.append(record)
     if (record := _record(rest)) is not None:  # only its end of line is missing
         records.append(record)
+    if position and any(position not in record for record in records):
+        raise ValueError(f"{path} has records without '{position}', of another kind of run: name its own folder.")
     return sorted(records, key=_position)  # a missed evaluation is recorded after later rounds
 
 

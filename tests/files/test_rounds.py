@@ -70,3 +70,9 @@ def test_what_the_records_do_not_decide_is_refused(damaged, heads, clients, tmp_
 def test_where_no_client_keeps_a_head_any_damage_is_harmless(tmp_path):
     write_run(tmp_path, damaged=(1, 2, 3, 5, 6), heads={})
     assert accepted_rounds(tmp_path, done=3) == WHOLE
+
+
+def test_the_records_of_a_fine_tuning_are_refused(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    with pytest.raises(ValueError, match="without 'server_round', of another kind of run"):
+        accepted_rounds(tmp_path, done=0)

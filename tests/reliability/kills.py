@@ -31,6 +31,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fedvssl import main as command
 from fedvssl.config import Config
+from fedvssl.files import environment
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.environment import read_environment
 from fedvssl.files.lock import owned
@@ -41,7 +42,11 @@ from tests.federation import LocalGrid, tiny_config, write_clients
 from tests.reliability.table import Row, store
 
 KINDS = {"replace": "renames", "unlink": "deletions", "line": "half lines", "scalars": "scalars"}
-USED_IN_FORKS = ("fedvssl.server_app", "fedvssl.client_app", "fedvssl.preflight", "matplotlib.backends.backend_agg")
+USED_IN_FORKS = (  # imported once, before them
+    *("fedvssl.server_app", "fedvssl.client_app", "fedvssl.preflight", "matplotlib.backends.backend_agg"),
+    *("fedvssl.models.r3d", "fedvssl.tasks.ctp", "fedvssl.tasks.patches", "fedvssl.tasks.recognition"),
+    *("fedvssl.strategy.fedvssl", "fedvssl.evaluation.retrieval", "fedvssl.evaluation.knn"),
+)
 CLOCK = ("seconds", "clips_per_second", "data_share")  # what no two runs have in common
 
 
@@ -104,7 +109,7 @@ def start(config: Config, run_dir: Path, *, at: int = 0) -> list[str] | None:
     if child == 0:
         code = 1
         try:
-            command.simulate = in_process
+            command.simulate, environment.revision = in_process, lambda _: None  # a commit meanwhile is no fault
             killer = Killer(at)
             arm(killer)
             with owned(run_dir, writes=command.WRITES, tell=lambda _: None):
