@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +17,9 @@ from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.atomic import read_json, write_json
+from fedvssl.files.ending import Terminated, interruptible
 from fedvssl.files.environment import read_environment
+from fedvssl.files.lock import owned
 from fedvssl.files.run_log import read_records
 from fedvssl.files.settings import NAMES
 from fedvssl.main import claim, run, simulate
@@ -187,18 +190,21 @@ def test_mistakes_end_with_a_sentence_before_anything_starts(mistake, sentence, 
 
 @pytest.fixture
 def engine(monkeypatch):
-    """Flower's engine, replaced by a function that the test sets; returns what it was called with."""
+    """Flower's engine, replaced by a function that the test sets; returns what it and Ray were called with."""
     calls: list[dict] = []
+    ray: dict = {}
 
     def replace(behaviour) -> list[dict]:
         def run_simulation(server_app, client_app, num_supernodes, *, backend_config):
-            calls.append({"num_supernodes": num_supernodes, **backend_config})
+            calls.append({"num_supernodes": num_supernodes, "ray": dict(ray), **backend_config})
             behaviour()
 
         monkeypatch.setattr("flwr.simulation.run_simulation", run_simulation)
+        monkeypatch.setattr("ray.init", lambda **options: ray.update(options))
         return calls
 
-    return replace
+    with interruptible():
+        yield replace
 
 
 def test_what_is_measured_before_the_run_stands_in_its_configuration(engine, data_dir, tmp_path, monkeypatch):
@@ -222,12 +228,12 @@ def test_the_engine_gets_a_local_ray_whose_actors_come_back(engine, tmp_path, ca
     run_engine(config, tmp_path)
     (call,) = calls
     assert call["num_supernodes"] == 3
-    resources, init = call["client_resources"], call["init_args"]
+    resources, init = call["client_resources"], call["ray"]
     assert resources == {"num_gpus": 0, "num_cpus": 1, "max_restarts": -1, "max_task_retries": 1}
     assert init["address"] == "local" and init["include_dashboard"] is False and init["log_to_driver"] is False
     assert capsys.readouterr().out == "" and "raylet noise" in (tmp_path / "flower.log").read_text()
     run_engine({**config, "verbose": True}, tmp_path)
-    assert capsys.readouterr().out == "raylet noise\n" and calls[1]["init_args"]["log_to_driver"] is True
+    assert capsys.readouterr().out == "raylet noise\n" and calls[1]["ray"]["log_to_driver"] is True
 
 
 def test_an_engine_that_breaks_down_stops_the_server_and_says_where_to_look(engine, tmp_path):
@@ -258,6 +264,7 @@ ENDS = [
     (FederationError("Round 3 has 1 valid replies."), 1, "Round 3 has 1 valid replies. Run again with hydra.run.dir="),
     (OSError(28, "No space left on device", "a.npz"), 1, "No space left on device: a.npz. Run again with hydra.run"),
     (KeyboardInterrupt(), 130, "Interrupted. Run again with hydra.run.dir="),
+    (Terminated(), 143, "Terminated. Run again with hydra.run.dir="),
     (ValueError("rounds=0 must be at least 1."), 2, "rounds=0 must be at least 1.\n"),
     (TypeError("no number"), 2, "TypeError: no number\n"),
 ]
@@ -280,14 +287,75 @@ def test_the_command_ends_with_one_sentence_that_says_how_to_continue(
     assert (str(tmp_path) in told) == (code != 2)
 
 
+def test_a_folder_in_which_another_process_works_is_refused_before_anything_is_written(data_dir, tmp_path):
+    run_dir = tmp_path / "run"
+    with owned(run_dir):
+        second = command(*overrides(data_dir, f"hydra.run.dir={run_dir}"), folder=tmp_path)
+        assert [path.name for path in run_dir.iterdir() if path.stat().st_size] == [".lock"]
+    assert second.returncode == 2 and second.stderr.startswith(f"error: {run_dir} belongs to process {os.getpid()} on ")
+    assert second.stderr.count("\n") == 1
+
+
+def test_a_run_owns_its_folder_and_removes_what_killed_writers_left(tmp_path, monkeypatch):
+    left = [".config.12.yaml", ".round-2-weights.12.npz", ".loss.12.png", "clients/client_0/.head-round-1.3.npz"]
+    for name in left:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".notes.2024.txt").write_text("the user's")
+    seen = []
+
+    def run(_config, *, run_dir: Path) -> None:
+        seen.append(sorted(path.name for path in run_dir.rglob(".*")))
+        raise FederationError("Round 1 has 0 valid replies.")
+
+    monkeypatch.setattr(main, "run", run)
+    monkeypatch.setattr(sys, "argv", ["fedvssl.main", f"hydra.run.dir={tmp_path}"])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert seen == [[".lock", ".notes.2024.txt"]]
+    assert [path.name for path in tmp_path.glob(".*")] == [".notes.2024.txt"]
+
+
+@pytest.mark.parametrize("when", ["in ray.init", "after it"])
+def test_ray_does_not_keep_sigterm(when, engine, tmp_path, monkeypatch):
+    """Its handlers leave the process with exit code 1 or a stack of C++."""
+
+    def start(**_options) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        if when == "in ray.init":
+            signal.raise_signal(signal.SIGTERM)
+
+    engine(lambda: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("ray.init", start)
+    with pytest.raises(Terminated):
+        run_engine(compose("base", []), tmp_path)
+
+
+def test_what_the_engine_has_started_and_left_ends_with_it(engine, tmp_path):
+    """Also a stopped process; what ran before stays."""
+    with subprocess.Popen(["sleep", "60"]) as before:
+        started: list[subprocess.Popen] = []
+
+        def leave() -> None:
+            started.append(subprocess.Popen(["sleep", "60"]))
+            os.kill(started[0].pid, signal.SIGSTOP)
+
+        engine(leave)
+        run_engine(compose("base", []), tmp_path)
+        assert started[0].wait(timeout=10) is not None and before.poll() is None
+        before.kill()
+
+
 @pytest.mark.parametrize("error", [None, FederationError("Round 3 has 0 valid replies.")])
 def test_an_engine_that_waits_for_a_lost_client_does_not_hold_the_command(error, engine, tmp_path, monkeypatch, capsys):
     outcome, left, codes = Outcome(error=error), threading.Event(), []
+    monkeypatch.setattr(main, "release_all", lambda: codes.append("released"))
+    monkeypatch.setattr(main, "end_descendants", lambda **_: codes.append("ended"))
     monkeypatch.setattr(main, "GRACE_SECONDS", 0.1)
     monkeypatch.setattr(main.os, "_exit", lambda code: codes.append(code) or left.set())
     engine(lambda: outcome.stop.set() or left.wait(30))
     run_engine(compose("base", []), tmp_path, outcome)
-    assert codes == [1 if error else 0]
+    assert codes[:3] == ["ended", "released", 1 if error else 0]
     sentence = f"error: Round 3 has 0 valid replies. Run again with hydra.run.dir={tmp_path} to continue.\n"
     assert capsys.readouterr().err == (sentence if error else "")
 
@@ -337,3 +405,34 @@ def test_simulation_survives_a_killed_client_resumes_and_ends_with_a_sentence(da
     third = command(*arguments, "rounds=4", f"hydra.run.dir={cut}", "strategy.min_fit_clients=1", folder=tmp_path)
     assert third.returncode == 0 and "Continuing after round 3" in third.stdout, "what the sentence said helps"
     assert (cut / "round-4-weights.npz").is_file()
+
+
+@pytest.mark.ray
+def test_sigterm_ends_a_round_with_a_stopped_client_and_leaves_nothing(data_dir, tmp_path):
+    """A client is stopped, as by a hanging network drive; Slurm then ends the run, which continues afterwards."""
+    arguments = overrides(data_dir, "rounds=100", "round_timeout=3000", f"hydra.run.dir={tmp_path / 'run'}")
+    words = [sys.executable, "-m", "fedvssl.main", *arguments]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        next(line for line in process.stdout if "round 1/100" in line)
+        started = family(process.pid)
+        actors = [pid for pid, name in started.items() if "ClientAppA" in name]
+        os.kill(actors[0], signal.SIGSTOP)
+        process.terminate()
+        assert process.wait(timeout=60) == 143
+        told = process.stderr.read()
+    assert told == f"error: Terminated. Run again with hydra.run.dir={tmp_path / 'run'} to continue.\n"
+    assert len(started) > 4 and not [name for pid, name in started.items() if name_of(pid) == name]
+    assert not (tmp_path / "run/.lock").exists()
+
+
+def family(pid: int) -> dict[int, str]:
+    """Names of all descendants of a process."""
+    children = [int(n) for task in Path(f"/proc/{pid}/task").glob("*/children") for n in task.read_text().split()]
+    return {child: name for one in children for child, name in [(one, name_of(one)), *family(one).items()]}
+
+
+def name_of(pid: int) -> str:
+    """Name of a process; empty if it has ended."""
+    status = Path(f"/proc/{pid}/status")
+    return status.read_text().split()[1] if status.is_file() else ""

@@ -1,5 +1,6 @@
 """Evaluation between the rounds, on labelled videos of the server's own."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from fedvssl.files.arrays import load_arrays
-from fedvssl.files.rounds import round_path
-from fedvssl.files.run_log import read_records
-from fedvssl.server_app import build_monitor
+from fedvssl.files.rounds import round_path, saved_rounds
+from fedvssl.files.run_log import RunLog, read_records
+from fedvssl.server_app import complete
+from fedvssl.server_evaluation import build_monitor
 from tests.action_set import write_action_set
 from tests.federation import tiny_config, train, write_clients
 
@@ -56,6 +58,70 @@ def test_a_round_is_saved_before_it_is_evaluated_and_training_goes_on_where_that
     train(evaluating(data_dir, "rounds=2"), tmp_path, monitor=fails)
     assert "the evaluation after round 2 failed (out of memory); training goes on" in caplog.text
     assert [r["server_round"] for r in read_records(tmp_path / "metrics.jsonl") if "lr" in r] == [1, 2]
+
+
+def evaluated(run_dir: Path) -> list[int]:
+    """Rounds of the evaluations in their order in the file."""
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [record["server_round"] for record in records if "eval_R@1" in record]
+
+
+def lose(run_dir: Path, *rounds: int) -> None:
+    """Cut the records of these evaluations out, as if a kill had come before them."""
+    path = run_dir / "metrics.jsonl"
+    lines = [line for line in path.read_text().splitlines(keepends=True)]
+    kept = [line for line in lines if not ("eval_R@1" in line and json.loads(line)["server_round"] in rounds)]
+    path.write_text("".join(kept))
+
+
+def test_missed_evaluations_are_made_up_for_on_continuing_and_in_order(data_dir, tmp_path, caplog):
+    config = evaluating(data_dir, "rounds=4")
+    train({**config, "rounds": 2}, tmp_path, monitor=build_monitor(config))
+    whole = read_records(tmp_path / "metrics.jsonl")
+    lose(tmp_path, 0, 2)
+    train(config, tmp_path, done=2, monitor=build_monitor(config))
+    assert [record["server_round"] for record in read_records(tmp_path / "metrics.jsonl") if "eval_R@1" in record] == [
+        *(0, 2, 4)
+    ]
+    before, after = (
+        [{name: value for name, value in r.items() if name.startswith("eval")} for r in records if "eval_R@1" in r]
+        for records in (whole, read_records(tmp_path / "metrics.jsonl"))
+    )
+    assert before == after[:2]
+    round_path(tmp_path, 2).unlink()
+    lose(tmp_path, 2)
+    config = {**config, "rounds": 5}
+    train(config, tmp_path, done=4, monitor=build_monitor(config))
+    assert evaluated(tmp_path) == [0, 4, 5]
+    assert "after rounds 2 are missing and cannot be made up for: their files are gone (keep_last)" in caplog.text
+
+
+def test_a_run_whose_rounds_are_all_done_is_completed(data_dir, tmp_path):
+    """Killed within the record of the last evaluation: half a line, no picture, one round file too many."""
+    config = evaluating(data_dir, "rounds=2", "keep_last=1")
+    train({**config, "keep_last": None}, tmp_path, monitor=build_monitor(config))
+    expected = (tmp_path / "metrics.jsonl").read_text().splitlines()[:-1]
+    lose(tmp_path, 2)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"server_round": 2, "eval_')
+    (tmp_path / "loss.png").unlink()
+    complete(config, run_dir=tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert lines[:-1] == expected and evaluated(tmp_path) == [0, 2]
+    assert (tmp_path / "loss.png").is_file() and saved_rounds(tmp_path) == [2]
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    complete(config, run_dir=tmp_path)
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}, "a whole run stays as it is"
+
+
+def test_a_full_disk_is_no_failed_evaluation(data_dir, tmp_path, monkeypatch):
+    def write(log: RunLog, record: dict) -> None:
+        if "eval" in record:
+            raise OSError(28, "No space left on device", str(log.path))
+
+    monkeypatch.setattr(RunLog, "write", write)
+    with pytest.raises(OSError, match="No space left on device"):
+        train(evaluating(data_dir, "rounds=1"), tmp_path, monitor=lambda *_, **__: {"eval": 1.0})
 
 
 def test_a_protocol_can_be_left_out(data_dir):

@@ -1,12 +1,28 @@
 """Files and folders that are either whole or absent: written under a temporary name and renamed."""
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in the error of a full disk, which says nothing of it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -16,14 +32,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
     A missing folder is created. The name is hidden, private to this process and keeps the suffix that writers look at.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # `remove_leftovers` knows this form
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())  # or a power cut could leave the new name on an empty file
-        os.replace(temporary, path)
+        with naming(path):
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())  # or a power cut could leave the new name on an empty file
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, pattern: str) -> None:
+    """Remove the temporary files and folders of killed writers whose final names would have matched.
+
+    Only the owner of these names may call this: a living writer has such files too.
+
+    Args:
+        pattern: of the final names below `folder`, such as "loss.png" or "clients/*/*.npz".
+    """
+    *parents, last = pattern.split("/")
+    for path in sorted(folder.glob("/".join([*parents, ".*"]))):
+        form = re.fullmatch(r"\.(.+)\.\d+(\.\w+)?", path.name)
+        if form and fnmatchcase(f"{form[1]}{form[2] or ''}", last):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -59,10 +91,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process with the same id
     temporary.mkdir()
     try:
-        yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with naming(path):
+            yield temporary
+            for file in temporary.iterdir():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
