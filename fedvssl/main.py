@@ -88,14 +88,16 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.client_app import build_client_app
     from fedvssl.files.environment import record_environment
     from fedvssl.files.rounds import last_round
-    from fedvssl.preflight import check_data, fit_precision, fit_to_machine, measure_task
+    from fedvssl.preflight import check_data, expected_report, fit_precision, fit_to_machine, measure_task
     from fedvssl.server_app import Outcome, build_server_app
 
     _send_flower_log_to(run_dir / FLOWER_LOG, terminal=config["verbose"])
     config = measure_task(fit_to_machine(config))
-    config = fit_precision(config, check_data(config))
+    videos = check_data(config)
+    config = fit_precision(config, videos)
     outcome = Outcome()
-    server_app = build_server_app(config, run_dir=run_dir, outcome=outcome)
+    report = expected_report(config, videos)
+    server_app = build_server_app(config, run_dir=run_dir, outcome=outcome, report=report)
     claim(run_dir, config)
     done = last_round(run_dir)
     if done >= config["rounds"]:
@@ -196,7 +198,7 @@ def claim(run_dir: Path, config: Config) -> None:
     from fedvssl.files.settings import first_change, run_settings
 
     lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
-    files = {path.name: path for path in lists}
+    files = {path.name: path for path in lists if path.is_file()}  # a client without a list takes no part
     if config["init"] is not None:
         files["init"] = Path(config["init"]).expanduser()
     settings = run_settings(config, free=FREE, files=files)

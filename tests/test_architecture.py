@@ -31,7 +31,7 @@ ALLOWED = {
     "reporting": {"reporting", "sweeping", "files", "evaluation/intervals", "training/watch", "data/validation"},
     "overrides": set(),
     "config": {"overrides", "training/optimizer", "data/splits"},
-    "preflight": {"config", "training", "data", "files"},
+    "preflight": {"config", "training", "data", "files", "wire/replies"},
     "client_app": {"client", "training", "strategy", "data", "wire", "files", "config"},
     "server_app": {"evaluation", "training", "strategy", "data", "wire", "files", "config"},
 }

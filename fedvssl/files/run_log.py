@@ -1,6 +1,7 @@
 """Metrics of a run, as JSON lines and TensorBoard scalars, and a plot of the loss."""
 
 import json
+import math
 from collections import defaultdict
 from numbers import Real
 from pathlib import Path
@@ -122,9 +123,20 @@ def plot_losses(metrics_jsonl: Path, png: Path) -> None:
 
 
 def speed(record: Record) -> str:
-    """ "13.4 clips/s (0.8 % waiting for data)" """
-    return f"{record['clips_per_second']:.1f} clips/s ({100 * record['data_share']:.1f} % waiting for data)"
+    """ "13.4 clips/s (0.8 % waiting for data)", without what the record lacks."""
+    words = [f"{record['clips_per_second']:.1f} clips/s"] if "clips_per_second" in record else []
+    words += [f"({100 * record['data_share']:.1f} % waiting for data)"] if "data_share" in record else []
+    return " ".join(words)
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record, default=float) + "\n"
+    """A record as a line of JSON, which has no NaN and no infinity: they become null."""
+    return json.dumps({name: _finite(value) for name, value in record.items()}, default=float, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, Real) and not isinstance(value, int):
+        return float(value) if math.isfinite(value) else None
+    return value
