@@ -62,7 +62,8 @@ class Clients(Grid):
 def reply_to(message: Message) -> Message:
     """Reply of one client: its partition id to a query, or else a copy of the arrays."""
     if message.metadata.message_type == "query":
-        content: dict[str, Any] = {"client": MetricRecord({"partition-id": message.metadata.dst_node_id - 1})}
+        partition_id = message.metadata.dst_node_id - 1
+        content: dict[str, Any] = {"client": MetricRecord({"partition-id": partition_id, "num-examples": 1})}
     else:
         received: Any = message.content["arrays"]
         arrays = ArrayRecord()

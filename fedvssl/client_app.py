@@ -34,7 +34,7 @@ from fedvssl.training.loop import EpochResult, build_fabric, seed_torch, set_up,
 from fedvssl.training.optimizer import load_state as load_optimizer
 from fedvssl.training.optimizer import state_arrays
 from fedvssl.training.schedule import warm_up
-from fedvssl.wire.record import ARRAYS, CONFIG, METRICS, pack, unpack
+from fedvssl.wire.record import ARRAYS, CLIENT, CONFIG, METRICS, pack, unpack
 
 
 def build_client_app(site: Site) -> ClientApp:
@@ -42,15 +42,24 @@ def build_client_app(site: Site) -> ClientApp:
     app = ClientApp()
 
     @app.query()
-    def introduce(message: Message, context: Context) -> Message:
-        facts = MetricRecord({"partition-id": int(context.node_config["partition-id"])})
-        return Message(RecordDict({"client": facts}), reply_to=message)
+    def query(message: Message, context: Context) -> Message:
+        return introduce(message, site=site, partition_id=int(context.node_config["partition-id"]))
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         return answer(message, site=site, partition_id=int(context.node_config["partition-id"]))
 
     return app
+
+
+def introduce(message: Message, *, site: Site, partition_id: int) -> Message:
+    """Reply with the client's partition id and number of videos, or with an error if its list cannot be read."""
+    try:
+        num_examples = len(read_annotations(list_path(site, partition_id)))
+    except Exception as error:
+        return _failure(message, error)
+    facts = MetricRecord({"partition-id": partition_id, "num-examples": num_examples})
+    return Message(RecordDict({CLIENT: facts}), reply_to=message)
 
 
 def answer(message: Message, *, site: Site, partition_id: int) -> Message:
@@ -63,8 +72,7 @@ def answer(message: Message, *, site: Site, partition_id: int) -> Message:
     except Exception as error:
         log.exception("failed")
         initial_task.cache_clear()  # its state is unknown
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())} (traceback in {folder / 'train.log'})"
-        return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
+        return _failure(message, error, f" (traceback in {folder / 'train.log'})")
     finally:
         for handler in log.handlers[:]:
             log.removeHandler(handler)
@@ -80,7 +88,7 @@ def train_client(content: RecordDict, *, site: Site, partition_id: int, write: C
     started = time.perf_counter()
     received: Any = content[ARRAYS]
     arrays, order = unpack(received), _read_order(content)
-    annotations = read_annotations(Path(site.partition_dir) / f"client_dist{partition_id + 1}.json")
+    annotations = read_annotations(list_path(site, partition_id))
     folder = client_folder(site, partition_id)
     task, own = initial_task(json.dumps(order.config), frozenset(arrays))
     keeps = own or order.config["training"]["keep_optimizer"]
@@ -216,6 +224,16 @@ def summarise(results: list[EpochResult]) -> dict[str, float]:
         "data-share": seconds_data / (seconds_data + seconds_compute),
         "clips-per-second": num_clips / (seconds_data + seconds_compute),
     }
+
+
+def list_path(site: Site, partition_id: int) -> Path:
+    return Path(site.partition_dir) / f"client_dist{partition_id + 1}.json"
+
+
+def _failure(message: Message, error: Exception, where: str = "") -> Message:
+    """Reply of one line about an exception."""
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+    return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
 
 
 def _read_order(content: RecordDict) -> Order:

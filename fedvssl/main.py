@@ -114,7 +114,7 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.files.earlier_round import go_back
     from fedvssl.files.environment import record_environment
     from fedvssl.files.rounds import last_round
-    from fedvssl.preflight import check_data, fit_precision, fit_to_machine, measure_task
+    from fedvssl.preflight import check_data, expected_report, fit_precision, fit_to_machine, measure_task
     from fedvssl.server_app import Outcome, build_server_app, complete
 
     _send_flower_log_to(run_dir / FLOWER_LOG, terminal=config["verbose"])
@@ -125,7 +125,8 @@ def run(config: Config, *, run_dir: Path) -> None:
         reject_other_run(run_dir, config)
         log.info("%s", go_back(run_dir, config["from_round"]))
     outcome = Outcome()
-    server_app = build_server_app(config, run_dir=run_dir, outcome=outcome)
+    report = expected_report(config, videos)
+    server_app = build_server_app(config, run_dir=run_dir, outcome=outcome, report=report)
     claim(run_dir, config)
     save_arrays(run_dir / SEEN_FILE, seen)
     done = last_round(run_dir)
@@ -269,7 +270,7 @@ def decisive_settings(config: Config) -> dict[str, Any]:
     from fedvssl.strategy.fedavg import sample_size
 
     lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
-    files = {path.name: path for path in lists}
+    files = {path.name: path for path in lists if path.is_file()}  # a client without a list takes no part
     if config["init"] is not None:
         files["init"] = Path(config["init"]).expanduser()
     sampling = {name: config["strategy"][name] for name in ("fraction_fit", "min_fit_clients")}

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,13 @@ from fedvssl.config import (
     check_numbers,
 )
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.dataset import ClipDataset
+from fedvssl.data.dataset import ClipDataset, stack
 from fedvssl.data.video import find_video, open_video
 from fedvssl.files.environment import num_cores
-from fedvssl.training.loop import seed_torch
+from fedvssl.training.loop import metric_names, seed_torch
 from fedvssl.training.precision import checked_precision
 from fedvssl.training.processes import check_devices
+from fedvssl.wire.replies import Report, reason
 
 log = logging.getLogger(__name__)
 LEAST = {
@@ -114,38 +116,67 @@ def fit_precision(config: Config, videos: list[Annotation]) -> Config:
     return {**config, "training": {**training, "precision": chosen}}
 
 
-def check_data(config: Config) -> list[Annotation]:
-    """Read every client's list, look for every video and take one sample.
-
-    A client that lacks a video will fail in each of its rounds. It is logged; the run goes on if enough are left.
-
-    Returns:
-        The videos of the first client that has all of them.
+def expected_report(config: Config, videos: list[Annotation]) -> Report:
+    """Metrics that clients may report, found by a step of the task on one of `videos`.
 
     Raises:
-        ValueError: if a list is missing or empty, fewer than `strategy.min_fit_clients` clients have all their videos,
-            or the first video cannot be read or sampled.
+        ValueError: if the task cannot make a step, or uses a name that is taken.
+    """
+    task, media_dir = build_task(config), Path(config["data"]["media_dir"])
+    dataset = ClipDataset(media_dir, videos[:1], build_sample(config), seed_key=(config["seed"],))
+    try:
+        names = metric_names(task, stack([dataset[0]] * 2))  # two, because some normalisations cannot do with one
+    except Exception as error:
+        raise ValueError(f"{type(task).__name__} fails in a step on {videos[0].name}: {reason(error)}") from error
+    return Report(tuple(name for name in names if name != "loss"), least_loss=getattr(task, "least_loss", 0.0))
+
+
+def check_data(config: Config) -> list[Annotation]:
+    """Read every client's list, look for every video and take a sample of two.
+
+    A client whose list cannot be read, or that lacks a video, will fail. It is logged; the run goes on if enough are
+    left.
+
+    Returns:
+        The videos of the first client that has all of them and whose first two can be sampled.
+
+    Raises:
+        ValueError: if fewer than `strategy.min_fit_clients` clients have a list and all their videos, if more lists are
+            missing than are there, or if no client's videos can be sampled.
     """
     folder, media_dir = Path(config["partition_dir"]), Path(config["data"]["media_dir"])
+    pool_size = config["pool_size"]
     num_files = len(list(folder.glob("client_dist*.json")))
     if not num_files:
         raise ValueError(f"No client_dist<N>.json in {folder}: make the partition, or set data_dir or partition_dir.")
-    if num_files < config["pool_size"]:
+    if num_files < pool_size and (2 * num_files < pool_size or num_files < config["strategy"]["min_fit_clients"]):
         raise ValueError(
-            f"pool_size={config['pool_size']}, but {folder} holds the lists of {num_files} clients: "
+            f"pool_size={pool_size}, but {folder} holds the lists of {num_files} clients: "
             f"set pool_size={num_files} or make the partition again."
         )
-    if num_files > config["pool_size"]:
-        log.info("%s holds the lists of %d clients; the first %d take part.", folder, num_files, config["pool_size"])
-    lists = [read_annotations(folder / f"client_dist{number + 1}.json") for number in range(config["pool_size"])]
+    if num_files > pool_size:
+        log.info("%s holds the lists of %d clients; the first %d take part.", folder, num_files, pool_size)
     if not media_dir.is_dir():
         raise ValueError(f"No folder {media_dir}: set data_dir to where the videos were prepared.")
-    complete = _complete_lists(lists, media_dir, at_least=config["strategy"]["min_fit_clients"])
-    sample = build_sample(config)
-    sample(open_video(find_video(media_dir, complete[0][0].name)), np.random.default_rng(config["seed"]))
+    paths = [folder / f"client_dist{number + 1}.json" for number in range(pool_size)]
+    complete = _complete_lists(paths, media_dir, at_least=config["strategy"]["min_fit_clients"])
     log.info("%d clients, %d videos", len(complete), sum(map(len, complete)))
     _warn_of_warm_up(config, complete)
-    return complete[0]
+    return _first_sampled(complete, media_dir, build_sample(config), seed=config["seed"])
+
+
+def _first_sampled(lists: list[list[Annotation]], media_dir: Path, sample: Any, *, seed: int) -> list[Annotation]:
+    """The first list whose first two videos can be sampled: a damaged video stops its client only."""
+    first_error = None
+    for annotations in lists:
+        try:
+            for annotation in annotations[:2]:
+                sample(open_video(find_video(media_dir, annotation.name)), np.random.default_rng(seed))
+            return annotations
+        except (ValueError, OSError) as error:
+            first_error = first_error or error
+    assert first_error is not None, "there is a list, and a list has a video"
+    raise first_error
 
 
 def _warn_of_warm_up(config: Config, lists: list[list[Annotation]]) -> None:
@@ -160,29 +191,34 @@ def _warn_of_warm_up(config: Config, lists: list[list[Annotation]]) -> None:
         )
 
 
-def _complete_lists(lists: list[list[Annotation]], media_dir: Path, *, at_least: int) -> list[list[Annotation]]:
+def _complete_lists(paths: list[Path], media_dir: Path, *, at_least: int) -> list[list[Annotation]]:
     """Lists of the clients that have all their videos; the other clients are logged."""
     complete, lacks = [], []
-    for number, annotations in enumerate(lists, start=1):
+    for path in paths:
+        try:
+            annotations = read_annotations(path)
+        except Exception as error:  # whatever is in the file, it is one client's
+            lacks.append(str(error) if isinstance(error, ValueError) else f"{path} cannot be read ({error!r})")
+            continue
         if missing := [annotation.name for annotation in annotations if not _is_there(media_dir, annotation.name)]:
-            lacks.append(f"client_dist{number}.json: {len(missing)} of {len(annotations)} videos are missing in ")
+            lacks.append(f"{path.name}: {len(missing)} of {len(annotations)} videos are missing in ")
             lacks[-1] += f"{media_dir}, the first is {missing[0]}"
         else:
             complete.append(annotations)
     if lacks and len(complete) < at_least:
         raise ValueError(
-            f"{len(complete)} of {len(lists)} clients have all their videos, strategy.min_fit_clients asks for "
+            f"{len(complete)} of {len(paths)} clients have all their videos, strategy.min_fit_clients asks for "
             f"{at_least}: prepare them, set data_dir, or lower it ({lacks[0]})."
         )
     for line in lacks:
-        log.warning("%s; this client will fail in its rounds", line)
+        log.warning("%s; this client will fail in its rounds", line.removesuffix("."))
     return complete
 
 
 def _is_there(media_dir: Path, name: str) -> bool:
     try:
         find_video(media_dir, name)
-    except ValueError:
+    except (ValueError, OSError):  # the second for a name that no file can have
         return False
     return True
 

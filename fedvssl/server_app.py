@@ -6,11 +6,13 @@ A run's folder:
     environment.json           the machine and the versions
     round-<N>-weights.npz      the shared arrays after round N, named, without pickle
     metrics.jsonl              a line for each round and each valid client in it; also as tensorboard/, loss.png
+    clients.json               node and number of videos of each client, as first introduced
     clients/client_<id>/       a client's own heads and log
 """
 
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -39,7 +41,9 @@ from fedvssl.training.optimizer import state_bytes
 from fedvssl.training.watch import Watch, beside_trivial
 from fedvssl.wire.arrivals import Arrivals
 from fedvssl.wire.grid import exchange
+from fedvssl.wire.introductions import CLIENTS_FILE
 from fedvssl.wire.record import pack, unpack
+from fedvssl.wire.replies import UNKNOWN, Report
 
 log = logging.getLogger(__name__)
 FEDVSSL = "fedvssl.strategy.fedvssl.FedVSSL"
@@ -56,13 +60,14 @@ class Outcome:
     error: BaseException | None = None
 
 
-def build_server_app(config: Config, *, run_dir: Path, outcome: Outcome) -> ServerApp:
+def build_server_app(config: Config, *, run_dir: Path, outcome: Outcome, report: Report = UNKNOWN) -> ServerApp:
     """Build the server's app. Model and strategy are built here, so that mistakes show before anything is started.
 
     Args:
         config: the resolved configuration.
         run_dir: the run's folder; a run found there is continued after its last saved round.
         outcome: receives the end of the run.
+        report: metrics that clients may report.
 
     Raises:
         ValueError: if a setting is invalid, the folder holds arrays of another model, or the disk is too small.
@@ -77,6 +82,7 @@ def build_server_app(config: Config, *, run_dir: Path, outcome: Outcome) -> Serv
             raise ValueError(f"{round_path(run_dir, done)} holds another model: choose a new hydra.run.dir.")
         arrays = saved
     restore(strategy, run_dir, done=done)
+    strategy.report = report
     check_disk(run_dir, needed=bytes_kept(config, strategy, state))
     monitor = build_monitor(config)
     app = ServerApp()
@@ -124,6 +130,7 @@ def restore(strategy: FedAvg, run_dir: Path, *, done: int) -> None:
     """
     strategy.head_rounds = accepted_rounds(run_dir, done=done)
     strategy.bound.accept(update_sizes(run_dir, server_round=done))
+    strategy.introductions.keep_in(run_dir / CLIENTS_FILE)
 
 
 def initial_arrays(config: Config) -> Arrays:
@@ -279,27 +286,27 @@ def to_records(columns: dict, *, server_round: int, lr: float, seconds: dict[str
     """Record of the round, then one for each client.
 
     The round has sums of clips, videos and bytes, maxima of "..._max", plain means of seconds and rates, and means
-    weighted by videos of all else.
+    weighted by videos of all else, each over the clients that report it. The record of a client lacks what it does not.
     """
     failed = list(columns.pop("failed-partition-ids"))
     columns = {name.replace("-", "_"): list(values) for name, values in columns.items()}
-    clients = [
-        {"server_round": server_round, **dict(zip(columns, row, strict=True))}
-        for row in zip(*columns.values(), strict=True)
-    ]
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    clients = [{"server_round": server_round} | {n: v for n, v in row.items() if not math.isnan(v)} for row in rows]
     total: Record = {
         "server_round": server_round,
         "lr": lr,
         "num_clients": len(clients),
         "failed_partition_ids": failed,
     }
-    for name, values in columns.items():
+    for name in columns:
         if name == "partition_id" or name.endswith("weight"):
             continue
+        values, num_examples = zip(*((c[name], c["num_examples"]) for c in clients if name in c), strict=True)
         if name in SUMS or name.endswith("_max"):
             total[name] = float(np.sum(values) if name in SUMS else np.max(values))
         else:
-            by_videos = None if name.startswith("seconds") or name in RATES else columns["num_examples"]
+            by_videos = None if name.startswith("seconds") or name in RATES else num_examples
             total[name] = float(np.average(values, weights=by_videos))
-    total["clips_per_second"] = total["num_clips"] / seconds["seconds_clients"]
+    if "num_clips" in total:
+        total["clips_per_second"] = total["num_clips"] / seconds["seconds_clients"]
     return [total | seconds, *clients]

@@ -12,11 +12,12 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedvssl.client.order import Site
-from fedvssl.client_app import build_client_app
+from fedvssl.client_app import build_client_app, list_path
 from fedvssl.config import compose
-from fedvssl.data.annotations import Annotation, write_annotations
+from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.rounds import round_path
+from fedvssl.preflight import expected_report
 from fedvssl.server_app import build_strategy, initial_arrays, order_record, restore, run_rounds
 from fedvssl.wire.record import pack
 from tests.videos import moving_square, write_frames
@@ -127,6 +128,7 @@ def train(config: dict[str, Any], run_dir: Path, *, done: int = 0, on_train=lamb
     """What the app does with its grid, in this process; node ids differ between calls as between simulations."""
     strategy = build_strategy(config, run_dir=run_dir)
     restore(strategy, run_dir, done=done)
+    strategy.report = expected_report(config, read_annotations(list_path(site_of(config, run_dir), 0)))
     arrays = initial_arrays(config) if not done else load_arrays(round_path(run_dir, done))
     arrays = {name: array for name, array in arrays.items() if strategy.is_shared(name)}
     grid = LocalGrid(build_client_app(site_of(config, run_dir)), config["pool_size"], on_train, seed=done)

@@ -34,7 +34,7 @@ ALLOWED = {
     },
     "overrides": set(),
     "config": {"overrides", "training/optimizer", "data/splits"},
-    "preflight": {"config", "training", "data", "files"},
+    "preflight": {"config", "training", "data", "files", "wire/replies"},
     "client_app": {"client", "training", "strategy", "data", "wire", "files", "config"},
     "server_evaluation": {"evaluation", "training", "files", "config"},
     "server_app": {"server_evaluation", "evaluation", "training", "strategy", "data", "wire", "files", "config"},

@@ -3,7 +3,8 @@ import logging
 import pytest
 
 from fedvssl import preflight
-from fedvssl.preflight import check_data, fit_precision, fit_to_machine
+from fedvssl.preflight import check_data, expected_report, fit_precision, fit_to_machine
+from fedvssl.tasks.ctp import CtP
 from tests.federation import tiny_config, write_clients
 
 
@@ -133,7 +134,8 @@ def test_more_lists_than_clients_are_told(data_dir, lines):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["pool_size=4"], "pool_size=4, but .* holds the lists of 3 clients: set pool_size=3"),
+        (["pool_size=7"], "pool_size=7, but .* holds the lists of 3 clients: set pool_size=3"),
+        (["pool_size=4", "strategy.min_fit_clients=4"], "pool_size=4, but .* holds the lists of 3 clients"),
         (["data.name=hmdb51"], r"No client_dist<N>\.json in "),
         (["data.media_dir=/nowhere"], "No folder /nowhere: set data_dir"),
         (["task.sample.crop_size=40"], "crop_size=40"),
@@ -149,11 +151,78 @@ def test_a_missing_first_video_is_named(data_dir, tmp_path):
         check_data(tiny_config(data_dir, f"data.media_dir={tmp_path}"))
 
 
-def test_an_unreadable_list_is_named(tmp_path):
-    write_clients(tmp_path, (1, 1))
-    (tmp_path / "ucf101/annotations/client_distribution/client_dist2.json").write_text("[")
-    with pytest.raises(ValueError, match=r"client_dist2\.json"):
+LISTS = "ucf101/annotations/client_distribution"
+BROKEN = {
+    "cut off": lambda path: path.write_text('[{"name": "Cl'),
+    "empty": lambda path: path.write_text("[]"),
+    "no list": lambda path: path.write_text("{}"),
+    "binary": lambda path: path.write_bytes(b"\xff\xfe\0"),
+    "nested": lambda path: path.write_text("[" * 10**5),
+    "missing": lambda path: path.unlink(),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a name that no file can have": lambda path: path.write_text('[{"name": "' + "x" * 5000 + '", "label": 1}]'),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_broken_list_stops_its_client_only(fault, number, tmp_path, lines):
+    write_clients(tmp_path, (1, 1, 1))
+    BROKEN[fault](tmp_path / LISTS / f"client_dist{number}.json")
+    config = tiny_config(tmp_path, "strategy.min_fit_clients=2")
+    (video,) = check_data(config)
+    assert video.name == ("Class1/v1_0" if number == 1 else "Class0/v0_0")
+    assert [record.levelname for record in lines.records] == ["WARNING", "INFO"]
+    assert f"client_dist{number}.json" in lines.messages[0] and lines.messages[1] == "2 clients, 2 videos"
+    with pytest.raises(ValueError, match=rf"asks for 3.*client_dist{number}\.json|holds the lists of 2 clients"):
+        check_data(tiny_config(tmp_path))
+
+
+def test_a_damaged_video_stops_its_client_only(tmp_path):
+    write_clients(tmp_path, (2, 1))
+    (tmp_path / "ucf101/zips/Class0/v0_1.zip").write_bytes(b"PK")
+    assert [video.name for video in check_data(tiny_config(tmp_path, num_clients=2))] == ["Class1/v1_0"]
+    (tmp_path / "ucf101/zips/Class1/v1_0.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"v0_1\.zip is not a readable zip"):
         check_data(tiny_config(tmp_path, num_clients=2))
+
+
+def test_a_step_before_the_run_tells_what_clients_may_report(data_dir):
+    config = tiny_config(data_dir)
+    report = expected_report(config, check_data(config))
+    assert report.names[:4] == ("loss_ctr", "loss_size", "iou", "iou_still") and report.least_loss == 0
+    assert {"trivial_still", "active_share", "backbone_grad_norm", "grad_norm", "clipped_share"} < set(report.names)
+
+
+class Peculiar(CtP):
+    """A task of somebody's own."""
+
+    least_loss = -2.0
+
+    def forward(self, batch):
+        return {**super().forward(batch), "lr": batch["boxes"].float().mean()}
+
+
+class Broken(CtP):
+    def forward(self, batch):
+        return {"loss": batch["no such"]}
+
+
+def test_a_mistake_in_a_task_of_ones_own_is_told_before_the_run(data_dir):
+    def report(name: str):
+        config = tiny_config(data_dir, f"task.module._target_={__name__}.{name}")
+        return expected_report(config, check_data(config))
+
+    with pytest.raises(ValueError, match="The task reports a metric 'lr', a name that is taken"):
+        report("Peculiar")
+    with pytest.raises(ValueError, match="Broken fails in a step on Class0/v0_0: KeyError: 'no such'"):
+        report("Broken")
+
+
+def test_a_task_tells_its_least_loss(data_dir, monkeypatch):
+    monkeypatch.setattr(CtP, "least_loss", -2.0, raising=False)
+    config = tiny_config(data_dir)
+    assert expected_report(config, check_data(config)).least_loss == -2.0
 
 
 def test_precision_is_settled_before_the_run(data_dir, monkeypatch):

@@ -17,8 +17,10 @@ from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.average import softmax
 from fedvssl.strategy.bounds import SIZE, UpdateBound, check_growth
 from fedvssl.strategy.intake import Intake
-from fedvssl.wire.grid import POLL_SECONDS, destinations, exchange, first_line, read_update
+from fedvssl.wire.grid import POLL_SECONDS, answers, destinations, exchange
+from fedvssl.wire.introductions import Introductions
 from fedvssl.wire.record import ARRAYS, CONFIG, pack, unpack
+from fedvssl.wire.replies import UNKNOWN, one_line, read_update, reason
 from fedvssl.wire.wire import FederationError, Update
 
 log = logging.getLogger(__name__)
@@ -69,8 +71,11 @@ class FedAvg:
         self.global_arrays: Arrays = {}  # start of this round's clients; read-only
         self.sampled: dict[int, int] = {}  # node id -> partition id, of this round
         self.head_rounds: dict[int, int] = {}  # partition id -> the last round in which its reply was accepted
-        self._partition_of: dict[int, int] = {}  # node id -> partition id of every node that has ever answered
+        self.introductions = Introductions(num_clients)
+        self.report = UNKNOWN  # metrics that clients may report
         self._sent: list[Metadata] = []  # of this round's messages
+        self._sent_at = 0.0
+        self._told: set[int] = set()  # partition ids whose unknown metrics have been logged
 
     def is_shared(self, name: str) -> bool:
         """True if the state entry `name` travels."""
@@ -118,7 +123,7 @@ class FedAvg:
             head_round = self.head_rounds.get(partition_id, 0)
             order = ConfigRecord({**config, "server-round": server_round, "head-round": head_round})
             messages.append(self._message(RecordDict({ARRAYS: arrays, CONFIG: order}), node_id, MessageType.TRAIN))
-        self._sent = [message.metadata for message in messages]
+        self._sent, self._sent_at = [message.metadata for message in messages], time.perf_counter()
         return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
@@ -126,7 +131,7 @@ class FedAvg:
 
         Returns:
             The new shared arrays, and per-client columns: every list has one entry per valid client, in the order of
-            "partition-id". "failed-partition-ids" lists the others.
+            "partition-id", NaN where the client does not report it. "failed-partition-ids" lists the others.
 
         Raises:
             FederationError: if fewer than `min_fit_clients` replies are valid.
@@ -134,8 +139,8 @@ class FedAvg:
         intake = Intake(self.sampled.values(), averages=self.averages(), log_weights=self.log_weights)
         failures = self._take_in(replies, intake)
         mean = intake.finish()
-        for partition_id, reason in sorted(failures.items()):
-            log.warning("round %d: %s failed: %s", server_round, client_name(partition_id), reason)
+        for partition_id, why in sorted(failures.items()):
+            log.warning("round %d: %s failed: %s", server_round, client_name(partition_id), why)
         if len(intake.metrics) < self.min_fit_clients:
             raise FederationError(
                 f"Round {server_round} has {len(intake.metrics)} valid replies of {len(self.sampled)} clients, "
@@ -153,7 +158,7 @@ class FedAvg:
 
     def _take_in(self, replies: Iterable[Message], intake: Intake) -> dict[int, str]:
         """Add valid replies to the intake; return the reasons for missing ones, by partition id."""
-        failures = {partition_id: f"no reply within {self.round_timeout:g} s" for partition_id in self.sampled.values()}
+        failures = dict.fromkeys(self.sampled.values(), f"no reply to its message within {self.round_timeout:g} s")
 
         def reject(partition_id: int, reason: str) -> None:
             failures[partition_id] = reason
@@ -166,42 +171,65 @@ class FedAvg:
         return failures
 
     def _valid(self, replies: Iterable[Message], reject: Callable[[int, str], None]) -> Iterator[Update]:
-        """Updates in the valid replies as they come in; no reference to one is kept."""
+        """Updates in the valid replies as they come in; no reference to one is kept.
+
+        Whatever a reply is, it costs the reply of its client at most.
+        """
         node_of = destinations(self._sent)
         for reply in replies:
-            partition_id = self.sampled[node_of[reply.metadata.reply_to_message_id]]
+            partition_id = self.sampled.get(node_of.pop(answers(reply), -1))
+            if partition_id is None:
+                continue  # it answers nothing, or once more
             updates = []
             try:
-                updates.append(read_update(reply, partition_id=partition_id, expected=self.global_arrays))
-            except ValueError as error:
-                reject(partition_id, str(error))
+                updates.append(self._read(reply, partition_id, seconds=time.perf_counter() - self._sent_at))
+            except Exception as error:
+                reject(partition_id, reason(error))
             del reply
             if updates:
                 yield updates.pop()  # and no reference is left here
 
+    def _read(self, reply: Message, partition_id: int, *, seconds: float) -> Update:
+        """Check a reply that came `seconds` after the messages were sent, and the weight that it would have.
+
+        Its "seconds-communication" is its round trip without the client's own work: packing, transport and unpacking
+        both ways, the wait for a free actor, the start of actors in round 1, and the time until the server sees the
+        reply: up to POLL_SECONDS, or as long as the server is busy with another reply.
+        """
+        update = read_update(
+            reply,
+            partition_id=partition_id,
+            expected=self.global_arrays,
+            num_examples=self.introductions.clients[partition_id].num_examples,
+            report=self.report,
+        )
+        if "seconds-on-client" in update.metrics:
+            update.metrics["seconds-communication"] = max(0.0, seconds - update.metrics["seconds-on-client"])
+        weights = self.log_weights(update.metrics)
+        if not all(math.isfinite(weights[kind]) for kind in self.averages()):
+            raise ValueError(f"its weight is not finite: {weights}")
+        if update.unknown and partition_id not in self._told:
+            self._told.add(partition_id)
+            names = one_line(", ".join(update.unknown[:5]))
+            log.warning("%s: metrics that the task lacks are left out: %s", client_name(partition_id), names)
+        return update
+
     def _reach_clients(self, grid: Grid) -> dict[int, int]:
-        """Partition ids of all reachable clients, by node id."""
+        """Partition ids of the clients that take part, by node id."""
         nodes = self.wait_for_nodes(grid)
-        asked = [
-            self._message(RecordDict(), node, MessageType.QUERY) for node in nodes if node not in self._partition_of
-        ]
-        reason = "it did not connect"
+        asked = [self._message(RecordDict(), node, MessageType.QUERY) for node in self.introductions.begin(nodes)]
         replies = exchange(grid, asked, timeout=self.round_timeout, stop=self.stop)
         node_of = destinations(message.metadata for message in asked)
         for reply in replies:
-            node_id = node_of[reply.metadata.reply_to_message_id]
-            if reply.has_error():
-                reason = first_line(reply.error.reason)
-                log.warning("node %d cannot take part: %s", node_id, reason)
-            else:
-                self._partition_of[node_id] = int(reply.content["client"]["partition-id"])  # pyright: ignore
-        reached = {node: self._partition_of[node] for node in nodes if node in self._partition_of}
-        if len(set(reached.values())) < len(reached):
-            raise FederationError(f"Two nodes hold the same partition: {sorted(reached.values())}.")
+            if (node_id := node_of.pop(answers(reply), None)) is not None:
+                self.introductions.hear(node_id, reply)
+        reached = self.introductions.settle(nodes)
         if len(reached) < self.min_fit_clients:
+            left_out = self.introductions.left_out
+            why = f"{len(left_out)} are left out, the first because {next(iter(left_out.values()))}" if left_out else ""
             raise FederationError(
                 f"{len(reached)} clients can be reached, strategy.min_fit_clients asks for {self.min_fit_clients}: "
-                f"lower it to go on without the others (of a missing one: {reason})."
+                f"lower it to go on without the others ({why or 'a missing one did not connect'})."
             )
         return reached
 
@@ -249,15 +277,14 @@ def weight_columns(log_weights: Sequence[Mapping[str, float]], averages: Mapping
 def _columns(
     metrics: Mapping[int, Mapping[str, float]], weights: Mapping[str, np.ndarray], *, failed: list[int]
 ) -> MetricRecord:
-    clients = list(metrics.values())
     columns: dict[str, list] = {"partition-id": list(metrics)}
-    for name in clients[0]:
-        columns[name] = [client.get(name, math.nan) for client in clients]
+    for name in dict.fromkeys(name for client in metrics.values() for name in client):
+        columns[name] = [client.get(name, math.nan) for client in metrics.values()]
     columns |= {name: values.tolist() for name, values in weights.items()}
     return MetricRecord({**columns, "failed-partition-ids": failed})
 
 
 def _told(failures: dict[int, str]) -> str:
-    (partition_id, reason), *others = sorted(failures.items())
+    (partition_id, why), *others = sorted(failures.items())
     more = f" ({len(others)} more are named in the log)" if others else ""
-    return f"{client_name(partition_id).capitalize()} failed: {reason}{more}."
+    return f"{client_name(partition_id).capitalize()} failed: {why}{more}."

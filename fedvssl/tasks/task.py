@@ -25,10 +25,14 @@ class Sample(Protocol):
 class Task(Protocol):
     """Loss of a batch on the device. Every Task is an nn.Module.
 
-    Optional, both logged with the scalars of each step:
+    Optional; the first two are logged with the scalars of each step:
     `trivial(batch) -> {name: loss}`, losses of predictors that need not look at the clips, as "trivial_<name>";
     `health() -> {name: number}`, signs of life after the backward pass, with gradients that may be clipped. A round
-    in which "active_share" is nearly 0 is warned of.
+    in which "active_share" is nearly 0 is warned of;
+    `least_loss`, a number below which no loss of the task lies, 0 if it is not given: a server refuses what lies below.
+
+    Every step gives the same names: before a run one step tells the server which metrics there are, and others are left
+    out of its records. Names that the loop or the server writes, such as "lr" and "num_clips", are refused.
     """
 
     def augment(self, batch: Batch) -> Batch:

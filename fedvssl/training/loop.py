@@ -1,5 +1,6 @@
 """The training loop, written once: federated clients and fine-tuning run `train_epoch`."""
 
+import copy
 import logging
 import math
 import time
@@ -142,6 +143,23 @@ def train_epoch(
         raise ValueError("The training diverged, loss or weights are not finite any more: lower training.lr.")
     seconds = time.perf_counter() - started
     return EpochResult(metrics, num_clips, seconds_data, seconds - seconds_data)
+
+
+def metric_names(task: nn.Module, batch: Batch) -> list[str]:
+    """Names of the metrics that `train_epoch` reports of a task, in its order, found by one step on the CPU.
+
+    Args:
+        task: a Task; not changed, nor are torch's random numbers.
+        batch: as a loader yields it.
+    """
+    with torch.random.fork_rng():
+        task = copy.deepcopy(task).train()
+        with torch.no_grad():
+            batch = task.augment(batch)  # pyright: ignore[reportCallIssue]
+        scalars = task(batch)
+        scalars["loss"].backward()
+        found = scalars | instruments(task, batch) | norm_metrics([torch.zeros(())], max_norm=1.0)
+    return list(found)
 
 
 def norm_metrics(norms: Sequence[Tensor], *, max_norm: float) -> dict[str, float]:

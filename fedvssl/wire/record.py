@@ -4,6 +4,7 @@ An ArrayRecord is Flower's class. The word "record" alone means a line of metric
 """
 
 import math
+import re
 from collections.abc import Mapping
 from io import BytesIO
 from pickle import PickleBuffer
@@ -16,8 +17,14 @@ from flwr.common.constant import SType
 
 from fedvssl.files.arrays import Arrays
 
-ARRAYS, METRICS, CONFIG = "arrays", "metrics", "config"  # parts of a message
+ARRAYS, METRICS, CONFIG, CLIENT = "arrays", "metrics", "config", "client"  # parts of a message
 HEADER_BYTES = 1024  # upper bound for an .npy header; arrays of up to a dozen dimensions have 128
+# An .npy 1.0 of numbers as numpy writes it. Its own reader would parse the text of a stranger as Python.
+HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '([<>|][biufc]\d{1,2})', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n",
+    flags=re.DOTALL,
+)
 
 
 class ArrayRecord(flwr.app.ArrayRecord):
@@ -50,14 +57,16 @@ def view(array: Array) -> np.ndarray:
     """Read-only view of a Flower array's numbers; `Array.numpy` would copy them.
 
     Raises:
-        ValueError: if its bytes are not an .npy file, or hold Python objects, which only pickle could read.
+        ValueError: if its bytes are not the .npy file of an array of numbers, neither more nor less.
     """
-    file = BytesIO(array.data[:HEADER_BYTES])
-    if array.stype != SType.NUMPY or np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError(f"an array comes as '{array.stype}' and not as .npy 1.0")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-    flat = np.frombuffer(array.data, dtype, count=math.prod(shape), offset=file.tell())
-    return flat.reshape(shape, order="F" if fortran_order else "C")
+    header = HEADER.match(bytes(array.data[:HEADER_BYTES]))
+    if array.stype != SType.NUMPY or header is None:
+        raise ValueError(f"an array comes as '{array.stype}' and not as .npy 1.0 of numbers")
+    dtype, shape = np.dtype(header[1].decode()), tuple(map(int, re.findall(rb"\d+", header[3])))
+    if len(array.data) - header.end() != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"an array has {len(array.data) - header.end()} bytes, which are no {dtype} {shape}")
+    flat = np.frombuffer(array.data, dtype, count=math.prod(shape), offset=header.end())
+    return flat.reshape(shape, order="F" if header[2] == b"True" else "C")
 
 
 def _to_flower(array: np.ndarray) -> Array:

@@ -1,5 +1,6 @@
 """Types shared by server and clients, independent of the transport."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedvssl.files.arrays import Arrays
@@ -11,8 +12,16 @@ class FederationError(RuntimeError):
 
 @dataclass(frozen=True)
 class Update:
-    """A valid reply of one client: its trained arrays, read-only, and its metrics with "loss" and "num-examples"."""
+    """A valid reply of one client.
+
+    Args:
+        partition_id: the client.
+        arrays: what it has trained, read-only.
+        metrics: those that the server knows, with "loss" and "num-examples".
+        unknown: names of further metrics, which are left out.
+    """
 
     partition_id: int
     arrays: Arrays
     metrics: dict[str, float]
+    unknown: Sequence[str] = ()

@@ -1,11 +1,12 @@
 import errno
 import json
+import math
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fedvssl.files.run_log import RunLog, plot_losses, read_records
+from fedvssl.files.run_log import RunLog, plot_losses, read_records, speed
 
 
 def scalars(folder) -> dict[str, list[tuple[int, float]]]:
@@ -21,6 +22,27 @@ def test_records_become_lines_and_scalars(tmp_path):
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[0]) == {"server_round": 1, "loss": 2.0, "failed": [3]} and len(lines) == 2
     assert scalars(tmp_path) == {"loss": [(1, 2.0)], "client_4/loss": [(1, 1.5)]}
+
+
+def test_a_line_is_strict_json(tmp_path):
+    """NaN and infinities are no JSON; other readers would refuse the whole file."""
+    log = RunLog(tmp_path)
+    log.write(
+        {"server_round": 1, "loss": math.nan, "top": np.float32(math.inf), "ends": [0.5, math.nan], "n": np.int64(3)}
+    )
+    log.close()
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    line = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=refuse)
+    assert line == {"server_round": 1, "loss": None, "top": None, "ends": [0.5, None], "n": 3}
+
+
+def test_speed_tells_what_a_record_has():
+    whole = {"clips_per_second": 13.44, "data_share": 0.008}
+    assert speed(whole) == "13.4 clips/s (0.8 % waiting for data)"
+    assert speed({"data_share": 0.008}) == "(0.8 % waiting for data)" and speed({}) == ""
 
 
 def test_resuming_drops_what_will_be_written_again(tmp_path):

@@ -9,6 +9,7 @@ from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.wire.grid import exchange
+from fedvssl.wire.introductions import Introductions
 from fedvssl.wire.record import pack
 from tests.federation import LocalGrid
 from tests.parity.reference import load_npz
@@ -20,32 +21,36 @@ STORED = load_npz("aggregation")
 AUTHORS_DEVIATION = 3.6e-7
 
 
-def replay_app() -> ClientApp:
-    """Clients that reply with the stored arrays, videos and losses."""
-    app = ClientApp()
+def replay_app(server_round: int) -> ClientApp:
+    """Clients that reply with the stored arrays, videos and losses of a round."""
+    app, stored = ClientApp(), f"r{server_round}"
+
+    def num_examples(partition_id: int) -> int:
+        return int(STORED[f"{stored}/num_examples"][partition_id])
 
     @app.query()
     def introduce(message: Message, context) -> Message:
-        facts = MetricRecord({"partition-id": context.node_config["partition-id"]})
+        partition_id = context.node_config["partition-id"]
+        facts = MetricRecord({"partition-id": partition_id, "num-examples": num_examples(partition_id)})
         return Message(RecordDict({"client": facts}), reply_to=message)
 
     @app.train()
     def train(message: Message, context) -> Message:
-        partition_id, stored = context.node_config["partition-id"], f"r{message.content['config']['server-round']}"
+        partition_id = context.node_config["partition-id"]
         arrays = {f"backbone.w{j}": STORED[f"{stored}/client{partition_id}/w{j}"] for j in range(4)}
-        facts = {"loss": float(STORED[f"{stored}/avg_loss"][partition_id])}
-        facts["num-examples"] = int(STORED[f"{stored}/num_examples"][partition_id])
+        facts = {"loss": float(STORED[f"{stored}/avg_loss"][partition_id]), "num-examples": num_examples(partition_id)}
         return Message(RecordDict({"arrays": pack(arrays), "metrics": MetricRecord(facts)}), reply_to=message)
 
     return app
 
 
 def run_stored_rounds(strategy: FedAvg) -> list[Arrays]:
-    """The global arrays after each round."""
-    grid = LocalGrid(replay_app(), NUM_CLIENTS)
+    """The global arrays after each round; the stored rounds give a client other videos in each."""
     arrays = {f"backbone.w{j}": np.zeros_like(STORED[f"r1/client0/w{j}"]) for j in range(4)}
     results = []
     for server_round in range(1, NUM_ROUNDS + 1):
+        strategy.introductions = Introductions(NUM_CLIENTS)
+        grid = LocalGrid(replay_app(server_round), NUM_CLIENTS)
         messages = strategy.configure_train(server_round, pack(arrays), ConfigRecord(), grid)
         replies = exchange(grid, messages, timeout=10, stop=strategy.stop)
         record, _ = strategy.aggregate_train(server_round, replies)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedvssl.training.loop import EpochResult, build_fabric, seed_torch, set_up, train_epoch
+from fedvssl.training.loop import EpochResult, build_fabric, metric_names, seed_torch, set_up, train_epoch
 
 
 class Line(nn.Module):
@@ -114,3 +114,22 @@ def test_compiling_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiled == []
     set_up(fabric, module, torch.optim.SGD(module.parameters(), lr=0.1), compiled=True)
     assert compiled == [module]
+
+
+class Instrumented(Line):
+    def trivial(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"zero": batch["y"].square().mean()}
+
+    def health(self) -> dict[str, Tensor]:
+        assert self.weight.grad is not None, "after the backward pass"
+        return {"slope": self.weight.grad}
+
+
+@pytest.mark.parametrize("kind", [Line, Instrumented])
+def test_one_step_tells_the_names_of_all_metrics_and_changes_nothing(kind: type[Line]) -> None:
+    task, before = kind(), torch.get_rng_state()
+    names = metric_names(task, batch(2))
+    assert task.weight.grad is None and task.augmented == 0 and torch.equal(torch.get_rng_state(), before)
+    fabric = build_fabric(device="cpu", precision="32-true")
+    wrapped, optimizer = set_up(fabric, kind(), torch.optim.SGD(task.parameters(), lr=0.1))
+    assert names == list(train_epoch(fabric, wrapped, optimizer, [batch(2)], max_norm=1.0).metrics)

@@ -48,6 +48,37 @@ def test_bytes_that_are_no_numbers_are_refused(tmp_path):
         view(Array(dtype=good.dtype, shape=good.shape, stype="other", data=good.data))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{{{",
+        "[" * 900,
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 3), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 800 + ",), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (6,), }",
+        "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (6,), }",
+        "{'descr': '\\d4', 'fortran_order': False, 'shape': (6,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)",
+    ],
+)
+def test_the_text_of_a_header_is_not_read_as_python(text, recwarn):
+    """numpy's own reader raises TokenError, TypeError, OverflowError or MemoryError on some, and warns of others."""
+    header = text.encode().ljust(117) + b"\n"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(24)
+    with pytest.raises(ValueError, match=r"as \.npy 1\.0 of numbers|bytes, which are no"):
+        view(Array("float32", (2, 3), "numpy.ndarray", data))
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("data", [lambda good: good + b"\0", lambda good: good + good, lambda good: good[:-4]])
+def test_an_array_has_the_bytes_of_its_shape_and_no_more(data):
+    good = Array(ARRAYS["float"])
+    with pytest.raises(ValueError, match=r"an array has \d+ bytes, which are no float32 \(2, 3\)"):
+        view(Array(good.dtype, good.shape, good.stype, data(good.data)))
+
+
 def test_a_record_of_flower_is_read_as_it_is():
     record = flwr.app.ArrayRecord([ARRAYS["float"]])
     assert unpack(record)["0"].sum() == 15

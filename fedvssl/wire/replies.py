@@ -1,0 +1,203 @@
+"""Checks of what clients send: a reply is read whole, or refused with a reason in one line.
+
+A client may send anything. Its arrays and metrics are compared with what the server knows: the arrays that were sent,
+the names that the task reports, the number of videos that the client first introduced.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
+
+from fedvssl.wire.record import ARRAYS, CLIENT, METRICS, view
+from fedvssl.wire.wire import Update
+
+LARGEST = 1e30  # sums and means of a few such numbers are still finite, in float32 too
+MOST_EXAMPLES = 2**53 - 1  # largest number of videos; a float64 has every whole number up to it
+MOST_STEPS = 2**31  # by which a counter may rise in a round
+LONGEST_LINE = 500
+# Facts of every client's training loop: least and largest value.
+FACTS = {
+    "num-clips": (0.0, LARGEST),
+    "seconds-data": (0.0, LARGEST),
+    "seconds-compute": (0.0, LARGEST),
+    "data-share": (0.0, 1.0),
+    "clips-per-second": (0.0, LARGEST),
+    "bytes-down": (0.0, LARGEST),
+    "seconds-on-client": (0.0, LARGEST),
+}
+# Names that the server alone writes, and so does every name that ends in "-weight" or begins with "eval-".
+SERVERS_OWN = {
+    *("server-round", "partition-id", "failed-partition-ids", "num-clients", "lr", "weight", "epoch", "bytes-up"),
+    *("seconds", "seconds-clients", "seconds-aggregate", "seconds-communication"),
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Metrics that the server expects of a client.
+
+    Args:
+        names: metrics of the task beside "loss", in the order of the records. Others are left out of the records.
+        least_loss: no loss of the task lies below it.
+
+    Raises:
+        ValueError: if the task uses a name that is not its own.
+    """
+
+    names: tuple[str, ...] = ()
+    least_loss: float = 0.0
+
+    def __post_init__(self) -> None:
+        taken = {*FACTS, "num-examples", "loss"}
+        for name in self.names:
+            if is_servers_own(name) or name.replace("_", "-") in taken:
+                raise ValueError(f"The task reports a metric '{name}', a name that is taken: give it another one.")
+
+    def read(self, facts: Mapping[str, Any], *, num_examples: int) -> dict[str, float]:
+        """The known metrics of a reply, in the order of the records.
+
+        Args:
+            facts: metrics as they came.
+            num_examples: number of videos that the client has introduced.
+
+        Raises:
+            ValueError: for a name of the server's own, or a value out of its range.
+        """
+        if stolen := [name for name in facts if is_servers_own(name)]:
+            raise ValueError(f"it reports '{stolen[0]}', which only the server writes")
+        if "loss" not in facts:
+            raise ValueError("the loss is missing")
+        ranges = {name: (-LARGEST, LARGEST) for name in self.names} | FACTS
+        metrics = {"loss": _number("the loss", facts["loss"], low=max(self.least_loss, -LARGEST))}
+        for name, (low, high) in ranges.items():
+            if name in facts:
+                metrics[name] = _number(f"'{name}'", facts[name], low=low, high=high)
+        trained_on = _number("the number of videos", facts.get("num-examples", 0), low=-LARGEST)
+        if trained_on <= 0:
+            raise ValueError("it trained on no video")
+        if trained_on != num_examples:
+            raise ValueError(f"it trained on {trained_on:g} videos and has introduced {num_examples}: restore its list")
+        return {**metrics, "num-examples": float(num_examples)}
+
+    def unknown(self, facts: Iterable[str]) -> list[str]:
+        """Names of a reply that are left out of the records."""
+        return [name for name in facts if name not in {*self.names, *FACTS, "loss", "num-examples"}]
+
+
+UNKNOWN = Report()  # of a task that nobody has tried: the facts of the loop alone
+
+
+def is_servers_own(name: str) -> bool:
+    """True if no client and no task may use this name of a metric."""
+    name = name.replace("_", "-")
+    return name in SERVERS_OWN or name.endswith("-weight") or name.startswith("eval-")
+
+
+def read_introduction(reply: Message, *, num_clients: int) -> tuple[int, int]:
+    """Partition id and number of videos that a node introduces itself with.
+
+    Raises:
+        ValueError: with the reason for leaving it out; hostile replies raise other exceptions too.
+    """
+    if reply.has_error():
+        raise ValueError(first_line(reply.error.reason))
+    facts = reply.content.get(CLIENT)
+    if not isinstance(facts, MetricRecord):
+        raise ValueError(f"its introduction lacks '{CLIENT}'")
+    partition_id, num_examples = (facts.get(name) for name in ("partition-id", "num-examples"))
+    return (
+        _whole("partition-id", partition_id, low=0, high=num_clients - 1),
+        _whole("num-examples", num_examples, low=1, high=MOST_EXAMPLES),
+    )
+
+
+def read_update(
+    reply: Message, *, partition_id: int, expected: Mapping[str, np.ndarray], num_examples: int, report: Report
+) -> Update:
+    """Check a training reply.
+
+    Args:
+        reply: as it came.
+        partition_id: client that was asked.
+        expected: arrays that were sent.
+        num_examples: number of videos that the client has introduced.
+        report: metrics that it may report.
+
+    Raises:
+        ValueError: with the reason for rejecting the reply, as part of a sentence; hostile replies raise other
+            exceptions too.
+    """
+    if reply.has_error():
+        raise ValueError(first_line(reply.error.reason))
+    record, facts = reply.content.get(ARRAYS), reply.content.get(METRICS)
+    if not (isinstance(record, ArrayRecord) and isinstance(facts, MetricRecord)):
+        raise ValueError(f"the reply lacks '{ARRAYS}' or '{METRICS}'")
+    if set(record) != set(expected):
+        raise ValueError(f"the reply has {len(record)} arrays with other names than the {len(expected)} that were sent")
+    arrays = {name: _checked(name, record[name], sent) for name, sent in expected.items()}
+    metrics = report.read(facts, num_examples=num_examples)
+    metrics["bytes-up"] = sum(len(array.data) for array in record.values())
+    return Update(partition_id, arrays, metrics, unknown=report.unknown(facts))
+
+
+def _checked(name: str, received: Array, sent: np.ndarray) -> np.ndarray:
+    array = view(received)
+    if array.shape != sent.shape or array.dtype != sent.dtype:
+        raise ValueError(f"'{name}' is {array.dtype} {array.shape} instead of {sent.dtype} {sent.shape}")
+    if array.size and array.dtype.kind in "fiu":
+        low, high = _plausible(name, sent)
+        least, most = array.min().item(), array.max().item()
+        if not (math.isfinite(least) and math.isfinite(most)):
+            raise ValueError(f"'{name}' has values that are not finite")
+        if least < low or most > high:
+            raise ValueError(f"'{name}' has values from {least:g} to {most:g}, outside of {low:g} to {high:g}")
+    return array
+
+
+def _plausible(name: str, sent: np.ndarray) -> tuple[float, float]:
+    """Least and largest value of an array that training can have made of `sent`.
+
+    Differences of floats stay finite. Integers are counters: one of BatchNorm never goes back, none runs over.
+    """
+    if sent.dtype.kind == "f":
+        largest = float(np.finfo(sent.dtype).max) / 4
+        return (0.0 if name.endswith("running_var") else -largest), largest
+    back = 0 if name.endswith("num_batches_tracked") else MOST_STEPS
+    return int(sent.min()) - back, int(sent.max()) + MOST_STEPS
+
+
+def _number(what: str, value: Any, *, low: float, high: float = LARGEST) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{what} is {value!r}, not a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _whole(what: str, value: Any, *, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"its {what} is {value!r}, not a whole number from {low} to {high}")
+    return value
+
+
+def reason(error: Exception) -> str:
+    """Line about an exception that a reply has caused; its class is named where the text alone may say nothing."""
+    return one_line(error if isinstance(error, ValueError) and str(error) else f"{type(error).__name__}: {error}")
+
+
+def one_line(text: object) -> str:
+    """Printable characters of a text in one line of at most LONGEST_LINE characters."""
+    start = str(text)[: 2 * LONGEST_LINE]
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in start).split())
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 4]} ..."
+
+
+def first_line(text: object) -> str:
+    """First non-empty line of an error, without the wrapping of Flower's engine."""
+    start = "" if text is None else str(text)[: 20 * LONGEST_LINE]
+    unwrapped = re.sub(r"^<class '(?:\w+\.)*(\w+)'>:<'(.*)'>$", r"\1: \2", start, flags=re.DOTALL)
+    lines = [line for line in map(one_line, unwrapped.splitlines()) if line]
+    return lines[0] if lines else "no reason given"

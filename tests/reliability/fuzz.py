@@ -1,0 +1,293 @@
+"""Replies and introductions of clients, changed at random, through the real round of the server.
+
+    python -m tests.reliability.fuzz                    20,000 rounds, which take some minutes on one core
+    python -m tests.reliability.fuzz --only 4711        one of them again, with what was logged
+
+A tiny federation trains one round; its replies are recorded and then sent again, with changes, without any training.
+Every round has four clients, of which one, two or all are changed, and the server asks for two.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Message
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedvssl.client_app import answer, build_client_app, list_path
+from fedvssl.data.annotations import read_annotations
+from fedvssl.files.arrays import Arrays
+from fedvssl.preflight import expected_report
+from fedvssl.server_app import build_strategy, initial_arrays, run_round
+from fedvssl.strategy.fedavg import FedAvg
+from fedvssl.strategy.fedvssl import FedVSSL
+from fedvssl.wire.record import pack, unpack
+from fedvssl.wire.replies import FACTS, LONGEST_LINE, SERVERS_OWN, Report
+from fedvssl.wire.wire import FederationError
+from tests.federation import LocalGrid, site_of, tiny_config, write_clients
+from tests.reliability.changes import CHANGES, NUM_CLIENTS, Draft, pick
+from tests.reliability.table import Row, store
+
+LEAST = 2  # clients of a round
+SMALL = ("backbone.stem.conv.weight", "backbone.stem.bn.running_var", "backbone.stem.bn.num_batches_tracked")
+WHOLE_MODEL_EVERY = 20  # rounds; the others send a few arrays
+WEIGHTS = ("weight", "loss_weight", "video_weight")
+
+
+@dataclass
+class Recording:
+    """A round of a tiny federation: what the server sent, and what each client replied and introduced."""
+
+    config: dict[str, Any]
+    report: Report
+    sent: Arrays
+    drafts: list[Draft]
+
+    def draft(self, partition_id: int, names: Iterable[str]) -> Draft:
+        """A client's reply with some of its arrays, to be changed."""
+        whole = self.drafts[partition_id]
+        return Draft(
+            {name: whole.arrays[name] for name in names},
+            *(dict(whole.metrics), dict(whole.introduction)),
+            expected={name: self.sent[name] for name in names},
+        )
+
+    @cached_property
+    def names(self) -> set[str]:
+        """Names that a line of metrics.jsonl may have."""
+        known = {*self.report.names, *FACTS, *SERVERS_OWN, *WEIGHTS, "loss", "num-examples"}
+        return {name.replace("-", "_") for name in known}
+
+
+def record_round(folder: Path) -> Recording:
+    """Train one round of four clients in this process; `folder` gets their videos and heads."""
+    write_clients(folder, (2, 3, 4, 2))
+    config = tiny_config(folder, num_clients=NUM_CLIENTS)
+    site = site_of(config, folder / "run")
+    strategy = build_strategy(config)
+    strategy.report = expected_report(config, read_annotations(list_path(site, 0)))
+    sent = {name: array for name, array in initial_arrays(config).items() if strategy.is_shared(name)}
+    drafts: dict[int, Draft] = {}
+
+    def keep(partition_id: int, message: Message) -> Message:
+        reply = answer(message, site=site, partition_id=partition_id)
+        content: Any = reply.content
+        introduction = {"partition-id": partition_id, "num-examples": content["metrics"]["num-examples"]}
+        drafts[partition_id] = Draft(dict(content["arrays"]), dict(content["metrics"]), introduction, expected=sent)
+        return reply
+
+    grid = LocalGrid(build_client_app(site), NUM_CLIENTS, keep)
+    run_round(grid, strategy, pack(sent), config=config, server_round=1)
+    return Recording(config, strategy.report, sent, [drafts[number] for number in range(NUM_CLIENTS)])
+
+
+class Replay(Grid):
+    """Nodes that send drafts; node ids are 100 + the client that they really are."""
+
+    def __init__(self, drafts: list[Draft]) -> None:
+        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+        self.drafts = drafts
+        self.asked: dict[str, Message] = {}
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [100 + number for number in range(len(self.drafts))]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        for message in messages:
+            number = message.metadata.__dict__["_message_id"] = f"m{len(self.asked)}"
+            self.asked[number] = message
+        return list(self.asked)[-len(self.drafts) :]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        asked = [self.asked[number] for number in message_ids]
+        return [self.drafts[message.metadata.dst_node_id - 100].reply(message) for message in asked]
+
+    def set_run(self, run: Any) -> None: ...
+
+    @property
+    def run(self) -> Any: ...
+
+    def create_message(self, *_: Any, **__: Any) -> Any: ...
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        return self.pull_messages(self.push_messages(messages))
+
+
+class Lines(logging.Handler):
+    """Keeps what the package warns of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@dataclass
+class Trial:
+    """One round with changes.
+
+    Args:
+        changed: kind of change by partition id.
+        fate: "dropped" or "accepted" of each of them.
+        ended: the sentence of a run that cannot go on; "" if it goes on.
+        faults: promises that were not kept.
+        lines: what was logged.
+    """
+
+    changed: dict[int, str]
+    fate: dict[int, str]
+    ended: str
+    faults: list[str]
+    lines: list[str]
+
+
+def run_trial(recording: Recording, *, number: int, seed: int) -> Trial:
+    """Draw, change, and run one round; `number` and `seed` decide everything."""
+    rng = np.random.default_rng([seed, number])
+    names = list(recording.sent) if number % WHOLE_MODEL_EVERY == 0 else SMALL
+    drafts = [recording.draft(partition_id, names) for partition_id in range(NUM_CLIENTS)]
+    how_many = pick(rng, (1, 2, NUM_CLIENTS))
+    changed, may_stay = {}, set()
+    for partition_id in sorted(rng.permutation(NUM_CLIENTS)[:how_many].tolist()):
+        changed[partition_id] = pick(rng, CHANGES)
+        if CHANGES[changed[partition_id]](drafts[partition_id], rng):
+            may_stay.add(partition_id)
+    strategy = _strategy(recording, mix=bool(number % 2))
+    sent = {name: recording.sent[name] for name in names}
+    handler, logger = Lines(), logging.getLogger("fedvssl")
+    logger.addHandler(handler)
+    trial = Trial(changed, {}, "", [], handler.lines)
+    accepted: set[int] = set()
+    try:
+        replies = Replay(drafts)
+        packed, lines = run_round(replies, strategy, pack(sent), config=recording.config, server_round=2)
+        accepted = {line["partition_id"] for line in lines[1:]}
+        trial.faults += check_lines(lines, recording.names) + check_arrays(unpack(packed), sent)
+    except FederationError as error:
+        trial.ended = str(error)
+    except Exception as error:
+        trial.faults.append(f"{type(error).__name__}: {error}"[:LONGEST_LINE])
+    finally:
+        logger.removeHandler(handler)
+    if not trial.faults:
+        _judge(trial, accepted, drafts, may_stay)
+    return trial
+
+
+def _strategy(recording: Recording, *, mix: bool) -> FedAvg:
+    rounds = {
+        "fraction_fit": 1.0,
+        "min_fit_clients": LEAST,
+        "num_clients": NUM_CLIENTS,
+        "seed": 7,
+        "round_timeout": 5.0,
+    }
+    strategy = FedVSSL(mix_coeff=0.9, swbeta=1, **rounds) if mix else FedAvg(**rounds)
+    strategy.report = recording.report
+    return strategy
+
+
+def _judge(trial: Trial, accepted: set[int], drafts: list[Draft], may_stay: set[int]) -> None:
+    """Compare who is accepted with who was changed."""
+    robbed = set().union(*(draft.claims for draft in drafts))  # whose partition another node claims too
+    unharmed = set(range(NUM_CLIENTS)) - trial.changed.keys() - robbed
+    if trial.ended:
+        if len(unharmed) >= LEAST:
+            trial.faults.append("the run ended although enough clients are left")
+    elif not unharmed <= accepted:
+        trial.faults.append(f"sound clients {sorted(unharmed - accepted)} were dropped")
+    told = [*trial.lines, *([trial.ended] if trial.ended else [])]
+    if any(not line.isprintable() or len(line) > 2 * LONGEST_LINE for line in told):
+        trial.faults.append("a line is long or not printable")
+    if len(trial.lines) > len(trial.changed) + len(robbed):
+        trial.faults.append("more than one line for a client")
+    for partition_id in trial.changed:
+        node = 100 + partition_id
+        is_named = any(f"client {partition_id} (" in line or f"node {node} " in line for line in trial.lines)
+        if partition_id in accepted - robbed and partition_id not in may_stay:
+            trial.faults.append(f"client {partition_id} was accepted")
+        if not trial.ended and partition_id not in accepted and not is_named and not drafts[partition_id].claims:
+            trial.faults.append(f"client {partition_id} was dropped without a line")
+        trial.fate[partition_id] = (
+            "accepted" if partition_id in accepted or (trial.ended and not is_named) else "dropped"
+        )
+
+
+def check_lines(lines: list[dict[str, Any]], names: set[str]) -> list[str]:
+    """Faults of the records of a round."""
+    faults = []
+    for line in lines:
+        try:
+            json.dumps(line, allow_nan=False)
+        except (ValueError, TypeError) as error:
+            faults.append(f"no JSON: {error}")
+        if unknown := line.keys() - names:
+            faults.append(f"unknown names {sorted(unknown)}")
+    if [line.get("partition_id") for line in lines[1:]] != sorted({line["partition_id"] for line in lines[1:]}):
+        faults.append("the clients are not told apart")
+    return faults
+
+
+def check_arrays(arrays: Arrays, sent: Arrays) -> list[str]:
+    """Faults of the averaged arrays."""
+    faults = [f"{name} is another array" for name in sent if arrays[name].dtype != sent[name].dtype]
+    faults += [f"{name} is not finite" for name, array in arrays.items() if not np.isfinite(array).all()]
+    faults += [f"{name} < 0" for name, array in arrays.items() if name.endswith("running_var") and array.min() < 0]
+    counters = [name for name in sent if name.endswith("num_batches_tracked")]
+    return faults + [f"{name} went back" for name in counters if not 0 <= arrays[name] - sent[name] <= 2**31]
+
+
+def rows_of(trials: list[Trial]) -> list[Row]:
+    """A row for each kind of change, and one for all clients at once."""
+    fates = Counter((kind, trial.fate[who]) for trial in trials for who, kind in trial.changed.items())
+    rows = []
+    for kind in CHANGES:
+        dropped, accepted = fates[kind, "dropped"], fates[kind, "accepted"]
+        seen = f"{dropped:,} dropped, {accepted:,} harmless and taken, none else"
+        rows.append(Row(f"a client sends {kind}, changed", "recorded replies", PROMISE, seen, dropped + accepted))
+    everyone = [trial for trial in trials if len(trial.changed) == NUM_CLIENTS]
+    ended = sum(bool(trial.ended) for trial in everyone)
+    seen = f"{ended:,} ended in one sentence, {len(everyone) - ended:,} had enough harmless replies"
+    return [*rows, Row("all clients do so at once", "the same", "the run ends with one sentence", seen, len(everyone))]
+
+
+PROMISE = "that client is dropped, in one line; names, JSON and averages stay sound"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=20_000, help="rounds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, help="number of the only round to run")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        recording = record_round(Path(folder))
+    started = time.perf_counter()
+    trials, num_faulty = [], 0
+    for number in range(args.count) if args.only is None else [args.only]:
+        trial = run_trial(recording, number=number, seed=args.seed)
+        trials.append(trial)
+        if trial.faults or args.only is not None:
+            num_faulty += bool(trial.faults)
+            print(f"--seed {args.seed} --only {number}: {trial.faults} {trial.changed} {trial.ended} {trial.lines}")
+    print(f"{len(trials):,} rounds in {time.perf_counter() - started:.0f} s, {num_faulty} of them with faults")
+    if args.only is None and not num_faulty:
+        store("fuzz", rows_of(trials))
+    return int(bool(num_faulty))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
