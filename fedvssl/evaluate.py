@@ -35,6 +35,7 @@ from fedvssl.evaluation.pixels import MeanFrame
 from fedvssl.evaluation.protocol import Result, own_sample
 from fedvssl.files.atomic import write_json
 from fedvssl.files.backbone import load_backbone
+from fedvssl.files.names import check_name
 from fedvssl.files.progress import Progress
 from fedvssl.files.tensors import load_torch
 from fedvssl.sweeping.comparison import aligned, single
@@ -83,6 +84,7 @@ def evaluate(name: str, config: Config) -> None:
     Raises:
         ValueError: for a missing or unfitting checkpoint, list, label or video, before the work starts.
     """
+    check_name(name, where="protocol")
     check_numbers(config, LEAST, or_auto=["num_workers", "data.num_classes"])
     check_devices(device=config["device"], devices=config["devices"])
     protocol, folder = build(config["protocol"]), Path(config["data"]["media_dir"])
@@ -112,10 +114,10 @@ def evaluate(name: str, config: Config) -> None:
             report = summarise(name, results, config={**config, "precision": precision}, features=features)
             report |= part_facts(config["data"], videos["test"])
             print(table(report))
-            path, shown = work_dir(config) / name, next(iter(features.values()))
-            write_json(path.with_suffix(".json"), report)
-            protocol.draw(path.with_suffix(".png"), results, **shown, frame=partial(middle_frame, folder))
-            print(f"{path}.json and .png")
+            path, shown = work_dir(config) / f"{name}.json", next(iter(features.values()))
+            write_json(path, report)
+            protocol.draw(path.with_name(f"{name}.png"), results, **shown, frame=partial(middle_frame, folder))
+            print(f"{path} and .png")
 
 
 def load_backbones(config: Config) -> dict[str, Any]:

@@ -30,7 +30,7 @@ ALLOWED = {
     "sweeping": {"sweeping", "training", "data", "files", "config", "overrides", "evaluation/intervals"},
     "reporting": {"reporting", "sweeping", "files", "evaluation/intervals", "training/watch", "data/validation"},
     "overrides": set(),
-    "config": {"overrides", "training/optimizer", "data/splits"},
+    "config": {"overrides", "training/optimizer", "data/splits", "files/names"},
     "preflight": {"config", "training", "data", "files"},
     "client_app": {"client", "training", "strategy", "data", "wire", "files", "config"},
     "server_app": {"evaluation", "training", "strategy", "data", "wire", "files", "config"},
