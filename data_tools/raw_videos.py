@@ -96,7 +96,7 @@ def name_by_folder(paths: Iterable[Path], raw_dir: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
         name = path.stem if path.parent == raw_dir else f"{path.parent.name}/{path.stem}"
-        check_name(name, where=raw_dir)
+        check_name(name, where=f"{raw_dir}, a raw file")
         if name in found:
             raise ValueError(f"{found[name]} and {path} would both become {name}: remove or rename one of them.")
         found[name] = path

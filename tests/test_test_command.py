@@ -182,3 +182,8 @@ def test_a_missing_video_is_named_before_the_work(
     (other / "ucf101/zips/Run/test1.zip").unlink()
     assert command.main(arguments(other, work_dir)) == 2
     assert "Run/test1" in capsys.readouterr().err
+
+
+def test_a_class_name_is_no_formula(tmp_path):
+    command.draw_confusion(tmp_path / "confusion.png", torch.eye(2), {0: "$a_$", 1: "b$"})
+    assert (tmp_path / "confusion.png").stat().st_size

@@ -42,8 +42,21 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "too long": ("walk/" + "v" * 300, "w" * 300 + "/v", "\u8d70" * 82 + "/v", "w/" * 600 + "v"),
 }
 ODD = (
-    *("walk it", "gr\u00fc\u00df", "\u8d70\u308b", "e\u0301", "a..b", "a..", "v.1.2", "-v", "#1", "v (1)", "100%"),
-    *("it's", 'say "v"', "$a_$", "$HOME", "~", "a&b", "a;b", "[v]", "{v}", "*", "a=b", "a,b", "console", "com"),
+    *(
+        "$a_$",
+        "walk it",
+        "gr\u00fc\u00df",
+        "\u8d70\u308b",
+        "e\u0301",
+        "a..b",
+        "a..",
+        "v.1.2",
+        "-v",
+        "#1",
+        "v (1)",
+        "100%",
+    ),
+    *("it's", 'say "v"', "$HOME", "~", "a&b", "a;b", "[v]", "{v}", "*", "a=b", "a,b", "console", "com"),
 )
 
 
