@@ -63,7 +63,7 @@ def prepare_clips(folder: Path, args: argparse.Namespace) -> Clips:
         raw_dir = folder / "raw"
         if not raw_dir.is_dir():
             write_synthetic(raw_dir)
-    videos, _ = find_videos(raw_dir, splits)
+    videos = find_videos(raw_dir, splits).found
     step = max(1, len(videos) // args.max_videos)  # of all classes
     videos = dict(sorted(videos.items())[::step][: args.max_videos])
     for name, frames in (("ours", OURS), ("plain", PLAIN)):

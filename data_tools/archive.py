@@ -4,10 +4,13 @@ Archives inside become folders of their names: HMDB-51 is distributed as an arch
 """
 
 import shutil
+import stat
 import subprocess
 import zipfile
-from pathlib import Path, PurePosixPath, PureWindowsPath
+import zlib
+from pathlib import Path
 
+from fedvssl.files.names import check_name
 from fedvssl.files.progress import Progress, show_bytes
 
 from .download import check_disk_space
@@ -26,7 +29,8 @@ def unpack(archive: Path, folder: Path) -> Path:
         `folder`, untouched if it was there before.
 
     Raises:
-        ValueError: if the archive is damaged, leads outside, does not fit on the disk, or no program unpacks its .rar.
+        ValueError: if the archive is damaged or encrypted, leads outside, holds a link or a device, does not fit on the
+            disk, or no program unpacks its .rar.
     """
     if folder.is_dir():
         return folder
@@ -76,7 +80,7 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
         with zipfile.ZipFile(archive) as file:
             entries = file.infolist()
             for entry in entries:
-                _check_inside(entry.filename, archive)
+                _check_entry(entry.orig_filename, entry.external_attr >> 16, archive)
             if any(entry.filename.lower().endswith(".rar") for entry in entries):
                 rar_tool()  # before gigabytes are unpacked in vain
             size = sum(entry.file_size for entry in entries)
@@ -85,7 +89,7 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
                 for entry in entries:
                     file.extract(entry, folder)
                     progress.advance(entry.file_size)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, EOFError, RuntimeError, zlib.error) as error:  # RuntimeError: encrypted
         raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error
 
 
@@ -99,12 +103,15 @@ def _unpack_rar(archive: Path, folder: Path) -> None:
         lines = (result.stderr.strip() or result.stdout.strip() or "no message").splitlines()
         raise ValueError(f"{tool} could not unpack {archive} ({lines[-1]}): delete it and fetch it again.")
     for path in folder.rglob("*"):
-        if path.is_symlink():
-            raise ValueError(f"{archive} holds the link {path.name}, which may lead outside: unpack it by hand.")
+        found = path.lstat()
+        hard_link = stat.S_IFLNK if stat.S_ISREG(found.st_mode) and found.st_nlink > 1 else 0
+        _check_entry(path.relative_to(folder).as_posix(), hard_link or found.st_mode, archive)
 
 
-def _check_inside(name: str, archive: Path) -> None:
-    """Reject absolute names and "..", in the spelling of POSIX and of Windows."""
-    for path in (PurePosixPath(name), PureWindowsPath(name)):
-        if path.is_absolute() or path.drive or path.root or ".." in path.parts:
-            raise ValueError(f"{archive} has the entry '{name}', which leads outside the folder: do not trust it.")
+def _check_entry(name: str, mode: int, archive: Path) -> None:
+    """Reject names that are not inside the folder, and all that is no plain file or folder by its Unix mode, if any."""
+    check_name(name.removesuffix("/"), where=archive)
+    kind = stat.S_IFMT(mode)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        what = "link" if kind == stat.S_IFLNK else "device"
+        raise ValueError(f"{archive} holds the {what} {name}, which may lead outside: unpack it by hand.")

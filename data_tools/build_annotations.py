@@ -7,22 +7,24 @@ Without --ann_dir all videos in --zip_dir become one training split, labelled by
 zip are left out, counted, and named in `<out_dir>/left_out.json`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fedvssl.data.annotations import write_annotations
+from fedvssl.data.video import zip_path
 from fedvssl.files.atomic import write_json
 
 from .command import command_parser, run_command
 from .lists import Splits, read_splits, splits_from_names
 
 
-def build_annotations(splits: Splits, zip_dir: Path, out_dir: Path) -> list[str]:
+def build_annotations(splits: Splits, zip_dir: Path, out_dir: Path, *, doubtful: Collection[str] = ()) -> list[str]:
     """Write one annotation file per split and report the videos left out.
 
     Args:
         splits: "train_split_1" -> its videos.
         zip_dir: folder with `<name>.zip` for each video that has frames.
+        doubtful: names that are left out, whether they have frames or not.
 
     Returns:
         names of the listed videos that are left out, sorted.
@@ -31,7 +33,7 @@ def build_annotations(splits: Splits, zip_dir: Path, out_dir: Path) -> list[str]
         ValueError: if no listed video has a zip.
     """
     listed = {annotation.name for split in splits.values() for annotation in split}
-    there = {name for name in listed if (zip_dir / f"{name}.zip").is_file()}
+    there = {name for name in listed.difference(doubtful) if zip_path(zip_dir, name).is_file()}
     if not there:
         raise ValueError(f"None of the {len(listed)} listed videos has a zip in {zip_dir}: extract the frames first.")
     for old in out_dir.glob("t*_split_[0-9].json"):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import requests
 
 from fedvssl.files.environment import free_bytes
+from fedvssl.files.names import check_name
 from fedvssl.files.progress import Progress, show_bytes
 from fedvssl.files.settings import sha256
 
@@ -34,7 +35,7 @@ class Source:
 
     @property
     def file_name(self) -> str:
-        return Path(urlsplit(self.url).path).name
+        return check_name(Path(urlsplit(self.url).path).name, where="the last part of the URL")
 
 
 class DownloadError(ValueError):

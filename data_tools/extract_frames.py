@@ -14,13 +14,16 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from unicodedata import normalize
 
 import simplejpeg
 
 from fedvssl.data.geometry import resize
-from fedvssl.data.video import VideoError, decode_frames
+from fedvssl.data.video import VideoError, decode_frames, zip_path
 from fedvssl.files.atomic import atomic_path, read_json, write_json
 from fedvssl.files.environment import num_cores
 from fedvssl.files.progress import Progress
@@ -28,7 +31,7 @@ from fedvssl.files.progress import Progress
 from .command import command_parser, run_command
 from .estimate import check_disk, estimate
 from .lists import Splits, read_splits
-from .raw_videos import find_raw_videos, match_to_names, name_by_folder
+from .raw_videos import Match, find_raw_videos, match_to_names, name_by_folder
 
 REPORT_NAME = "extract_report.json"
 MANY = 20  # videos from which on an estimate is printed before the extraction
@@ -50,13 +53,14 @@ class FrameFormat:
 
 @dataclass
 class Report:
-    """Outcome for every video; `failed` maps a name to the reason."""
+    """Outcome for every video; `failed` and `doubtful` map a name to the reason."""
 
     frames: FrameFormat
     written: int = 0
     kept: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    doubtful: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -67,6 +71,9 @@ class Report:
             print(f"  failed: {name}: {reason}")
         if self.missing:
             print(f"{len(self.missing)} videos of the lists have no raw file: {shorten(self.missing)}")
+        if self.doubtful:
+            reasons = [f"{name} ({reason})" for name, reason in self.doubtful.items()]
+            print(f"{len(self.doubtful)} videos of the lists share a raw file or clip: {shorten(reasons)}")
 
 
 def extract_video(raw: Path, zip_path: Path, *, frames: FrameFormat) -> None:
@@ -98,29 +105,31 @@ def encode_frames(raw: Path, *, frames: FrameFormat) -> Iterator[bytes]:
 
 
 def extract_videos(
-    videos: Mapping[str, Path], out_dir: Path, *, frames: FrameFormat, num_workers: int, missing: Sequence[str] = ()
+    videos: Mapping[str, Path], out_dir: Path, *, frames: FrameFormat, num_workers: int, match: Match | None = None
 ) -> Report:
     """Extract all videos with several processes; finished zips are kept.
 
     Args:
         videos: "<Class>/<stem>" -> raw file.
         out_dir: folder for the zips and the report. Only one extraction at a time may work in it.
-        missing: listed videos without a raw file, for the report.
+        match: result of `find_videos`; its names without a raw file of their own go into the report.
 
     Raises:
-        ValueError: if the zips in `out_dir` have another format, the disk is too small (for 20 videos or more), or a
-            worker process dies.
+        ValueError: if the zips in `out_dir` have another format, the disk is too small (for 20 videos or more) or takes
+            two names for one, a name leads outside `out_dir`, or a worker process dies.
     """
     if num_workers < 1:
         raise ValueError(f"--num_workers {num_workers}: at least one process is needed.")
+    jobs = [(name, raw, zip_path(out_dir, name)) for name, raw in videos.items()]
     _check_same_format(out_dir, frames)
+    _check_apart(list(videos), out_dir)
     for leftover in out_dir.rglob(".*.zip"):  # of a run that was killed
         leftover.unlink()
-    jobs = [(name, raw, out_dir / f"{name}.zip") for name, raw in videos.items()]
     to_do = [job for job in jobs if not job[2].exists()]
     if len(to_do) >= MANY:
         _tell_estimate([raw for _, raw, _ in to_do], out_dir, frames=frames, num_workers=num_workers)
-    report = Report(frames, kept=len(jobs) - len(to_do), missing=list(missing))
+    _, missing, doubtful = match or ((), [], {})
+    report = Report(frames, kept=len(jobs) - len(to_do), missing=missing, doubtful=doubtful)
     report.write(out_dir / REPORT_NAME)
     with Progress("extracting videos", len(jobs)) as progress:
         progress.start_at(report.kept)
@@ -189,8 +198,25 @@ def _check_same_format(out_dir: Path, frames: FrameFormat) -> None:
         )
 
 
-def find_videos(raw_dir: Path, splits: Splits | None) -> tuple[dict[str, Path], list[str]]:
-    """Raw file of every video, and the listed videos that have none.
+def _check_apart(names: Sequence[str], out_dir: Path) -> None:
+    """Reject names that differ in case only where the disk does not tell them apart: they would share one zip.
+
+    Raises:
+        ValueError: naming the first two.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(normalize("NFC", name).casefold(), []).append(name)
+    for first, second in (pair for same in alike.values() for pair in combinations(same, 2)):
+        out_dir.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out_dir, prefix=".case") as folder:
+            Path(folder, first).mkdir(parents=True)
+            if Path(folder, second).exists():
+                raise ValueError(f"{first} and {second} are one file on the disk of {out_dir}: choose another disk.")
+
+
+def find_videos(raw_dir: Path, splits: Splits | None) -> Match:
+    """Raw file of every video, and the listed videos that have none of their own.
 
     Args:
         splits: the lists; None takes every video in `raw_dir`, named after its folder.
@@ -200,12 +226,16 @@ def find_videos(raw_dir: Path, splits: Splits | None) -> tuple[dict[str, Path], 
     """
     paths = find_raw_videos(raw_dir)
     if splits is None:
-        return name_by_folder(paths, raw_dir), []
+        return Match(name_by_folder(paths, raw_dir), [], {})
     listed = dict.fromkeys(annotation.name for split in splits.values() for annotation in split)
-    videos, missing = match_to_names(paths, listed)
-    if not videos:
-        raise ValueError(f"None of the {len(listed)} listed videos has a file in {raw_dir}: check --raw_dir and lists.")
-    return videos, missing
+    match = match_to_names(paths, listed, raw_dir)
+    if not match.found:
+        reason = next((f" ({name}: {reason})" for name, reason in match.doubtful.items()), "")
+        raise ValueError(
+            f"None of the {len(listed)} listed videos has a file of its own in {raw_dir}{reason}: check --raw_dir and "
+            "lists."
+        )
+    return match
 
 
 def add_frame_flags(parser: argparse.ArgumentParser) -> None:
@@ -223,8 +253,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_frame_flags(parser)
     args = parser.parse_args(argv)
     frames = FrameFormat(args.short_side, args.quality)
-    videos, missing = find_videos(args.raw_dir, read_splits(args.ann_dir) if args.ann_dir else None)
-    extract_videos(videos, args.out_dir, frames=frames, num_workers=args.num_workers, missing=missing).print()
+    match = find_videos(args.raw_dir, read_splits(args.ann_dir) if args.ann_dir else None)
+    extract_videos(match.found, args.out_dir, frames=frames, num_workers=args.num_workers, match=match).print()
 
 
 if __name__ == "__main__":

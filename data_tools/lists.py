@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.video import VIDEO_SUFFIXES
+from fedvssl.files.names import check_name, shown
 
 Splits = dict[str, list[Annotation]]  # "train_split_1" -> its videos
 SPLIT_NUMBERS = (1, 2, 3)
@@ -33,17 +34,17 @@ def read_splits(ann_dir: Path) -> Splits:
 
     Raises:
         ValueError: if there are no lists, a list names an unknown class, a label contradicts the class, a line cannot
-            be read, or a video is in the training and the test list of one split.
+            be read, a name leads outside its folder, or a video is in the training and the test list of one split.
     """
     if not ann_dir.is_dir():
         raise ValueError(f"No folder {ann_dir}: --ann_dir is the folder with the split lists.")
-    splits = _read_any_style(ann_dir)
+    splits = {split: list(dict.fromkeys(listed)) for split, listed in _read_any_style(ann_dir).items()}
     _check_disjoint(splits, where=ann_dir)
     return splits
 
 
 def _read_any_style(ann_dir: Path) -> Splits:
-    for pattern, read in (("t*list0[123].txt", _ucf_splits), ("*_test_split[123].txt", _hmdb_splits)):
+    for pattern, read in (("t*list0[123].txt", _ucf_splits), ("?*_test_split[123].txt", _hmdb_splits)):
         folders = sorted({path.parent for path in ann_dir.rglob(pattern)})
         if len(folders) > 1:
             raise ValueError(f"Several folders with {pattern} below {ann_dir}: give one of them as --ann_dir.")
@@ -98,29 +99,35 @@ def _read_classes(path: Path) -> dict[str, int]:
     for number, line in _lines(path):
         words = line.split(maxsplit=1)
         if len(words) != 2 or not words[0].isdigit() or int(words[0]) < 1:
-            raise ValueError(f"{path}, line {number}: '{line}' is not a label and a class such as '1 Archery'.")
-        classes[words[1]] = int(words[0]) - 1
+            raise ValueError(f"{path}, line {number}: {shown(line)} is not a label and a class such as '1 Archery'.")
+        name, label = check_name(words[1], where=f"{path}, line {number}"), int(words[0]) - 1
+        if name in classes or label in classes.values():
+            raise ValueError(f"{path}, line {number}: {shown(line)} repeats a label or a class: mend it.")
+        classes[name] = label
     return classes
 
 
 def _ucf_annotation(line: str, classes: dict[str, int], *, where: str) -> Annotation:
-    """Annotation of one line. The class is matched without regard to case and gets the spelling of classInd.txt."""
+    """Annotation of one line. The class gets the spelling of classInd.txt, where case alone may tell two apart."""
     match = re.fullmatch(r"(?:(?P<folder>.+)/)?(?P<file>[^/]+?)(?:\s+(?P<label>\d+))?", line)
-    assert match, "the pattern takes any line that is not empty"
+    if match is None:
+        raise ValueError(f"{where}: {shown(line)} names a folder and no video: mend it.")
     folder, label = match["folder"], match["label"]
+    check_name(match["file"], where=where)
     if folder is None:
         known = [name for name, index in classes.items() if label and index == int(label) - 1]
     else:
-        known = [name for name in classes if name.casefold() == PurePosixPath(folder).name.casefold()]
-    if not known:
-        raise ValueError(f"{where}: the class of '{line}' is not in classInd.txt.")
+        listed = PurePosixPath(folder).name
+        known = [listed] if listed in classes else [name for name in classes if name.casefold() == listed.casefold()]
+    if len(known) != 1:
+        raise ValueError(f"{where}: the class of {shown(line)} is not in classInd.txt.")
     if label and classes[known[0]] != int(label) - 1:
         raise ValueError(f"{where}: label {label}, but classInd.txt gives {known[0]} {classes[known[0]] + 1}.")
     return Annotation(f"{known[0]}/{without_suffix(match['file'])}", classes[known[0]])
 
 
 def _hmdb_splits(folder: Path) -> Splits:
-    paths = {path: re.fullmatch(r"(.+)_test_split([123])", path.stem) for path in folder.glob("*_test_split[123].txt")}
+    paths = {path: re.fullmatch(r"(.+)_test_split([123])", path.stem) for path in folder.glob("?*_test_split[123].txt")}
     classes = sorted({match[1] for match in paths.values() if match})
     splits: Splits = {}
     for path, match in sorted(paths.items()):
@@ -128,10 +135,13 @@ def _hmdb_splits(folder: Path) -> Splits:
         for number, line in _lines(path):
             name, _, use = line.rpartition(" ")
             if use not in ("0", "1", "2"):
-                raise ValueError(f"{path}, line {number}: '{line}' does not end in 0 (unused), 1 (train) or 2 (test).")
+                raise ValueError(
+                    f"{path}, line {number}: {shown(line)} does not end in 0 (unused), 1 (train) or 2 (test)."
+                )
             if use != "0":
                 split = splits.setdefault(f"{'train' if use == '1' else 'test'}_split_{match[2]}", [])
-                split.append(Annotation(f"{match[1]}/{without_suffix(name.strip())}", classes.index(match[1])))
+                video = check_name(f"{match[1]}/{without_suffix(name.strip())}", where=f"{path}, line {number}")
+                split.append(Annotation(video, classes.index(match[1])))
     return splits
 
 
@@ -160,8 +170,8 @@ def _json_rows(path: Path, split: str) -> Iterator[Row]:
             for entry in content:
                 if not isinstance(label := entry["label"], int) or label < 0:
                     raise TypeError(f"label {label!r}")
-                yield split, _listed_name(entry["name"]), label
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+                yield split, _listed_name(entry["name"], where=path), label
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(
             f'{path} is neither the official json of Kinetics nor a list of {{"name": ..., "label": ...}} '
             f"({type(error).__name__}: {error})."
@@ -172,8 +182,10 @@ def _text_rows(path: Path, split: str) -> Iterator[Row]:
     for number, line in _lines(path):
         *name, label = line.rsplit(maxsplit=1)
         if not name or not label.isdecimal():
-            raise ValueError(f"{path}, line {number}: '{line}' is not a path and a label such as 'archery/x.mp4 5'.")
-        yield split, _listed_name(name[0]), int(label)
+            raise ValueError(
+                f"{path}, line {number}: {shown(line)} is not a path and a label such as 'archery/x.mp4 5'."
+            )
+        yield split, _listed_name(name[0], where=f"{path}, line {number}"), int(label)
 
 
 def _kinetics_row(label: str, video: str, times: Sequence, part: str, *, where: str) -> Iterator[Row]:
@@ -184,9 +196,9 @@ def _kinetics_row(label: str, video: str, times: Sequence, part: str, *, where: 
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{where}: {video} has no start and end in seconds but {tuple(times)}.") from None
     if split == "" or not label or not video:
-        raise ValueError(f"{where}: label '{label}', video '{video}', split '{part}'; train, val or test was expected.")
+        raise ValueError(f"{where}: label {label!r}, video {video!r}, split {part!r}; train, val or test was expected.")
     if split:
-        yield split, f"{label.replace(' ', '_')}/{video}_{start:06d}_{end:06d}", None
+        yield split, check_name(f"{label.replace(' ', '_')}/{video}_{start:06d}_{end:06d}", where=where), None
 
 
 def _by_split(paths: Sequence[Path]) -> dict[str, Path]:
@@ -223,10 +235,10 @@ def _numbered(rows: Iterable[Row]) -> Splits:
     return splits
 
 
-def _listed_name(path: str) -> str:
+def _listed_name(path: str, *, where: object) -> str:
     """ "/data/train/archery/x.mp4" -> "archery/x" """
     listed = PurePosixPath(path)
-    return (PurePosixPath(listed.parent.name) / without_suffix(listed.name)).as_posix()
+    return check_name((PurePosixPath(listed.parent.name) / without_suffix(listed.name)).as_posix(), where=where)
 
 
 def without_suffix(file_name: str) -> str:
@@ -237,7 +249,7 @@ def without_suffix(file_name: str) -> str:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     """(line number, stripped line) of all lines that are not empty."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")  # splitlines would cut at other characters
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 

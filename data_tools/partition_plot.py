@@ -66,7 +66,8 @@ def _plot_classes(axes: Axes, stats: dict, names: dict[int, str]) -> None:
     if named:
         size = 10 if len(labels) <= 30 else 8 if len(labels) <= 60 else 6
         rotation = 0 if len(labels) <= 12 else 90
-        axes.set_xticks(range(1, len(labels) + 1), [names[label] for label in labels], rotation=rotation, fontsize=size)
+        shown = {"rotation": rotation, "fontsize": size, "parse_math": False}  # a name may hold a $
+        axes.set_xticks(range(1, len(labels) + 1), [names[label] for label in labels], **shown)
 
 
 def _plot_bars(axes: Axes, values: Sequence[float], *, title: str) -> None:

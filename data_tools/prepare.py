@@ -22,11 +22,10 @@ def prepare(raw_dir: Path, ann_dir: Path | None, out_dir: Path, *, frames: Frame
         ValueError: for folders, lists or raw files that are missing or ambiguous; before anything is extracted.
     """
     splits = read_splits(ann_dir) if ann_dir else None
-    videos, missing = find_videos(raw_dir, splits)
-    splits = splits or splits_from_names(videos)
-    report = extract_videos(videos, out_dir / "zips", frames=frames, num_workers=num_workers, missing=missing)
-    report.print()
-    build_annotations(splits, out_dir / "zips", out_dir / "annotations")
+    match = find_videos(raw_dir, splits)
+    splits = splits or splits_from_names(match.found)
+    extract_videos(match.found, out_dir / "zips", frames=frames, num_workers=num_workers, match=match).print()
+    build_annotations(splits, out_dir / "zips", out_dir / "annotations", doubtful=match.doubtful)
 
 
 def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> None:

@@ -2,10 +2,35 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from fedvssl.data.video import VIDEO_SUFFIXES
+from fedvssl.files.names import check_name
+
+CLIP = re.compile(r"(.+)_\d{6}_\d{6}")  # of Kinetics: <youtube_id>_<start>_<end>
+# Spellings by which a folder is told to be a class's, strict ones first.
+SPELLINGS: tuple[Callable[[str], str], ...] = (
+    str,
+    lambda name: name.casefold().replace(" ", "_"),
+    lambda name: re.sub(r"[\W_]", "", name.casefold()),
+)
+
+
+class Match(NamedTuple):
+    """Listed names and their raw files.
+
+    Args:
+        found: name -> raw file; no file has two names.
+        missing: names without a file.
+        doubtful: name -> reason for which it gets none: another listed name has as good a claim to its file.
+    """
+
+    found: dict[str, Path]
+    missing: list[str]
+    doubtful: dict[str, str]
 
 
 def find_raw_videos(raw_dir: Path) -> list[Path]:
@@ -23,37 +48,40 @@ def find_raw_videos(raw_dir: Path) -> list[Path]:
     return paths
 
 
-def match_to_names(paths: Iterable[Path], names: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
+def match_to_names(paths: Collection[Path], names: Iterable[str], raw_dir: Path) -> Match:
     """Find the raw file of every listed video by its stem.
 
-    Case does not matter (UCF-101 spells HandStandPushups and HandstandPushups), nor does the ending. If several files
-    share a stem, files that agree in case are preferred, then files in a folder named like the class. A Kinetics clip
-    `<youtube_id>_<start>_<end>` may also be called `<youtube_id>`; there the case matters.
+    Case does not matter (UCF-101 spells HandStandPushups and HandstandPushups), nor does the ending. A file in the
+    folder of another class never fits. If several files fit, those in the folder of the class are preferred, then those
+    that agree in case. A Kinetics clip `<youtube_id>_<start>_<end>` may also be called `<youtube_id>`; there the case
+    matters.
 
     Args:
-        paths: raw files.
+        paths: raw files below `raw_dir`.
         names: "<Class>/<stem>" as in the annotation files.
-
-    Returns:
-        name -> raw file, and the names that have none.
 
     Raises:
         ValueError: if several files fit a name equally well.
     """
+    names = list(dict.fromkeys(names))
+    folders = _Folders(paths, {PurePosixPath(name).parent.name for name in names} - {""}, raw_dir)
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         by_stem[path.stem.casefold()].append(path)
     found: dict[str, Path] = {}
-    missing = []
     for name in names:
-        candidates = _best(_fitting(by_stem, PurePosixPath(name).name), name)
+        candidates = _best(_fitting(by_stem, name, folders), name, folders)
         if len(candidates) > 1:
             raise ValueError(f"{candidates[0]} and {candidates[1]} both fit {name}: remove or rename one of them.")
         if candidates:
             found[name] = candidates[0]
-        else:
-            missing.append(name)
-    return found, missing
+    missing = [name for name in names if name not in found]
+    doubtful = dict([*_claimed_twice(found), *_labelled_twice(names)])
+    return Match(
+        {name: path for name, path in found.items() if name not in doubtful},
+        [name for name in missing if name not in doubtful],
+        doubtful,
+    )
 
 
 def name_by_folder(paths: Iterable[Path], raw_dir: Path) -> dict[str, Path]:
@@ -63,36 +91,103 @@ def name_by_folder(paths: Iterable[Path], raw_dir: Path) -> dict[str, Path]:
         "<folder>/<stem>" -> raw file; "<stem>" for files that lie in `raw_dir` itself.
 
     Raises:
-        ValueError: if two files would get one name.
+        ValueError: if two files would get one name, or a file has a name that no data set can hold.
     """
     found: dict[str, Path] = {}
     for path in paths:
         name = path.stem if path.parent == raw_dir else f"{path.parent.name}/{path.stem}"
+        check_name(name, where=f"{raw_dir}, a raw file")
         if name in found:
             raise ValueError(f"{found[name]} and {path} would both become {name}: remove or rename one of them.")
         found[name] = path
     return found
 
 
-def _fitting(by_stem: Mapping[str, list[Path]], stem: str) -> list[Path]:
+class _Folders:
+    """Classes of the folders below `raw_dir`, told by the listed classes.
+
+    A folder beside that of a listed class is the folder of a class too, of one that is not listed.
+    """
+
+    def __init__(self, paths: Iterable[Path], classes: Collection[str], raw_dir: Path) -> None:
+        self._raw_dir = raw_dir
+        self._called: list[dict[str, set[str]]] = []
+        for spell in SPELLINGS:
+            self._called.append(defaultdict(set))
+            for name in classes:
+                self._called[-1][spell(name)].add(name)
+        self._classes_of = cache(self._find_classes)
+        holding = {folder for path in paths for folder in self._above(path.parent)}
+        self._with_classes = {folder.parent for folder in holding if self._by_name(folder.name)}
+
+    def fits(self, path: Path, name: str) -> bool:
+        """False for a file that lies in the folder of another class than the name's.
+
+        A Kinetics clip may lie in the folder of an unlisted class: its id tells it from all others.
+        """
+        listed, classes = PurePosixPath(name), self._classes_of(path.parent)
+        if classes is None or not listed.parent.name:
+            return True
+        return listed.parent.name in classes or not (classes or CLIP.fullmatch(listed.name) is None)
+
+    def has_class(self, path: Path, name: str) -> bool:
+        """True for a file in a folder of the name's class."""
+        return PurePosixPath(name).parent.name in (self._classes_of(path.parent) or ())
+
+    def _find_classes(self, folder: Path) -> set[str] | None:
+        """Listed classes that a folder may be of: empty for another class's, None for a folder of no class."""
+        above = list(self._above(folder))
+        inner = next((classes for place in above if (classes := self._by_name(place.name))), None)
+        return inner or (set() if any(place.parent in self._with_classes for place in above) else None)
+
+    def _by_name(self, folder: str) -> set[str]:
+        found = (called.get(spell(folder)) for spell, called in zip(SPELLINGS, self._called, strict=True))
+        return next((classes for classes in found if classes), set())
+
+    def _above(self, folder: Path) -> Iterator[Path]:
+        """The folder and those around it, inner ones first, without `raw_dir`."""
+        while folder != self._raw_dir and folder != folder.parent:
+            yield folder
+            folder = folder.parent
+
+
+def _fitting(by_stem: Mapping[str, list[Path]], name: str, folders: _Folders) -> list[Path]:
     """Files that may be the video; `by_stem` has its keys in lower case."""
-    clip = re.fullmatch(r"(.+)_\d{6}_\d{6}", stem)
-    if clip is None:
-        return by_stem.get(stem.casefold(), [])
-    for wanted in (stem, clip[1]):
-        if fitting := [path for path in by_stem.get(wanted.casefold(), []) if path.stem == wanted]:
+    stem = PurePosixPath(name).name
+    clip = CLIP.fullmatch(stem)
+    for wanted in (stem, clip[1]) if clip else (stem,):
+        candidates = [path for path in by_stem.get(wanted.casefold(), []) if clip is None or path.stem == wanted]
+        if fitting := [path for path in candidates if folders.fits(path, name)]:
             return fitting
     return []
 
 
-def _best(candidates: list[Path], name: str) -> list[Path]:
+def _best(candidates: list[Path], name: str, folders: _Folders) -> list[Path]:
     """Narrow down by each preference that at least one candidate meets."""
-    listed = PurePosixPath(name)
-    same_case = [path for path in candidates if path.stem == listed.name]
-    candidates = same_case or candidates
-    same_class = [path for path in candidates if _plain(path.parent.name) == _plain(listed.parent.name)]
-    return same_class or candidates
+    candidates = [path for path in candidates if folders.has_class(path, name)] or candidates
+    return [path for path in candidates if path.stem == PurePosixPath(name).name] or candidates
 
 
-def _plain(folder: str) -> str:
-    return folder.casefold().replace(" ", "_")
+def _claimed_twice(found: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
+    """Names that share a raw file with another, and the reason; a name that alone agrees in case keeps the file."""
+    by_file: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for name, path in found.items():
+        by_file[path.stat().st_dev, path.stat().st_ino].append(name)  # a file may have several hard links
+    for names in by_file.values():
+        exact = [name for name in names if found[name].stem == PurePosixPath(name).name]
+        keeper = exact[0] if len(exact) == 1 else None
+        for name in names if len(names) > 1 else ():
+            if name != keeper:
+                other = keeper or next(other for other in names if other != name)
+                yield name, f"its file {found[name]} is that of {other} too"
+
+
+def _labelled_twice(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Kinetics clips that are listed in several classes, and the reason: their names are ids."""
+    by_clip: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        if CLIP.fullmatch(PurePosixPath(name).name):
+            by_clip[PurePosixPath(name).name].append(name)
+    for same in by_clip.values():
+        for name in same if len(same) > 1 else ():
+            yield name, f"the same clip is listed as {next(other for other in same if other != name)} too"

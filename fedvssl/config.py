@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fedvssl.files.names import check_name
 from fedvssl.overrides import is_flag, is_setting, parse_overrides
 
 Config = dict[str, Any]
@@ -31,6 +32,7 @@ OTHER_CONFIGURATION = ("-h", "--help", "--hydra-help", "--version", "--config-",
 # Key of a command's configuration -> its section in the experiments that are folders; of all others: evaluation.
 SECTIONS = {"rows": "sweep", "rounds": "pretraining", "train_sample": "finetuning"}
 EXPERIMENTS_NOW = {"quickstart": "small", "finetune_quickstart": "small", "sweep_small": "small_clips"}
+IN_PATHS = ("exp_name", "data.name", "data.split", "eval.split")  # settings that become parts of names of files
 # Keys and class paths of earlier versions -> their names now.
 RENAMED = {
     "pretext.task": "task.module",
@@ -189,7 +191,11 @@ def check_flags(config: Config, keys: Iterable[str]) -> None:
 
 
 def to_dict(config: Any, *, resolve: bool = True) -> Config:
-    """Resolve a Hydra configuration to a plain dict; `data.num_classes=auto` is counted in the data set's lists."""
+    """Resolve a Hydra configuration to a plain dict; `data.num_classes=auto` is counted in the data set's lists.
+
+    Raises:
+        ValueError: if a setting that becomes part of a path leads outside its folder.
+    """
     if resolve and OmegaConf.select(config, "data.num_classes") == "auto" and "annotation_dir" in config.data:
         from fedvssl.data.splits import count_classes
 
@@ -200,6 +206,12 @@ def to_dict(config: Any, *, resolve: bool = True) -> Config:
             OmegaConf.update(config, "eval.num_classes", count_classes(config.eval) or "auto")
     resolved = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=resolve)
     assert isinstance(resolved, dict)
+    for key in IN_PATHS:
+        section: Any = resolved
+        for name in key.split("."):
+            section = section.get(name) if isinstance(section, dict) else None
+        if isinstance(section, str):
+            check_name(section, where=key)
     return resolved  # pyright: ignore[reportReturnType]
 
 

@@ -37,6 +37,7 @@ from fedvssl.evaluation.pixels import MeanFrame
 from fedvssl.evaluation.protocol import Result, own_sample
 from fedvssl.files.atomic import write_json
 from fedvssl.files.backbone import load_backbone
+from fedvssl.files.names import check_name
 from fedvssl.files.progress import Progress
 from fedvssl.files.results import CHECKPOINT as CHECKPOINT_PATH
 from fedvssl.files.results import change_in, free_folder, from_here, refuse_other
@@ -87,6 +88,7 @@ def evaluate(name: str, config: Config) -> None:
     Raises:
         ValueError: for a missing or unfitting checkpoint, list, label or video, before the work starts.
     """
+    check_name(name, where="protocol")
     check_numbers(config, LEAST, or_auto=["num_workers", "data.num_classes"])
     check_devices(device=config["device"], devices=config["devices"])
     protocol, folder = build(config["protocol"]), Path(config["data"]["media_dir"])
@@ -105,7 +107,7 @@ def evaluate(name: str, config: Config) -> None:
         warn=lambda line: print(line),
     )
     facts |= settings_of({**config, "precision": precision}, datasets)
-    path = result_folder(config, name, facts) / name
+    path = result_folder(config, name, facts) / f"{name}.json"
     # Everything above is checked once; the line below starts the other processes.
     fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
     with ending_together(fabric):
@@ -121,9 +123,9 @@ def evaluate(name: str, config: Config) -> None:
             report |= summarise(results)
             print(table(report))
             shown = next(iter(features.values()))
-            write_json(path.with_suffix(".json"), report)
-            protocol.draw(path.with_suffix(".png"), results, **shown, frame=partial(middle_frame, folder))
-            print(f"{path}.json and .png")
+            write_json(path, report)
+            protocol.draw(path.with_name(f"{name}.png"), results, **shown, frame=partial(middle_frame, folder))
+            print(f"{path} and .png")
 
 
 def load_backbones(config: Config) -> dict[str, Any]:

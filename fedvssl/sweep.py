@@ -15,10 +15,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 from fedvssl.config import Config, compose
 from fedvssl.files.environment import machine
+from fedvssl.files.names import check_name
 from fedvssl.files.progress import Progress
 from fedvssl.files.settings import first_change
 from fedvssl.finetune import FREE as FREE_IN_FINETUNING
@@ -26,7 +28,7 @@ from fedvssl.main import FREE as FREE_IN_PRETRAINING
 from fedvssl.main import SAMPLING
 from fedvssl.overrides import parse_overrides
 from fedvssl.sweeping.comparison import markdown
-from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, RANDOM, SCRATCH, Plan, Step
+from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, RANDOM, SCRATCH, Cell, Plan, Step
 from fedvssl.sweeping.results import add_result, read_measured, read_results, results_file
 from fedvssl.sweeping.tables import caption, draw_leading, headings, write_tables
 from fedvssl.training.precision import choose_precision
@@ -95,6 +97,11 @@ def check(config: Config) -> None:
     for name in ("seeds", "splits"):
         if not (isinstance(config[name], list) and config[name] and all(type(n) is int for n in config[name])):
             raise ValueError(f"{name}={config[name]} must be a list of whole numbers, such as [7,8,9].")
+    # Both become folders and files.
+    for row, seed, split in product(config["rows"], config["seeds"], config["splits"]):
+        check_name(str(Cell(row, seed, split)), where="rows")
+    for kind in config["measures"]:
+        check_name(kind, where="measures")
 
 
 def refuse_other_settings(steps: Sequence[Step], config: Config) -> None:

@@ -207,8 +207,8 @@ def draw_confusion(png: Path, confusion: Tensor, names: dict[int, str]) -> None:
     shares = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)
     image = axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="Blues")
     if len(names) <= MOST_CLASSES_WITH_NAMES:
-        axes.set_xticks(list(names), list(names.values()), rotation=90)
-        axes.set_yticks(list(names), list(names.values()))
+        axes.set_xticks(list(names), list(names.values()), rotation=90, parse_math=False)  # a name may hold a $
+        axes.set_yticks(list(names), list(names.values()), parse_math=False)
     figure.colorbar(image, ax=axes, label="share of the class's videos", shrink=0.8)
     with atomic_path(png) as temporary:
         figure.savefig(temporary, dpi=120, format="png")

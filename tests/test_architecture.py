@@ -33,7 +33,7 @@ ALLOWED = {
         *("data/validation", "data/seen"),
     },
     "overrides": set(),
-    "config": {"overrides", "training/optimizer", "data/splits"},
+    "config": {"overrides", "training/optimizer", "data/splits", "files/names"},
     "preflight": {"config", "training", "data", "files", "wire/replies"},
     "client_app": {"client", "training", "strategy", "data", "wire", "files", "config"},
     "server_evaluation": {"evaluation", "training", "files", "config"},

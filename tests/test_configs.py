@@ -389,3 +389,18 @@ def test_the_strategy_file_and_the_published_switch_select_the_same() -> None:
     assert type(by_file) is type(by_switch) is FedAvg and by_file.is_shared("head.fc1.weight")
     settings = [{k: v for k, v in vars(strategy).items() if k != "stop"} for strategy in (by_file, by_switch)]
     assert settings[0] == settings[1]
+
+
+@pytest.mark.parametrize("key", ["exp_name", "data.name", "data.split", "eval.split"])
+@pytest.mark.parametrize("value", ["../evil", "/evil", "a/../../evil", "CON", "C:x"])
+def test_settings_that_become_paths_stay_inside(key: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"{key}: the name '{value}'|data.split: the name"):
+        config.for_hydra([f"--{key}={value}"])  # before Hydra makes a folder of the name
+    with pytest.raises(ValueError, match=f"{key}: the name '{value}'|data.split: the name"):
+        config.compose("base", parse_overrides([f"--{key}={value}"]))
+
+
+def test_odd_names_of_runs_and_data_sets_are_taken() -> None:
+    name = "m\u00fc 1..2 (x)"
+    composed = config.compose("base", parse_overrides([f"--exp_name={name}", f"--data.name={name}"]))
+    assert composed["exp_name"] == name and composed["data"]["media_dir"] == f"data/{name}/zips"

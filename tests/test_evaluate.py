@@ -202,15 +202,15 @@ def test_a_protocol_of_ones_own_needs_one_yaml_and_one_file(data_dir, checkpoint
         "    def draw(self, png, results, train, test, frame):\n"
         "        png.write_text(str(frame(test.names[0]).shape))\n"
     )
-    (tmp_path / "mine.yaml").write_text(
+    (tmp_path / "mine.v2.yaml").write_text(
         "defaults: [{data: ucf101}, {model: r3d18}, {recognition: published}, {evaluation: published}, _self_]\n"
         "protocol: {_target_: nearest_mean.Share}\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert command.main(None, [str(tmp_path / "mine.yaml"), *arguments(data_dir, checkpoint)]) == 0
+    assert command.main(None, [str(tmp_path / "mine.v2.yaml"), *arguments(data_dir, checkpoint)]) == 0
     folder = checkpoint.parent / "evaluation/model_pretrained-ucf101-split1"
-    assert json.loads((folder / "mine.json").read_text())["rows"]["random"] == {"share": pytest.approx(4 / 11)}
-    assert (folder / "mine.png").read_text() == "(36, 48, 3)"
+    assert json.loads((folder / "mine.v2.json").read_text())["rows"]["random"] == {"share": pytest.approx(4 / 11)}
+    assert (folder / "mine.v2.png").read_text() == "(36, 48, 3)"
 
 
 def test_help(capsys):

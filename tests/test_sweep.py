@@ -338,6 +338,8 @@ def test_results_on_validation_videos_are_marked(
         ("splits=[]", r"splits=\[\] must be a list"),
         ("overrides.main=['rownds=2']", "rownds"),
         ("no_such_key=1", "no_such_key"),
+        ("+rows={../../evil: {start: random}}", r"rows: the name '../../evil-seed\d-split1' leads outside the folder"),
+        ("+measures={../evil: {rows: null, columns: {}}}", r"measures: the name '../evil' leads outside the folder"),
     ],
 )
 def test_mistakes_get_a_sentence(change: str, sentence: str, words: list[str], capsys: pytest.CaptureFixture) -> None:

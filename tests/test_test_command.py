@@ -217,3 +217,8 @@ def test_test_videos_that_training_had_are_refused_or_told(
     assert command.main(arguments(data_dir, work_dir, "data.allow_test_videos=true")) == 0
     assert result_of(work_dir)["seen"] == {"fine-tuning": 3}
     assert "; fine-tuning had 3 of these videos; " in capsys.readouterr().out
+
+
+def test_a_class_name_is_no_formula(tmp_path):
+    command.draw_confusion(tmp_path / "confusion.png", torch.eye(2), {0: "$a_$", 1: "b$"})
+    assert (tmp_path / "confusion.png").stat().st_size

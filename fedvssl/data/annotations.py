@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fedvssl.files.atomic import write_json
+from fedvssl.files.names import check_name
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,23 @@ def read_annotations(path: Path) -> list[Annotation]:
     """Read an annotation file.
 
     Raises:
-        ValueError: if the file is missing, empty or not a JSON list, or an entry has no name or no label >= 1.
+        ValueError: if the file is missing, empty or not a JSON list, an entry has no label >= 1 or no name that stays
+            inside the video folder, or one name has two labels.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"No annotation file {path}: run data_tools.build_annotations or check the path.") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON ({error}): write it again with data_tools.") from error
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path} holds no list of videos: write it again with data_tools.")
-    return [_annotation(entry, where=f"{path}, entry {number}") for number, entry in enumerate(entries, start=1)]
+    annotations = [_annotation(entry, where=f"{path}, entry {n}") for n, entry in enumerate(entries, start=1)]
+    label_of: dict[str, int] = {}
+    for name, label in ((annotation.name, annotation.label) for annotation in annotations):
+        if label_of.setdefault(name, label) != label:
+            raise ValueError(f"{path} gives {name} the labels {label_of[name] + 1} and {label + 1}: mend it.")
+    return annotations
 
 
 def write_annotations(path: Path, annotations: Iterable[Annotation]) -> None:
@@ -59,6 +66,7 @@ def _annotation(entry: Any, *, where: str) -> Annotation:
     name = entry.get("name") if isinstance(entry, dict) else None
     if not isinstance(name, str) or not name:
         raise ValueError(f'{where}: no "name"; expected {{"name": "<Class>/<stem>", "label": 1}}.')
+    check_name(name, where=where)
     label = entry.get("label")
     if not isinstance(label, int) or isinstance(label, bool) or label < 1:
         raise ValueError(f'{where} ({name}): "label" is {label!r}; labels on disk are whole numbers from 1.')

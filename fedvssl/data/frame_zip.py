@@ -1,20 +1,21 @@
 """Fast reader of the JPEG frames in a zip, without zipfile's work for each member.
 
-The zips of `data_tools.extract_frames` store frames uncompressed under names of one length. So all entries of their
-directory have one size, and only those of the requested frames are parsed. zipfile would make an object for each of the
-200 frames of a UCF-101 video, which takes almost as long as decoding a clip.
+The zips of `data_tools.extract_frames` store up to 99,999 frames uncompressed under names of one length. So all entries
+of their directory have one size, and only those of the requested frames are parsed. zipfile would make an object for
+each of the 200 frames of a UCF-101 video, which takes almost as long as decoding a clip.
 Format: APPNOTE.TXT of PKWARE, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.16 (its end).
 """
 
 import hashlib
 import os
+import re
 import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -75,17 +76,25 @@ class RegularFrames:
 
 
 class OtherFrames:
-    """Frames of any other zip, read with zipfile."""
+    """Frames of any other zip, read with zipfile; numbers in their names may differ in length."""
 
     def __init__(self, path: Path) -> None:
         self._archive = zipfile.ZipFile(path)
-        self._names = sorted(name for name in self._archive.namelist() if name.lower().endswith(SUFFIXES))
+        names = (name for name in self._archive.namelist() if name.lower().endswith(SUFFIXES))
+        self._names = sorted(names, key=by_number)
 
     def __len__(self) -> int:
         return len(self._names)
 
     def read(self, index: int) -> bytes:
         return self._archive.read(self._names[index])
+
+
+def by_number(name: str) -> list[Any]:
+    """Sort key that counts numbers in names as numbers: img_99999.jpg comes before img_100000.jpg."""
+    key: list[Any] = re.split("([0-9]+)", name)  # texts and numbers in turn
+    key[1::2] = [(len(number.lstrip("0")), number.lstrip("0")) for number in key[1::2]]
+    return key
 
 
 def open_frames(path: Path) -> Frames:

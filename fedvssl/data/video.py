@@ -17,6 +17,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from fedvssl.data.frame_zip import directory_digest, open_frames
+from fedvssl.files.names import check_name
 from fedvssl.files.settings import sha256
 
 # Suffixes of videos when a folder is searched; reading itself trusts the content, not the suffix.
@@ -127,13 +128,22 @@ def open_video(path: Path) -> Video:
     return ZipVideo(path) if path.suffix.lower() == ".zip" else ContainerVideo(path)
 
 
+def zip_path(media_dir: Path, name: str) -> Path:
+    """Path of the zip with the frames of the video `name` ("<Class>/<stem>"); it need not exist.
+
+    Raises:
+        ValueError: if the name leads outside `media_dir`.
+    """
+    return media_dir / f"{check_name(name, where=media_dir)}.zip"
+
+
 def find_video(media_dir: Path, name: str) -> Path:
     """Path of the video `name` ("<Class>/<stem>"): its zip, or else a container of that stem.
 
     Raises:
-        ValueError: if there is neither.
+        ValueError: if there is neither, or the name leads outside `media_dir`.
     """
-    path = media_dir / f"{name}.zip"
+    path = zip_path(media_dir, name)
     if path.is_file():
         return path
     candidates = sorted(path.parent.glob(f"{glob.escape(path.stem)}.*"))

@@ -69,6 +69,7 @@ def _show(axes: "Axes", picture: np.ndarray, name: str, *, colour: str | None) -
     axes.axis("on")
     axes.imshow(picture)
     axes.set(xticks=[], yticks=[])
-    axes.set_xlabel(name.rpartition("/")[0] or name, fontsize=8, color=colour or "black")
+    shown = {"fontsize": 8, "color": colour or "black", "parse_math": False}  # a name may hold a $
+    axes.set_xlabel(name.rpartition("/")[0] or name, **shown)
     for spine in axes.spines.values():
         spine.set(color=colour or "black", linewidth=4 if colour else 1)

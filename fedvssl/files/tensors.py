@@ -11,6 +11,7 @@ from torch import nn
 
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.atomic import atomic_path
+from fedvssl.files.names import shown
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -78,5 +79,5 @@ def _copy_into(tensor: torch.Tensor, array: np.ndarray) -> None:
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+    first = ", ".join(map(shown, names[:3]))
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"

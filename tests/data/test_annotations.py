@@ -36,6 +36,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         ('[{"name": "A/a", "label": 0}]', "from 1"),
         ('[{"name": "A/a", "label": true}]', "from 1"),
         ('[{"name": "A/a", "label": "1"}]', "from 1"),
+        ('[{"name": "A/a", "label": 1}, {"name": "../../a", "label": 1}]', "entry 2: .*leads outside the folder"),
+        ('[{"name": "/A/a", "label": 1}]', "leads outside the folder"),
+        ('[{"name": "A\\\\a", "label": 1}]', "holds a backslash"),
+        ('[{"name": "A/a\\u0000", "label": 1}]', "holds a control character"),
+        ('[{"name": "A/\\ud800", "label": 1}]', "half a character"),
+        ('[{"name": "A/a", "label": 1}, {"name": "A/a", "label": 2}]', "gives A/a the labels 1 and 2"),
+        ("[" * 100_000, "cannot be read as JSON"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, content: str, message: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedvssl.data.frame_zip import OtherFrames, RegularFrames, open_frames
+from fedvssl.data.frame_zip import OtherFrames, RegularFrames, by_number, open_frames
 
 
 def write_zip(path: Path, names: list[str], *, compression: int = zipfile.ZIP_STORED, **options: bytes) -> Path:
@@ -96,3 +96,24 @@ def test_damage_is_noticed(tmp_path: Path, place: str) -> None:
     frames.read(0)
     with pytest.raises(zipfile.BadZipFile, match="img_00002"):
         frames.read(1)
+
+
+def test_frames_beyond_99999_come_in_order(tmp_path: Path) -> None:
+    """In zips of this version and of earlier ones."""
+    numbers = [1, 2, 9999, 10000, 10001, 99998, 99999, 100000, 100001]
+    path = write_zip(tmp_path / "video.zip", [f"img_{number:05d}.jpg" for number in numbers])
+    frames = open_frames(path)
+    with zipfile.ZipFile(path) as archive:
+        assert [frames.read(i) for i in range(9)] == [archive.read(f"img_{number:05d}.jpg") for number in numbers]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["img_1.jpg", "img_2.jpg", "img_10.jpg", "img_011.jpeg", "img_12.jpg"],
+        ["1/2.jpg", "1/10.jpg", "2/1.jpg", "10/1.jpg"],
+        [f"{'9' * 5000}.jpg", f"1{'0' * 5000}.jpg"],
+    ],
+)
+def test_numbers_in_names_count_as_numbers(names: list[str]) -> None:
+    assert sorted(reversed(names), key=by_number) == names

@@ -130,3 +130,11 @@ def test_find_video_prefers_the_zip(tmp_path: Path) -> None:
     for missing in ("Class/v.3", "Class/v", "Other/v.1"):
         with pytest.raises(ValueError, match=f"No video {missing} in"):
             find_video(tmp_path, missing)
+
+
+@pytest.mark.parametrize("name", ["../v", "Class/../../v", "/v", "v\0", "Class\\v"])
+def test_no_name_leads_out_of_the_media_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "media/Class").mkdir(parents=True)
+    (tmp_path / "v.zip").touch()
+    with pytest.raises(ValueError, match=r"media: the name .* (leads outside|holds a)"):
+        find_video(tmp_path / "media", name)

@@ -1,4 +1,5 @@
 import os
+import stat
 import zipfile
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An otherwise empty PATH for programs that unpack .rar files."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("sh", "mkdir", "touch", "ln"):
+    for name in ("sh", "mkdir", "touch", "ln", "mkfifo"):
         real = next(Path(place) / name for place in os.defpath.split(":") if place and (Path(place) / name).exists())
         (folder / name).symlink_to(real)
     monkeypatch.setenv("PATH", str(folder))
@@ -129,6 +130,9 @@ def test_rar_without_a_program(tmp_path: Path, tools: Path) -> None:
     [
         ("echo 'CRC failed' >&2; exit 3", r"unrar could not unpack .*CRC failed"),
         ('for last; do :; done; ln -s /etc "$last/link"', "holds the link link"),
+        ('for last; do :; done; ln "$0" "$last/hard"', "holds the link hard"),
+        ('for last; do :; done; mkfifo "$last/pipe"', "holds the device pipe"),
+        ('for last; do :; done; touch "$last/nul.avi"', "a device of Windows"),
     ],
 )
 def test_bad_rar(tmp_path: Path, tools: Path, script: str, message: str) -> None:
@@ -137,3 +141,51 @@ def test_bad_rar(tmp_path: Path, tools: Path, script: str, message: str) -> None
     with pytest.raises(ValueError, match=message):
         unpack(tmp_path / "a.rar", tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [(stat.S_IFLNK, "link"), (stat.S_IFCHR, "device"), (stat.S_IFIFO, "device"), (stat.S_IFBLK, "device")],
+)
+def test_links_and_devices_are_refused(tmp_path: Path, kind: int, what: str) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name, mode in {"plain": 0o600, "file": stat.S_IFREG | 0o600, "evil": kind | 0o777}.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            file.writestr(info, "/etc/passwd")
+    with pytest.raises(ValueError, match=rf"a\.zip holds the {what} evil, which may lead outside"):
+        unpack(path, tmp_path / "raw")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("a\0.txt", "control character"), ("a\\b.txt", "backslash"), ("a/CON.txt", "of Windows"), ("./.", "no name")],
+)
+def test_names_that_not_every_system_has_are_refused(tmp_path: Path, name: str, fault: str) -> None:
+    info = zipfile.ZipInfo("x")
+    info.filename = info.orig_filename = name
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr(info, "evil")
+    with pytest.raises(ValueError, match=fault):
+        unpack(tmp_path / "a.zip", tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
+
+
+def test_folders_of_an_archive_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.mkdir("wave it")
+        file.writestr("wave it/gr\u00fc\u00df (1)..avi", "v")
+    assert [p.name for p in unpack(path, tmp_path / "raw").glob("wave it/*")] == ["gr\u00fc\u00df (1)..avi"]
+
+
+def test_an_encrypted_archive_gets_a_sentence(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "a.zip", a="x")
+    stored = bytearray(path.read_bytes())
+    for flags in (stored.index(b"PK\3\4") + 6, stored.index(b"PK\1\2") + 8):
+        stored[flags] |= 1
+    path.write_bytes(stored)
+    with pytest.raises(ValueError, match=r"a\.zip is damaged .*encrypted"):
+        unpack(path, tmp_path / "raw")

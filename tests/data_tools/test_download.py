@@ -153,3 +153,10 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         source = server.source()
         main([source.url, "--sha256", source.sha256.upper(), "--out_dir", str(tmp_path)])
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "file.bin")
+
+
+@pytest.mark.parametrize("url", ["https://host/", "https://host/a/..", "https://host/CON", "https://host/a\x1b.zip"])
+def test_a_url_without_the_name_of_a_file_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ValueError, match=r"the last part of the URL: the name "):
+        main([url, "--sha256", "0" * 64, "--out_dir", str(tmp_path / "out")])
+    assert not list(tmp_path.iterdir())

@@ -149,3 +149,21 @@ def test_whatever_a_decoder_raises_is_reported_but_a_full_disk_stops(monkeypatch
         else:
             with pytest.raises(OSError, match="no space left"):
                 data_tools.extract_frames._try_extract(job, frames=FrameFormat())
+
+
+def test_names_that_a_disk_takes_for_one_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (raw,) = make_videos(tmp_path / "raw", "Run/a").values()
+    videos = dict.fromkeys(("Run/a", "Run/A", "Run/b"), raw)
+    assert extract_videos(videos, tmp_path / "zips", frames=SMALL, num_workers=1).written == 3, "this disk tells apart"
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: exists(path.with_name(path.name.lower())))
+    with pytest.raises(ValueError, match="Run/a and Run/A are one file on the disk of"):
+        extract_videos(videos, tmp_path / "other", frames=SMALL, num_workers=1)
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_a_name_that_leads_outside_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (raw,) = make_videos(tmp_path / "raw", "a").values()
+    with pytest.raises(ValueError, match="leads outside the folder"):
+        extract_videos({"a": raw, "../b": raw}, tmp_path / "zips", frames=SMALL, num_workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]

@@ -64,7 +64,8 @@ def test_hmdb51_as_an_archive_of_archives(tmp_path: Path, monkeypatch: pytest.Mo
         assert [request.get("Range") for request in videos.requests] == expected
     splits = read_splits(tmp_path / "lists")
     assert splits["train_split_1"] == [Annotation(f"wave/{stems[0]}", 0)]
-    found, missing = match_to_names(find_raw_videos(tmp_path / "raw"), [f"wave/{stem}" for stem in stems])
+    raw_dir = tmp_path / "raw"
+    found, missing, _ = match_to_names(find_raw_videos(raw_dir), [f"wave/{stem}" for stem in stems], raw_dir)
     assert [path.stem for path in found.values()] == stems and not missing
 
 

@@ -176,3 +176,61 @@ def test_mistakes_in_kinetics_and_labelled_lists_are_named(
 def test_two_lists_for_one_split_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="are both called train"):
         read_splits(write(tmp_path, train_rgb="a/b 1", train_flow="a/b 1"))
+
+
+HOSTILE = {
+    "UCF class": ({"classInd": "1 ../../evil\n", "trainlist01": "v.avi 1"}, "classInd.txt, line 1: .*leads outside"),
+    "UCF absolute class": (
+        {"classInd": "1 /evil\n", "trainlist01": "v.avi 1"},
+        "classInd.txt, line 1: .*leads outside",
+    ),
+    "UCF file": ({"classInd": CLASSES, "trainlist01": "Archery/.. 1"}, "trainlist01.txt, line 1: .*leads outside"),
+    "UCF backslash": (
+        {"classInd": CLASSES, "testlist01": "Archery\\v.avi", "trainlist01": ""},
+        r"testlist01.txt, line 1: the name 'Archery\\\\v.avi' holds a backslash: write / between folders",
+    ),
+    "UCF folder alone": ({"classInd": CLASSES, "trainlist01": "Archery/ 1/"}, "line 1: 'Archery/ 1/' names a folder"),
+    "HMDB class": ({".._test_split1": "v.avi 1"}, "line 1: .*leads outside"),
+    "HMDB device": ({"wave_test_split1": "nul.avi 1"}, "line 1: .*a device of Windows"),
+    "paths": ({"train": "a/x 1\n../v.avi 1"}, "train.txt, line 2: .*leads outside"),
+    "paths, NUL": ({"train": "a/x\0 1"}, "train.txt, line 1: .*control character"),
+    "paths, another end of a line": ({"train": "a/x\u2028y 1"}, "train.txt, line 1: .*control character"),
+}
+
+
+@pytest.mark.parametrize("style", HOSTILE)
+def test_names_that_lead_outside_are_rejected_with_their_line(tmp_path: Path, style: str) -> None:
+    files, message = HOSTILE[style]
+    with pytest.raises(ValueError, match=message):
+        read_splits(write(tmp_path, **files))
+
+
+@pytest.mark.parametrize(("label", "video"), [("../../x", "v"), ("/x", "v"), ("a", "../../../x/v"), ("a", "c\\v")])
+def test_names_of_kinetics_that_lead_outside_are_rejected(tmp_path: Path, label: str, video: str) -> None:
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv/train.csv").write_text(HEADER + f"{label},{video},0,10,train,0\n")
+    with pytest.raises(ValueError, match=r"train\.csv, line 2: the name .* (leads outside|holds a backslash)"):
+        read_splits(tmp_path / "csv")
+    (tmp_path / "json").mkdir()
+    entry = {"annotations": {"label": label, "segment": [0, 10]}, "subset": "train"}
+    (tmp_path / "json/train.json").write_text(json.dumps({video: entry}))
+    with pytest.raises(ValueError, match=r"train\.json: the name .* (leads outside|holds a backslash)"):
+        read_splits(tmp_path / "json")
+
+
+@pytest.mark.parametrize("content", ["1 Archery\n1 Surfing\n", "1 Archery\n2 Archery\n"])
+def test_a_class_has_one_label_and_a_label_one_class(tmp_path: Path, content: str) -> None:
+    with pytest.raises(ValueError, match=r"classInd\.txt, line 2: .* repeats a label or a class"):
+        read_splits(write(tmp_path, classInd=content, trainlist01="Archery/a.avi 1"))
+
+
+def test_classes_that_differ_in_case_alone_stay_apart(tmp_path: Path) -> None:
+    files = write(tmp_path, classInd="1 run\n2 Run\n", testlist01="Run/a.avi\nrun/b.avi\n")
+    assert read_splits(files)["test_split_1"] == [Annotation("Run/a", 1), Annotation("run/b", 0)]
+    with pytest.raises(ValueError, match=r"the class of 'RUN/a\.avi' is not in classInd"):
+        read_splits(write(tmp_path, testlist01="RUN/a.avi\n"))
+
+
+def test_a_line_that_comes_twice_is_one_video(tmp_path: Path) -> None:
+    write(tmp_path, classInd=CLASSES, trainlist01="Archery/a.avi 1\nArchery/a.avi 1\nArchery/b.avi 1\n")
+    assert read_splits(tmp_path)["train_split_1"] == [Annotation("Archery/a", 0), Annotation("Archery/b", 0)]

@@ -33,3 +33,9 @@ def test_shared_videos_show(tmp_path: Path) -> None:
     )
     grey = np.isclose(alone, 0.93, atol=0.01).all(axis=-1).mean()
     assert grey > 0.9 and np.isclose(together, 0.93, atol=0.01).all(axis=-1).mean() < 0.5
+
+
+def test_a_class_name_is_no_formula(tmp_path: Path) -> None:
+    stats = partition_stats([0, 1], [np.array([0]), np.array([1])])
+    plot_partition(stats, {0: "$a_$", 1: "b$"}, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size

@@ -99,3 +99,27 @@ def test_annotations_alone(tmp_path: Path, lists: Path) -> None:
 def test_no_frames_at_all_is_an_error(tmp_path: Path, lists: Path) -> None:
     with pytest.raises(ValueError, match="None of the 4 listed videos has a zip"):
         main(["--ann_dir", str(lists), "--zip_dir", str(tmp_path), "--out_dir", str(tmp_path / "out")])
+
+
+def test_one_raw_file_for_two_listed_clips_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("twice", "once"):
+        write_video(tmp_path / f"raw/{name}.mp4", moving_square(num_frames=3, height=24, width=32))
+    rows = "tying,twice,1,11,train\npetting,twice,40,50,train\ntying,once,1,11,train\n"
+    (tmp_path / "train.csv").write_text(f"label,youtube_id,time_start,time_end,split\n{rows}")
+    names, out = ["petting/twice_000040_000050", "tying/twice_000001_000011"], tmp_path / "out"
+    for name in names:  # of an earlier version
+        (out / f"zips/{name}.zip").parent.mkdir(parents=True)
+        (out / f"zips/{name}.zip").touch()
+    prepare_main([f"--raw_dir={tmp_path / 'raw'}", f"--ann_dir={tmp_path}", f"--out_dir={out}", "--num_workers=1"])
+    assert read_annotations(out / "annotations/train_split_1.json") == [Annotation("tying/once_000001_000011", 1)]
+    assert json.loads((out / "annotations/left_out.json").read_text()) == names
+    report, printed = json.loads((out / "zips/extract_report.json").read_text()), capsys.readouterr().out
+    assert sorted(report["doubtful"]) == names and not report["missing"]
+    assert "2 videos of the lists share a raw file or clip: " in printed and all(name in printed for name in names)
+
+
+def test_nothing_but_doubtful_videos_is_an_error_that_says_why(tmp_path: Path) -> None:
+    write_video(tmp_path / "raw/v.mp4", moving_square(num_frames=3, height=24, width=32))
+    (tmp_path / "train.txt").write_text("jump/v.mp4 0\nrun/v.mp4 1\n")
+    with pytest.raises(ValueError, match=r"None of the 2 .* \(jump/v: its file .*v\.mp4 is that of run/v too\)"):
+        prepare(tmp_path / "raw", tmp_path, tmp_path / "out", frames=FrameFormat(16), num_workers=1)

@@ -1,0 +1,174 @@
+"""Hostile and odd names through every command that writes or reads by name, with a canary folder beside its own.
+
+    python -m tests.reliability.hostile_names     writes its rows into docs/reliability.md
+
+A hostile name must be rejected in one sentence, or be cut to a name inside the folder; nothing outside may change.
+"""
+
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from unittest.mock import patch
+
+from data_tools import extract_frames
+from tests.reliability.name_commands import COMMANDS, whole_way
+from tests.reliability.name_entries import LISTS, TOOLS, Entry, EscapedError, video_bytes
+from tests.reliability.table import Row, store
+
+# Kind of fault -> names with it; {root} is the folder around the canary's.
+HOSTILE: dict[str, tuple[str, ...]] = {
+    "climbs out": (
+        "../v",
+        "../../v",
+        "../../../canary/v",
+        "../../../../canary/v",
+        "walk/../../../canary/v",
+        "a/../../v",
+        "..",
+        "walk/..",
+    ),
+    "absolute": ("/v", "{root}/canary/v", "//server/share/v", "/"),
+    "control character": ("wa\0lk/v", "walk/v\0", "walk/\x1b[2Jv", "walk/a\rv", "walk/a\tv", "a\x85b/v", "a\u2028b/v"),
+    "half a character": ("walk/\udc80v",),
+    "backslash": ("walk\\v", "..\\v", "..\\..\\canary\\v", "\\v", "\\\\server\\share\\v", "walk\\..\\..\\v"),
+    "drive": ("C:\\v", "C:/v", "c:v", "walk/C:v"),
+    "device of Windows": ("CON/v", "nul/v", "walk/NUL", "walk/com1.2", "walk/LPT9", "aux /v", "walk/conin$"),
+    "no name": ("", ".", "walk/.", "./..", "walk/...", "walk/. .", " /v", "walk//", "walk/ "),
+    "too long": ("walk/" + "v" * 300, "w" * 300 + "/v", "\u8d70" * 82 + "/v", "w/" * 600 + "v"),
+}
+ODD = (
+    *(
+        "$a_$",
+        "walk it",
+        "gr\u00fc\u00df",
+        "\u8d70\u308b",
+        "e\u0301",
+        "a..b",
+        "a..",
+        "v.1.2",
+        "-v",
+        "#1",
+        "v (1)",
+        "100%",
+    ),
+    *("it's", 'say "v"', "$HOME", "~", "a&b", "a;b", "[v]", "{v}", "*", "a=b", "a,b", "console", "com"),
+)
+
+
+def in_a_class(entry: Entry) -> Entry:
+    """Entry of a name behind that of a class."""
+    return lambda own, name: entry(own, f"walk/{name}")
+
+
+ENTRIES = {**TOOLS, **COMMANDS}
+ODD_ENTRIES = {
+    title: in_a_class(ENTRIES[title])
+    for title in ("prepare, list of paths", "prepare, json of names", "extract_frames by folder", "partition", "unpack")
+}
+ODD_ENTRIES |= {
+    title: ENTRIES[title]
+    for title in (
+        *(f"prepare, {style}" for style in LISTS if style not in ("list of paths", "json of names")),
+        *("setting exp_name", "setting data.name", "sweep, row"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Box:
+    """Folder of one trial: `own` for the command, beside it `canary`, which nobody may touch or read."""
+
+    root: Path
+
+    @property
+    def own(self) -> Path:
+        return self.root / "deep" / "own"
+
+    def prepare(self) -> None:
+        for folder in (self.own, self.root / "canary"):
+            folder.mkdir(parents=True)
+        for place in (self.root, self.root / "deep", self.root / "canary"):
+            for ending in ("zip", "mp4", "npz", "json"):
+                (place / f"v.{ending}").write_bytes(video_bytes())
+
+    def outside(self) -> dict[Path, tuple[int, int]]:
+        """Size and time of all files and folders but those of the command."""
+        seen = {path: path.lstat() for path in self.root.rglob("*") if not path.is_relative_to(self.own)}
+        changing = {self.own.parent}  # its time is that of `own`
+        return {path: (s.st_size, 0 if path in changing else s.st_mtime_ns) for path, s in seen.items()}
+
+
+def outcome(entry: Entry, name: str, root: Path) -> str:
+    """Try one name: "rejected", "inside" (taken, and it stayed there), "escaped" or "broke" (no sentence)."""
+    box = Box(root)
+    box.prepare()
+    before, printed = box.outside(), StringIO()
+    try:
+        with redirect_stdout(StringIO()), redirect_stderr(printed), patch.object(extract_frames, "_run", _in_process):
+            entry(box.own, name.replace("{root}", str(root)))
+    except ValueError as error:
+        sentence = str(error).strip()
+        result = "rejected" if sentence and sentence.isprintable() and "Traceback" not in sentence else "broke"
+    except EscapedError:
+        result = "escaped"
+    except Exception:
+        result = "broke"
+    else:
+        result = "inside"
+    return result if box.outside() == before else "escaped"
+
+
+def _in_process(jobs: list, frames: extract_frames.FrameFormat, _workers: int) -> Iterator[tuple[str, str | None]]:
+    """Stand-in for the pool of `extract_frames`, which starts processes."""
+    yield from (extract_frames._try_extract(job, frames=frames) for job in jobs)
+
+
+def trials(entries: Mapping[str, Entry], names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Entry, name and outcome of every pair."""
+    names = list(names)
+    for title, entry in entries.items():
+        for name in names:
+            with tempfile.TemporaryDirectory() as root:
+                yield title, name, outcome(entry, name, Path(root))
+
+
+def main(write: Callable[[str], object] = print) -> int:
+    """The command: 1 if a hostile name escaped, or an odd one did not work."""
+    rows, bad = [], []
+    for kind, names in HOSTILE.items():
+        found = list(trials(ENTRIES, names))
+        count = Counter(result for *_, result in found)
+        bad += [trial for trial in found if trial[2] in ("escaped", "broke")]
+        seen = f"{count['rejected']} rejected, {count['inside']} cut to a name inside or kept as text"
+        rows.append(
+            Row(
+                f"a name that is hostile: {kind}",
+                f"{len(names)} names in {len(ENTRIES)} kinds of lists, archives, settings and messages",
+                "one sentence, nothing read or written outside the folder",
+                f"{seen}, {count['escaped']} escaped, {count['broke']} without a sentence",
+                len(found),
+            )
+        )
+        write(f"{kind}: {rows[-1].seen}")
+    odd = list(trials(ODD_ENTRIES, ODD))
+    works = sum(result == "inside" for *_, result in odd)
+    bad += [trial for trial in odd if trial[2] != "inside"]
+    provoked = f"{len(ODD)} names with blanks, umlauts, dots, quotes, brackets in {len(ODD_ENTRIES)} kinds of places"
+    rows.append(Row("a name that is only odd", provoked, "it works", f"{works} worked", len(odd)))
+    write(f"odd: {works} of {len(odd)} worked")
+    result = outcome(lambda own, _: whole_way(own, ODD), "", Path(tempfile.mkdtemp()))
+    bad += [("partition to retrieval", "", result)] if result != "inside" else []
+    write(f"partition, checks before a run, fine-tuning, test and retrieval with odd names: {result}")
+    for trial in bad:
+        write(f"  {trial!r}")
+    store("hostile_names", rows)
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

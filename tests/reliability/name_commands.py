@@ -1,0 +1,201 @@
+"""Entries of a name into the commands of fedvssl: clients' lists, split lists, settings, arrays, messages, results."""
+
+import json
+from collections.abc import Callable
+from functools import cache, partial
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from flwr.app import RecordDict
+from omegaconf import OmegaConf
+
+from data_tools import partition
+from fedvssl import evaluate, export, finetune, finetune_preprocess, report, sweep, test
+from fedvssl.client_app import train_client
+from fedvssl.config import compose, to_dict
+from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
+from fedvssl.data.video import find_video
+from fedvssl.files.arrays import save_arrays
+from fedvssl.preflight import check_data
+from fedvssl.server_app import build_monitor, initial_arrays
+from fedvssl.wire.grid import read_update
+from fedvssl.wire.record import pack
+from tests.action_set import TINY, TINY_TEST
+from tests.federation import TINY as TINY_PRETRAINING
+from tests.federation import site_of, training_content
+from tests.reliability.name_entries import Entry, stay_inside, write_zip
+from tests.run_folders import write_evaluations
+from tests.videos import moving_square, write_frames
+
+PLACE = "/place/of/this/trial"  # in configurations that are composed once
+EVALUATIONS = ("retrieval", "knn", "linear_probe", "motion_probe")
+CONFIGS: dict[str, tuple[str, ...]] = {
+    "base": (*TINY_PRETRAINING, "pool_size=1", "strategy.min_fit_clients=1", "eval.every=1", "eval.num_classes=1"),
+    "finetune": (*TINY, "from_scratch=true"),
+    "test": tuple(TINY_TEST),
+    **dict.fromkeys(EVALUATIONS, (*TINY_TEST, "checkpoint=random")),
+    "sweep": (),
+}
+VIDEO = moving_square(num_frames=20, height=36, width=48)
+
+
+def config_for(own: Path, command: str) -> Any:
+    """Configuration of a command whose data lie in the folder of this trial."""
+    return json.loads(_composed(command).replace(PLACE, str(own)))
+
+
+@cache
+def _composed(command: str) -> str:
+    return json.dumps(compose(command, [*CONFIGS[command], f"data_dir={PLACE}"]))
+
+
+# Lists
+
+
+def write_lists(own: Path, name: str) -> Path:
+    """Write one good video, and lists that name it and another one; return the folder of the zips."""
+    data = own / "ucf101"
+    write_frames(data / "zips/walk/v.zip", VIDEO)
+    entries = json.dumps([{"name": "walk/v", "label": 1}, {"name": name, "label": 1}])
+    for path in ("train_split_1.json", "test_split_1.json", "client_distribution/client_dist1.json"):
+        (data / "annotations" / path).parent.mkdir(parents=True, exist_ok=True)
+        (data / "annotations" / path).write_text(entries)
+    return data / "zips"
+
+
+def listed(own: Path, name: str, *, command: str, run: Callable[[Any], object]) -> None:
+    """A command that reads the lists and would read the video."""
+    zips = write_lists(own, name)
+    run(config_for(own, command))
+    stay_inside(zips, [zips / f"{name}.zip"])
+
+
+def found(own: Path, name: str) -> None:
+    zips = write_lists(own, name)
+    stay_inside(zips, [find_video(zips, name)])
+
+
+def trained(own: Path, name: str) -> None:
+    """A client with such a list."""
+    zips, config = write_lists(own, name), config_for(own, "base")
+    train_client(training_content(config), site=site_of(config, own), partition_id=0, write=lambda _: None)
+    stay_inside(zips, [zips / f"{name}.zip"])
+
+
+# Settings
+
+
+def setting(own: Path, name: str, *, key: str) -> None:
+    config = OmegaConf.create()
+    OmegaConf.update(config, key, name)
+    to_dict(config, resolve=False)
+    stay_inside(own, [own / name])
+
+
+def swept(own: Path, name: str, *, key: str) -> None:
+    config = config_for(own, "sweep")
+    config[key][name] = {"rows": None} if key == "measures" else {}
+    sweep.check(config)
+    stay_inside(own, [own / f"{name}-seed7-split1.json", own / f"{name}.json"])
+
+
+def protocol(own: Path, name: str) -> None:
+    """A protocol that is called so, by the name of its YAML."""
+    write_lists(own, "walk/v")
+    config = config_for(own, "retrieval")
+    evaluate.evaluate(name, {**config, "work_dir": str(own), "feature_dir": str(own / "features")})
+    stay_inside(own, [own / f"{name}.json"])
+
+
+# Arrays and messages
+
+
+def array_file(own: Path, name: str) -> None:
+    """An .npz whose member has this name."""
+    array = BytesIO()
+    np.save(array, np.zeros(3))
+    path = write_zip(own / "round-1-weights.npz", f"backbone.{name}.npy", array.getvalue())
+    finetune_preprocess.convert(path, own / "out.pth")
+
+
+def array_to_client(own: Path, name: str) -> None:
+    write_lists(own, "walk/v")
+    config = config_for(own, "base")
+    content = training_content(config)
+    sent = RecordDict({"arrays": pack({name: np.zeros(3, np.float32)}), "config": content["config"]})
+    train_client(sent, site=site_of(config, own), partition_id=0, write=lambda _: None)
+
+
+def array_to_server(own: Path, name: str) -> None:
+    record = pack({name: np.zeros(3, np.float32)})
+    content = {"arrays": record, "metrics": RecordDict()}
+    reply: Any = SimpleNamespace(content=content, has_error=lambda: False)
+    save_arrays(own / "round.npz", read_update(reply, partition_id=0, expected={"w": np.zeros(3)}).arrays)
+
+
+# Results of others
+
+
+def exported(own: Path, name: str) -> None:
+    """A checkpoint beside evaluations whose data set and protocol have this name."""
+    config = config_for(own, "base")
+    save_arrays(own / "r.npz", {k: v for k, v in initial_arrays(config).items() if k.startswith("backbone.")})
+    write_results(own, name)
+    keys = {"checkpoint": str(own / "r.npz"), "model": config["model"], "clip_len": 8, "crop_size": 32}
+    export.export({**keys, "formats": ["pth"], "frame_stride": 2, "out_dir": None})
+
+
+def reported(own: Path, name: str) -> None:
+    """A work_dir with such results, beside a run whose clients' lists are elsewhere."""
+    (own / "config.yaml").write_text(json.dumps({**config_for(own, "base"), "partition_dir": str(own)}))
+    write_results(own, name)
+    if report.main([str(own)]):
+        raise ValueError("the report was refused")
+
+
+def write_results(own: Path, name: str) -> None:
+    write_evaluations(own, "r")
+    for path in own.glob("evaluation/*/*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "protocol": name, "dataset": name}))
+
+
+COMMANDS: dict[str, Entry] = {
+    "main, a client's list": partial(listed, command="base", run=check_data),
+    "main, the server's lists": partial(listed, command="base", run=build_monitor),
+    "a client": trained,
+    "finetune": partial(listed, command="finetune", run=finetune.finetune),
+    "test": partial(listed, command="test", run=test.run_test),
+    **{kind: partial(listed, command=kind, run=partial(evaluate.evaluate, kind)) for kind in EVALUATIONS},
+    "find_video": found,
+    **{f"setting {key}": partial(setting, key=key) for key in ("exp_name", "data.name", "data.split")},
+    "sweep, row": partial(swept, key="rows"),
+    "sweep, measure": partial(swept, key="measures"),
+    "protocol": protocol,
+    "array in a file": array_file,
+    "array to a client": array_to_client,
+    "array to the server": array_to_server,
+    "export": exported,
+    "report": reported,
+}
+
+
+def whole_way(own: Path, names: tuple[str, ...]) -> None:
+    """Videos of odd names in classes of odd names: partition, checks, fine-tuning, test, retrieval."""
+    data, annotations = own / "ucf101", []
+    for number, name in enumerate(names):
+        label = number % 3
+        annotations.append(Annotation(f"{names[label]}/{name}", label))
+        write_frames(data / f"zips/{annotations[-1].name}.zip", VIDEO)
+    for part in ("train", "test"):
+        write_annotations(data / f"annotations/{part}_split_1.json", annotations)
+    lists = data / "annotations/client_distribution"
+    partition.main([f"--json_path={data / 'annotations'}", f"--output_path={lists}", "--num_clients=1"])
+    assert len(read_annotations(lists / "client_dist1.json")) == len(check_data(config_for(own, "base")))
+    places = {"work_dir": str(own / "work"), "feature_dir": str(own / "features")}
+    for command, run in (("finetune", finetune.finetune), ("test", test.run_test)):
+        config = {**config_for(own, command), **places, "checkpoint": str(own / "work/last.pth")}
+        run({**config, "data": {**config["data"], "num_classes": 3}})
+    evaluate.evaluate("retrieval", {**config_for(own, "retrieval"), **places})
