@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     A missing folder is created. The name is hidden, private to this process and keeps the suffix that writers look at.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # `remove_leftovers` knows this form
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -24,6 +26,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, pattern: str) -> None:
+    """Remove the temporary files and folders of killed writers whose final names would have matched.
+
+    Only the owner of these names may call this: a living writer has such files too.
+
+    Args:
+        pattern: of the final names below `folder`, such as "loss.png" or "clients/*/*.npz".
+    """
+    *parents, last = pattern.split("/")
+    for path in sorted(folder.glob("/".join([*parents, ".*"]))):
+        form = re.fullmatch(r"\.(.+)\.\d+(\.\w+)?", path.name)
+        if form and fnmatchcase(f"{form[1]}{form[2] or ''}", last):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:
