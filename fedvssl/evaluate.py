@@ -35,6 +35,7 @@ from fedvssl.evaluation.pixels import MeanFrame
 from fedvssl.evaluation.protocol import Result, own_sample
 from fedvssl.files.atomic import write_json
 from fedvssl.files.backbone import load_backbone
+from fedvssl.files.lock import owned
 from fedvssl.files.progress import Progress
 from fedvssl.files.tensors import load_torch
 from fedvssl.sweeping.comparison import aligned, single
@@ -98,24 +99,26 @@ def evaluate(name: str, config: Config) -> None:
         dataset=datasets["test"],
         warn=lambda line: print(line),
     )
-    # Everything above is checked once; the line below starts the other processes.
-    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
-    with ending_together(fabric):
-        fabric.print(f"{numbers_of_videos(config['data'], videos)}, {where(fabric)}")
-        folders = extract_rows(fabric, backbones, datasets, config=config)
-        if fabric.is_global_zero:
-            features = {
-                row: {part: load(folders[row, part], dataset) for part, dataset in datasets.items()}
-                for row in backbones
-            }
-            results = {row: protocol(parts["train"], parts["test"]) for row, parts in features.items()}
-            report = summarise(name, results, config={**config, "precision": precision}, features=features)
-            report |= part_facts(config["data"], videos["test"])
-            print(table(report))
-            path, shown = work_dir(config) / name, next(iter(features.values()))
-            write_json(path.with_suffix(".json"), report)
-            protocol.draw(path.with_suffix(".png"), results, **shown, frame=partial(middle_frame, folder))
-            print(f"{path}.json and .png")
+    # Protocols may run beside each other, each with files of its own.
+    with owned(work_dir(config), writes=(f"{name}.json", f"{name}.png"), name=f".{name}.lock"):
+        # Everything above is checked once; the line below starts the other processes.
+        fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
+        with ending_together(fabric):
+            fabric.print(f"{numbers_of_videos(config['data'], videos)}, {where(fabric)}")
+            folders = extract_rows(fabric, backbones, datasets, config=config)
+            if fabric.is_global_zero:
+                features = {
+                    row: {part: load(folders[row, part], dataset) for part, dataset in datasets.items()}
+                    for row in backbones
+                }
+                results = {row: protocol(parts["train"], parts["test"]) for row, parts in features.items()}
+                report = summarise(name, results, config={**config, "precision": precision}, features=features)
+                report |= part_facts(config["data"], videos["test"])
+                print(table(report))
+                path, shown = work_dir(config) / name, next(iter(features.values()))
+                write_json(path.with_suffix(".json"), report)
+                protocol.draw(path.with_suffix(".png"), results, **shown, frame=partial(middle_frame, folder))
+                print(f"{path}.json and .png")
 
 
 def load_backbones(config: Config) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 
 from fedvssl.config import build, compose
 from fedvssl.files.backbone import read_round
+from fedvssl.files.lock import owned_output
 from fedvssl.files.tensors import save_torch
 from fedvssl.training.processes import exit_code
 
@@ -28,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def convert(round_path: Path, output_path: Path) -> None:
     """Write the backbone of a round as a .pth of named tensors."""
     arrays = read_round(round_path, names=published_names())
-    save_torch(output_path, {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+    with owned_output(output_path):
+        save_torch(output_path, {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
     print(f"{output_path}: {len(arrays)} entries of the backbone")
 
 

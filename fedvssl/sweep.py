@@ -10,6 +10,7 @@ numbers. A repeated command computes only missing results and rejects results of
 .csv and .tex in results_dir, at the end .png) is written after each step, with missing results as "open".
 """
 
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from fedvssl.config import Config, compose
 from fedvssl.files.environment import machine
+from fedvssl.files.lock import owned
+from fedvssl.files.parent import run_child
 from fedvssl.files.progress import Progress
 from fedvssl.files.settings import first_change
 from fedvssl.finetune import FREE as FREE_IN_FINETUNING
@@ -63,6 +66,14 @@ def sweep(words: list[str]) -> list[Step]:
     """
     config = compose("sweep", words)
     check(config)
+    with contextlib.ExitStack() as locks:
+        for folder in sorted({Path(config[name]).resolve() for name in ("work_dir", "results_dir")}):
+            locks.enter_context(owned(folder, writes=("*.json", "table.*", "*/pool/*.json", "*/clients/*.json")))
+        return complete(config, words)
+
+
+def complete(config: Config, words: list[str]) -> list[Step]:
+    """Run the missing steps of a checked sweep and print the table; see `sweep`."""
     plans = [Plan(compose("sweep", [*words, f"data.split={split}"]), free=FREE) for split in config["splits"]]
     steps = [step for plan in plans for seed in config["seeds"] for step in plan.steps(seed)]
     steps.sort(key=lambda step: step.kind == FINETUNE)  # last, because it takes longest: the others fill the table soon
@@ -155,8 +166,7 @@ def run_commands(step: Step, log: Path) -> None:
     with log.open("a", encoding="utf-8") as file:
         for command in step.commands:
             print(f"$ {shlex.join(['python', *command])}", file=file, flush=True)
-            code = subprocess.run([sys.executable, *command], stdout=file, stderr=subprocess.STDOUT).returncode
-            if code:
+            if code := run_child(command, stdout=file, stderr=subprocess.STDOUT):
                 lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 raise ValueError(f"exit code {code}, {lines[-1]}")
 

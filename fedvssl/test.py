@@ -27,6 +27,7 @@ from fedvssl.evaluation.prediction import predict, right_videos
 from fedvssl.evaluation.protocol import fractions
 from fedvssl.files.atomic import atomic_path, write_json
 from fedvssl.files.backbone import load_weights, recognizer_state
+from fedvssl.files.lock import owned
 from fedvssl.files.predictions import PREDICTIONS_FILE, write_predictions
 from fedvssl.files.progress import Progress
 from fedvssl.files.tensors import load_torch
@@ -36,6 +37,7 @@ from fedvssl.training.metrics import accuracies, chance, class_accs, confusion_m
 from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
 
+WRITES = ("test.json", PREDICTIONS_FILE, "per_class.csv", "confusion_matrix.png")
 LEAST = {"num_workers": 0, "test_batch_size": 1, "data.num_classes": 1}
 SAME_ANSWER = 0.9  # share of the most frequent answer from which on the test warns,
 RARE_CLASS = 0.5  # unless the class of this answer has at least this share of the videos
@@ -66,26 +68,28 @@ def run_test(config: Config) -> None:
         dataset=dataset,
         warn=lambda line: print(line),
     )
-    # Everything above is checked once; the line below starts the other processes.
-    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
-    with ending_together(fabric):
-        part = part_facts(config["data"], annotations)
-        fabric.print(f"{evaluated_videos(part, len(annotations))}, {where(fabric)}")
-        progress = Progress("video", len(dataset), write=fabric.print)
-        logits, labels = predict(
-            fabric,
-            task.to(fabric.device),
-            dataset,
-            batch_size=config["test_batch_size"],
-            num_workers=config["num_workers"],
-            report=progress.update if config["progress"] else None,
-        )
-        if fabric.is_global_zero:
-            result = {**summarise(logits, labels, config=config, epoch=epoch), **part}
-            print(table(result))
-            if warning := same_answer(logits, labels, class_names(annotations)):
-                print(warning)
-            write_results(Path(config["work_dir"]), result, logits, labels, annotations)
+    # The folder of a fine-tuning that still runs is refused: its test would be of an epoch on the way.
+    with owned(Path(config["work_dir"]), writes=WRITES):
+        # Everything above is checked once; the line below starts the other processes.
+        fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
+        with ending_together(fabric):
+            part = part_facts(config["data"], annotations)
+            fabric.print(f"{evaluated_videos(part, len(annotations))}, {where(fabric)}")
+            progress = Progress("video", len(dataset), write=fabric.print)
+            logits, labels = predict(
+                fabric,
+                task.to(fabric.device),
+                dataset,
+                batch_size=config["test_batch_size"],
+                num_workers=config["num_workers"],
+                report=progress.update if config["progress"] else None,
+            )
+            if fabric.is_global_zero:
+                result = {**summarise(logits, labels, config=config, epoch=epoch), **part}
+                print(table(result))
+                if warning := same_answer(logits, labels, class_names(annotations)):
+                    print(warning)
+                write_results(Path(config["work_dir"]), result, logits, labels, annotations)
 
 
 def load_recognizer(config: Config) -> tuple[Any, int | None]:

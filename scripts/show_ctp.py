@@ -31,6 +31,7 @@ from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedvssl.data.video import find_video, open_video
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.atomic import atomic_path
+from fedvssl.files.lock import owned_output
 from fedvssl.files.tensors import load_arrays_into
 from fedvssl.overrides import parse_overrides
 from fedvssl.preflight import measure_task
@@ -173,7 +174,7 @@ def draw_boxes(axis: Axes, boxes: torch.Tensor, *, solid: torch.Tensor) -> None:
 
 
 def save(figure: Any, output: Path) -> None:
-    with atomic_path(output) as temporary:
+    with owned_output(output), atomic_path(output) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
 
 

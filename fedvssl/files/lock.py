@@ -11,6 +11,7 @@ another container of this machine, whose process id says nothing here, is seen.
 """
 
 import fcntl
+import glob
 import json
 import os
 import shlex
@@ -18,7 +19,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,11 @@ def owned(
         yield
     finally:
         _release(path)
+
+
+def owned_output(path: Path, *, tell: Callable[[str], object] = print) -> AbstractContextManager[None]:
+    """Own one file, or one folder that must be new, until the block ends; other outputs beside it are free."""
+    return owned(path.parent, writes=[glob.escape(path.name)], name=f".{path.name}.lock", tell=tell)
 
 
 def release_all() -> None:

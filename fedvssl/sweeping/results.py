@@ -35,9 +35,12 @@ def read_measured(step: Step) -> Results:
             "intervals" (ends by metric), "num_test", the number of evaluated videos, and "part", their name.
     """
     if step.kind == PRETRAIN:
-        records = [r for r in read_records(step.result.parent / METRICS_FILE) if "partition_id" not in r]
+        records = read_records(step.result.parent / METRICS_FILE)
+        losses = [r["loss"] for r in records if "partition_id" not in r and "loss" in r]  # evaluations have none
         step.result.stat()  # an OSError if the weights are not there
-        return {"metrics": {"first_loss": records[0]["loss"], "loss": records[-1]["loss"]}}
+        if not losses:
+            raise ValueError(f"{step.result.parent / METRICS_FILE} has no loss of a round")
+        return {"metrics": {"first_loss": losses[0], "loss": losses[-1]}}
     content = read_json(step.result)
     if step.kind == FINETUNE:
         metrics, intervals, num_test = {name: content[name] for name in ACCURACIES}, content["intervals"], "num_videos"
