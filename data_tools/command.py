@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from fedvssl.files.ending import end_code, end_word, interruptible
+
 
 def command_parser(description: str | None) -> argparse.ArgumentParser:
     """Parser that shows the module docstring as it is written and the defaults of all flags."""
@@ -16,11 +18,12 @@ def command_parser(description: str | None) -> argparse.ArgumentParser:
 def run_command(main: Callable[[], object]) -> None:
     """Run a command; end with `error: <sentence>` if the user or the machine is at fault."""
     try:
-        main()
+        with interruptible():
+            main()
     except (ValueError, OSError) as error:
         sys.exit(_fail(f"error: {error}", code=2))
-    except KeyboardInterrupt:
-        sys.exit(_fail("interrupted: run the same command again to go on.", code=130))
+    except KeyboardInterrupt as error:
+        sys.exit(_fail(f"error: {end_word(error)}; run the same command again to go on.", code=end_code(error)))
 
 
 def _fail(message: str, *, code: int) -> int:

@@ -9,7 +9,6 @@ are written and checked in a hidden folder, which is renamed at the end: they ap
 
 import copy
 import inspect
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -179,5 +178,4 @@ def versions(formats: Sequence[str]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # like Ctrl-C: nothing half written stays
     sys.exit(main())

@@ -10,16 +10,22 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from fedvssl.files.ending import end_code, end_word, interruptible
+
 PATIENCE = 5.0  # seconds that a process gives another one to fail first
 
 
 def exit_code(command: Callable[[], object]) -> int:
-    """Run a command. Returns 0, or 2 after printing a user's mistake in one sentence."""
+    """Run a command. Returns 0, 2 after printing a user's mistake in one sentence, or 130 or 143 if interrupted."""
     try:
-        command()
+        with interruptible():
+            command()
     except (ValueError, OSError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
         return 2
+    except KeyboardInterrupt as error:
+        print(f"error: {end_word(error)}; run the same command again to go on.", file=sys.stderr, flush=True)
+        return end_code(error)
     return 0
 
 

@@ -1,0 +1,133 @@
+"""The end of a command: SIGTERM is taken like Ctrl-C, and all processes that it started end with it.
+
+try:
+    with interruptible():
+        ...
+except KeyboardInterrupt as error:
+    sys.exit(end_code(error))       # 143 after SIGTERM (Slurm, docker stop), 130 after Ctrl-C
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+PR_SET_CHILD_SUBREAPER = 36  # of Linux
+CHILD_SECONDS = 30.0  # that a command which was told to end gets
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where Ctrl-C would be."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise `Terminated` in the main thread on SIGTERM, also where only a decoding worker has got it so far."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set a handler
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    take_sigterm()
+    try:
+        yield
+    except RuntimeError as error:
+        if "killed by signal: Terminated" in str(error):  # Slurm tells all processes of a job
+            raise Terminated from error
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def take_sigterm() -> None:
+    """Take SIGTERM, once more where a library has taken it meanwhile. A fork ends at once, as without this."""
+    owner = os.getpid()
+
+    def handle(number: int, _frame: Any) -> None:
+        if os.getpid() != owner:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        signal.signal(number, signal.SIG_IGN)  # a second one would disturb the end that the first one brings
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, handle)
+
+
+def end_code(error: KeyboardInterrupt) -> int:
+    """Exit code by the shell's rule: 128 + the number of the signal."""
+    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+
+
+def end_word(error: KeyboardInterrupt) -> str:
+    """ "Terminated" or "Interrupted" """
+    return "Terminated" if isinstance(error, Terminated) else "Interrupted"
+
+
+def run_child(command: Sequence[str], **options: Any) -> int:
+    """Run a command to its end and return its exit code; if this process is interrupted, the command ends first.
+
+    Args:
+        options: of `subprocess.Popen`.
+    """
+    with subprocess.Popen(command, **options) as child:
+        try:
+            return child.wait()
+        except BaseException:
+            child.terminate()
+            try:
+                child.wait(CHILD_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+            raise
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of descendants whose parent dies, so that `descendants` finds them (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants() -> set[int]:
+    """Ids of all processes that this one has started, and those have started."""
+    children: dict[int, list[int]] = {}
+    for child, parent in _parents():
+        children.setdefault(parent, []).append(child)
+    found, waiting = set(), [os.getpid()]
+    while waiting:
+        new = set(children.get(waiting.pop(), ())) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def end_descendants(*, but: set[int] | None = None) -> None:
+    """Kill all descendants but these, also stopped ones. They are stopped first, so that none starts another."""
+    stopped: set[int] = set(but or ())
+    while new := descendants() - stopped:
+        for pid in new:
+            _send(pid, signal.SIGSTOP)
+        stopped |= new
+    for pid in stopped - set(but or ()):
+        _send(pid, signal.SIGKILL)
+
+
+def _send(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Pairs (process, parent) of all processes."""
+    if not Path("/proc/self/stat").is_file():  # macOS
+        shown = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True).stdout
+        yield from ((int(pid), int(parent)) for pid, parent in map(str.split, shown.splitlines()))
+        return
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):  # it has ended since
+            if entry.name.isdigit():
+                yield int(entry.name), int((entry / "stat").read_text().rpartition(")")[2].split()[1])

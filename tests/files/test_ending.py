@@ -1,0 +1,135 @@
+"""A command that is told to end does so with a sentence, an exit code and all that it has started."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedvssl.files import ending
+from fedvssl.files.ending import Terminated, end_code, interruptible, run_child, take_sigterm
+from fedvssl.files.lock import started
+
+COMMAND = """
+import multiprocessing, sys, time
+from pathlib import Path
+from data_tools.command import run_command
+from fedvssl.files.lock import owned
+
+def main():
+    multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True).start()
+    with owned(Path(sys.argv[1])):
+        print("working", flush=True)
+        time.sleep(60)
+
+run_command(main)
+"""
+
+
+def line_of(process: subprocess.Popen) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_a_command_ends_with_a_sentence_its_code_and_its_workers(number, code, whole_group, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert line_of(process) == "working\n"
+    os.killpg(process.pid, number) if whole_group else process.send_signal(number)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == code, told
+    name = {143: "Terminated", 130: "Interrupted"}[code]
+    assert told.splitlines()[-1] == f"error: {name}; run the same command again to go on."
+    assert code == 130 or told.count("\n") == 1, "a fork prints no traceback"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert not list(tmp_path.iterdir()), "the lock ends too"
+
+
+def test_sigterm_is_raised_once_and_its_handler_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated) as caught, interruptible():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)  # while it ends
+    assert end_code(caught.value) == 143 and end_code(KeyboardInterrupt()) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_handler_that_a_library_sets_can_be_replaced():
+    with pytest.raises(Terminated), interruptible():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        take_sigterm()
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_worker_that_was_told_first_ends_the_command_too():
+    with pytest.raises(Terminated), interruptible():
+        raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Terminated. ")
+    with pytest.raises(RuntimeError, match="too little memory"), interruptible():
+        raise RuntimeError("killed by signal: Killed: too little memory")
+
+
+def test_a_child_command_ends_before_its_parent(tmp_path, monkeypatch):
+    """It gets the time to do so; a deaf one is killed."""
+    monkeypatch.setattr(ending, "CHILD_SECONDS", 0.5)
+    script = "import signal, sys, time; {}; open(sys.argv[1], 'w').close(); time.sleep(60)"
+    deaf = script.format("signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    polite = script.format(
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(open(sys.argv[1] + '.left', 'w').close()))"
+    )
+    for number, code in enumerate((deaf, polite)):
+        started = tmp_path / str(number)
+
+        def interrupt(*_: object, started: Path = started) -> None:
+            if started.exists():
+                raise Terminated
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            with pytest.raises(Terminated):
+                run_child([sys.executable, "-c", code, str(started)])
+        finally:
+            signal.signal(signal.SIGALRM, before)
+    assert (tmp_path / "1.left").exists()
+    assert run_child([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+
+
+TREE = """
+import os, subprocess, sys, time
+from fedvssl.files.ending import adopt_orphans, descendants, end_descendants
+adopt_orphans()
+before = subprocess.Popen(["sleep", "60"])
+kept = descendants()
+subprocess.Popen(["sh", "-c", "sleep 61 & sleep 62 & exec sh -c 'exit 0'"]).wait()  # two orphans
+stopped = subprocess.Popen(["sh", "-c", "sleep 63; :"])
+time.sleep(0.3)
+os.kill(stopped.pid, 19)
+found = descendants()
+end_descendants(but=kept)
+time.sleep(0.3)
+print(len(found), before.poll(), stopped.poll(), *found)
+before.kill()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are found on Linux only")
+def test_all_descendants_end_stopped_ones_and_orphans_too():
+    answer = subprocess.run([sys.executable, "-c", TREE], capture_output=True, text=True, check=True, timeout=60)
+    number, before, stopped, *found = answer.stdout.split()
+    assert (number, before, stopped) == ("5", "None", "-9")
+    time.sleep(0.1)
+    assert not [pid for pid in found if started(int(pid))]
