@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fedvssl.config import Config, compose
+from fedvssl.files.ending import run_child
 from fedvssl.files.environment import machine
 from fedvssl.files.lock import owned
-from fedvssl.files.parent import run_child
 from fedvssl.files.progress import Progress
 from fedvssl.files.settings import first_change
 from fedvssl.finetune import FREE as FREE_IN_FINETUNING
@@ -45,11 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 2 for a mistake in the settings, 1 if a step has failed."""
     words = sys.argv[1:] if argv is None else list(argv)
     failed: list[Step] = []
-    try:
-        return exit_code(lambda: failed.extend(sweep(parse_overrides(words)))) or int(bool(failed))
-    except KeyboardInterrupt:
-        print("Interrupted: the same command goes on where it stopped.", file=sys.stderr)
-        return 130
+    return exit_code(lambda: failed.extend(sweep(parse_overrides(words)))) or int(bool(failed))
 
 
 def sweep(words: list[str]) -> list[Step]:
@@ -166,7 +162,7 @@ def run_commands(step: Step, log: Path) -> None:
     with log.open("a", encoding="utf-8") as file:
         for command in step.commands:
             print(f"$ {shlex.join(['python', *command])}", file=file, flush=True)
-            if code := run_child(command, stdout=file, stderr=subprocess.STDOUT):
+            if code := run_child([sys.executable, *command], stdout=file, stderr=subprocess.STDOUT):
                 lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 raise ValueError(f"exit code {code}, {lines[-1]}")
 

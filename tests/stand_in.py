@@ -16,7 +16,7 @@ class StandIn:
         self.fails, self.modules, self.words = fails, [], []
 
     def __call__(self, command: list[str], **pipes: Any) -> int:
-        _, module, *words = command
+        _, _, module, *words = command
         settings = dict(word.lstrip("-").split("=", 1) for word in words if "=" in word)
         self.modules.append(module.removeprefix("fedvssl."))
         self.words.append(words)

@@ -8,12 +8,8 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
 
 STARTER = "FEDVSSL_ENDS_WITH"  # id of the process with which a command ends
 EVERY_SECONDS = 0.5
@@ -49,20 +45,9 @@ def end_with_starter() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run_child(words: Sequence[str], **pipes: Any) -> int:
-    """Run Python with these words; it ends with this process. Returns its exit code, negative for a signal."""
-    environment = {**os.environ, STARTER: str(os.getpid())}
-    child = subprocess.Popen([sys.executable, *words], env=environment, **pipes)
-    try:
-        return child.wait()
-    except BaseException:  # Ctrl-C and SIGTERM
-        child.terminate()
-        try:
-            child.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        raise
+def end_what_starts_with_this() -> None:
+    """Make the commands that this process starts from here on end with it."""
+    os.environ[STARTER] = str(os.getpid())
 
 
 def _exists(process: int) -> bool:

@@ -1,10 +1,14 @@
-"""Every command killed at many of its file operations and run again: its folder must be that of an undisturbed run.
+"""Every command disturbed at many file operations and run again: its folder must be that of an undisturbed run.
 
-python -m tests.reliability.command_kills                               10 points each
-python -m tests.reliability.command_kills --points 30 finetune export   more points for some of them
+    python -m tests.reliability.command_kills                               killed at 10 points each, full disk at 3
+    python -m tests.reliability.command_kills --points 30 finetune export   more points for some of them
+
+Without names the rows of docs/reliability.md are written anew, if all went well.
 """
 
 import argparse
+import importlib
+import itertools
 import sys
 import tempfile
 import time
@@ -28,6 +32,8 @@ from tests.run_folders import write_finetuning, write_pretraining
 from tests.stand_in import StandIn
 from tests.videos import moving_square, write_video
 
+# Imported by the commands when they need them; here once instead of in every fork.
+LATE = ("matplotlib.figure", "matplotlib.backends.backend_agg", "torch.utils.tensorboard", "torchmetrics")
 BACKBONE = "run/model_pretrained.pth"
 SMALL_EXPORT = ["model.depth=10", "model.width=4", "clip_len=8", "crop_size=32", "formats=[safetensors,pth]"]
 SWEPT = ["seeds=[1]", "data.num_classes=3", "overrides.main=['pool_size=3','rounds=2']", "rows.centralised=null"]
@@ -126,12 +132,19 @@ CASES = {
     "prepare": Case(run_prepare, write_raw, more=((extract_frames.Progress, "advance"),), kept="out/zips/**/*.zip"),
     "partition": Case(run_partition, write_videos),
 }
-QUICK = ("finetune", "test", "retrieval", "sweep", "export", "report", "partition")  # prepare starts processes
 
 
-def row(name: str, outcomes: dict[str, str | None]) -> Row:
+def row(name: str, outcomes: dict[str, str | None], *, full: bool) -> Row:
     """Line of the table for one command."""
     sound = sum(outcome is None for outcome in outcomes.values())
+    if full:
+        return Row(
+            f"the disk is full during {name}",
+            "all writes fail from the k-th on, then the same command again",
+            "one sentence that names the file, exit code 1 or 2, the files of an undisturbed run",
+            f"{sound} of {len(outcomes)} as promised",
+            len(outcomes),
+        )
     return Row(
         f"{name} is killed",
         "SIGKILL at the k-th file operation, then the same command again",
@@ -145,20 +158,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="name", help=f"some of: {', '.join(CASES)}")
     parser.add_argument("--points", type=int, default=10, help="at which each command is killed")
+    parser.add_argument("--full_points", type=int, default=3, help="from which on the disk of each command is full")
     arguments = parser.parse_args()
     if unknown := {*arguments.names} - CASES.keys():
         parser.error(f"no command is called {min(unknown)}: choose from {', '.join(CASES)}")
+    for module in LATE:
+        importlib.import_module(module)
     rows, wrong = [], 0
     with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.names or CASES:
-            started = time.monotonic()
-            outcomes = trial(CASES[name], Path(folder, name), points=arguments.points)
-            print(f"{name}: {len(outcomes)} points, {time.monotonic() - started:.0f} s", flush=True)
+        for full, name in itertools.product((False, True), arguments.names or CASES):
+            if not (points := arguments.full_points if full else arguments.points):
+                continue
+            started, what = time.monotonic(), "full disk" if full else "killed"
+            outcomes = trial(CASES[name], Path(folder, f"{name}-{what}"), points=points, full=full)
+            print(f"{name}, {what}: {len(outcomes)} points, {time.monotonic() - started:.0f} s", flush=True)
             for point, outcome in outcomes.items():
                 if outcome is not None:
                     wrong += 1
-                    print(f"  killed at {point}: {outcome}", flush=True)
-            rows.append(row(name, outcomes))
+                    print(f"  at {point}: {outcome}", flush=True)
+            rows.append(row(name, outcomes, full=full))
     if not arguments.names and not wrong:
         store("command_kills", rows)
     return int(bool(wrong))

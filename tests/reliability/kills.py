@@ -1,11 +1,13 @@
-"""A command killed at its k-th file operation, and what is in its folder when it has run again.
+"""A command killed, or left without disk space, at its k-th file operation, and its folder when it has run again.
 
-A killed run is a fork of this process, so that loading PyTorch is paid once. It counts what its main thread does to
-files below the current folder and sends itself SIGKILL at the chosen operation: before a file is renamed or removed,
-after one is created and still empty, and in the middle of a line that is appended.
+Such a run is a fork of this process, so that loading PyTorch is paid once. It counts what its main thread does to files
+below the current folder. At the chosen operation it sends itself SIGKILL: before a file is renamed or removed, after
+one is created and still empty, and in the middle of a line that is appended. Or this and all later operations fail as
+on a full disk, but removals.
 """
 
 import builtins
+import errno
 import io
 import json
 import os
@@ -23,6 +25,7 @@ from typing import Any
 
 MARK = "FEDVSSL_KILLED_RUN"  # in the environment of all that a killed run has started
 CHANGES = ("mkdir", "rmdir", "unlink", "remove", "rename", "replace", "link", "fsync", "open")  # of the module os
+FREEING = ("unlink", "remove", "rmdir", "read")  # possible on a full disk
 SECONDS_TO_END = 5.0  # for the processes that a killed one has started
 # Beginnings of the names of what differs by the clock or by the number of starts.
 TIMES = ("seconds", "clips_per_second", "data_share", "started", "written", "kept")
@@ -51,30 +54,38 @@ class Case:
 
 @dataclass
 class Killer:
-    """Counts the file operations of the main thread and kills the process at number `at`, counted from 1."""
+    """Counts the file operations of the main thread; the process dies, or its disk is full, from number `at` on."""
 
     at: int | None = None
+    full: bool = False
     seen: list[str] = field(default_factory=list)
 
     def __call__(self, kind: str) -> bool:
-        """Count an operation; true if it is the one to die at."""
+        """Count an operation; true if it is one to fail at."""
         if threading.current_thread() is not threading.main_thread():
             return False
         self.seen.append(kind)
+        if self.full:
+            return self.at is not None and len(self.seen) >= self.at and kind not in FREEING
         return len(self.seen) == self.at
+
+    def fail(self) -> None:
+        if not self.full:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a write names no file
 
     def before(self, kind: str, function: Callable) -> Callable:
         """The function, preceded by death if its turn has come."""
 
         def wrapped(*args: Any, **options: Any) -> Any:
             if (kind == "fsync" or below(args[0])) and self(kind):
-                die()
+                self.fail()
             return function(*args, **options)
 
         return wrapped
 
     def opened(self, function: Callable) -> Callable:
-        """The function `open`, followed by death or by a file that dies in the middle of what it writes."""
+        """The function `open`, followed by the fault or by a file that meets it in the middle of what it writes."""
 
         def wrapped(path: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
             file = function(path, mode, *args, **options)
@@ -82,28 +93,33 @@ class Killer:
                 return file
             if self("read" if mode in ("r", "rb", "rt") else "append" if "a" in mode else "write"):
                 if "a" in mode:
-                    return Dying(file)
-                die()
+                    return HalfWriter(file, self.fail)
+                file.close()
+                self.fail()
             return file
 
         return wrapped
 
 
-class Dying:
-    """A file that takes half of the first line and the process with it."""
+class HalfWriter:
+    """A file that takes half of the first line."""
 
-    def __init__(self, file: Any) -> None:
-        self.file = file
+    def __init__(self, file: Any, fail: Callable[[], object]) -> None:
+        self.file, self.fail = file, fail
 
-    def __enter__(self) -> "Dying":
+    def __enter__(self) -> "HalfWriter":
         return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
     def write(self, text: str) -> None:
         self.file.write(text[: len(text) // 2])
         self.file.flush()
-        die()
+        self.fail()
 
 
 def below(path: Any) -> bool:
@@ -111,12 +127,10 @@ def below(path: Any) -> bool:
     return isinstance(path, str | os.PathLike) and os.path.abspath(path).startswith(os.getcwd() + os.sep)
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def start(case: Case, folder: Path, *, at: int | None = None, mark: str = "") -> tuple[int, list[str], str]:
-    """Run the case in a fork, killed at operation `at`.
+def start(
+    case: Case, folder: Path, *, at: int | None = None, full: bool = False, mark: str = ""
+) -> tuple[int, list[str], str]:
+    """Run the case in a fork, killed at operation `at`, or with a full disk from there on.
 
     Returns:
         exit code, negative for a signal; the kinds of its operations, if it was not killed; what it printed.
@@ -133,7 +147,7 @@ def start(case: Case, folder: Path, *, at: int | None = None, mark: str = "") ->
             os.dup2(output.fileno(), 2)
         os.chdir(folder)
         os.environ[MARK] = mark
-        killer = Killer(at)
+        killer = Killer(at, full)
         with counted(killer, case.more):
             code = case.run()
         seen.write_text(json.dumps(killer.seen))
@@ -173,7 +187,7 @@ def counted(killer: Killer, more: Sequence[tuple[Any, str]]) -> Iterator[None]:
 def dying_before(killer: Killer, kind: str, function: Callable) -> Callable:
     def wrapped(*args: Any, **options: Any) -> Any:
         if killer(kind):
-            die()
+            killer.fail()
         return function(*args, **options)
 
     return wrapped
@@ -235,12 +249,22 @@ def marked(mark: str) -> list[str]:
     return found
 
 
-def kill_and_repeat(case: Case, folder: Path, *, at: int, expected: dict[str, Any]) -> str | None:
-    """Kill the case at one operation, run it again, and compare. Returns what is wrong, None if all is well."""
+def fault_of(code: int, printed: str, folder: Path, *, full: bool) -> str | None:
+    """What is wrong with the end of a disturbed run; None if all is well."""
+    if not full:
+        return None if code == -signal.SIGKILL else f"it was not killed: exit code {code}, {printed[-300:]}"
+    lines = [line for line in printed.splitlines() if "error" in line.lower() or "Traceback" in line]
+    if len(lines) != 1 or not lines[0].startswith("error: ") or code not in (1, 2):
+        return f"exit code {code} and not one sentence: {printed[-800:]}"
+    return None if str(folder) in lines[0] or "'" in lines[0] else f"no folder is named: {lines[0]}"
+
+
+def disturb_and_repeat(case: Case, folder: Path, *, at: int, full: bool, expected: dict[str, Any]) -> str | None:
+    """Disturb the case at one operation, run it again, and compare. Returns what is wrong, None if all is well."""
     mark = uuid.uuid4().hex
-    code, _, printed = start(case, folder, at=at, mark=mark)
-    if code != -signal.SIGKILL:
-        return f"it was not killed: exit code {code}, {printed[-300:]}"
+    code, _, printed = start(case, folder, at=at, full=full, mark=mark)
+    if fault := fault_of(code, printed, folder, full=full):
+        return fault
     if left := survivors(mark):
         return f"processes stay: {left}"
     before = {path: path.stat().st_ino for path in folder.glob(case.kept)}
@@ -255,8 +279,8 @@ def kill_and_repeat(case: Case, folder: Path, *, at: int, expected: dict[str, An
     return None
 
 
-def trial(case: Case, folder: Path, *, points: int) -> dict[str, str | None]:
-    """Kill the case at several operations. Returns, by "<number> <kind>", what is wrong or None."""
+def trial(case: Case, folder: Path, *, points: int, full: bool = False) -> dict[str, str | None]:
+    """Disturb the case at several operations. Returns, by "<number> <kind>", what is wrong or None."""
     inputs, outcomes = folder / "inputs", {}
     inputs.mkdir(parents=True)
     case.inputs(inputs)
@@ -264,7 +288,9 @@ def trial(case: Case, folder: Path, *, points: int) -> dict[str, str | None]:
     code, seen, printed = start(case, undisturbed)
     assert code == 0, printed
     expected = content(undisturbed, case)
+    if full:
+        seen = ["read" if kind in FREEING else kind for kind in seen]
     for at in chosen(seen, points):
-        killed = shutil.copytree(inputs, folder / f"at{at}")
-        outcomes[f"{at} {seen[at - 1]}"] = kill_and_repeat(case, killed, at=at, expected=expected)
+        folder_at = shutil.copytree(inputs, folder / f"at{at}")
+        outcomes[f"{at} {seen[at - 1]}"] = disturb_and_repeat(case, folder_at, at=at, full=full, expected=expected)
     return outcomes
