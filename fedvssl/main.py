@@ -26,6 +26,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, for_hydra, to_dict
 from fedvssl.files.atomic import atomic_path, read_json, write_json
+from fedvssl.files.ending import (
+    Terminated,
+    adopt_orphans,
+    descendants,
+    end_code,
+    end_descendants,
+    end_word,
+    interruptible,
+    take_sigterm,
+)
+from fedvssl.files.lock import owned, release_all
 
 if TYPE_CHECKING:  # torch, flwr and ray are imported when a run starts, so that --help answers at once
     from flwr.clientapp import ClientApp
@@ -37,6 +48,8 @@ log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
 
 CONFIG_FILE, SETTINGS_FILE, FLOWER_LOG = "config.yaml", "settings.json", "flower.log"
 GRACE_SECONDS = 60.0  # for the engine to end its actors
+# Files that a run writes, as patterns below its folder.
+WRITES = (SETTINGS_FILE, CONFIG_FILE, "environment.json", "metrics.jsonl", "*.png", "round-*", "clients/*/*.npz")
 # Settings that may differ when a run is continued: places, machine, length, least number of clients in a round.
 # The clients' lists and `init` are compared by their content, not by their place.
 FREE = {
@@ -54,9 +67,12 @@ def main() -> None:
     """
     try:
         sys.argv[1:] = for_hydra(sys.argv[1:])
+        with interruptible():
+            _main()
     except ValueError as error:
         sys.exit(_failed(error, code=2))
-    _main()
+    except KeyboardInterrupt as error:
+        sys.exit(_failed(f"{end_word(error)} before the run began.", code=end_code(error)))
 
 
 @hydra.main(config_path=str(conf_dir()), config_name="base", version_base="1.3")
@@ -66,14 +82,15 @@ def _main(composed: DictConfig) -> None:
     logging.raiseExceptions = False  # a full disk is reported once, not for every line of a log
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
-        run(to_dict(composed), run_dir=run_dir)
+        with owned(run_dir, writes=WRITES, tell=log.info):
+            run(to_dict(composed), run_dir=run_dir)
     except (ValueError, TypeError, HydraException, OmegaConfBaseException) as error:  # all but the first: a wrong type
         sys.exit(_failed(_one_line(error), code=2))
     except (RuntimeError, OSError) as error:
         sys.exit(_failed(_end_of_run(error, run_dir), code=1))
-    except KeyboardInterrupt:
-        code = _failed(_end_of_run("Interrupted", run_dir), code=130)
-        os._exit(code)  # sys.exit would wait for threads whose actors the same Ctrl-C has ended
+    except KeyboardInterrupt as error:
+        code = _failed(_end_of_run(end_word(error), run_dir), code=end_code(error))
+        os._exit(code)  # sys.exit would wait for the server's thread, which waits for clients that are gone
 
 
 def run(config: Config, *, run_dir: Path) -> None:
@@ -89,7 +106,7 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.files.environment import record_environment
     from fedvssl.files.rounds import last_round
     from fedvssl.preflight import check_data, fit_precision, fit_to_machine, measure_task
-    from fedvssl.server_app import Outcome, build_server_app
+    from fedvssl.server_app import Outcome, build_server_app, complete
 
     _send_flower_log_to(run_dir / FLOWER_LOG, terminal=config["verbose"])
     config = measure_task(fit_to_machine(config))
@@ -99,6 +116,7 @@ def run(config: Config, *, run_dir: Path) -> None:
     claim(run_dir, config)
     done = last_round(run_dir)
     if done >= config["rounds"]:
+        complete(config, run_dir=run_dir)
         log.info("All %d rounds are already in %s.", done, run_dir)
         return
     record_environment(run_dir, done=done)
@@ -128,13 +146,14 @@ def simulate(
 
     from fedvssl.wire.wire import FederationError
 
-    verbose, backend_config = config["verbose"], backend(config)
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of every actor without a GPU
+    verbose, before = config["verbose"], descendants()
+    adopt_orphans()
     with run_dir.joinpath(FLOWER_LOG).open("a") as ray_log, redirect_stdout(sys.stdout if verbose else ray_log):
-        returned = _watch(outcome, run_dir)
+        returned = _watch(outcome, run_dir, before)
         log.info("Starting Flower's simulation engine; in the first round each client's process loads PyTorch ...")
         try:
-            run_simulation(server_app, client_app, config["pool_size"], backend_config=backend_config)
+            start_ray(config)
+            run_simulation(server_app, client_app, config["pool_size"], backend_config=backend(config))
         except FederationError:
             raise
         except Exception as error:
@@ -145,13 +164,40 @@ def simulate(
         finally:
             returned.set()
             outcome.stop.set()  # the server's thread must not wait for clients that are gone
+            end_descendants(but=before)  # Ray leaves a stopped client behind
 
 
-def backend(config: Config) -> Any:
-    """Options of Ray: one actor for each client that trains at a time."""
+def start_ray(config: Config) -> None:
+    """Start Ray before Flower does, and take SIGTERM back from it: Ray's own handler prints a stack and aborts.
+
+    Raises:
+        Terminated: if SIGTERM comes meanwhile.
+    """
+    import ray
+
     from fedvssl.files.environment import num_cores
     from fedvssl.preflight import num_gpus
 
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of every actor without a GPU
+    path = os.pathsep.join([*sys.path, *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ["PYTHONPATH"] = path  # as Flower does it: the clients' processes import what this one can
+    try:
+        ray.init(
+            address="local",  # not a Ray head that already runs on this machine
+            num_cpus=num_cores(),
+            num_gpus=num_gpus(),
+            include_dashboard=False,
+            logging_level=logging.INFO if config["verbose"] else logging.ERROR,
+            log_to_driver=config["verbose"],
+            runtime_env={"env_vars": {"PYTHONPATH": path}},
+        )
+    except SystemExit as error:
+        raise Terminated from error
+    take_sigterm()
+
+
+def backend(config: Config) -> Any:
+    """Options of Flower's engine: one actor for each client that trains at a time."""
     resources = {
         **config["client_resources"],
         # A killed actor would go back into Flower's pool and fail in every later round. A restarted one repeats its
@@ -159,21 +205,14 @@ def backend(config: Config) -> Any:
         "max_restarts": -1,
         "max_task_retries": 1,
     }
-    init_args = {
-        "address": "local",  # not a Ray head that already runs on this machine
-        "num_cpus": num_cores(),
-        "num_gpus": num_gpus(),
-        "include_dashboard": False,
-        "logging_level": logging.INFO if config["verbose"] else logging.ERROR,
-        "log_to_driver": config["verbose"],
-    }
-    return {"client_resources": resources, "init_args": init_args}
+    return {"client_resources": resources}
 
 
-def _watch(outcome: "Outcome", run_dir: Path) -> threading.Event:
+def _watch(outcome: "Outcome", run_dir: Path, before: set[int]) -> threading.Event:
     """End the process if the engine does not return soon after the run's end; the caller sets the event when it does.
 
-    The engine waits for every client that still trains, even after the round's timeout.
+    The engine waits for every client that still trains, even after the round's timeout. Processes that were there
+    before it stay.
     """
     returned = threading.Event()
 
@@ -181,7 +220,10 @@ def _watch(outcome: "Outcome", run_dir: Path) -> threading.Event:
         outcome.stop.wait()
         if not returned.wait(GRACE_SECONDS):
             log.warning("Flower's engine has not ended within %g s of the run; it is ended now.", GRACE_SECONDS)
-            os._exit(_failed(_end_of_run(outcome.error, run_dir), code=1) if outcome.error else 0)
+            code = _failed(_end_of_run(outcome.error, run_dir), code=1) if outcome.error else 0
+            end_descendants(but=before)
+            release_all()
+            os._exit(code)
 
     threading.Thread(target=watch, daemon=True).start()
     return returned

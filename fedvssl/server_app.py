@@ -13,25 +13,28 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedvssl.config import Config, build, build_optimizer, build_task, check_numbers
+from fedvssl.config import Config, build, build_optimizer, build_task
 from fedvssl.evaluation.monitor import Monitor
 from fedvssl.files.arrays import Arrays, load_arrays, save_arrays
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.progress import Progress
 from fedvssl.files.rounds import accepted_rounds, check_disk, forget_rounds, last_round, round_path
-from fedvssl.files.run_log import METRICS_FILE, Record, RunLog, plot_losses, read_records, speed
+from fedvssl.files.run_log import METRICS_FILE, Record, RunLog, plot_losses, speed
 from fedvssl.files.tensors import to_arrays
+from fedvssl.server_evaluation import build_monitor, evaluate, is_due, make_up, missed_evaluations
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.optimizer import state_bytes
-from fedvssl.training.precision import FULL, INFERENCE
 from fedvssl.training.watch import Watch, beside_trivial
 from fedvssl.wire.arrivals import Arrivals
 from fedvssl.wire.grid import exchange
@@ -39,6 +42,7 @@ from fedvssl.wire.record import pack, unpack
 
 log = logging.getLogger(__name__)
 FEDVSSL = "fedvssl.strategy.fedvssl.FedVSSL"
+PICTURE = "loss.png"
 RATES = ("clips_per_second", "data_share")
 SUMS = ("num_clips", "num_examples", "bytes_up", "bytes_down")  # over the clients of a round
 
@@ -143,32 +147,6 @@ def optimizer_bytes(config: Config) -> int:
     return state_bytes(build_optimizer(config["training"], task, on_gpu=False), task)
 
 
-def build_monitor(config: Config) -> Monitor | None:
-    """Build the evaluation of the global backbone between rounds; None if `eval.every` is null.
-
-    Raises:
-        ValueError: for a mistake in `config["eval"]` or its lists.
-    """
-    settings = dict(config["eval"])
-    if settings.pop("every") is None:
-        return None
-    check_numbers(config, {"eval.every": 1, "eval.max_videos": 1, "eval.batch_size": 1, "eval.num_classes": 1})
-    device = "cuda" if config["client_resources"]["num_gpus"] else "cpu"
-    precision = config["training"]["precision"]
-    precision = precision if precision in INFERENCE else FULL
-    sample = build(settings.pop("sample"))
-    protocols = {name: build(entry) for name, entry in (settings.pop("protocols") or {}).items() if entry}
-    return Monitor(
-        build(config["model"]),
-        settings,
-        sample=sample,
-        protocols=protocols,
-        seed=config["seed"],
-        device=device,
-        precision=precision,
-    )
-
-
 def run_rounds(
     grid: Grid,
     strategy: FedAvg,
@@ -186,14 +164,13 @@ def run_rounds(
     """
     packed = pack(arrays)  # the server's only copy of the model; all else are views on it
     arrays.clear()  # the caller still has this dict, which would keep a second copy
-    run_log = RunLog(run_dir, done=done)
     progress = Progress("round", config["rounds"], done=done, write=log.info, every_seconds=0)
-    every = config["eval"]["every"] or config["rounds"]
     watch = Watch("round", config["training"]["warn_after"], warn=log.warning)
-    try:
-        if monitor and not read_records(run_log.path):
+    with _records(run_dir, done=done) as run_log:
+        if monitor and missed_evaluations(config, run_dir, done=done):
             strategy.wait_for_nodes(grid)  # first, because an engine without a free core gives up
-            evaluate(monitor, packed, run_log, server_round=0)
+        initial = unpack(packed) if not done else None
+        finish_rounds(monitor, run_log, config=config, run_dir=run_dir, done=done, initial=initial)
         for server_round in range(done + 1, config["rounds"] + 1):
             packed, told = run_round(grid, strategy, packed, config=config, server_round=server_round)
             for line in told:
@@ -203,20 +180,52 @@ def run_rounds(
             for line in reversed(told):  # clients first, which the warning of a dead head can name
                 watch(line, position=server_round)
             progress.update(server_round, f"{beside_trivial(told[0])}  {len(told) - 1} clients  {speed(told[0])}")
-            if monitor and (server_round % every == 0 or server_round == config["rounds"]):
-                evaluate(monitor, packed, run_log, server_round=server_round)
-    finally:
-        run_log.close()
-        plot_losses(run_dir / METRICS_FILE, run_dir / "loss.png")
+            if monitor and is_due(config, server_round):
+                evaluate(monitor, unpack(packed), run_log, server_round=server_round)
 
 
-def evaluate(monitor: Monitor, arrays: ArrayRecord, run_log: RunLog, *, server_round: int) -> None:
-    """Evaluate a saved round (0: the start) and add a record; training goes on if this fails."""
+def complete(config: Config, *, run_dir: Path) -> None:
+    """Do what a kill after the last round prevented: its evaluation, its records, the picture. A whole run stays."""
+    done, monitor = last_round(run_dir), build_monitor(config)
+    written = [
+        path.stat().st_mtime_ns if path.is_file() else -1 for path in (run_dir / METRICS_FILE, run_dir / PICTURE)
+    ]
+    if written != sorted(written) or -1 in written or (monitor and missed_evaluations(config, run_dir, done=done)):
+        with _records(run_dir, done=done) as run_log:
+            finish_rounds(monitor, run_log, config=config, run_dir=run_dir, done=done)
+    forget_rounds(run_dir, keep_last=config["keep_last"])
+
+
+def finish_rounds(
+    monitor: Monitor | None, run_log: RunLog, *, config: Config, run_dir: Path, done: int, initial: Arrays | None = None
+) -> None:
+    """Make the evaluations that are missing after `done` rounds, and delete old round files; a kill came between.
+
+    Args:
+        initial: the shared arrays before the first round, built anew if they are needed and not given.
+    """
+    if monitor:
+        build_initial = (lambda: initial) if initial else partial(initial_arrays, config)
+        make_up(monitor, run_log, config=config, run_dir=run_dir, done=done, initial=build_initial)
+    forget_rounds(run_dir, keep_last=config["keep_last"])
+
+
+@contextmanager
+def _records(run_dir: Path, *, done: int) -> Iterator[RunLog]:
+    """The run's records, whose losses are drawn at the end."""
+    run_log = RunLog(run_dir, done=done)
     try:
-        found = monitor(unpack(arrays), label=f"after round {server_round}" if server_round else "before round 1")
-        run_log.write({"server_round": server_round, **found})
-    except (ValueError, OSError, RuntimeError) as error:
-        log.warning("the evaluation after round %d failed (%s); training goes on", server_round, error)
+        yield run_log
+    except BaseException:
+        with suppress(OSError):  # a full disk, as the first error says already
+            _close(run_log)
+        raise
+    _close(run_log)
+
+
+def _close(run_log: RunLog) -> None:
+    run_log.close()
+    plot_losses(run_log.path, run_log.path.with_name(PICTURE))
 
 
 def run_round(

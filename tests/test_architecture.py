@@ -33,7 +33,8 @@ ALLOWED = {
     "config": {"overrides", "training/optimizer", "data/splits"},
     "preflight": {"config", "training", "data", "files"},
     "client_app": {"client", "training", "strategy", "data", "wire", "files", "config"},
-    "server_app": {"evaluation", "training", "strategy", "data", "wire", "files", "config"},
+    "server_evaluation": {"evaluation", "training", "files", "config"},
+    "server_app": {"server_evaluation", "evaluation", "training", "strategy", "data", "wire", "files", "config"},
 }
 # Contracts -> parts that may know them whatever the direction.
 CONTRACTS = {"tasks/task": {"data", "training", "evaluation"}}
@@ -62,7 +63,7 @@ ONLY_IN = {
     "mmcv": {"data"},
     "cv2": {"data"},
     "onnxruntime": {"formats/onnx_file"},
-    "ray": set(),
+    "ray": {"main"},
     "data_tools": set(),
     "benchmarks": set(),
     "tests": set(),

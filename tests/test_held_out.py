@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fedvssl import evaluate, finetune, server_app
+from fedvssl import evaluate, finetune, server_evaluation
 from fedvssl import test as test_command
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from fedvssl.data.dataset import ClipDataset
@@ -96,7 +96,9 @@ def run_protocol(name: str) -> Callable[[Path, Path, Spy], None]:
 
 def run_monitor(data_dir: Path, folder: Path, spy: Spy) -> None:
     sample = ("eval.sample.size=[43,32]", "eval.sample.crop_size=32", "eval.sample.num_clips=1")
-    monitor = server_app.build_monitor(tiny_config(data_dir, "eval.every=2", "eval.num_classes=3", *sample, *HELD_OUT))
+    monitor = server_evaluation.build_monitor(
+        tiny_config(data_dir, "eval.every=2", "eval.num_classes=3", *sample, *HELD_OUT)
+    )
     assert monitor is not None
     for datasets in (monitor.datasets, *monitor.own_datasets.values()):
         spy.seen = {part: [video.name for video in dataset.annotations] for part, dataset in datasets.items()}

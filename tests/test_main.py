@@ -16,6 +16,7 @@ from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.atomic import read_json, write_json
+from fedvssl.files.ending import interruptible
 from fedvssl.files.environment import read_environment
 from fedvssl.files.run_log import read_records
 from fedvssl.files.settings import NAMES
@@ -174,18 +175,21 @@ def test_mistakes_end_with_a_sentence_before_anything_starts(mistake, sentence, 
 
 @pytest.fixture
 def engine(monkeypatch):
-    """Flower's engine, replaced by a function that the test sets; returns what it was called with."""
+    """Flower's engine, replaced by a function that the test sets; returns what it and Ray were called with."""
     calls: list[dict] = []
+    ray: dict = {}
 
     def replace(behaviour) -> list[dict]:
         def run_simulation(server_app, client_app, num_supernodes, *, backend_config):
-            calls.append({"num_supernodes": num_supernodes, **backend_config})
+            calls.append({"num_supernodes": num_supernodes, "ray": dict(ray), **backend_config})
             behaviour()
 
         monkeypatch.setattr("flwr.simulation.run_simulation", run_simulation)
+        monkeypatch.setattr("ray.init", lambda **options: ray.update(options))
         return calls
 
-    return replace
+    with interruptible():
+        yield replace
 
 
 def test_what_is_measured_before_the_run_stands_in_its_configuration(engine, data_dir, tmp_path, monkeypatch):
@@ -209,12 +213,12 @@ def test_the_engine_gets_a_local_ray_whose_actors_come_back(engine, tmp_path, ca
     run_engine(config, tmp_path)
     (call,) = calls
     assert call["num_supernodes"] == 3
-    resources, init = call["client_resources"], call["init_args"]
+    resources, init = call["client_resources"], call["ray"]
     assert resources == {"num_gpus": 0, "num_cpus": 1, "max_restarts": -1, "max_task_retries": 1}
     assert init["address"] == "local" and init["include_dashboard"] is False and init["log_to_driver"] is False
     assert capsys.readouterr().out == "" and "raylet noise" in (tmp_path / "flower.log").read_text()
     run_engine({**config, "verbose": True}, tmp_path)
-    assert capsys.readouterr().out == "raylet noise\n" and calls[1]["init_args"]["log_to_driver"] is True
+    assert capsys.readouterr().out == "raylet noise\n" and calls[1]["ray"]["log_to_driver"] is True
 
 
 def test_an_engine_that_breaks_down_stops_the_server_and_says_where_to_look(engine, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.rounds import round_path
 from fedvssl.files.run_log import read_records
-from fedvssl.server_app import build_monitor
+from fedvssl.server_evaluation import build_monitor
 from tests.action_set import write_action_set
 from tests.federation import tiny_config, train, write_clients
 

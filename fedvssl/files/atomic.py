@@ -1,5 +1,6 @@
 """Files and folders that are either whole or absent: written under a temporary name and renamed."""
 
+import errno
 import json
 import os
 import re
@@ -11,6 +12,19 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in the error of a full disk, which says nothing of it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(path)
+        raise
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -21,10 +35,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # `remove_leftovers` knows this form
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())  # or a power cut could leave the new name on an empty file
-        os.replace(temporary, path)
+        with naming(path):
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())  # or a power cut could leave the new name on an empty file
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -81,10 +96,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process with the same id
     temporary.mkdir()
     try:
-        yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with naming(path):
+            yield temporary
+            for file in temporary.iterdir():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Round files of a federated run: their names, their number and their space on the disk."""
 
 import re
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from fedvssl.files.environment import free_bytes
@@ -54,13 +55,42 @@ def check_disk(run_dir: Path, *, needed: int) -> None:
 def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
     """Last round up to `done` in which a client's reply counted, by partition id.
 
+    Where the line of a client is damaged, the line of its round decides: a client that has written a head of this round
+    was asked, and its reply counted unless it is named as failed.
+
     Raises:
-        ValueError: if the run's records end before round `done`.
+        ValueError: if the run's records end before round `done`, or too many lines are damaged to decide this.
     """
-    records = [record for record in read_records(run_dir / METRICS_FILE) if record["server_round"] <= done]
+    path = run_dir / METRICS_FILE
+    records = [record for record in read_records(path) if record["server_round"] <= done]
     if done and (not records or records[-1]["server_round"] < done):
         raise ValueError(
-            f"{run_dir / METRICS_FILE} does not reach round {done}, so which heads the clients go on with is lost: "
+            f"{path} does not reach round {done}, so which heads the clients go on with is lost: "
             "choose a new hydra.run.dir."
         )
-    return {record["partition_id"]: record["server_round"] for record in records if "partition_id" in record}
+    rounds = {record["server_round"]: record for record in records if "num_clients" in record}
+    accepted = {record["partition_id"]: record["server_round"] for record in records if "partition_id" in record}
+    told = Counter(record["server_round"] for record in records if "partition_id" in record)
+    for server_round, clients in sorted(_heads_beyond(run_dir, accepted, done=done).items()):
+        line = rounds.get(server_round)
+        lost = line["num_clients"] - told[server_round] if line else None
+        asked = [client for client in clients if not line or client not in line.get("failed_partition_ids", ())]
+        if asked and (lost is None or 0 < lost < len(asked)):
+            raise ValueError(
+                f"The lines of round {server_round} in {path} are damaged, so whether the heads of clients "
+                f"{', '.join(map(str, asked))} of this round count is lost: restore the file, or choose a new "
+                "hydra.run.dir."
+            )
+        if lost:
+            accepted.update(dict.fromkeys(asked, server_round))
+    return accepted
+
+
+def _heads_beyond(run_dir: Path, accepted: dict[int, int], *, done: int) -> dict[int, list[int]]:
+    """Clients with a head of a round up to `done` after the last one in which their reply counted, by round."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for path in sorted(run_dir.glob("clients/client_*/head-round-*.npz")):
+        name = re.fullmatch(r"client_(\d+)/head-round-(\d+)\.npz", f"{path.parent.name}/{path.name}")
+        if name and accepted.get(int(name[1]), 0) < int(name[2]) <= done:
+            found[int(name[2])].append(int(name[1]))
+    return found

@@ -1,15 +1,20 @@
 """Metrics of a run, as JSON lines and TensorBoard scalars, and a plot of the loss."""
 
 import json
+import logging
+import math
 from collections import defaultdict
+from functools import cache
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fedvssl.files.atomic import atomic_path
+from fedvssl.files.atomic import atomic_path, naming
+from fedvssl.files.scalars import Scalars
 
+log = logging.getLogger(__name__)
 Record = dict[str, Any]
 METRICS_FILE = "metrics.jsonl"
 
@@ -24,49 +29,85 @@ class RunLog:
         folder: the run's folder.
         position: name of the position.
         done: rounds or epochs kept from an earlier start. Later records are dropped: the resumed run repeats them.
+            Scalars of the last one are written again, because a kill may have come between record and scalars.
+
+    Raises:
+        ValueError: if the folder holds the records of another kind of run.
     """
 
     def __init__(self, folder: Path | str, *, position: str = "server_round", done: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # reading records needs no torch
-
         self.path = Path(folder) / METRICS_FILE
         self.position = position
-        kept = [record for record in read_records(self.path) if record[position] <= done]
+        records = read_records(self.path)
+        if any(position not in record for record in records):
+            raise ValueError(
+                f"{self.path} has records without '{position}', of another kind of run: name its own folder."
+            )
+        kept = [record for record in records if record[position] <= done]
         with atomic_path(self.path) as temporary:
-            temporary.write_text("".join(_line(record) for record in kept), encoding="utf-8")
-        self._scalars = SummaryWriter(str(Path(folder) / "tensorboard"), purge_step=done + 1)
+            temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+        self._scalars = Scalars(self.path.parent / "tensorboard", from_step=done)
+        for record in kept:
+            if record[position] == done:
+                self._add_scalars(record)
 
     def write(self, record: Record) -> None:
-        """Append one record. Values: numbers, strings, None or lists of them.
+        """Append one record. Values: numbers, strings, None or lists of them; what is not finite becomes None.
 
         Raises:
             ValueError: if the record has no position.
         """
         if self.position not in record:
             raise ValueError(f"A record of {self.path} needs '{self.position}'.")
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(_line(record))
+        self._add_scalars(record)
+
+    def _add_scalars(self, record: Record) -> None:
         prefix = f"client_{record['partition_id']}/" if "partition_id" in record else ""
-        for name, value in record.items():
-            if isinstance(value, Real) and name not in (self.position, "partition_id"):
-                self._scalars.add_scalar(prefix + name, float(value), record[self.position])
-        self._scalars.flush()
+        values = {name: value for name, value in record.items() if name not in (self.position, "partition_id")}
+        self._scalars.add(values, step=record[self.position], prefix=prefix)
 
     def close(self) -> None:
         self._scalars.close()
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read the records of a metrics.jsonl, up to a line that a crash cut off; [] if there is no file."""
+    """Read the records of a metrics.jsonl in the order of their positions; [] if there is no file.
+
+    A damaged line is left out with a warning, the half line of a killed writer at the end without a word.
+    """
     if not path.is_file():
         return []
+    *lines, rest = path.read_bytes().split(b"\n")
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    for number, line in enumerate(lines, start=1):
+        record = _record(line)
+        if record is None:
+            _warn(path, number)
+        else:
+            records.append(record)
+    if (record := _record(rest)) is not None:  # only its end of line is missing
+        records.append(record)
+    return sorted(records, key=_position)  # a missed evaluation is recorded after later rounds
+
+
+def _record(line: bytes) -> Record | None:
+    """Record of a line; None if it is damaged."""
+    try:
+        record = json.loads(line, parse_constant=lambda _: None)  # NaN of an earlier version
+        return record if type(_position(record)) is int else None
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _position(record: Record) -> int:
+    return record.get("server_round", record.get("epoch"))  # pyright: ignore[reportReturnType]
+
+
+@cache  # once in a process, however often the file is read
+def _warn(path: Path, number: int) -> None:
+    log.warning("%s: line %d is damaged and left out.", path, number)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -127,4 +168,13 @@ def speed(record: Record) -> str:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record, default=float) + "\n"
+    return json.dumps(_finite(record), default=lambda value: _finite(float(value)), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for all that JSON has no word for: NaN and infinities."""
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
