@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from fedvssl.files.atomic import naming
 from fedvssl.files.environment import free_bytes
 from fedvssl.files.lock import owned
 from fedvssl.files.progress import Progress, show_bytes
@@ -166,7 +167,7 @@ def _fetch_rest(source: Source, part: _Part, progress: Progress) -> None:
 
 
 def _append(response: requests.Response, part: _Part, progress: Progress) -> None:
-    with part.path.open("ab") as file:
+    with naming(part.path), part.path.open("ab") as file:
         try:
             for chunk in response.iter_content(CHUNK_BYTES):
                 file.write(chunk)

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fedvssl.files.atomic import remove_leftovers
+from fedvssl.files.atomic import naming, remove_leftovers
 
 LOCK_FILE = ".lock"
 _held: dict[Path, tuple[int, int]] = {}  # lock files of this process: its id, which a fork does not share; descriptor
@@ -100,7 +100,8 @@ def _acquire(path: Path, tell: Callable[[str], object]) -> None:
                 tell(f"{path.parent}: process {owner['pid']}, at work since {owner['since']}, is gone; taken over.")
             elif not alone:
                 raise ValueError(f"Another process has just begun to work in {path.parent}: name another folder.")
-            _write(descriptor)
+            with naming(path):
+                _write(descriptor)
         except BaseException:
             os.close(descriptor)
             raise

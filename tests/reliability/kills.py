@@ -69,17 +69,18 @@ class Killer:
             return self.at is not None and len(self.seen) >= self.at and kind not in FREEING
         return len(self.seen) == self.at
 
-    def fail(self) -> None:
+    def fail(self, *path: Any) -> None:
+        """Die, or raise what a full disk raises: writing names no file, making one does."""
         if not self.full:
             os.kill(os.getpid(), signal.SIGKILL)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a write names no file
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *path)
 
     def before(self, kind: str, function: Callable) -> Callable:
         """The function, preceded by death if its turn has come."""
 
         def wrapped(*args: Any, **options: Any) -> Any:
             if (kind == "fsync" or below(args[0])) and self(kind):
-                self.fail()
+                self.fail(*(args[:1] if kind != "fsync" else ()))
             return function(*args, **options)
 
         return wrapped
