@@ -1,9 +1,14 @@
 """The training loop on a task of one weight."""
 
+import os
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from fedvssl.files.parent import STARTER
+from fedvssl.training import loop
 from fedvssl.training.loop import EpochResult, build_fabric, seed_torch, set_up, train_epoch
 
 
@@ -104,3 +109,16 @@ def test_compiling_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiled == []
     set_up(fabric, module, torch.optim.SGD(module.parameters(), lr=0.1), compiled=True)
     assert compiled == [module]
+
+
+@pytest.mark.parametrize(("devices", "rank", "named"), [(1, None, False), (2, None, True), (2, "1", False)])
+def test_further_processes_end_with_the_one_that_starts_them(monkeypatch, devices, rank, named) -> None:
+    """tests/files/test_parent.py has what the name in the environment brings about."""
+    monkeypatch.setenv(STARTER, "of this process")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    seen = {}
+    monkeypatch.setattr(loop, "Fabric", lambda **_: SimpleNamespace(launch=lambda: seen.update(os.environ)))
+    build_fabric(device="cpu", devices=devices, precision="32-true")
+    assert (seen[STARTER] == str(os.getpid())) == named
