@@ -30,6 +30,7 @@ import numpy as np
 from benchmarks.measure import Result
 from fedvssl.config import Config, build_task, compose
 from fedvssl.files.environment import num_cores
+from fedvssl.files.parent import end_with_parent
 from fedvssl.tasks.ctp import CtP
 from fedvssl.tasks.task import Batch
 
@@ -164,7 +165,8 @@ def in_silence(work: Callable[[str], Rounds], folder: str) -> Rounds:
 
 def in_own_process(work: Callable[[str], Rounds]) -> Rounds:
     """Run one side in a new process, without the memory and the threads of the other."""
-    with TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    options: dict = {"mp_context": get_context("spawn"), "initializer": end_with_parent}
+    with TemporaryDirectory() as folder, ProcessPoolExecutor(1, **options) as pool:
         try:
             return pool.submit(in_silence, work, folder).result()
         except Exception:

@@ -13,6 +13,7 @@ from pathlib import Path
 from fedvssl.data.annotations import write_annotations
 from fedvssl.data.video import zip_path
 from fedvssl.files.atomic import write_json
+from fedvssl.files.lock import owned
 
 from .command import command_parser, run_command
 from .lists import Splits, read_splits, splits_from_names
@@ -30,12 +31,18 @@ def build_annotations(splits: Splits, zip_dir: Path, out_dir: Path, *, doubtful:
         names of the listed videos that are left out, sorted.
 
     Raises:
-        ValueError: if no listed video has a zip.
+        ValueError: if no listed video has a zip, or another process works in `out_dir`.
     """
     listed = {annotation.name for split in splits.values() for annotation in split}
     there = {name for name in listed.difference(doubtful) if zip_path(zip_dir, name).is_file()}
     if not there:
         raise ValueError(f"None of the {len(listed)} listed videos has a zip in {zip_dir}: extract the frames first.")
+    with owned(out_dir, writes=("*.json",)):
+        _write(splits, there, out_dir)
+        return _write_left_out(sorted(listed - there), out_dir / "left_out.json")
+
+
+def _write(splits: Splits, there: set[str], out_dir: Path) -> None:
     for old in out_dir.glob("t*_split_[0-9].json"):
         old.unlink()
     for split, annotations in sorted(splits.items()):
@@ -46,7 +53,6 @@ def build_annotations(splits: Splits, zip_dir: Path, out_dir: Path, *, doubtful:
             print(f"{split}.json: {len(kept)} videos" + (f", {left_out} left out" if left_out else ""))
         else:
             print(f"{split}.json: not written, none of its {left_out} videos has a zip")
-    return _write_left_out(sorted(listed - there), out_dir / "left_out.json")
 
 
 def splits_of_zips(zip_dir: Path) -> Splits:

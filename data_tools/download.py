@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 import requests
 
+from fedvssl.files.atomic import naming
 from fedvssl.files.environment import free_bytes
+from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
 from fedvssl.files.progress import Progress, show_bytes
 from fedvssl.files.settings import sha256
@@ -64,6 +66,7 @@ def download(source: Source, folder: Path, *, attempts: int = 6, pause_seconds: 
     path = folder / source.file_name
     if path.is_file():
         _check_hash(path, source, advice="delete it and run again")
+        _Part(path).remove()  # of a process that was killed after it had finished
         return path
     folder.mkdir(parents=True, exist_ok=True)
     part = _Part(path)
@@ -165,7 +168,7 @@ def _fetch_rest(source: Source, part: _Part, progress: Progress) -> None:
 
 
 def _append(response: requests.Response, part: _Part, progress: Progress) -> None:
-    with part.path.open("ab") as file:
+    with naming(part.path), part.path.open("ab") as file:
         try:
             for chunk in response.iter_content(CHUNK_BYTES):
                 file.write(chunk)
@@ -222,7 +225,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--sha256", required=True)
     parser.add_argument("--out_dir", type=Path, default=Path("data/downloads"))
     args = parser.parse_args(argv)
-    print(download(Source(args.url, args.sha256), args.out_dir))
+    with owned(args.out_dir):
+        print(download(Source(args.url, args.sha256), args.out_dir))
 
 
 if __name__ == "__main__":

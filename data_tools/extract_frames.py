@@ -10,12 +10,9 @@ are named at the end and in `<out_dir>/extract_report.json`; they do not stop th
 import argparse
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unicodedata import normalize
@@ -26,14 +23,17 @@ from fedvssl.data.geometry import resize
 from fedvssl.data.video import VideoError, decode_frames, zip_path
 from fedvssl.files.atomic import atomic_path, read_json, write_json
 from fedvssl.files.environment import num_cores
+from fedvssl.files.lock import owned
 from fedvssl.files.progress import Progress
 
 from .command import command_parser, run_command
 from .estimate import check_disk, estimate
 from .lists import Splits, read_splits
 from .raw_videos import Match, find_raw_videos, match_to_names, name_by_folder
+from .workers import in_processes
 
 REPORT_NAME = "extract_report.json"
+Job = tuple[str, Path, Path]  # "<Class>/<stem>", raw file, zip
 MANY = 20  # videos from which on an estimate is printed before the extraction
 
 
@@ -111,20 +111,25 @@ def extract_videos(
 
     Args:
         videos: "<Class>/<stem>" -> raw file.
-        out_dir: folder for the zips and the report. Only one extraction at a time may work in it.
+        out_dir: folder for the zips and the report. Only one extraction at a time works in it.
         match: result of `find_videos`; its names without a raw file of their own go into the report.
 
     Raises:
-        ValueError: if the zips in `out_dir` have another format, the disk is too small (for 20 videos or more) or takes
-            two names for one, a name leads outside `out_dir`, or a worker process dies.
+        ValueError: if another process works in `out_dir`, its zips have another format, the disk is too small (for 20
+            videos or more) or takes two names for one, a name leads outside `out_dir`, or a worker process dies.
     """
     if num_workers < 1:
         raise ValueError(f"--num_workers {num_workers}: at least one process is needed.")
     jobs = [(name, raw, zip_path(out_dir, name)) for name, raw in videos.items()]
-    _check_same_format(out_dir, frames)
-    _check_apart(list(videos), out_dir)
-    for leftover in out_dir.rglob(".*.zip"):  # of a run that was killed
-        leftover.unlink()
+    with owned(out_dir, writes=("**/*.zip", REPORT_NAME)):
+        _check_same_format(out_dir, frames)
+        _check_apart(list(videos), out_dir)
+        return _extract_missing(jobs, out_dir, frames=frames, num_workers=num_workers, match=match)
+
+
+def _extract_missing(
+    jobs: list[Job], out_dir: Path, *, frames: FrameFormat, num_workers: int, match: Match | None
+) -> Report:
     to_do = [job for job in jobs if not job[2].exists()]
     if len(to_do) >= MANY:
         _tell_estimate([raw for _, raw, _ in to_do], out_dir, frames=frames, num_workers=num_workers)
@@ -133,7 +138,7 @@ def extract_videos(
     report.write(out_dir / REPORT_NAME)
     with Progress("extracting videos", len(jobs)) as progress:
         progress.start_at(report.kept)
-        for name, reason in _run(to_do, frames, num_workers):
+        for name, reason in in_processes(partial(_try_extract, frames=frames), to_do, num_workers=num_workers):
             if reason is None:
                 report.written += 1
             else:
@@ -154,25 +159,6 @@ def _tell_estimate(raws: Sequence[Path], out_dir: Path, *, frames: FrameFormat, 
     if expected:
         check_disk(expected, out_dir)
         print(expected, flush=True)
-
-
-Job = tuple[str, Path, Path]
-
-
-def _run(jobs: list[Job], frames: FrameFormat, num_workers: int) -> Iterator[tuple[str, str | None]]:
-    if not jobs:
-        return
-    # Spawned, because the threads of the decoder and of OpenCV do not survive a fork.
-    pool = ProcessPoolExecutor(min(num_workers, len(jobs)), mp_context=get_context("spawn"))
-    try:
-        yield from pool.map(partial(_try_extract, frames=frames), jobs)
-    except BrokenProcessPool as error:
-        raise ValueError(
-            "A worker process died, most likely for want of memory: run again with fewer --num_workers; "
-            "finished videos are kept."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _try_extract(job: Job, *, frames: FrameFormat) -> tuple[str, str | None]:

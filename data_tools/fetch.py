@@ -10,6 +10,8 @@ The archives stay in `<out_dir>/downloads` and may be deleted afterwards; archiv
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedvssl.files.lock import owned
+
 from .archive import rar_tool, unpack
 from .command import command_parser, run_command
 from .download import DiskSpaceError, DownloadError, Source, check_disk_space, download
@@ -56,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "lists as --ann_dir to data_tools.prepare or its script."
         )
     for part in args.parts:
-        fetch(SOURCES[args.dataset][part], args.out_dir / part, args.out_dir / "downloads")
+        with owned(args.out_dir / "downloads"):
+            fetch(SOURCES[args.dataset][part], args.out_dir / part, args.out_dir / "downloads")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from fedvssl.data.annotations import Annotation, class_names, read_annotations, 
 from fedvssl.data.partition import Partition, by_group, class_shard, dirichlet, groups_of, k400_paper, uniform
 from fedvssl.data.partition_stats import partition_stats
 from fedvssl.files.atomic import write_json
+from fedvssl.files.lock import owned
 
 from .command import command_parser, run_command
 from .partition_plot import plot_partition
@@ -50,18 +51,26 @@ def make_partition(annotations: Sequence[Annotation], args: argparse.Namespace) 
 def write_partition(annotations: Sequence[Annotation], parts: Partition, output_path: Path) -> dict:
     """Write the files of all clients and the statistics, after removing the files of an earlier partition.
 
+    The list of client 1 goes first and comes last: where it is, all others are, and of the same partition.
+
     Returns:
         the result of `partition_stats`, with a "warning" from `fault_of` if there is one.
+
+    Raises:
+        ValueError: if another process works in `output_path`.
     """
-    for old in output_path.glob("client_dist*.json"):
-        old.unlink()
-    for client, part in enumerate(parts, start=1):
-        write_annotations(output_path / f"client_dist{client}.json", [annotations[index] for index in part])
     stats = partition_stats([annotation.label for annotation in annotations], parts)
     if warning := fault_of(stats):
         stats = {"warning": warning, **stats}
-    write_json(output_path / "partition_stats.json", stats)
-    plot_partition(stats, class_names(annotations), output_path / "partition_stats.png")
+    files = [output_path / f"client_dist{client}.json" for client in range(1, len(parts) + 1)]
+    with owned(output_path, writes=("client_dist*.json", "partition_stats.*")):
+        files[0].unlink(missing_ok=True)
+        for old in output_path.glob("client_dist*.json"):
+            old.unlink()
+        write_json(output_path / "partition_stats.json", stats)
+        plot_partition(stats, class_names(annotations), output_path / "partition_stats.png")
+        for file, part in reversed(list(zip(files, parts, strict=True))):
+            write_annotations(file, [annotations[index] for index in part])
     return stats
 
 

@@ -9,10 +9,8 @@ classes, and no single frame shows the class. No class mirrors another, because 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -20,9 +18,11 @@ import numpy as np
 
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.environment import num_cores
+from fedvssl.files.lock import owned
 from fedvssl.files.progress import Progress
 
 from .command import command_parser, run_command
+from .workers import in_processes
 
 Job = tuple[Path, str, tuple[int, ...]]  # file, motion, seed
 Motion = tuple[np.ndarray, np.ndarray, np.ndarray]  # x and y in heights of the picture, angle in radians, each [T]
@@ -138,22 +138,18 @@ def write_dataset(out_dir: Path, spec: SyntheticSet, *, num_workers: int = 1) ->
             name = f"{motion}/v_{motion}_g{group:02d}_c{clip:02d}.avi"
             jobs.append((out_dir / "raw" / name, motion, (spec.seed, label, group, clip)))
             lines["testlist01.txt" if is_test else "trainlist01.txt"].append(name if is_test else f"{name} {label + 1}")
-    with Progress("writing videos", len(jobs)) as progress:
-        for _ in _run(partial(_write_one, spec=spec), jobs, num_workers=num_workers):
-            progress.advance()
-    for file_name, content in lines.items():
-        with atomic_path(out_dir / "lists" / file_name) as temporary:
-            # CRLF, as in the official lists.
-            temporary.write_text("".join(f"{line}\n" for line in content), encoding="utf-8", newline="\r\n")
+    with owned(out_dir, writes=("raw/*/*.avi", "lists/*.txt")):
+        with Progress("writing videos", len(jobs)) as progress:
+            for _ in _run(partial(_write_one, spec=spec), jobs, num_workers=num_workers):
+                progress.advance()
+        for file_name, content in lines.items():
+            with atomic_path(out_dir / "lists" / file_name) as temporary:
+                # CRLF, as in the official lists.
+                temporary.write_text("".join(f"{line}\n" for line in content), encoding="utf-8", newline="\r\n")
 
 
 def _run(write: Callable[[Job], None], jobs: Sequence[Job], *, num_workers: int) -> Iterator[None]:
-    if num_workers == 1:
-        yield from map(write, jobs)
-        return
-    # Spawned, because the threads of the encoder do not survive a fork.
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(write, jobs)
+    return map(write, jobs) if num_workers == 1 else in_processes(write, jobs, num_workers=num_workers)
 
 
 def _write_one(job: Job, *, spec: SyntheticSet) -> None:

@@ -37,6 +37,7 @@ from fedvssl.evaluation.pixels import MeanFrame
 from fedvssl.evaluation.protocol import Result, own_sample
 from fedvssl.files.atomic import write_json
 from fedvssl.files.backbone import load_backbone
+from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
 from fedvssl.files.progress import Progress
 from fedvssl.files.results import CHECKPOINT as CHECKPOINT_PATH
@@ -108,24 +109,26 @@ def evaluate(name: str, config: Config) -> None:
     )
     facts |= settings_of({**config, "precision": precision}, datasets)
     path = result_folder(config, name, facts) / f"{name}.json"
-    # Everything above is checked once; the line below starts the other processes.
-    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
-    with ending_together(fabric):
-        fabric.print(f"{numbers_of_videos(config['data'], videos)}, {where(fabric)}{few_words(facts)}")
-        folders = extract_rows(fabric, backbones, datasets, config=config)
-        if fabric.is_global_zero:
-            features = {
-                row: {part: load(folders[row, part], dataset) for part, dataset in datasets.items()}
-                for row in backbones
-            }
-            results = {row: protocol(parts["train"], parts["test"]) for row, parts in features.items()}
-            report = {"protocol": name, CHECKPOINT_PATH: from_here(config["checkpoint"], path.parent), **facts}
-            report |= summarise(results)
-            print(table(report))
-            shown = next(iter(features.values()))
-            write_json(path, report)
-            protocol.draw(path.with_name(f"{name}.png"), results, **shown, frame=partial(middle_frame, folder))
-            print(f"{path} and .png")
+    # Protocols may run beside each other, each with files of its own.
+    with owned(path.parent, writes=(f"{name}.json", f"{name}.png"), name=f".{name}.lock"):
+        # Everything above is checked once; the line below starts the other processes.
+        fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
+        with ending_together(fabric):
+            fabric.print(f"{numbers_of_videos(config['data'], videos)}, {where(fabric)}{few_words(facts)}")
+            folders = extract_rows(fabric, backbones, datasets, config=config)
+            if fabric.is_global_zero:
+                features = {
+                    row: {part: load(folders[row, part], dataset) for part, dataset in datasets.items()}
+                    for row in backbones
+                }
+                results = {row: protocol(parts["train"], parts["test"]) for row, parts in features.items()}
+                report = {"protocol": name, CHECKPOINT_PATH: from_here(config["checkpoint"], path.parent), **facts}
+                report |= summarise(results)
+                print(table(report))
+                shown = next(iter(features.values()))
+                write_json(path, report)
+                protocol.draw(path.with_name(f"{name}.png"), results, **shown, frame=partial(middle_frame, folder))
+                print(f"{path} and .png")
 
 
 def load_backbones(config: Config) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from fedvssl.files.arrays import BACKBONE, Arrays
 from fedvssl.files.atomic import atomic_folder
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.environment import free_bytes
+from fedvssl.files.lock import owned_output
 from fedvssl.files.tensors import save_torch
 from fedvssl.formats.model_card import Card, model_card
 from fedvssl.formats.onnx_file import PACKAGES, check_packages, write_onnx
@@ -66,7 +67,7 @@ def export(config: Config) -> None:
     out_dir = Path(str(config["out_dir"] or checkpoint.parent / f"export-{checkpoint.stem}")).expanduser()
     facts = describe(config, checkpoint, backbone)
     check_space(out_dir, backbone, num_files=len(formats))
-    with atomic_folder(out_dir) as folder:
+    with owned_output(out_dir.resolve()), atomic_folder(out_dir) as folder:
         write_tensors(backbone, folder, formats, seen=read_seen(checkpoint))
         agreement = None
         if "onnx" in formats:

@@ -34,9 +34,10 @@ from fedvssl.evaluation.prediction import predict
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.backbone import load_backbone
-from fedvssl.files.environment import record_environment
+from fedvssl.files.environment import ENVIRONMENT_FILE, record_environment
+from fedvssl.files.lock import owned
 from fedvssl.files.progress import Progress
-from fedvssl.files.run_log import RunLog, plot_losses, speed
+from fedvssl.files.run_log import METRICS_FILE, RunLog, plot_losses, speed
 from fedvssl.files.settings import Settings, last_checkpoint, run_settings
 from fedvssl.files.tensors import save_torch
 from fedvssl.preflight import check_finetuning
@@ -54,6 +55,7 @@ from fedvssl.training.processes import (
 from fedvssl.training.schedule import Schedule, warm_up
 from fedvssl.training.watch import Watch, beside_trivial
 
+WRITES = ("last.pth", "best.pth", METRICS_FILE, "loss.png", "config.yaml", ENVIRONMENT_FILE)
 # Settings that may change when a run is continued; for paths, the contents of the files are compared instead.
 FREE = {
     *("work_dir", "data_dir", "pretrained", "data.media_dir", "data.annotation_dir", "data.allow_test_videos"),
@@ -76,26 +78,27 @@ def finetune(config: Config) -> None:
     check_finetuning(config)
     videos = {part: labelled_videos(config["data"], part) for part in ("train", "test")}
     settings, seen = settings_of(config), videos_seen(config, videos)
-    last = last_checkpoint(Path(config["work_dir"]) / "last.pth", settings)
     module = build_recognition_task(config)
     build_optimizer(config["training"], module, on_gpu=False)  # a mistake in its settings shows here
     dataset = part_dataset(config, "train", videos["train"], seed_key=(config["seed"],))
     precision = checked_precision(
         config["precision"], device=config["device"], task=module, dataset=dataset, warn=lambda line: print(line)
     )
-    # Everything above is checked once; the line below starts the other processes.
-    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
-    with ending_together(fabric):
-        run = start(fabric, module, config, settings, videos)
-        run.seen = for_pth(seen)
-        fabric.print(f"{numbers_of_videos(config['data'], videos)}, {where(fabric)}")
-        if last is not None:
-            run.restore(last)
-        weights = "from scratch" if config["from_scratch"] else f"from {config['pretrained']}"
-        fabric.print(f"{weights}; {run.done} of {config['training']['epochs']} epochs are done")
-        run.train()
-        chosen = "last.pth" if config["data"]["validation"] is None else "best.pth"
-        fabric.print(f"All epochs are done: test {run.work_dir / chosen} with scripts/dist_test.sh")
+    with owned(work_dir := Path(config["work_dir"]), writes=WRITES):
+        last = last_checkpoint(work_dir / "last.pth", settings)
+        # Everything above is checked once; the line below starts the other processes.
+        fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
+        with ending_together(fabric):
+            run = start(fabric, module, config, settings, videos)
+            run.seen = for_pth(seen)
+            fabric.print(f"{numbers_of_videos(config['data'], videos)}, {where(fabric)}")
+            if last is not None:
+                run.restore(last)
+            weights = "from scratch" if config["from_scratch"] else f"from {config['pretrained']}"
+            fabric.print(f"{weights}; {run.done} of {config['training']['epochs']} epochs are done")
+            run.train()
+            chosen = "last.pth" if config["data"]["validation"] is None else "best.pth"
+            fabric.print(f"All epochs are done: test {run.work_dir / chosen} with scripts/dist_test.sh")
 
 
 def settings_of(config: Config) -> Settings:

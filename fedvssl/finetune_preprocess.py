@@ -16,6 +16,7 @@ import torch
 from fedvssl.config import build, compose
 from fedvssl.data.seen import for_pth, read_seen
 from fedvssl.files.backbone import read_round
+from fedvssl.files.lock import owned_output
 from fedvssl.files.tensors import save_torch
 from fedvssl.training.processes import exit_code
 
@@ -30,7 +31,8 @@ def convert(round_path: Path, output_path: Path) -> None:
     """Write the backbone of a round as a .pth of named tensors, with the record of the videos that it has seen."""
     arrays = read_round(round_path, names=published_names())
     state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    save_torch(output_path, {**state, **for_pth(read_seen(round_path))})
+    with owned_output(output_path):
+        save_torch(output_path, {**state, **for_pth(read_seen(round_path))})
     print(f"{output_path}: {len(arrays)} entries of the backbone")
 
 

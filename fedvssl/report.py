@@ -13,6 +13,8 @@ from pathlib import Path
 
 import fedvssl
 from fedvssl.files.atomic import atomic_path
+from fedvssl.files.ending import end_code, end_word, interruptible
+from fedvssl.files.lock import owned_output
 from fedvssl.reporting import page, pretraining, results
 from fedvssl.reporting.folders import Folder, read_included, read_pretraining
 
@@ -22,12 +24,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     output = arguments.output or arguments.run / "report.html"
     try:
-        html = render(read_pretraining(arguments.run), read_included(arguments.include))
-        with atomic_path(output) as temporary:
-            temporary.write_text(html, encoding="utf-8")
+        with interruptible():
+            run, included = read_pretraining(arguments.run), read_included(arguments.include)
+            with owned_output(output), atomic_path(output) as temporary:
+                temporary.write_text(render(run, included), encoding="utf-8")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as error:
+        print(f"error: {end_word(error)}; run the same command again.", file=sys.stderr)
+        return end_code(error)
     print(output)
     return 0
 

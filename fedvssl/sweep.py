@@ -10,6 +10,7 @@ numbers. A repeated command computes only missing results and rejects results of
 .csv and .tex in results_dir, at the end .png) is written after each step, with missing results as "open".
 """
 
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from itertools import product
 from pathlib import Path
 
 from fedvssl.config import Config, compose
+from fedvssl.files.ending import run_child
 from fedvssl.files.environment import machine
+from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
 from fedvssl.files.progress import Progress
 from fedvssl.files.settings import first_change
@@ -47,11 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 2 for a mistake in the settings, 1 if a step has failed."""
     words = sys.argv[1:] if argv is None else list(argv)
     failed: list[Step] = []
-    try:
-        return exit_code(lambda: failed.extend(sweep(parse_overrides(words)))) or int(bool(failed))
-    except KeyboardInterrupt:
-        print("Interrupted: the same command goes on where it stopped.", file=sys.stderr)
-        return 130
+    return exit_code(lambda: failed.extend(sweep(parse_overrides(words)))) or int(bool(failed))
 
 
 def sweep(words: list[str]) -> list[Step]:
@@ -68,6 +67,14 @@ def sweep(words: list[str]) -> list[Step]:
     """
     config = compose("sweep", words)
     check(config)
+    with contextlib.ExitStack() as locks:
+        for folder in sorted({Path(config[name]).resolve() for name in ("work_dir", "results_dir")}):
+            locks.enter_context(owned(folder, writes=("*.json", "table.*", "*/pool/*.json", "*/clients/*.json")))
+        return complete(config, words)
+
+
+def complete(config: Config, words: list[str]) -> list[Step]:
+    """Run the missing steps of a checked sweep and print the table; see `sweep`."""
     plans = [Plan(compose("sweep", [*words, f"data.split={split}"]), free=FREE) for split in config["splits"]]
     steps = [step for plan in plans for seed in config["seeds"] for step in plan.steps(seed)]
     steps.sort(key=lambda step: step.kind == FINETUNE)  # last, because it takes longest: the others fill the table soon
@@ -165,8 +172,7 @@ def run_commands(step: Step, log: Path) -> None:
     with log.open("a", encoding="utf-8") as file:
         for command in step.commands:
             print(f"$ {shlex.join(['python', *command])}", file=file, flush=True)
-            code = subprocess.run([sys.executable, *command], stdout=file, stderr=subprocess.STDOUT).returncode
-            if code:
+            if code := run_child([sys.executable, *command], stdout=file, stderr=subprocess.STDOUT):
                 lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 raise ValueError(f"exit code {code}, {lines[-1]}")
 

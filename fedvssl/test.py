@@ -30,6 +30,7 @@ from fedvssl.evaluation.prediction import predict, right_videos
 from fedvssl.evaluation.protocol import fractions
 from fedvssl.files.atomic import atomic_path, write_json
 from fedvssl.files.backbone import load_weights, recognizer_state
+from fedvssl.files.lock import owned
 from fedvssl.files.predictions import PREDICTIONS_FILE, write_predictions
 from fedvssl.files.progress import Progress
 from fedvssl.files.results import CHECKPOINT, change_in, from_here, refuse_other
@@ -41,6 +42,7 @@ from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
 
 TEST_FILE = "test.json"
+WRITES = (TEST_FILE, PREDICTIONS_FILE, "per_class.csv", "confusion_matrix.png")
 LEAST = {"num_workers": 0, "test_batch_size": 1, "data.num_classes": 1}
 SAME_ANSWER = 0.9  # share of the most frequent answer from which on the test warns,
 RARE_CLASS = 0.5  # unless the class of this answer has at least this share of the videos
@@ -75,25 +77,27 @@ def run_test(config: Config) -> None:
     facts |= conditions_of({**config, "precision": precision}, dataset, num_classes=task.num_classes)
     change = change_in(work_dir / TEST_FILE, deciding(facts), deciding)
     refuse_other(work_dir / TEST_FILE, change)
-    # Everything above is checked once; the line below starts the other processes.
-    fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
-    with ending_together(fabric):
-        fabric.print(f"{evaluated_videos(facts, len(annotations))}, {where(fabric)}")
-        progress = Progress("video", len(dataset), write=fabric.print)
-        logits, labels = predict(
-            fabric,
-            task.to(fabric.device),
-            dataset,
-            batch_size=config["test_batch_size"],
-            num_workers=config["num_workers"],
-            report=progress.update if config["progress"] else None,
-        )
-        if fabric.is_global_zero:
-            result = {**summarise(logits, labels), **facts}
-            print(table(result))
-            if warning := same_answer(logits, labels, class_names(annotations)):
-                print(warning)
-            write_results(work_dir, result, logits, labels, annotations)
+    # The folder of a fine-tuning that still runs is refused: its test would be of an epoch on the way.
+    with owned(work_dir, writes=WRITES):
+        # Everything above is checked once; the line below starts the other processes.
+        fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
+        with ending_together(fabric):
+            fabric.print(f"{evaluated_videos(facts, len(annotations))}, {where(fabric)}")
+            progress = Progress("video", len(dataset), write=fabric.print)
+            logits, labels = predict(
+                fabric,
+                task.to(fabric.device),
+                dataset,
+                batch_size=config["test_batch_size"],
+                num_workers=config["num_workers"],
+                report=progress.update if config["progress"] else None,
+            )
+            if fabric.is_global_zero:
+                result = {**summarise(logits, labels), **facts}
+                print(table(result))
+                if warning := same_answer(logits, labels, class_names(annotations)):
+                    print(warning)
+                write_results(work_dir, result, logits, labels, annotations)
 
 
 def load_recognizer(config: Config, annotations: Sequence[Annotation]) -> tuple[Any, dict[str, Any]]:

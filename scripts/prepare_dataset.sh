@@ -27,6 +27,7 @@ python="$root/.venv/bin/python"
 "$python" -c 'import mmcv' 2>/dev/null ||
   fail "the environment is missing: bash scripts/test.sh or scripts/quickstart.sh makes it, or pip install -e ."
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+export FEDVSSL_ENDS_WITH=$$  # every command ends with this script, also if it is killed
 out_dir="$data_dir/$name"
 
 if [[ -z "$ann_dir" ]]; then

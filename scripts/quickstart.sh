@@ -44,6 +44,7 @@ if [ "$(cat "$clips")" != "${raw_dir:-synthetic} $ann_dir seed $seed" ]; then
   echo "error: $work_dir is of other clips or another seed ($(cat "$clips")): give another --work_dir." >&2; exit 2
 fi
 
+export FEDVSSL_ENDS_WITH=$$  # every command ends with this script, also if it is killed
 source scripts/setup_environment.sh ""
 started=$SECONDS
 stage() { printf '\n== %s   [%d s]\n' "$1" "$((SECONDS - started))"; }

@@ -31,10 +31,12 @@ from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedvssl.data.video import find_video, open_video
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.atomic import atomic_path
+from fedvssl.files.lock import owned_output
 from fedvssl.files.tensors import load_arrays_into
 from fedvssl.overrides import parse_overrides
 from fedvssl.preflight import measure_task
 from fedvssl.server_app import initial_arrays
+from fedvssl.training.processes import exit_code
 
 COLOURS = ("tab:red", "tab:cyan", "tab:olive", "tab:pink", "tab:green", "tab:orange")
 FRAMES_IN_A_ROW = 8
@@ -48,22 +50,26 @@ def main() -> int:
     args, words = parser.parse_known_args()
     if args.video and "=" in args.video and not Path(args.video).exists():
         args.video, words = None, [args.video, *words]
-    try:
-        named = [word.partition("=")[2] for word in words if word.startswith("checkpoint=")]
-        overrides = parse_overrides([word for word in words if not word.startswith("checkpoint=")])
-        checkpoint = Path(named[-1]).expanduser() if named else None
-        output = args.output or (checkpoint.parent if checkpoint else Path()) / "ctp.png"
-        if checkpoint:
-            draw_learned(checkpoint, args.video, output, seed=args.seed, overrides=overrides)
-        elif args.video:
-            draw_input(Path(args.video), output, seed=args.seed, overrides=overrides)
-        else:
-            raise ValueError("Name a video, or a round of a run with checkpoint=<run>/round-<N>-weights.npz.")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: draw(args, words))
+
+
+def draw(args: argparse.Namespace, words: list[str]) -> None:
+    """Draw what the command line asks for.
+
+    Raises:
+        ValueError: if it names neither a video nor a round.
+    """
+    named = [word.partition("=")[2] for word in words if word.startswith("checkpoint=")]
+    overrides = parse_overrides([word for word in words if not word.startswith("checkpoint=")])
+    checkpoint = Path(named[-1]).expanduser() if named else None
+    output = args.output or (checkpoint.parent if checkpoint else Path()) / "ctp.png"
+    if checkpoint:
+        draw_learned(checkpoint, args.video, output, seed=args.seed, overrides=overrides)
+    elif args.video:
+        draw_input(Path(args.video), output, seed=args.seed, overrides=overrides)
+    else:
+        raise ValueError("Name a video, or a round of a run with checkpoint=<run>/round-<N>-weights.npz.")
     print(output)
-    return 0
 
 
 def draw_input(video: Path, output: Path, *, seed: int, overrides: list[str]) -> None:
@@ -173,7 +179,7 @@ def draw_boxes(axis: Axes, boxes: torch.Tensor, *, solid: torch.Tensor) -> None:
 
 
 def save(figure: Any, output: Path) -> None:
-    with atomic_path(output) as temporary:
+    with owned_output(output), atomic_path(output) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
 
 

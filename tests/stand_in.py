@@ -1,13 +1,12 @@
 """The commands that a sweep runs, without what they compute."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 
 class StandIn:
-    """In place of `subprocess.run`: leaves what the commands would leave, and remembers their words.
+    """In place of `run_child`: leaves what the commands would leave, and remembers their words.
 
     Args:
         fails: a word; a command that has it in one of its words fails.
@@ -17,16 +16,16 @@ class StandIn:
         self.fails, self.modules, self.words = fails, [], []
         self.seen: dict[str, dict[str, int]] = {}  # of results of pre-trained weights, see fedvssl.data.seen
 
-    def __call__(self, command: list[str], **pipes: Any) -> subprocess.CompletedProcess:
+    def __call__(self, command: list[str], **pipes: Any) -> int:
         _, _, module, *words = command
         settings = dict(word.lstrip("-").split("=", 1) for word in words if "=" in word)
         self.modules.append(module.removeprefix("fedvssl."))
         self.words.append(words)
         if any(self.fails in word for word in words):
             print("error: no such thing.", file=pipes["stdout"], flush=True)
-            return subprocess.CompletedProcess(command, 2)
+            return 2
         getattr(self, module.removeprefix("fedvssl."), lambda _: None)(settings)
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
     def main(self, settings: dict[str, str]) -> None:
         run_dir = Path(settings["hydra.run.dir"])

@@ -51,7 +51,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     stand_in = StandIn()
-    monkeypatch.setattr(sweep.subprocess, "run", stand_in)
+    monkeypatch.setattr(sweep, "run_child", stand_in)
     return stand_in
 
 
@@ -170,7 +170,7 @@ def test_a_failure_is_told_in_one_line_and_the_rest_goes_on(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
     stand_in = StandIn(fails="strategy.swbeta=1")
-    monkeypatch.setattr(sweep.subprocess, "run", stand_in)
+    monkeypatch.setattr(sweep, "run_child", stand_in)
     assert sweep.main(words) == 1
     assert stand_in.modules == ["retrieval", "linear_probe", "main", "finetune", "test"]
     printed = capsys.readouterr()
@@ -184,7 +184,7 @@ def test_a_failure_is_told_in_one_line_and_the_rest_goes_on(
 
 
 def test_a_command_that_leaves_nothing_has_failed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    monkeypatch.setattr(sweep, "run_child", lambda command, **_: 0)
     assert sweep.main(words) == 1
 
 

@@ -55,7 +55,7 @@ def hue_saturation(frames: Tensor, *, flags: Tensor, hue: Tensor, saturation: Te
     The 8-bit HSV arithmetic of OpenCV, as published: frames are rounded to grey levels and the shifted hue is clipped
     to 0..179 instead of being wrapped around.
     Deviation: the conversion back rounds in every column. OpenCV 5 truncates in the columns that its vector code
-    handles and rounds in the rest of a row, so the two differ there by at most one grey level.
+    handles, so the two differ there by at most one grey level; elsewhere only where a value lies between two levels.
 
     Args:
         frames: float32 [B,T,H,W,3] RGB.

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.video import find_video, open_video
 from fedvssl.files.environment import num_cores
+from fedvssl.files.parent import end_with_parent
 from fedvssl.tasks.task import Batch, Sample
 
 WORKERS_FOR_A_GPU = 4
@@ -142,7 +143,7 @@ def _workers(*, num_workers: NumWorkers, on_gpu: bool = False) -> dict[str, Any]
         "num_workers": num_workers,
         "pin_memory": on_gpu,
         "collate_fn": stack,
-        "worker_init_fn": _use_one_thread,
+        "worker_init_fn": _start_worker,
     }
 
 
@@ -169,5 +170,6 @@ def stack(samples: Sequence[Batch]) -> Batch:
     return _Batch({name: torch.stack([sample[name] for sample in samples]) for name in samples[0]})
 
 
-def _use_one_thread(_worker: int) -> None:
+def _start_worker(_worker: int) -> None:
     torch.set_num_threads(1)
+    end_with_parent()

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedvssl.data.dataset import ClipDataset, NumWorkers
 from fedvssl.data.splits import spread
-from fedvssl.evaluation.features import clip_maps, fingerprint
+from fedvssl.evaluation.features import clip_maps, fingerprint, remove_abandoned
 from fedvssl.files.arrays import load_arrays, save_arrays
 from fedvssl.files.tensors import load_arrays_into, to_arrays
 
@@ -51,6 +51,7 @@ def calibrate_once(
         return
     name = fingerprint(backbone, _chosen(gallery), precision=fabric._precision.precision)
     path = feature_dir / name / "statistics.npz"
+    remove_abandoned(path.parent)
     if fabric.is_global_zero and not path.is_file():
         calibrate(fabric, backbone, gallery, num_workers=num_workers)
         state, buffers = to_arrays(backbone), dict(backbone.named_buffers())

@@ -3,6 +3,7 @@
 Shapes: V videos, N clips per video, D features (512 for R3D-18), T frames, H W pixels.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -19,12 +20,14 @@ from fedvssl.data import augment
 from fedvssl.data.dataset import ClipDataset, NumWorkers, test_loader
 from fedvssl.data.video import content_key, find_video
 from fedvssl.files.arrays import load_arrays, save_arrays
+from fedvssl.files.atomic import remove_leftovers
 from fedvssl.files.tensors import to_arrays
 from fedvssl.training.memory import release_freed_memory
 
 GRID = (2, 3, 3)  # of the authors' retrieval: 2 x 3 x 3 x 512 = 9216 values
 VIDEOS_PER_FILE = 64  # upper bound on the videos that an interrupted process loses
 QUERIES_AT_ONCE = 1024
+ABANDONED_SECONDS = 3600.0  # a file of features is written in far less
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def extract(
 ) -> None:
     """Compute the features that `folder` lacks and save them there as they come; `load` reads them.
 
+    Several commands may do so at a time: they write equal files, each under a name of its own until it is whole.
+
     Args:
         fabric: gives device and precision; its processes divide the files among them.
         backbone: on the device. It is set to eval mode.
@@ -68,6 +73,7 @@ def extract(
         num_workers: decoding processes for each process; see `test_loader`.
         report: called with the number of videos done, estimated from this process's share.
     """
+    remove_abandoned(folder)
     missing = [start for start, path in _files(folder, dataset).items() if not path.is_file()]
     fabric.barrier()  # no process writes before all have looked, so all divide the same list
     done = len(dataset) - sum(min(VIDEOS_PER_FILE, len(dataset) - start) for start in missing)
@@ -83,6 +89,12 @@ def extract(
         clips, grid = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
         save_arrays(_files(folder, dataset)[start], {"clips": clips.numpy(), "grid": grid.numpy()})
     fabric.barrier()
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed commands have left half written in a folder of features, which has no owner."""
+    with contextlib.suppress(FileNotFoundError):  # another command removes it too
+        remove_leftovers(folder, "*.npz", older_than=ABANDONED_SECONDS)
 
 
 def load(folder: Path, dataset: ClipDataset) -> Features:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -43,18 +44,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, pattern: str) -> None:
+def remove_leftovers(folder: Path, pattern: str, *, older_than: float = 0.0) -> None:
     """Remove the temporary files and folders of killed writers whose final names would have matched.
 
-    Only the owner of these names may call this: a living writer has such files too.
+    Only the owner of these names may call this: a living writer has such files too. In a folder without an owner give
+    an age that the file of a living writer does not reach.
 
     Args:
         pattern: of the final names below `folder`, such as "loss.png" or "clients/*/*.npz".
+        older_than: seconds since the last change; younger ones stay.
     """
+    newest = time.time() - older_than
     *parents, last = pattern.split("/")
     for path in sorted(folder.glob("/".join([*parents, ".*"]))):
         form = re.fullmatch(r"\.(.+)\.\d+(\.\w+)?", path.name)
-        if form and fnmatchcase(f"{form[1]}{form[2] or ''}", last):
+        is_named = form and fnmatchcase(f"{form[1]}{form[2] or ''}", last)
+        if is_named and (not older_than or path.stat().st_mtime < newest):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 

@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from fedvssl.files.parent import STARTER, end_with_starter
+
 PR_SET_CHILD_SUBREAPER = 36  # of Linux
 COLLECT_SECONDS = 2.0  # for killed processes to be collected, so that they do not stay as zombies
 CHILD_SECONDS = 30.0  # that a command which was told to end gets
@@ -30,7 +32,11 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `Terminated` in the main thread on SIGTERM, also where only a decoding worker has got it so far."""
+    """Raise `Terminated` in the main thread on SIGTERM, also where only a decoding worker has got it so far.
+
+    The end of the process that has started this one, and asked it to end with it, counts as SIGTERM.
+    """
+    end_with_starter()
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set a handler
         return
@@ -73,9 +79,12 @@ def end_word(error: KeyboardInterrupt) -> str:
 def run_child(command: Sequence[str], **options: Any) -> int:
     """Run a command to its end and return its exit code; if this process is interrupted, the command ends first.
 
+    A command of ours also ends if this process is killed.
+
     Args:
-        options: of `subprocess.Popen`.
+        options: of `subprocess.Popen`, but `env`.
     """
+    options["env"] = {**os.environ, STARTER: str(os.getpid())}
     with subprocess.Popen(command, **options) as child:
         try:
             return child.wait()

@@ -11,6 +11,7 @@ another container of this machine, whose process id says nothing here, is seen.
 """
 
 import fcntl
+import glob
 import json
 import os
 import shlex
@@ -18,12 +19,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fedvssl.files.atomic import remove_leftovers
+from fedvssl.files.atomic import naming, remove_leftovers
 
 LOCK_FILE = ".lock"
 _held: dict[Path, tuple[int, int]] = {}  # lock files of this process: its id, which a fork does not share; descriptor
@@ -62,6 +63,11 @@ def owned(
         _release(path)
 
 
+def owned_output(path: Path, *, tell: Callable[[str], object] = print) -> AbstractContextManager[None]:
+    """Own one file, or one folder that must be new, until the block ends; other outputs beside it are free."""
+    return owned(path.parent, writes=[glob.escape(path.name)], name=f".{path.name}.lock", tell=tell)
+
+
 def release_all() -> None:
     """Remove all locks of this process, before it leaves by `os._exit`."""
     for path in list(_held):
@@ -94,7 +100,8 @@ def _acquire(path: Path, tell: Callable[[str], object]) -> None:
                 tell(f"{path.parent}: process {owner['pid']}, at work since {owner['since']}, is gone; taken over.")
             elif not alone:
                 raise ValueError(f"Another process has just begun to work in {path.parent}: name another folder.")
-            _write(descriptor)
+            with naming(path):
+                _write(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
@@ -120,7 +127,7 @@ def _refuse_living(path: Path, owner: dict[str, Any], *, alone: bool) -> None:
         ValueError: with process, time and file.
     """
     pid, host = owner["pid"], owner["host"]
-    who = f"{path.parent} belongs to process {pid} on {host} since {owner['since']}"
+    who = f"{path.parent} belongs to process {pid} on {host} since {owner['since']} ({owner['command']})"
     if host != socket.gethostname():
         raise ValueError(f"{who}: wait for its end, name another folder, or remove {path} if it is not running there.")
     if not alone or started(pid) == owner["started"]:

@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fedvssl.files.parent import end_what_starts_with_this
 from fedvssl.tasks.task import Batch
 from fedvssl.training.memory import keep_freed_memory, release_freed_memory
 from fedvssl.training.precision import choose_device, choose_precision
@@ -55,6 +57,8 @@ def build_fabric(*, device: str = "auto", devices: int = 1, precision: str = "au
     else:
         keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it logs the precision of every Fabric
+    if devices > 1 and "LOCAL_RANK" not in os.environ:
+        end_what_starts_with_this()  # the other processes
     fabric = Fabric(accelerator=device, devices=devices, precision=precision)  # pyright: ignore[reportArgumentType]
     fabric.launch()
     return fabric

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,23 @@ def test_a_refused_partition_leaves_the_old_one(
     with pytest.raises(ValueError, match=message):
         run(json_path, tmp_path / "out", *flags)
     assert [read_annotations(tmp_path / "out" / f"client_dist{n}.json") for n in (1, 2, 3)] == before
+
+
+def test_the_first_list_is_there_only_with_all_others_of_its_partition(
+    json_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed command must not leave what a run of fewer clients would take for its partition."""
+    out = tmp_path / "out"
+    before, expected = run(json_path, out, "--num_clients", "5"), run(json_path, tmp_path / "x", "--num_clients", "4")
+    seen = []
+
+    def look(*_: object) -> None:
+        files = {int(path.stem[11:]): read_annotations(path) for path in out.glob("client_dist*.json")}
+        if 1 in files:
+            seen.append([files.get(number) for number in range(1, 6)])
+
+    for name in ("unlink", "replace"):
+        own = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, own=own, **options: (look(), own(*args, **options), look())[1])
+    run(json_path, out, "--num_clients", "4")
+    assert before in seen and [*expected, None] in seen and all(files in (before, [*expected, None]) for files in seen)

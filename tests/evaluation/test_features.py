@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import time
 import zipfile
 from pathlib import Path
 
@@ -37,6 +38,19 @@ def run(backbone: R3D, dataset: ClipDataset, folder: Path, **options):
     fabric = build_fabric(device="cpu", precision="32-true")
     extract(fabric, backbone, dataset, folder=folder, **{"batch_size": 2, "num_workers": 0, **options})
     return load(folder, dataset)
+
+
+def test_half_written_files_are_removed_when_nobody_can_be_writing_them(tmp_path: Path) -> None:
+    old, new, whole = (
+        tmp_path / name for name in (".videos-000000.1.npz", ".videos-000000.2.npz", "videos-000000.npz")
+    )
+    for path in (old, new, whole):
+        path.write_text("half")
+    long_ago = time.time() - 2 * features.ABANDONED_SECONDS
+    os.utime(old, (long_ago, long_ago))
+    os.utime(whole, (long_ago, long_ago))
+    features.remove_abandoned(tmp_path)
+    assert {*tmp_path.iterdir()} == {new, whole}
 
 
 def test_pools_each_clip_and_the_grid_in_eval_mode(backbone, dataset, tmp_path):

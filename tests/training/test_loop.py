@@ -1,9 +1,14 @@
 """The training loop on a task of one weight."""
 
+import os
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from fedvssl.files.parent import STARTER
+from fedvssl.training import loop
 from fedvssl.training.loop import EpochResult, build_fabric, metric_names, seed_torch, set_up, train_epoch
 
 
@@ -133,3 +138,16 @@ def test_one_step_tells_the_names_of_all_metrics_and_changes_nothing(kind: type[
     fabric = build_fabric(device="cpu", precision="32-true")
     wrapped, optimizer = set_up(fabric, kind(), torch.optim.SGD(task.parameters(), lr=0.1))
     assert names == list(train_epoch(fabric, wrapped, optimizer, [batch(2)], max_norm=1.0).metrics)
+
+
+@pytest.mark.parametrize(("devices", "rank", "named"), [(1, None, False), (2, None, True), (2, "1", False)])
+def test_further_processes_end_with_the_one_that_starts_them(monkeypatch, devices, rank, named) -> None:
+    """tests/files/test_parent.py has what the name in the environment brings about."""
+    monkeypatch.setenv(STARTER, "of this process")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    seen = {}
+    monkeypatch.setattr(loop, "Fabric", lambda **_: SimpleNamespace(launch=lambda: seen.update(os.environ)))
+    build_fabric(device="cpu", devices=devices, precision="32-true")
+    assert (seen[STARTER] == str(os.getpid())) == named
