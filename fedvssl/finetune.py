@@ -82,7 +82,7 @@ def finetune(config: Config) -> None:
     build_optimizer(config["training"], module, on_gpu=False)  # a mistake in its settings shows here
     dataset = part_dataset(config, "train", videos["train"], seed_key=(config["seed"],))
     precision = checked_precision(
-        config["precision"], device=config["device"], task=module, dataset=dataset, warn=lambda line: print(line)
+        config["precision"], device=config["device"], task=module, dataset=dataset, warn=print
     )
     with owned(work_dir := Path(config["work_dir"]), writes=WRITES):
         last = last_checkpoint(work_dir / "last.pth", settings)

@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, for_hydra, to_dict
-from fedvssl.files.atomic import atomic_path, read_json, write_json
 from fedvssl.files.ending import (
     Terminated,
     end_code,
@@ -36,6 +35,7 @@ from fedvssl.files.ending import (
     take_sigterm,
 )
 from fedvssl.files.lock import owned, release_all
+from fedvssl.identity import CONFIG_FILE, SETTINGS_FILE, claim, reject_other_run
 
 if TYPE_CHECKING:  # torch, flwr and ray are imported when a run starts, so that --help answers at once
     from flwr.clientapp import ClientApp
@@ -45,24 +45,10 @@ if TYPE_CHECKING:  # torch, flwr and ray are imported when a run starts, so that
 
 log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
 
-CONFIG_FILE, SETTINGS_FILE, FLOWER_LOG = "config.yaml", "settings.json", "flower.log"
+FLOWER_LOG = "flower.log"
 GRACE_SECONDS = 60.0  # for the engine to end its actors
 # Files that a run writes, as patterns below its folder.
 WRITES = (SETTINGS_FILE, CONFIG_FILE, "environment.json", "metrics.jsonl", "*.png", "round-*", "clients/*/*.npz")
-# Two settings that decide together how many clients a round samples: that number is compared in their place, so that
-# a run which misses replies can go on with a lower least number of them.
-SAMPLING = {"strategy.fraction_fit", "strategy.min_fit_clients"}
-SAMPLED = "number of clients that a round samples"
-# Settings that may differ when a run is continued: places, machine, length, what is only checked or reported.
-# The clients' lists and `init` are compared by their content, not by their place.
-FREE = SAMPLING | {
-    *("data_dir", "partition_dir", "init", "data.media_dir", "data.annotation_dir", "exp_name"),
-    *("data.allow_test_videos", "eval.allow_test_videos"),  # the clients' lists are compared themselves
-    *("client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
-    *("rounds", "from_round", "round_timeout", "keep_last", "training.warn_after"),
-    *("strategy.max_update_factor", "strategy.oversized_updates"),
-    *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
-}
 
 
 def main() -> None:
@@ -244,49 +230,6 @@ def _watch(outcome: "Outcome", run_dir: Path, before: set[int]) -> threading.Eve
 
     threading.Thread(target=watch, daemon=True).start()
     return returned
-
-
-def reject_other_run(run_dir: Path, config: Config) -> None:
-    """Compare the settings that decide the numbers with those of an earlier start in this folder.
-
-    Raises:
-        ValueError: if the folder holds another run.
-    """
-    from fedvssl.files.settings import first_change
-
-    path = run_dir / SETTINGS_FILE
-    if path.is_file():
-        before = read_json(path, advice="name another hydra.run.dir")
-        if change := first_change(before, decisive_settings(config)):
-            sample = (
-                "change strategy.fraction_fit so that as many are sampled, or " if change.startswith(SAMPLED) else ""
-            )
-            raise ValueError(f"{run_dir} is of another run, {change}: {sample}name another hydra.run.dir.")
-
-
-def decisive_settings(config: Config) -> dict[str, Any]:
-    """Settings and contents of files that decide the numbers of a run."""
-    from fedvssl.files.settings import run_settings
-    from fedvssl.strategy.fedavg import sample_size
-
-    lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
-    files = {path.name: path for path in lists if path.is_file()}  # a client without a list takes no part
-    if config["init"] is not None:
-        files["init"] = Path(config["init"]).expanduser()
-    sampling = {name: config["strategy"][name] for name in ("fraction_fit", "min_fit_clients")}
-    return {**run_settings(config, free=FREE, files=files), SAMPLED: sample_size(config["pool_size"], **sampling)}
-
-
-def claim(run_dir: Path, config: Config) -> None:
-    """Write config.yaml and settings.json.
-
-    Raises:
-        ValueError: if the folder holds another run.
-    """
-    reject_other_run(run_dir, config)
-    write_json(run_dir / SETTINGS_FILE, decisive_settings(config))
-    with atomic_path(run_dir / CONFIG_FILE) as temporary:
-        OmegaConf.save(OmegaConf.create(config), temporary)
 
 
 def _send_flower_log_to(path: Path, *, terminal: bool) -> None:

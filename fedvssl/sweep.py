@@ -27,8 +27,8 @@ from fedvssl.files.names import check_name
 from fedvssl.files.progress import Progress
 from fedvssl.files.settings import first_change
 from fedvssl.finetune import FREE as FREE_IN_FINETUNING
-from fedvssl.main import FREE as FREE_IN_PRETRAINING
-from fedvssl.main import SAMPLING
+from fedvssl.identity import FREE as FREE_IN_PRETRAINING
+from fedvssl.identity import SAMPLING
 from fedvssl.overrides import parse_overrides
 from fedvssl.sweeping.comparison import markdown
 from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, RANDOM, SCRATCH, Cell, Plan, Step

@@ -14,7 +14,7 @@ from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.partition import uniform
 from fedvssl.files.environment import record_environment
-from fedvssl.main import claim
+from fedvssl.identity import claim
 
 NUM_CLIENTS, NUM_ROUNDS = 3, 4
 EVALUATION = {

@@ -35,6 +35,7 @@ ALLOWED = {
     "overrides": set(),
     "config": {"overrides", "training/optimizer", "data/splits", "files/names"},
     "preflight": {"config", "training", "data", "files", "wire/replies"},
+    "identity": {"config", "strategy", "files"},
     "client_app": {"client", "training", "strategy", "data", "wire", "files", "config"},
     "server_evaluation": {"evaluation", "training", "files", "config"},
     "server_app": {"server_evaluation", "evaluation", "training", "strategy", "data", "wire", "files", "config"},
@@ -60,7 +61,7 @@ PARTS_OF_LEAVES = {"tasks/patches": "tasks/ctp", "tasks/boxes": "tasks/ctp"}  # 
 # Libraries -> parts or files that may import them. Other libraries are free.
 ONLY_IN = {
     "hydra": {*COMMANDS, "config", "overrides", "server_app", "client_app"},
-    "omegaconf": {*COMMANDS, "config", "server_app", "client_app"},
+    "omegaconf": {*COMMANDS, "config", "identity", "server_app", "client_app"},
     "flwr": {"main", "server_app", "client_app", "strategy", "wire"},
     "av": {"data/video"},
     "mmcv": {"data"},

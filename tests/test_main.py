@@ -22,7 +22,8 @@ from fedvssl.files.environment import read_environment
 from fedvssl.files.lock import owned
 from fedvssl.files.run_log import read_records
 from fedvssl.files.settings import NAMES
-from fedvssl.main import claim, run, simulate
+from fedvssl.identity import claim
+from fedvssl.main import run, simulate
 from fedvssl.preflight import fit_to_machine
 from fedvssl.server_app import Outcome
 from fedvssl.wire.wire import FederationError

@@ -12,6 +12,7 @@ import torch
 from fedvssl import client_app, server_app
 from fedvssl.client_app import build_client_app
 from fedvssl.files.arrays import load_arrays, save_arrays
+from fedvssl.files.round_records import to_records
 from fedvssl.files.rounds import accepted_rounds, forget_rounds, last_round, round_path, saved_rounds
 from fedvssl.files.run_log import read_records
 from fedvssl.server_app import (
@@ -22,7 +23,6 @@ from fedvssl.server_app import (
     initial_arrays,
     order_record,
     run_rounds,
-    to_records,
 )
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from fedvssl.server_app import to_records
+from fedvssl.files.round_records import to_records
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.wire.record import pack
 from fedvssl.wire.replies import Report
