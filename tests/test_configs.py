@@ -391,13 +391,15 @@ def test_the_strategy_file_and_the_published_switch_select_the_same() -> None:
     assert settings[0] == settings[1]
 
 
-@pytest.mark.parametrize("key", ["exp_name", "data.name", "data.split", "eval.split"])
-@pytest.mark.parametrize("value", ["../evil", "/evil", "a/../../evil", "CON", "C:x"])
+@pytest.mark.parametrize(("key", "value"), [("exp_name", "../evil"), ("data.name", "/evil"), ("eval.split", "CON")])
 def test_settings_that_become_paths_stay_inside(key: str, value: str) -> None:
-    with pytest.raises(ValueError, match=f"{key}: the name '{value}'|data.split: the name"):
+    with pytest.raises(ValueError, match=f"{key}: the name '{value}'"):
         config.for_hydra([f"--{key}={value}"])  # before Hydra makes a folder of the name
-    with pytest.raises(ValueError, match=f"{key}: the name '{value}'|data.split: the name"):
-        config.compose("base", parse_overrides([f"--{key}={value}"]))
+
+
+def test_the_split_of_any_command_stays_inside() -> None:
+    with pytest.raises(ValueError, match=r"data\.split: the name '1/\.\./x' leads outside"):
+        config.compose("test", ["data.split=1/../x"])
 
 
 def test_odd_names_of_runs_and_data_sets_are_taken() -> None:

@@ -4,7 +4,6 @@ A name is text such as "Archery/v_Archery_g01_c01", with "/" between its parts. 
 """
 
 import re
-import unicodedata
 
 MOST_BYTES = 240  # of a part: disks take 255, a temporary name adds a dot, a process id and an ending
 MOST_BYTES_IN_ALL = 1000  # systems take 1024 or 4096 with the folders before
@@ -12,7 +11,7 @@ DRIVE = re.compile(r"[a-z]:", re.IGNORECASE)
 DEVICE = re.compile(
     r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3]) *(\..*)?", re.IGNORECASE | re.DOTALL
 )
-UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, ends of lines and paragraphs
+UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # and halves of characters
 MOST_SHOWN = 80  # characters of a name in a message
 
 
@@ -44,7 +43,7 @@ def _fault(name: str) -> str | None:
     parts = name.split("/")
     if not name:
         return "is empty: give one"
-    if any(unicodedata.category(character) in UNPRINTABLE for character in name):
+    if UNPRINTABLE.search(name):
         return "holds a control character or half a character: take it out"
     if _leads_outside(name):
         return "leads outside the folder: name a file inside it, without '..', '/' at the beginning or a drive"

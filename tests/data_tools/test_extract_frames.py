@@ -153,7 +153,7 @@ def test_whatever_a_decoder_raises_is_reported_but_a_full_disk_stops(monkeypatch
 
 def test_names_that_a_disk_takes_for_one_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (raw,) = make_videos(tmp_path / "raw", "Run/a").values()
-    videos = dict.fromkeys(("Run/a", "Run/A", "Run/b"), raw)
+    videos: dict[str, Path] = {name: raw for name in ("Run/a", "Run/A", "Run/b")}
     assert extract_videos(videos, tmp_path / "zips", frames=SMALL, num_workers=1).written == 3, "this disk tells apart"
     exists = Path.exists
     monkeypatch.setattr(Path, "exists", lambda path: exists(path.with_name(path.name.lower())))

@@ -107,13 +107,13 @@ def outcome(entry: Entry, name: str, root: Path) -> str:
     """Try one name: "rejected", "inside" (taken, and it stayed there), "escaped" or "broke" (no sentence)."""
     box = Box(root)
     box.prepare()
-    before, printed = box.outside(), StringIO()
+    before, silent = box.outside(), StringIO()
     try:
-        with redirect_stdout(StringIO()), redirect_stderr(printed), patch.object(extract_frames, "_run", _in_process):
+        with redirect_stdout(silent), redirect_stderr(silent), patch.object(extract_frames, "_run", _in_process):
             entry(box.own, name.replace("{root}", str(root)))
     except ValueError as error:
         sentence = str(error).strip()
-        result = "rejected" if sentence and sentence.isprintable() and "Traceback" not in sentence else "broke"
+        result = "rejected" if sentence and sentence.isprintable() else "broke"
     except EscapedError:
         result = "escaped"
     except Exception:
@@ -137,35 +137,43 @@ def trials(entries: Mapping[str, Entry], names: Iterable[str]) -> Iterator[tuple
                 yield title, name, outcome(entry, name, Path(root))
 
 
+def hostile_row(kind: str, found: list[tuple[str, str, str]]) -> Row:
+    count = Counter(result for *_, result in found)
+    seen = f"{count['rejected']} rejected, {count['inside']} cut to a name inside or kept as text"
+    return Row(
+        f"a name that is hostile: {kind}",
+        f"{len(HOSTILE[kind])} names in {len(ENTRIES)} kinds of lists, archives, settings and messages",
+        "one sentence, nothing read or written outside the folder",
+        f"{seen}, {count['escaped']} escaped, {count['broke']} without a sentence",
+        len(found),
+    )
+
+
+def odd_row(found: list[tuple[str, str, str]]) -> Row:
+    works = sum(result == "inside" for *_, result in found)
+    where = f"in {len(ODD_ENTRIES)} kinds of places, and all in one data set from the partition to the retrieval"
+    return Row(
+        "a name that is only odd",
+        f"{len(ODD)} names with blanks, umlauts, dots, quotes, brackets {where}",
+        "it works",
+        f"{works} worked",
+        len(found),
+    )
+
+
 def main(write: Callable[[str], object] = print) -> int:
     """The command: 1 if a hostile name escaped, or an odd one did not work."""
     rows, bad = [], []
     for kind, names in HOSTILE.items():
         found = list(trials(ENTRIES, names))
-        count = Counter(result for *_, result in found)
         bad += [trial for trial in found if trial[2] in ("escaped", "broke")]
-        seen = f"{count['rejected']} rejected, {count['inside']} cut to a name inside or kept as text"
-        rows.append(
-            Row(
-                f"a name that is hostile: {kind}",
-                f"{len(names)} names in {len(ENTRIES)} kinds of lists, archives, settings and messages",
-                "one sentence, nothing read or written outside the folder",
-                f"{seen}, {count['escaped']} escaped, {count['broke']} without a sentence",
-                len(found),
-            )
-        )
-        write(f"{kind}: {rows[-1].seen}")
-    odd = list(trials(ODD_ENTRIES, ODD))
-    works = sum(result == "inside" for *_, result in odd)
-    bad += [trial for trial in odd if trial[2] != "inside"]
-    provoked = f"{len(ODD)} names with blanks, umlauts, dots, quotes, brackets in {len(ODD_ENTRIES)} kinds of places"
-    rows.append(Row("a name that is only odd", provoked, "it works", f"{works} worked", len(odd)))
-    write(f"odd: {works} of {len(odd)} worked")
-    result = outcome(lambda own, _: whole_way(own, ODD), "", Path(tempfile.mkdtemp()))
-    bad += [("partition to retrieval", "", result)] if result != "inside" else []
-    write(f"partition, checks before a run, fine-tuning, test and retrieval with odd names: {result}")
-    for trial in bad:
-        write(f"  {trial!r}")
+        rows.append(hostile_row(kind, found))
+    whole = trials({"partition to retrieval": lambda own, _: whole_way(own, ODD)}, ["all odd names"])
+    found = [*trials(ODD_ENTRIES, ODD), *whole]
+    bad += [trial for trial in found if trial[2] != "inside"]
+    rows.append(odd_row(found))
+    for line in [*(f"{row.fault}: {row.seen}, of {row.times}" for row in rows), *map(repr, bad)]:
+        write(line)
     store("hostile_names", rows)
     return int(bool(bad))
 
