@@ -79,7 +79,9 @@ class Introductions:
         claimants: dict[int, list[int]] = defaultdict(list)
         known = {client.node_id: partition_id for partition_id, client in self.clients.items()}
         for node_id in nodes:
-            if node_id in self._claims and self._is_consistent(node_id, before=known.get(node_id)):
+            if node_id not in self._claims:
+                self.left_out.setdefault(node_id, "it does not introduce itself in time")
+            elif self._is_consistent(node_id, before=known.get(node_id)):
                 claimants[self._claims[node_id][0]].append(node_id)
         accepted = {}
         for partition_id, rivals in sorted(claimants.items()):

@@ -149,9 +149,10 @@ def _checked(name: str, received: Array, sent: np.ndarray) -> np.ndarray:
     array = view(received)
     if array.shape != sent.shape or array.dtype != sent.dtype:
         raise ValueError(f"'{name}' is {array.dtype} {array.shape} instead of {sent.dtype} {sent.shape}")
-    if array.size and array.dtype.kind in "fiu":
+    if array.size and array.dtype.kind in "fiub":
         low, high = _plausible(name, sent)
-        least, most = array.min().item(), array.max().item()
+        numbers = array.view(np.uint8) if array.dtype.kind == "b" else array  # a bool may come as any byte
+        least, most = numbers.min().item(), numbers.max().item()
         if not (math.isfinite(least) and math.isfinite(most)):
             raise ValueError(f"'{name}' has values that are not finite")
         if least < low or most > high:
@@ -167,6 +168,8 @@ def _plausible(name: str, sent: np.ndarray) -> tuple[float, float]:
     if sent.dtype.kind == "f":
         largest = float(np.finfo(sent.dtype).max) / 4
         return (0.0 if name.endswith("running_var") else -largest), largest
+    if sent.dtype.kind == "b":
+        return 0, 1
     back = 0 if name.endswith("num_batches_tracked") else MOST_STEPS
     return int(sent.min()) - back, int(sent.max()) + MOST_STEPS
 

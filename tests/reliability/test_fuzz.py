@@ -21,7 +21,7 @@ def test_whatever_clients_send_the_round_goes_on_or_ends_in_one_sentence(recordi
     assert {kind for trial in trials for kind in trial.changed.values()} == set(CHANGES)
     assert {len(trial.changed) for trial in trials} == {1, 2, 4} and any(trial.ended for trial in trials)
     fates = {fate for trial in trials for fate in trial.fate.values()}
-    assert fates == {"dropped", "accepted"}
+    assert {"dropped", "accepted"} <= fates
 
 
 def test_the_fuzz_sees_a_foreign_name_in_the_records(recording, monkeypatch):

@@ -3,10 +3,11 @@
 import json
 import logging
 import math
+from functools import partial
 
 import numpy as np
 import pytest
-from flwr.app import Array, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ConfigRecord, Error, Message, MetricRecord
 
 from fedvssl.files.round_records import to_records
 from fedvssl.strategy.fedvssl import FedVSSL
@@ -28,52 +29,56 @@ HEADERS = {
 }
 
 
-def with_header(message: Message, text: str) -> Message:
-    reply = reply_with(message, step=2)
+def set_header(reply: Message, text: str) -> None:
     encoded = text.encode().ljust(117) + b"\n"
     data = b"\x93NUMPY\x01\x00" + len(encoded).to_bytes(2, "little") + encoded + bytes(24)
     reply.content["arrays"]["backbone.w"] = Array("float32", (2, 3), "numpy.ndarray", data)
-    return reply
 
 
-def with_fact(message: Message, name: str, value) -> Message:
-    reply = reply_with(message, step=2)
+def change_array(reply: Message, **changed) -> None:
+    reply.content["arrays"]["backbone.w"].__dict__.update(changed)
+
+
+def set_fact(reply: Message, name: str, value) -> None:
     reply.content["metrics"].__dict__["_data"][name] = value
-    return reply
 
 
-REPLIES = {
-    **{name: lambda m, text=text: with_header(m, text) for name, text in HEADERS.items()},
-    "another storage": lambda m: with_stype(m),
-    "videos inf": lambda m: with_fact(m, "num-examples", math.inf),
-    "videos 1e12": lambda m: with_fact(m, "num-examples", 1e12),
-    "server-round": lambda m: with_fact(m, "server-round", 9),
-    "partition-id": lambda m: with_fact(m, "partition-id", 0),
-    "loss below 0": lambda m: with_fact(m, "loss", -1e9),
-    "a huge number": lambda m: with_fact(m, "seconds-on-client", 10**400),
-    "seconds in words": lambda m: with_fact(m, "seconds-on-client", "long"),
-    "metrics are no record": lambda m: Message(replaced(reply_with(m, step=2), metrics=[1]), reply_to=m),
-    "an array is no array": lambda m: Message(replaced(reply_with(m, step=2), arrays={"backbone.w": 1}), reply_to=m),
-    "a reason in bytes": lambda m: Message(Error(2, b"\xff\n" * 10**6), reply_to=m),
+def replace(reply: Message, **records) -> None:
+    reply.content.__dict__["_data"].update(records)
+
+
+def fail(reply: Message, reason) -> None:
+    reply.__dict__.update(_content=None, _error=Error(2, reason))
+
+
+CHANGES = {
+    **{name: partial(set_header, text=text) for name, text in HEADERS.items()},
+    "another storage": partial(change_array, stype="\n" * 1000),
+    "an array of nothing": partial(change_array, data=None),
+    "videos inf": partial(set_fact, name="num-examples", value=math.inf),
+    "videos 1e12": partial(set_fact, name="num-examples", value=1e12),
+    "server-round": partial(set_fact, name="server-round", value=9),
+    "partition-id": partial(set_fact, name="partition-id", value=0),
+    "loss below 0": partial(set_fact, name="loss", value=-1e9),
+    "a huge number": partial(set_fact, name="seconds-on-client", value=10**400),
+    "seconds in words": partial(set_fact, name="seconds-on-client", value="long"),
+    "metrics are no record": partial(replace, metrics=[1]),
+    "an array is no array": partial(replace, arrays={"backbone.w": 1}),
+    "a reason in bytes": partial(fail, reason=b"\xff\n" * 10**6),
 }
 
 
-def with_stype(message: Message) -> Message:
-    reply = reply_with(message, step=2)
-    reply.content["arrays"]["backbone.w"].stype = "\n" * 1000
+def changed(message: Message, partition_id: int, change) -> Message:
+    reply = reply_with(message, step=partition_id + 1)
+    change(reply)
     return reply
 
 
-def replaced(reply: Message, **records) -> RecordDict:
-    reply.content.__dict__["_data"].update(records)
-    return reply.content
-
-
-@pytest.mark.parametrize("fault", REPLIES)
+@pytest.mark.parametrize("fault", CHANGES)
 @pytest.mark.parametrize("culprit", [0, 1])
 def test_a_reply_costs_its_client_only(fault, culprit, caplog):
     """Client 0 comes first, which once decided the names of all columns."""
-    grid = LocalGrid(echo_app(), 3, lambda partition_id, m: REPLIES[fault](m) if partition_id == culprit else None)
+    grid = LocalGrid(echo_app(), 3, lambda p, m: changed(m, p, CHANGES[fault]) if p == culprit else None)
     strategy = FedVSSL(
         **{"mix_coeff": 0.9, "swbeta": 0, "fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 3, "seed": 7},
         round_timeout=5.0,
@@ -90,7 +95,7 @@ def test_a_reply_costs_its_client_only(fault, culprit, caplog):
 
 
 def test_all_bad_replies_end_the_run_in_one_sentence():
-    grid = LocalGrid(echo_app(), 2, lambda _, m: with_header(m, "{{{{"))
+    grid = LocalGrid(echo_app(), 2, lambda p, m: changed(m, p, CHANGES["brackets"]))
     with pytest.raises(FederationError) as caught:
         run_round(strategy_for(2), grid)
     assert str(caught.value).startswith("Round 1 has 0 valid replies of 2 clients") and str(caught.value).isprintable()

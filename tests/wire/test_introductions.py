@@ -57,6 +57,14 @@ def test_an_error_or_no_introduction_at_all_leaves_a_node_out(lines):
     ]
 
 
+def test_a_silent_node_is_named_once(lines):
+    introductions = Introductions(2)
+    for _ in range(2):
+        assert introductions.begin([9]) == [9]
+        assert introductions.settle([9]) == {}
+    assert lines.messages == ["node 9 cannot take part: it does not introduce itself in time"]
+
+
 def test_at_first_contact_both_nodes_of_one_client_are_left_out_and_stay_so(lines):
     introductions = Introductions(3)
     for _ in range(2):

@@ -101,6 +101,7 @@ def test_the_number_of_videos_is_the_introduced_one(number):
         ("w", np.full((2, 3), np.nan, np.float32)),
         ("w", np.full((2, 3), -np.inf, np.float32)),
         ("half", np.full(2, 6e4, np.float16)),
+        ("flag", np.array([255], np.uint8).view(bool)),
     ],
 )
 def test_arrays_that_no_training_makes_are_refused(name, array):
