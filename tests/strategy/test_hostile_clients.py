@@ -168,7 +168,7 @@ def test_a_reply_that_flower_cannot_read_costs_its_client_only(caplog, monkeypat
 def test_a_weight_that_a_client_spoils_costs_its_client_only():
     strategy = strategy_for(3, min_fit_clients=2)
     strategy.report = Report(("iou",))
-    strategy.log_weights = lambda metrics: {"video": math.log(metrics["iou"])}
+    strategy.log_weights = lambda metrics: {"video": math.log(metrics["iou"]) if metrics["iou"] else -math.inf}
     facts = {0: {"iou": 0.5}, 1: {"iou": 0.0}, 2: {"iou": 1.0}}
     grid = LocalGrid(echo_app(), 3, lambda p, m: reply_with(m, step=p + 1, **facts[p]))
     _, columns = run_round(strategy, grid)

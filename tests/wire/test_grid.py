@@ -26,6 +26,14 @@ def test_messages_are_sent_at_once_and_replies_taken_one_by_one():
     assert next(replies, None) is None
 
 
+def test_a_reply_that_names_another_message_is_dropped():
+    """The nodes answer for each other; who is right cannot be told."""
+    grid = LocalGrid(echo_app(), 3)
+    replies = query(grid)
+    grid.replies["1"], grid.replies["2"] = grid.replies["2"], grid.replies["1"]
+    assert [reply.metadata.reply_to_message_id for reply in replies] == ["3"]
+
+
 def test_what_came_while_the_last_was_dealt_with_is_no_late_reply():
     replies = query(LocalGrid(echo_app(), 2), timeout=0.2)
     next(replies)
