@@ -228,6 +228,20 @@ def test_what_is_measured_before_the_run_stands_in_its_configuration(engine, dat
     assert len(written) == 4 and all(number > 0 for number in written)
 
 
+def test_clients_with_test_videos_stop_the_run_or_are_recorded(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("fedvssl.main.simulate", lambda *_, **__: None)
+    write_clients(tmp_path / "data")
+    write_annotations(tmp_path / "data/ucf101/annotations/test_split_1.json", [Annotation("Class1/v1_2", 1)])
+    with pytest.raises(
+        ValueError, match=r"client_dist2\.json has 1 of the 1 test videos of split 1, such as Class1/v1_2"
+    ):
+        run(tiny_config(tmp_path / "data"), run_dir=tmp_path)
+    assert not (tmp_path / "config.yaml").exists()
+    run(tiny_config(tmp_path / "data", "data.allow_test_videos=true"), run_dir=tmp_path)
+    seen = load_arrays(tmp_path / "seen_videos.npz")
+    assert len(seen["pre-training"]) == 3 + 4 + 5 and len(seen["allowed"]) == 1
+
+
 def run_engine(config, run_dir, outcome: Outcome | None = None) -> None:
     outcome = outcome or Outcome()
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedvssl import evaluate, finetune, finetune_preprocess
+from fedvssl import evaluate, export, finetune, finetune_preprocess
 from fedvssl import test as test_command
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from fedvssl.data.seen import SEEN_FILE, allowed_numbers, read_seen, seen_videos
@@ -99,3 +99,10 @@ def test_a_gallery_with_test_videos_is_refused(protocol: str, data_dir: Path, tm
     )
     assert judge(protocol, data_dir, "random", f"work_dir={tmp_path}") == 2
     assert "train_split_1.json has 2 of the 4 test videos of split 1, such as Climb/test3" in capsys.readouterr().err
+
+
+def test_an_export_passes_the_record_on(weights: Path, tmp_path: Path) -> None:
+    words = [f"checkpoint={weights}", f"out_dir={tmp_path / 'export'}", "formats=[pth]", "model.depth=10"]
+    assert export.main([*words, "model.width=4", "clip_len=8", "crop_size=32"]) == 0
+    before, after = (read_seen(path)["pre-training"].tolist() for path in (weights, tmp_path / "export/backbone.pth"))
+    assert len(before) == 5 and after == before

@@ -8,7 +8,7 @@ from fedvssl.files.atomic import write_json
 from fedvssl.files.results import CHECKPOINT, change_in, free_folder, from_here, refuse_other
 
 
-def entries(result: dict) -> dict:
+def entries(result: Mapping[str, Any]) -> dict[str, Any]:
     return {name: result.get(name) for name in ("crop_size", "checkpoint")}
 
 
