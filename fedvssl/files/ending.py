@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36  # of Linux
-COLLECT_SECONDS = 2.0  # for killed processes to be collected, so that they do not stay as zombies
+COLLECT_SECONDS = 5.0  # for killed processes to be collected, so that they do not stay as zombies
 CHILD_SECONDS = 30.0  # that a command which was told to end gets
 
 
