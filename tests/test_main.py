@@ -20,6 +20,7 @@ from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.ending import Terminated, interruptible
 from fedvssl.files.environment import read_environment
 from fedvssl.files.lock import owned
+from fedvssl.files.lock import started as process_start
 from fedvssl.files.run_log import read_records
 from fedvssl.files.settings import NAMES
 from fedvssl.identity import claim
@@ -462,5 +463,4 @@ def family(pid: int) -> dict[int, str]:
 
 def name_of(pid: int) -> str:
     """Name of a process; empty if it has ended."""
-    status = Path(f"/proc/{pid}/status")
-    return status.read_text().split()[1] if status.is_file() else ""
+    return (Path(f"/proc/{pid}/comm").read_text() if process_start(pid) else "").strip()

@@ -22,7 +22,7 @@ from typing import Any
 from fedvssl.files.parent import STARTER, end_with_starter
 
 PR_SET_CHILD_SUBREAPER = 36  # of Linux
-COLLECT_SECONDS = 2.0  # for killed processes to be collected, so that they do not stay as zombies
+COLLECT_SECONDS = 5.0  # for killed processes to be collected, so that they do not stay as zombies
 CHILD_SECONDS = 30.0  # that a command which was told to end gets
 
 
