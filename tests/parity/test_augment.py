@@ -30,7 +30,7 @@ def curve(name: str) -> torch.Tensor:
 
 
 def test_hue_of_float_frames() -> None:
-    """Within one level: OpenCV's vector code, which handles the first 32 of the 52 columns, truncates instead.
+    """Within one level: the vector code of OpenCV, which handles the first 32 of the 52 columns, truncates.
 
     In the others only a value halfway between two levels, such as one of 9,120, may come out on either side.
     """
