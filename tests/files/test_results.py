@@ -1,6 +1,8 @@
 """Where results go, so that none of other settings is overwritten."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
