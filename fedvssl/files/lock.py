@@ -127,7 +127,7 @@ def _refuse_living(path: Path, owner: dict[str, Any], *, alone: bool) -> None:
         ValueError: with process, time and file.
     """
     pid, host = owner["pid"], owner["host"]
-    who = f"{path.parent} belongs to process {pid} on {host} since {owner['since']} ({owner['command']})"
+    who = f"{path.parent} belongs to process {pid} on {host} since {owner['since']}"
     if host != socket.gethostname():
         raise ValueError(f"{who}: wait for its end, name another folder, or remove {path} if it is not running there.")
     if not alone or started(pid) == owner["started"]:

@@ -78,8 +78,8 @@ def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
         if asked and (lost is None or 0 < lost < len(asked)):
             raise ValueError(
                 f"The lines of round {server_round} in {path} are damaged, so whether the heads of clients "
-                f"{', '.join(map(str, asked))} of this round count is lost: restore the file, or choose a new "
-                "hydra.run.dir."
+                f"{', '.join(map(str, asked))} of this round count is lost: restore the file, go back "
+                f"with from_round={server_round - 1}, or choose a new hydra.run.dir."
             )
         if lost:
             accepted.update(dict.fromkeys(asked, server_round))
