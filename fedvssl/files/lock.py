@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def owned(
     they neither lock nor clean it. Folders inside are folders of their own.
 
     Args:
-        folder: made if it is missing.
+        folder: made if it is missing, and removed again if nothing was written into it.
         writes: patterns of files below the folder that only its owner writes, such as "clients/*/*.npz". Temporary
             files of these names, which killed writers have left, are removed.
         name: of the lock file. A folder that must be empty is owned by ".<its name>.lock" in its parent.
@@ -52,8 +52,8 @@ def owned(
     if os.environ.get("LOCAL_RANK", "0") != "0":
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder.resolve() / name
+    missing = [parent for parent in path.parents if not parent.exists()]
     _acquire(path, tell)
     try:
         for pattern in writes:
@@ -61,6 +61,9 @@ def owned(
         yield
     finally:
         _release(path)
+        with suppress(OSError):  # something is in it
+            for parent in missing:
+                parent.rmdir()
 
 
 def owned_output(path: Path, *, tell: Callable[[str], object] = print) -> AbstractContextManager[None]:
@@ -89,7 +92,11 @@ def _acquire(path: Path, tell: Callable[[str], object]) -> None:
     if _held.get(path, (0, -1))[0] == os.getpid():  # closing the file a second time would end the kernel's lock
         raise ValueError(f"This process already works in {path.parent}: name another folder.")
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # its last owner has just removed the empty folder
+            continue
         try:
             alone = _lock(descriptor)
             if not _is_same(path, descriptor):  # removed by its owner since it was opened

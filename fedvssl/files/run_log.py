@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 from collections import defaultdict
 from functools import cache
 from numbers import Real
@@ -56,6 +57,8 @@ class RunLog:
             raise ValueError(f"A record of {self.path} needs '{self.position}'.")
         with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(_line(record))
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could take the record and leave its checkpoint
         self._add_scalars(record)
 
     def _add_scalars(self, record: Record) -> None:

@@ -109,9 +109,13 @@ def test_a_damaged_lock_is_named_and_an_empty_one_is_nobodys(content, tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_the_lock_ends_with_its_block(error, tmp_path):
-    with pytest.raises(error), owned(tmp_path / "made"):
+    with pytest.raises(error), owned(tmp_path / "made/deep"):
         raise error
-    assert not list((tmp_path / "made").iterdir())
+    assert not list(tmp_path.iterdir()), "a folder that was made in vain goes too"
+    with pytest.raises(error), owned(tmp_path / "made/deep"):
+        (tmp_path / "made/file").touch()
+        raise error
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["file"]
 
 
 def test_somebody_elses_lock_is_left_alone(tmp_path):

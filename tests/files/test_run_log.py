@@ -1,6 +1,7 @@
 import errno
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -171,3 +172,12 @@ def test_plot_draws_the_run_and_each_client(tmp_path, monkeypatch):
 def test_plot_of_nothing_is_still_a_picture(tmp_path):
     plot_losses(tmp_path / "none.jsonl", tmp_path / "loss.png")
     assert (tmp_path / "loss.png").stat().st_size > 0
+
+
+def test_a_record_is_on_the_disk_before_its_checkpoint(tmp_path, monkeypatch):
+    written = []
+    log = RunLog(tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda file: written.append(os.fstat(file).st_size))
+    log.write({"server_round": 1, "loss": 2.0})
+    log.close()
+    assert written == [(tmp_path / "metrics.jsonl").stat().st_size]

@@ -19,6 +19,7 @@ import torch
 import data_tools.partition
 import data_tools.prepare
 from data_tools import extract_frames
+from data_tools.command import run_command
 from fedvssl import evaluate, export, finetune, report, sweep, test
 from fedvssl.config import compose
 from fedvssl.evaluation import features
@@ -112,13 +113,14 @@ def run_prepare() -> int:
     main = sys.modules["__main__"]
     main.__spec__ = main.__file__ = None  # or each worker would import this file first, and PyTorch with it
     flags = ["--raw_dir", "raw", "--out_dir", "out", "--short_side", "16", "--num_workers", "2"]
-    data_tools.prepare.main(flags)
+    run_command(lambda: data_tools.prepare.main(flags))
     return 0
 
 
 def run_partition() -> int:
     lists = "data/ucf101/annotations"
-    data_tools.partition.main(["--json_path", lists, "--output_path", f"{lists}/clients", "--num_clients", "2"])
+    flags = ["--json_path", lists, "--output_path", f"{lists}/clients", "--num_clients", "2"]
+    run_command(lambda: data_tools.partition.main(flags))
     return 0
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 MARK = "FEDVSSL_KILLED_RUN"  # in the environment of all that a killed run has started
 CHANGES = ("mkdir", "rmdir", "unlink", "remove", "rename", "replace", "link", "fsync", "open")  # of the module os
-FREEING = ("unlink", "remove", "rmdir", "read")  # possible on a full disk
+ON_A_FULL_DISK = ("mkdir", "rename", "replace", "link", "fsync", "open", "write", "append")  # these fail
 SECONDS_TO_END = 5.0  # for the processes that a killed one has started
 # Beginnings of the names of what differs by the clock or by the number of starts.
 TIMES = ("seconds", "clips_per_second", "data_share", "started", "written", "kept")
@@ -66,7 +66,7 @@ class Killer:
             return False
         self.seen.append(kind)
         if self.full:
-            return self.at is not None and len(self.seen) >= self.at and kind not in FREEING
+            return self.at is not None and len(self.seen) >= self.at and kind in ON_A_FULL_DISK
         return len(self.seen) == self.at
 
     def fail(self, *path: Any) -> None:
@@ -290,7 +290,7 @@ def trial(case: Case, folder: Path, *, points: int, full: bool = False) -> dict[
     assert code == 0, printed
     expected = content(undisturbed, case)
     if full:
-        seen = ["read" if kind in FREEING else kind for kind in seen]
+        seen = [kind if kind in ON_A_FULL_DISK else "read" for kind in seen]
     for at in chosen(seen, points):
         folder_at = shutil.copytree(inputs, folder / f"at{at}")
         outcomes[f"{at} {seen[at - 1]}"] = disturb_and_repeat(case, folder_at, at=at, full=full, expected=expected)
