@@ -120,16 +120,14 @@ def test_the_checkpoint_that_a_run_starts_from_is_part_of_it(lists, tmp_path):
 
 
 def test_a_missing_list_is_part_of_the_run_too(lists, tmp_path):
-    path = lists / "ucf101/annotations/client_distribution/client_dist2.json"
+    path = next(lists.rglob("client_dist1.json"))
     content = path.read_text()
     path.unlink()
-    try:
-        for _ in range(2):
-            claim(tmp_path, config_of(lists))
-    finally:
-        path.write_text(content)
-    with pytest.raises(ValueError, match=r"another run, contents of client_dist2\.json differ now"):
-        claim(tmp_path, config_of(lists))
+    for _ in range(2):
+        claim(tmp_path / "run", config_of(lists))
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"another run, contents of client_dist1\.json differ now"):
+        claim(tmp_path / "run", config_of(lists))
 
 
 def test_a_schedule_over_the_whole_run_fixes_its_length(lists, tmp_path):
