@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -87,18 +86,6 @@ def test_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_does(
     assert equal(load_torch(tmp_path / "last.pth"), load_torch(uninterrupted / "last.pth"))
     numbers = [[(r["epoch"], r["loss"], r["test_top1_acc"]) for r in records(d)] for d in (tmp_path, uninterrupted)]
     assert numbers[0] == numbers[1]
-
-
-def test_a_damaged_line_costs_this_line_alone(data_dir: Path, tmp_path: Path, uninterrupted: Path) -> None:
-    shutil.copytree(uninterrupted, tmp_path / "work")
-    path = tmp_path / "work/metrics.jsonl"
-    first, second, third = path.read_text().splitlines()
-    path.write_text(f"{first}\n{second[:30]}\n{third}\n")
-    (tmp_path / "work/loss.png").unlink()  # as after a kill
-    assert run(data_dir, tmp_path / "work", "training.epochs=3") == 0
-    assert path.read_text().splitlines() == [first, third] and (tmp_path / "work/loss.png").is_file()
-    assert run(data_dir, tmp_path / "work", "training.epochs=4") == 0
-    assert [record["epoch"] for record in records(tmp_path / "work")] == [1, 3, 4]
 
 
 def test_a_finished_run_is_not_trained_again(data_dir: Path, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""A damaged line of a metrics.jsonl costs the report this line and nothing else."""
+"""A damaged line of a metrics.jsonl costs a fine-tuning and a report this line and nothing else."""
 
 import json
 from pathlib import Path
 
-from fedvssl import report
+from fedvssl import finetune, report
+from tests.action_set import TINY, write_action_set
 from tests.run_folders import write_finetuning, write_pretraining
 
 
@@ -24,3 +25,16 @@ def test_the_page_has_all_other_rounds_and_epochs(tmp_path: Path) -> None:
     page = (run / "report.html").read_text()
     assert f"{100 * json.loads(last_epoch)['test_top1_acc']:.1f}" in page
     assert "4 of 4" in page or "round 4" in page
+
+
+def test_a_fine_tuning_goes_on_with_all_other_epochs_and_draws_its_loss(tmp_path: Path) -> None:
+    words = [*TINY, f"data_dir={write_action_set(tmp_path / 'data')}", f"work_dir={tmp_path}", "from_scratch=true"]
+    path, plot = tmp_path / "metrics.jsonl", tmp_path / "loss.png"
+    assert finetune.main(["finetune", *words]) == 0
+    last = path.read_text().splitlines()[1]
+    damage(path, line=0)
+    plot.unlink()  # as after a kill
+    assert finetune.main(["finetune", *words]) == 0
+    assert path.read_text().splitlines() == [last] and plot.is_file()
+    assert finetune.main(["finetune", *words, "training.epochs=3"]) == 0
+    assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [2, 3]
