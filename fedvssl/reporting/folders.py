@@ -101,26 +101,11 @@ def _read(path: Path, config: dict[str, Any], *, label: str, position: str) -> F
         path=path,
         label=label,
         config=config,
-        records=read_metrics(path / METRICS_FILE, position=position),
+        records=read_records(path / METRICS_FILE, position=position),
         environment=read_environment(path / ENVIRONMENT_FILE),
         evaluations=read_evaluations(path),
         test=read_result(path / "test.json", ("dataset", "split", "num_videos", *ACCURACIES)),
     )
-
-
-def read_metrics(path: Path, *, position: str) -> list[Record]:
-    """Records of a metrics.jsonl. A last line that a crash cut off is left out; other damage raises a ValueError."""
-    try:
-        records = read_records(path)
-        num_lines = len(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else 0
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged: it is no text.") from error
-    good = next((n for n, r in enumerate(records) if not (isinstance(r, dict) and type(r.get(position)) is int)), None)
-    if good is None and len(records) < num_lines - 1:
-        good = len(records)
-    if good is not None:
-        raise ValueError(f"{path} is damaged in line {good + 1}: mend or remove this line (it needs '{position}').")
-    return records
 
 
 def read_evaluations(folder: Path) -> list[Evaluation]:
