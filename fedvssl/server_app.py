@@ -29,11 +29,11 @@ from fedvssl.files.arrays import Arrays, load_arrays, save_arrays
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.progress import Progress
 from fedvssl.files.round_records import to_records
-from fedvssl.files.rounds import accepted_rounds, check_disk, forget_rounds, last_round, round_path, update_sizes
+from fedvssl.files.rounds import accepted_rounds, check_disk, forget_rounds, last_round, round_path, typical_update
 from fedvssl.files.run_log import METRICS_FILE, Record, RunLog, plot_losses, speed
 from fedvssl.files.tensors import to_arrays
 from fedvssl.server_evaluation import build_monitor, evaluate, is_due, make_up, missed_evaluations
-from fedvssl.strategy.bounds import UpdateBound
+from fedvssl.strategy.bounds import Step, UpdateBound
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.optimizer import state_bytes
@@ -46,6 +46,7 @@ from fedvssl.wire.replies import UNKNOWN, Report
 
 log = logging.getLogger(__name__)
 FEDVSSL = "fedvssl.strategy.fedvssl.FedVSSL"
+COUNTED = ("batch_size", "local_epochs", "warmup_steps", "keep_optimizer")  # for the number of a client's steps
 PICTURE = "loss.png"
 
 
@@ -114,7 +115,8 @@ def build_strategy(config: Config, *, run_dir: Path | None = None, stop: threadi
     if target == FEDVSSL and settings.pop("fedavg"):
         sampling = {name: settings[name] for name in ("fraction_fit", "min_fit_clients")}
         settings = {"_target_": "fedvssl.strategy.fedavg.FedAvg", **sampling}
-    bound = UpdateBound(**limits, batch_size=config["training"]["batch_size"], folder=run_dir)
+    counted = {name: config["training"][name] for name in COUNTED}
+    bound = UpdateBound(**limits, **counted, folder=run_dir)
     run = {"num_clients": config["pool_size"], "seed": config["seed"], "round_timeout": config["round_timeout"]}
     return build(settings, **run, bound=bound, stop=stop)
 
@@ -126,7 +128,8 @@ def restore(strategy: FedAvg, run_dir: Path, *, done: int) -> None:
         ValueError: if the records do not reach this round.
     """
     strategy.head_rounds = accepted_rounds(run_dir, done=done)
-    strategy.bound.accept(update_sizes(run_dir, server_round=done))
+    if typical := typical_update(run_dir, server_round=done):
+        strategy.bound.typical = Step(typical[0], *typical[1:], *typical[1:])
     strategy.introductions.keep_in(run_dir / CLIENTS_FILE)
 
 

@@ -6,6 +6,7 @@ from fedvssl.files.earlier_round import go_back
 from fedvssl.files.rounds import last_round, round_path
 from fedvssl.files.run_log import read_records
 from fedvssl.server_app import build_strategy, restore
+from fedvssl.strategy.bounds import Step
 from tests.federation import tiny_config, train, write_clients
 
 
@@ -21,10 +22,9 @@ def test_the_typical_update_is_remembered_over_a_resume(data_dir, tmp_path):
     train(config, tmp_path)
     strategy = build_strategy(config)
     restore(strategy, tmp_path, done=1)
-    sizes = sorted(
-        record["update_norm"] for record in read_records(tmp_path / "metrics.jsonl") if "partition_id" in record
-    )
-    assert strategy.bound.typical == sizes[1] > 0 and strategy.bound.max_factor == 10
+    (typical,) = [r["typical_update"] for r in read_records(tmp_path / "metrics.jsonl") if "typical_update" in r]
+    assert strategy.bound.typical == Step(typical[0], typical[1], typical[1]) and typical[0] > 0
+    assert strategy.bound.max_factor == 10
 
 
 def test_a_run_goes_back_to_a_round_and_trains_on_as_before(data_dir, tmp_path):

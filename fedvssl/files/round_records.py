@@ -16,7 +16,7 @@ def to_records(columns: dict, *, server_round: int, lr: float, seconds: dict[str
     The round has sums of clips, videos and bytes, maxima of "..._max", plain means of seconds and rates, and means
     weighted by videos of all else, each over the clients that report it. The record of a client lacks what it does not.
     """
-    failed = list(columns.pop("failed-partition-ids"))
+    failed, typical = list(columns.pop("failed-partition-ids")), list(columns.pop("typical-update", []))
     columns = {name.replace("-", "_"): list(values) for name, values in columns.items()}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     clients = [{"server_round": server_round} | {n: v for n, v in row.items() if not math.isnan(v)} for row in rows]
@@ -25,6 +25,7 @@ def to_records(columns: dict, *, server_round: int, lr: float, seconds: dict[str
         "lr": lr,
         "num_clients": len(clients),
         "failed_partition_ids": failed,
+        "typical_update": typical,
     }
     for name in columns:
         if name == "partition_id" or name.endswith("weight"):

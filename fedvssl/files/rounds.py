@@ -90,11 +90,11 @@ def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
     return accepted
 
 
-def update_sizes(run_dir: Path, *, server_round: int) -> list[float]:
-    """Sizes of the updates that counted in a round; see strategy/bounds.py."""
+def typical_update(run_dir: Path, *, server_round: int) -> list[float]:
+    """Norm and steps of the typical update of a round, see strategy/bounds.py; [] if there is no record of it."""
     records = read_records(run_dir / METRICS_FILE)
-    of_clients = [r for r in records if r["server_round"] == server_round and "partition_id" in r]
-    return [record["update_norm"] for record in of_clients if "update_norm" in record]
+    told = (r.get("typical_update") for r in records if r["server_round"] == server_round)
+    return next((typical for typical in told if typical), [])
 
 
 def _heads_beyond(run_dir: Path, accepted: dict[int, int], *, done: int) -> dict[int, list[int]]:

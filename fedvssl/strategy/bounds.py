@@ -1,18 +1,23 @@
 """Bounds on what the clients of a round can do to the global model.
 
-The size of an update is ||theta_k - theta|| / sqrt(steps): within a round the weights move like a random walk, so a
-client with a hundred times the steps of another one moves about ten times as far. An update may be `max_factor` times
-as large as the typical one, the lower median of the last accepted round. A round without such a median, as the first
-one, keeps its updates on the disk until all are there, and takes its own.
+The size of an update is ||theta_k - theta|| / sqrt(steps), over all floating-point arrays but the running statistics
+of BatchNorm: within a round the weights move like a random walk, so a client with a hundred times the steps of another
+one moves about ten times as far. An update may be `max_factor` times as large as the typical one, the lower median of
+the last accepted round. A client with more steps than the typical one may go as far as a straight line leads: its
+bound grows with the root of the ratio of the steps. A round without a typical update, as the first one, keeps its
+updates on the disk until all are there, and takes its own.
+
+Running statistics follow the videos and not the learning rate. They may change by `max_factor` times their own norm.
 
 docs/reliability.md says what this does not catch.
 """
 
+import logging
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -23,9 +28,32 @@ from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.average import blocks
 from fedvssl.wire.wire import FederationError, Update
 
+log = logging.getLogger(__name__)
 SIZE = "update-norm"  # metric of an update: its size
 REJECT, CLIP = "reject", "clip"
 MOST_GROWTH = 1e6  # of the global weights in one round
+STATISTICS = ("running_mean", "running_var")  # ends of the names of BatchNorm's running statistics
+
+
+@dataclass(frozen=True)
+class Step:
+    """Length of a client's way in one round.
+
+    Args:
+        norm: of the change of its weights.
+        least, most: number of steps that the server counts, at full learning rate; they differ where a warm-up may be
+            over already.
+        statistics: norm of the change of its running statistics.
+    """
+
+    norm: float
+    least: float
+    most: float
+    statistics: float = 0.0
+
+    @property
+    def size(self) -> float:
+        return self.norm / math.sqrt(self.most)
 
 
 @dataclass(kw_only=True)
@@ -35,9 +63,9 @@ class UpdateBound:
     Args:
         max_factor: largest size, in typical ones; None sets no bound.
         oversized: "reject" lets the client fail in this round, "clip" shortens its update to the largest size.
-        batch_size: clips in a step, so that the server can count a client's steps.
+        batch_size, local_epochs, warmup_steps, keep_optimizer: of the clients' training, to count their steps.
         folder: for the updates of a round that has no typical size yet; None is the system's temporary folder.
-        typical: size, of the last accepted round.
+        typical: update of the last accepted round.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -46,8 +74,12 @@ class UpdateBound:
     max_factor: float | None
     oversized: str = REJECT
     batch_size: int = 1
+    local_epochs: int = 1
+    warmup_steps: int = 0
+    keep_optimizer: bool = False
     folder: Path | None = None
-    typical: float | None = None
+    typical: Step | None = None
+    _steps: dict[int, Step] = field(default_factory=dict, repr=False)  # of this round, by partition id
 
     def __post_init__(self) -> None:
         factor = self.max_factor
@@ -66,43 +98,86 @@ class UpdateBound:
             start: the arrays that all of them started from.
             reject: called with the partition id and the reason for each update that is not passed on.
         """
+        self._steps = {}
         measured = map(partial(self._measured, start=start), updates)
         if self.max_factor is None:
             yield from measured
-        elif self.typical is not None:
-            yield from self._within(self.typical, measured, start, reject=reject)
-        else:
-            with held_on_disk(measured, folder=self.folder) as (sizes, held):
-                yield from self._within(lower_median(sizes), held, start, reject=reject)
+            return
+        statistics = norm(select(start, statistics=True))
+        if self.typical is not None:
+            yield from self._within(self.typical, statistics, measured, start, reject=reject)
+            return
+        with held_on_disk(measured, folder=self.folder) as held:
+            steps = list(self._steps.values())
+            own = sorted(step.statistics for step in steps)[(len(steps) - 1) // 2] if steps else 0.0
+            yield from self._within(lower_median(steps), max(statistics, own), held, start, reject=reject)
 
-    def accept(self, sizes: Iterable[float]) -> None:
-        """Take the typical size of a round that counts; without any size the next round takes its own."""
-        self.typical = lower_median(list(sizes))
+    def accept(self, partition_ids: Iterable[int]) -> None:
+        """Take the typical update of a round that counts, of those of these clients.
+
+        Of three and more it is the lower median. One or two cannot tell which of them is unusual: they move the
+        typical size no further than needed to lie between theirs, and at most to its half.
+        """
+        steps = sorted((self._steps[partition_id] for partition_id in partition_ids), key=_size)
+        before, typical = self.typical, lower_median(steps)
+        if before is not None and 0 < len(steps) < 3:
+            typical = min(max(before, steps[0], key=_size), steps[-1], key=_size)
+            if typical.size < before.size / 2:
+                typical = replace(before, norm=before.norm / 2)
+        if typical is not None and (typical.norm > 0 or before is None):
+            self.typical = typical
+
+    def count_steps(self, num_examples: float) -> tuple[float, float]:
+        """Least and largest number of steps of a client with so many videos, at full learning rate.
+
+        A step of the warm-up counts by the square of its factor. Whether a client that continues its optimizer is
+        still in the warm-up is not known here.
+        """
+        steps = self.local_epochs * math.ceil(num_examples / self.batch_size)
+        slow = min(steps, self.warmup_steps)
+        least = steps - slow + sum(((step + 1) / self.warmup_steps) ** 2 for step in range(slow))
+        return least, float(steps) if self.keep_optimizer else least
 
     def _measured(self, update: Update, start: Arrays) -> Update:
-        steps = math.ceil(update.metrics["num-examples"] / self.batch_size)
-        return replace(update, metrics={**update.metrics, SIZE: norm(update.arrays, start) / math.sqrt(steps)})
+        least, most = self.count_steps(update.metrics["num-examples"])
+        ways = (norm(select(update.arrays, statistics=kind), start) for kind in (False, True))
+        step = self._steps[update.partition_id] = Step(next(ways), least, most, statistics=next(ways))
+        return replace(update, metrics={**update.metrics, SIZE: step.size})
 
     def _within(
-        self, typical: float | None, updates: Iterator[Update], start: Arrays, *, reject: Callable[[int, str], None]
+        self,
+        typical: Step | None,
+        statistics: float,
+        updates: Iterator[Update],
+        start: Arrays,
+        *,
+        reject: Callable[[int, str], None],
     ) -> Iterator[Update]:
-        """Pass on, clip or reject; a typical size of 0 (nothing was trained) sets no bound."""
+        """Pass on, clip or reject; a typical norm of 0 (nothing was trained) sets no bound."""
         assert self.max_factor is not None
-        largest = self.max_factor * typical if typical else math.inf
         for update in updates:
-            size = update.metrics[SIZE]
-            if size <= largest and math.isfinite(size):
+            step, largest = self._steps[update.partition_id], math.inf
+            if typical is not None and typical.norm > 0:
+                ratio = step.most / typical.least
+                largest = self.max_factor * typical.norm * max(math.sqrt(ratio), ratio)
+            excess = max(_ratio(step.norm, largest), _ratio(step.statistics, self.max_factor * statistics))
+            if excess <= 1:
                 yield update
-            elif self.oversized == CLIP and math.isfinite(size):
-                yield replace(update, arrays=shortened(update.arrays, start, share=largest / size))
+            elif self.oversized == CLIP and math.isfinite(excess):
+                log.warning("client %d: its update is clipped to a %.3gth", update.partition_id, excess)
+                yield replace(update, arrays=shortened(update.arrays, start, share=1 / excess))
             else:
-                times = size / typical if typical else math.inf
                 reject(
                     update.partition_id,
-                    f"its update is {times:.3g} times as large as the typical one, "
+                    f"its update is {self.max_factor * excess:.3g} times as large as is typical for its steps, "
                     f"strategy.max_update_factor allows {self.max_factor:g}",
                 )
             del update
+
+
+def select(arrays: Arrays, *, statistics: bool) -> Arrays:
+    """The running statistics among the arrays, or all others."""
+    return {name: array for name, array in arrays.items() if name.endswith(STATISTICS) == statistics}
 
 
 def norm(arrays: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray] | None = None) -> float:
@@ -127,14 +202,25 @@ def shortened(arrays: Arrays, start: Arrays, *, share: float) -> Arrays:
     }
 
 
-def lower_median(sizes: Sequence[float]) -> float | None:
-    """Median, of an even number the lower of the middle two: of two clients the larger one must not decide."""
-    return sorted(sizes)[(len(sizes) - 1) // 2] if sizes else None
+def lower_median(steps: Sequence[Step]) -> Step | None:
+    """Median by size, of an even number the lower of the middle two: of two clients the larger must not decide."""
+    return sorted(steps, key=_size)[(len(steps) - 1) // 2] if steps else None
+
+
+def _size(step: Step) -> float:
+    return step.size
+
+
+def _ratio(value: float, largest: float) -> float:
+    """value / largest; infinite if only the value is, or only `largest` is 0."""
+    if math.isinf(value):
+        return math.inf
+    return value / largest if largest else (math.inf if value else 0.0)
 
 
 @contextmanager
-def held_on_disk(updates: Iterator[Update], *, folder: Path | None) -> Iterator[tuple[list[float], Iterator[Update]]]:
-    """Yield the sizes of all updates, and the updates, read again one by one in the order of their partitions.
+def held_on_disk(updates: Iterator[Update], *, folder: Path | None) -> Iterator[Iterator[Update]]:
+    """Yield the updates when all are there, read again one by one in the order of their partitions.
 
     The file has no name, so that nothing of it is left however the process ends.
     """
@@ -155,7 +241,7 @@ def held_on_disk(updates: Iterator[Update], *, folder: Path | None) -> Iterator[
                     metrics,
                 )
 
-        yield [metrics[SIZE] for _, _, metrics in entries.values()], read()
+        yield read()
 
 
 def check_growth(arrays: Arrays, start: Arrays, *, server_round: int) -> None:
@@ -168,5 +254,5 @@ def check_growth(arrays: Arrays, start: Arrays, *, server_round: int) -> None:
     if before > 0 and not after <= MOST_GROWTH * before:
         raise FederationError(
             f"Round {server_round} would make the weights {after / before:.3g} times as large: it is not saved. "
-            "Lower training.lr or strategy.max_update_factor, and leave out a client whose update_norm stands out."
+            "Set strategy.max_update_factor, or a lower one, so that no update is that large."
         )

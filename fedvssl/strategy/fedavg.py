@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 
 from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.average import softmax
-from fedvssl.strategy.bounds import SIZE, UpdateBound, check_growth
+from fedvssl.strategy.bounds import UpdateBound, check_growth
 from fedvssl.strategy.intake import Intake
 from fedvssl.wire.grid import POLL_SECONDS, answers, destinations, exchange
 from fedvssl.wire.introductions import Introductions
@@ -131,7 +131,8 @@ class FedAvg:
 
         Returns:
             The new shared arrays, and per-client columns: every list has one entry per valid client, in the order of
-            "partition-id", NaN where the client does not report it. "failed-partition-ids" lists the others.
+            "partition-id", NaN where the client does not report it. "failed-partition-ids" lists the others,
+            "typical-update" has the norm and the steps of the bound's typical update.
 
         Raises:
             FederationError: if fewer than `min_fit_clients` replies are valid.
@@ -150,11 +151,14 @@ class FedAvg:
         arrays = self.aggregate(server_round, mean)
         check_growth(arrays, self.global_arrays, server_round=server_round)
         packed = pack(arrays)
-        self.bound.accept(metrics[SIZE] for metrics in intake.metrics.values())
+        self.bound.accept(intake.metrics)
         self.head_rounds |= dict.fromkeys(intake.metrics, server_round)
         log_weights = [self.log_weights(metrics) for metrics in intake.metrics.values()]
         weights = weight_columns(log_weights, self.averages())
-        return packed, _columns(intake.metrics, weights, failed=sorted(failures))
+        columns = _columns(intake.metrics, weights, failed=sorted(failures))
+        if self.bound.typical is not None:
+            columns["typical-update"] = [self.bound.typical.norm, float(self.bound.typical.least)]
+        return packed, columns
 
     def _take_in(self, replies: Iterable[Message], intake: Intake) -> dict[int, str]:
         """Add valid replies to the intake; return the reasons for missing ones, by partition id."""

@@ -21,8 +21,8 @@ from fedvssl.data.video import find_video
 from fedvssl.files.arrays import save_arrays
 from fedvssl.preflight import check_data
 from fedvssl.server_app import build_monitor, initial_arrays
-from fedvssl.wire.grid import read_update
 from fedvssl.wire.record import pack
+from fedvssl.wire.replies import UNKNOWN, read_update
 from tests.action_set import TINY, TINY_TEST
 from tests.federation import TINY as TINY_PRETRAINING
 from tests.federation import site_of, training_content
@@ -133,7 +133,10 @@ def array_to_server(own: Path, name: str) -> None:
     record = pack({name: np.zeros(3, np.float32)})
     content = {"arrays": record, "metrics": RecordDict()}
     reply: Any = SimpleNamespace(content=content, has_error=lambda: False)
-    save_arrays(own / "round.npz", read_update(reply, partition_id=0, expected={"w": np.zeros(3)}).arrays)
+    save_arrays(
+        own / "round.npz",
+        read_update(reply, partition_id=0, expected={"w": np.zeros(3)}, num_examples=1, report=UNKNOWN).arrays,
+    )
 
 
 # Results of others

@@ -5,6 +5,7 @@
 Trains federations of clients with 4, 40 and 400 videos in this process, through a tenfold decay of the learning rate.
 """
 
+import math
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from flwr.app import Message
 from fedvssl.client_app import answer
 from fedvssl.files.rounds import saved_rounds
 from fedvssl.files.run_log import Record, read_records
-from fedvssl.strategy.bounds import lower_median
+from fedvssl.strategy.bounds import STATISTICS
 from fedvssl.wire.record import pack, unpack
 from fedvssl.wire.wire import FederationError
 from tests.federation import site_of, tiny_config, train, write_clients
@@ -30,11 +31,13 @@ PROMISED = "the update is rejected, the round goes on"
 
 
 def enlarged(message: Message, *, times: float, config: dict[str, Any], run_dir: Path, partition_id: int) -> Message:
-    """Reply of a client that has trained, with its change of the shared arrays enlarged."""
+    """Reply of a client that has trained, with the change of its weights enlarged, running statistics left alone."""
     sent = unpack(message.content["arrays"])  # pyright: ignore[reportArgumentType]
     reply = answer(message, site=site_of(config, run_dir), partition_id=partition_id)
     trained = unpack(reply.content["arrays"])  # pyright: ignore[reportArgumentType]
-    reply.content["arrays"] = pack({name: _further(array, sent[name], times) for name, array in trained.items()})
+    reply.content["arrays"] = pack(
+        {n: a if n.endswith(STATISTICS) else _further(a, sent[n], times) for n, a in trained.items()}
+    )
     return reply
 
 
@@ -64,13 +67,11 @@ def failures(records: list[Record]) -> list[int]:
 
 
 def largest_ratio(records: list[Record]) -> float:
-    """Largest size of an update relative to the typical one that it was compared with."""
-    rounds: dict[int, list[float]] = {}
-    for record in records:
-        if "partition_id" in record:
-            rounds.setdefault(record["server_round"], []).append(record["update_norm"])
-    typical = [lower_median(sizes) or 0.0 for sizes in rounds.values()]
-    return max(max(sizes) / before for sizes, before in zip(rounds.values(), [typical[0], *typical], strict=False))
+    """Largest size of an update relative to the typical one of the round before, of the first round to its own."""
+    typical = {r["server_round"]: r["typical_update"] for r in records if "typical_update" in r}
+    sizes = {number: norm / math.sqrt(steps) for number, (norm, steps) in typical.items()}
+    of_clients = [record for record in records if "partition_id" in record]
+    return max(r["update_norm"] / sizes[max(r["server_round"] - 1, 1)] for r in of_clients)
 
 
 def honest(data_dir: Path, folder: Callable[[], Path]) -> Row:
@@ -90,7 +91,7 @@ def one_bad(data_dir: Path, folder: Callable[[], Path], *, times: float) -> Row:
     records = run(data_dir, folder(), f"rounds={ROUNDS_OF_THE_BAD}", bad={1: times})
     failed = failures(records)
     return Row(
-        f"an update times {times:g}",
+        f"weights move {times:g} times as far",
         f"the client of {NUM_VIDEOS[1]} videos, in each of {ROUNDS_OF_THE_BAD} rounds",
         PROMISED,
         f"{failed.count(1)} rejected, of other clients {len(failed) - failed.count(1)}",
@@ -105,7 +106,13 @@ def all_bad(data_dir: Path, folder: Callable[[], Path], *, times: float) -> Row:
         seen = "the run went on"
     except FederationError as error:
         seen = f"{type(error).__name__}: {str(error).split(':')[0]}; {len(saved_rounds(run_dir))} rounds saved"
-    return Row(f"all updates times {times:g}", "all clients, in round 1", "one sentence, nothing is saved", seen, 1)
+    return Row(
+        f"the weights of all move {times:g} times as far",
+        "all clients, in round 1",
+        "one sentence, nothing is saved",
+        seen,
+        1,
+    )
 
 
 def main() -> None:

@@ -1,12 +1,13 @@
 import logging
 import math
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fedvssl.strategy.bounds import UpdateBound, check_growth, lower_median, norm
+from fedvssl.strategy.bounds import Step, UpdateBound, check_growth, lower_median, norm
 from fedvssl.wire.wire import FederationError, Update
 from tests.federation import LocalGrid
 from tests.strategy.test_fedavg import echo_app, reply_with, run_round, strategy_for
@@ -38,7 +39,10 @@ def test_norm_of_all_floating_point_arrays_together():
 
 
 def test_the_lower_median_of_two_is_the_smaller_one():
-    assert [lower_median(sizes) for sizes in ([], [4], [9, 1], [3, 1, 2], [4, 1, 3, 2])] == [None, 4, 1, 2, 2]
+    assert lower_median([]) is None
+    for norms, median in ([4], 4), ([9, 1], 1), ([3, 1, 2], 2), ([4, 1, 3, 2], 2):
+        assert lower_median([Step(norm, 1, 1) for norm in norms]) == Step(median, 1, 1)
+    assert lower_median([Step(9, 81, 81), Step(2, 1, 1)]) == Step(9, 81, 81), "by the root of the steps"
 
 
 def test_a_size_is_relative_to_the_root_of_the_steps_that_the_server_counts():
@@ -52,13 +56,13 @@ def test_a_size_is_relative_to_the_root_of_the_steps_that_the_server_counts():
 @pytest.mark.parametrize(("step", "passes"), [(9.9, True), (-9.9, True), (10.1, False), (30, False), (1e30, False)])
 def test_an_update_is_measured_against_the_last_accepted_round(step, passes):
     bound = UpdateBound(max_factor=10)
-    bound.accept([2.0, 2.0, 2.0])
+    bound.typical = Step(2.0, 1, 1)
     passed, reasons = admitted(bound, update(0, step=step), update(1, step=0.1))
     assert (0 in passed) is passes and 1 in passed
     if not passes:
         times = f"{abs(step):.3g}"
         assert reasons[0] == (
-            f"its update is {times} times as large as the typical one, strategy.max_update_factor allows 10"
+            f"its update is {times} times as large as is typical for its steps, strategy.max_update_factor allows 10"
         )
 
 
@@ -80,7 +84,7 @@ def test_of_two_clients_the_larger_one_is_rejected_in_the_first_round():
 
 def test_clipping_shortens_to_the_largest_size_and_keeps_the_direction_and_the_counters():
     bound = UpdateBound(max_factor=10, oversized="clip")
-    bound.accept([2.0])
+    bound.typical = Step(2.0, 1, 1)
     passed, reasons = admitted(bound, update(0, step=-40), update(1, step=1))
     assert not reasons
     np.testing.assert_allclose(passed[0].arrays["w"], START["w"] - 10, rtol=1e-6)
@@ -91,7 +95,7 @@ def test_clipping_shortens_to_the_largest_size_and_keeps_the_direction_and_the_c
 
 def test_an_infinite_size_is_rejected_even_where_others_are_clipped():
     bound = UpdateBound(max_factor=10, oversized="clip")
-    bound.accept([2.0])
+    bound.typical = Step(2.0, 1, 1)
     start, huge = {"w": np.zeros(2)}, Update(0, {"w": np.full(2, 1e200)}, {"num-examples": 1.0})
     reasons: dict[int, str] = {}
     assert not list(bound.admit(iter([huge]), start, reject=reasons.__setitem__)) and "inf times" in reasons[0]
@@ -100,7 +104,7 @@ def test_an_infinite_size_is_rejected_even_where_others_are_clipped():
 def test_without_a_factor_and_where_nothing_moved_there_is_no_bound():
     assert list(admitted(UpdateBound(max_factor=None), update(0, step=1), update(1, step=1e6))[0]) == [0, 1]
     bound = UpdateBound(max_factor=10)
-    bound.accept([0.0, 0.0])
+    bound.typical = Step(0.0, 1, 1)
     assert list(admitted(bound, update(0, step=0), update(1, step=3))[0]) == [0, 1]
 
 
@@ -157,30 +161,106 @@ def test_a_client_with_an_oversized_update_fails_in_its_round_only(caplog):
     assert "client 1 (client_dist2.json) failed: its update is" in line
 
 
-def trained(start: np.ndarray, *, num_videos: int, lr: float, rng: np.random.Generator) -> np.ndarray:
-    """Weights after an epoch of SGD with momentum in steps of 4 on a noisy quadratic, as published clients train."""
+def trained(
+    start: np.ndarray,
+    *,
+    num_videos: int,
+    lr: float,
+    rng: np.random.Generator,
+    curvature: float,
+    drift: float,
+    warmup: int,
+) -> np.ndarray:
+    """Weights after an epoch of SGD with momentum in steps of 4, as published clients train.
+
+    The loss is a noisy quadratic of this curvature with a slope `drift` that all clients share.
+    """
     weights, velocity = start.copy(), np.zeros_like(start)
-    for _ in range(-(-num_videos // 4)):
-        velocity = 0.9 * velocity + weights + rng.standard_normal(len(start))
-        weights -= lr * velocity
+    for step in range(-(-num_videos // 4)):
+        velocity = 0.9 * velocity + curvature * weights + drift + rng.standard_normal(len(start))
+        weights -= lr * min(1.0, (step + 1) / max(warmup, 1)) * velocity
     return weights
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_clients_of_4_and_of_400_videos_pass_through_a_tenfold_decay_of_the_rate(seed):
-    rng = np.random.default_rng(seed)
-    bound, theta = UpdateBound(max_factor=10, batch_size=4), rng.standard_normal(300)
-    for server_round in range(1, 13):
-        lr = 0.01 * 0.1 ** (server_round // 4)
+@pytest.mark.parametrize("clients", [(4, 400), (400, 4), (4, 4, 400), (4, 4, 1600), (4, 400, 4, 40, 400)])
+@pytest.mark.parametrize(("curvature", "drift"), [(1, 0), (0.02, 0), (0.02, 0.5), (0.0, 1)])
+@pytest.mark.parametrize("warmup", [0, 100])
+def test_clients_of_4_and_of_400_videos_pass_through_a_tenfold_decay_of_the_rate(clients, curvature, drift, warmup):
+    rng = np.random.default_rng(0)
+    bound, theta = UpdateBound(max_factor=10, batch_size=4, warmup_steps=warmup), rng.standard_normal(100)
+    for server_round in range(1, 9):
+        problem = {"rng": rng, "lr": 0.01 * 0.1 ** (server_round // 4)}
+        problem |= {"curvature": curvature, "drift": drift, "warmup": warmup}
         updates = [
-            Update(n, {"w": trained(theta, num_videos=v, lr=lr, rng=rng)}, {"num-examples": float(v)})
-            for n, v in enumerate((4, 400, 4, 40, 400))
+            Update(n, {"w": trained(theta, num_videos=videos, **problem)}, {"num-examples": float(videos)})
+            for n, videos in enumerate(clients)
         ]
         reasons: dict[int, str] = {}
         passed = list(bound.admit(iter(updates), {"w": theta}, reject=reasons.__setitem__))
         assert not reasons, f"round {server_round}"
-        bound.accept([u.metrics["update-norm"] for u in passed])
-        median = sorted(passed, key=lambda u: u.metrics["update-norm"])[2]
-        enlarged = Update(0, {"w": theta + 30 * (median.arrays["w"] - theta)}, median.metrics)
-        assert not list(bound.admit(iter([enlarged]), {"w": theta}, reject=reasons.__setitem__))
+        bound.accept(range(len(clients)))
+        median = sorted(passed, key=lambda u: u.metrics["update-norm"])[(len(passed) - 1) // 2]
+        enlarged = replace(median, arrays={"w": theta + 30 * (median.arrays["w"] - theta)})
+        if len(clients) > 2:
+            assert not list(bound.admit(iter([enlarged]), {"w": theta}, reject=reasons.__setitem__))
         theta = np.mean([u.arrays["w"] for u in passed], axis=0)
+
+
+@pytest.mark.parametrize(("keep", "least", "most"), [(False, 1.25, 1.25), (True, 1.25, 2)])
+def test_steps_of_the_warm_up_count_by_the_square_of_their_factor(keep, least, most):
+    bound = UpdateBound(max_factor=10, batch_size=4, local_epochs=2, warmup_steps=2, keep_optimizer=keep)
+    assert bound.count_steps(4) == (least, most)
+    assert bound.count_steps(40) == (19.25, 20 if keep else 19.25)
+
+
+BATCH_NORM = {"w": np.ones(4, np.float32), "bn.running_mean": np.full(4, 100, np.float32)}
+
+
+def moved(partition_id: int, *, weights: float, statistics: float) -> Update:
+    arrays = {"w": BATCH_NORM["w"] + np.float32(weights), "bn.running_mean": BATCH_NORM["bn.running_mean"] + statistics}
+    return Update(partition_id, {k: v.astype(np.float32) for k, v in arrays.items()}, {"num-examples": 1.0})
+
+
+def test_enlarged_weights_do_not_hide_behind_running_statistics():
+    bound = UpdateBound(max_factor=10)
+    for weights in (0.03, 1e3):
+        sent = [moved(0, weights=0.001, statistics=50), moved(1, weights=0.001, statistics=40)]
+        reasons: dict[int, str] = {}
+        sent.append(moved(2, weights=weights, statistics=50))
+        passed = list(bound.admit(iter(sent), BATCH_NORM, reject=reasons.__setitem__))
+        assert [u.partition_id for u in passed] == [0, 1] and list(reasons) == [2]
+        bound.accept([0, 1])
+
+
+def test_running_statistics_may_change_by_their_own_norm_times_the_factor():
+    bound = UpdateBound(max_factor=10, typical=Step(0.002, 1, 1))
+    sent = [moved(0, weights=0.001, statistics=990), moved(1, weights=0.001, statistics=1010)]
+    reasons: dict[int, str] = {}
+    assert [u.partition_id for u in bound.admit(iter(sent), BATCH_NORM, reject=reasons.__setitem__)] == [0]
+    assert list(reasons) == [1]
+
+
+@pytest.mark.parametrize("clients", [1, 2])
+def test_one_or_two_clients_cannot_take_the_typical_size_away(clients):
+    """The first one sends next to nothing, and the honest others of the next rounds pass."""
+    bound = UpdateBound(max_factor=10, typical=Step(2.0, 1, 1))
+    for _ in range(3):
+        small = [update(0, step=1e-6)] + [update(1, step=1)] * (clients - 1)
+        passed, _ = admitted(bound, *small)
+        assert len(passed) == clients
+        bound.accept(passed)
+        assert admitted(bound, update(0, step=1), update(1, step=1))[1] == {}
+    assert bound.typical is not None and bound.typical.norm >= 2 * 0.5**3
+
+
+def test_three_clients_that_do_not_move_leave_the_typical_size():
+    bound = UpdateBound(max_factor=10, typical=Step(2.0, 1, 1))
+    bound.accept(admitted(bound, *(update(n, step=0) for n in range(3)))[0])
+    assert bound.typical == Step(2.0, 1, 1)
+
+
+def test_clipping_is_told(caplog):
+    bound = UpdateBound(max_factor=10, oversized="clip", typical=Step(2.0, 1, 1))
+    with caplog.at_level(logging.WARNING, logger="fedvssl"):
+        admitted(bound, update(3, step=-40))
+    assert caplog.messages == ["client 3: its update is clipped to a 4th"]
