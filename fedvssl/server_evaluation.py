@@ -50,7 +50,8 @@ def is_due(config: Config, server_round: int) -> bool:
 def missed_evaluations(config: Config, run_dir: Path, *, done: int) -> list[int]:
     """Rounds up to `done` whose evaluation is due and has no record."""
     records = read_records(run_dir / METRICS_FILE)
-    told = {r["server_round"] for r in records if "num_clients" not in r and "partition_id" not in r}
+    others = {"num_clients", "partition_id", "lost_heads"}  # of a round, of a client, of going back
+    told = {record["server_round"] for record in records if not others & record.keys()}
     return [number for number in range(done + 1) if is_due(config, number) and number not in told]
 
 

@@ -15,7 +15,7 @@ from flwr.serverapp import ServerApp
 from fedvssl import main
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, write_annotations
-from fedvssl.files.arrays import load_arrays
+from fedvssl.files.arrays import load_arrays, save_arrays
 from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.ending import Terminated, interruptible
 from fedvssl.files.environment import read_environment
@@ -26,7 +26,7 @@ from fedvssl.files.settings import NAMES
 from fedvssl.identity import claim
 from fedvssl.main import run, simulate
 from fedvssl.preflight import fit_to_machine
-from fedvssl.server_app import Outcome
+from fedvssl.server_app import Outcome, initial_arrays
 from fedvssl.wire.wire import FederationError
 from tests.federation import overrides, tiny_config, write_clients
 
@@ -119,15 +119,24 @@ def test_the_checkpoint_that_a_run_starts_from_is_part_of_it(lists, tmp_path):
         claim(tmp_path / "run", config_of(lists))
 
 
-def test_a_missing_list_is_part_of_the_run_too(lists, tmp_path):
-    path = next(lists.rglob("client_dist1.json"))
+@pytest.mark.parametrize("broken", [None, "", "[]", '[{"name": "Cl'])
+def test_a_list_that_breaks_or_comes_back_does_not_stop_the_run(broken, lists, tmp_path, caplog):
+    path = lists / "client_dist1.json"
     content = path.read_text()
-    path.unlink()
-    for _ in range(2):
+
+    def start(text: str | None) -> None:
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text)
         claim(tmp_path / "run", config_of(lists))
-    path.write_text(content)
+
+    caplog.set_level("INFO", logger="fedvssl")
+    for text in (broken, content, broken, content):
+        start(text)
+    assert caplog.messages == ["client_dist1.json, which no earlier start could read, can be read now."]
+    start(broken)
     with pytest.raises(ValueError, match=r"another run, contents of client_dist1\.json differ now"):
-        claim(tmp_path / "run", config_of(lists))
+        start(content.replace("a/1", "a/3"))
 
 
 def test_a_schedule_over_the_whole_run_fixes_its_length(lists, tmp_path):
@@ -239,6 +248,24 @@ def test_clients_with_test_videos_stop_the_run_or_are_recorded(engine, tmp_path,
     run(tiny_config(tmp_path / "data", "data.allow_test_videos=true"), run_dir=tmp_path)
     seen = load_arrays(tmp_path / "seen_videos.npz")
     assert len(seen["pre-training"]) == 3 + 4 + 5 and len(seen["allowed"]) == 1
+
+
+def test_a_continued_run_forgets_no_video_that_it_has_seen(engine, data_dir, tmp_path, monkeypatch):
+    """The checkpoint that it began with has moved away from its own record since."""
+    monkeypatch.setattr("fedvssl.main.simulate", lambda *_, **__: None)
+    config, checkpoint = tiny_config(data_dir), tmp_path / "before/round-1-weights.npz"
+    save_arrays(checkpoint, initial_arrays(config))
+    own = {"pre-training": np.array([1, 2, 3]), "allowed": np.array([2])}
+    save_arrays(checkpoint.parent / "seen_videos.npz", own)
+    for name in ("before", "moved"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        moved = tmp_path / name / checkpoint.name
+        if not moved.exists():
+            shutil.copy(checkpoint, moved)
+        run(tiny_config(data_dir, f"init={moved}"), run_dir=tmp_path)
+        seen = load_arrays(tmp_path / "seen_videos.npz")
+        assert {1, 2, 3} < {*seen["pre-training"].tolist()} and len(seen["pre-training"]) == 3 + 3 + 4 + 5
+        assert 2 in seen["allowed"]
 
 
 def run_engine(config, run_dir, outcome: Outcome | None = None) -> None:

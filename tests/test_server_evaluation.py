@@ -11,7 +11,7 @@ from fedvssl.files.arrays import load_arrays
 from fedvssl.files.rounds import round_path, saved_rounds
 from fedvssl.files.run_log import RunLog, read_records
 from fedvssl.server_app import complete
-from fedvssl.server_evaluation import build_monitor
+from fedvssl.server_evaluation import build_monitor, missed_evaluations
 from tests.action_set import write_action_set
 from tests.federation import tiny_config, train, write_clients
 
@@ -94,6 +94,12 @@ def test_missed_evaluations_are_made_up_for_on_continuing_and_in_order(data_dir,
     train(config, tmp_path, done=4, monitor=build_monitor(config))
     assert evaluated(tmp_path) == [0, 4, 5]
     assert "after rounds 2 are missing and cannot be made up for: their files are gone (keep_last)" in caplog.text
+
+
+def test_the_record_of_going_back_is_no_evaluation(data_dir, tmp_path):
+    lines = [{"server_round": n, "eval_R@1": 0.5} for n in (0, 2)] + [{"server_round": 4, "lost_heads": [0]}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert missed_evaluations(evaluating(data_dir, "rounds=6"), tmp_path, done=4) == [4]
 
 
 def test_a_run_whose_rounds_are_all_done_is_completed(data_dir, tmp_path):

@@ -11,8 +11,10 @@ import shutil
 from pathlib import Path
 
 from fedvssl.files.rounds import accepted_rounds, round_path, saved_rounds
-from fedvssl.files.run_log import METRICS_FILE, RunLog
+from fedvssl.files.run_log import METRICS_FILE, RunLog, read_records
 
+# Copied, because they belong to the rounds that are set aside too: what these saw, and how they were trained.
+COPIED = (METRICS_FILE, "seen_videos.npz", "config.yaml")
 HEADS = "clients/*/head-round-*.npz"
 
 
@@ -25,7 +27,8 @@ def go_back(run_dir: Path, server_round: int) -> str:
         A sentence on what was done.
 
     Raises:
-        ValueError: if there is no file of this round.
+        ValueError: if there is no file of this round, or nothing came after it. The same command given again could not
+            tell then whether it has gone back before.
     """
     folder = run_dir / f"before-{server_round}"
     if folder.exists():
@@ -39,10 +42,13 @@ def go_back(run_dir: Path, server_round: int) -> str:
         raise ValueError(f"from_round={server_round}: {run_dir} has no file of this round, {there}.")
     later = [number for number in saved if number > server_round]
     staging = run_dir / f".before-{server_round}"  # becomes the folder when everything is in it
+    if not (later or staging.exists() or has_later(run_dir, server_round=server_round)):
+        raise ValueError(
+            f"from_round={server_round}: nothing in {run_dir} came after round {server_round}, so there is nothing to "
+            "go back from: leave from_round out to continue."
+        )
     staging.mkdir(exist_ok=True)
-    if (metrics := run_dir / METRICS_FILE).is_file() and not (staging / METRICS_FILE).exists():
-        shutil.copy2(metrics, staging / f"{METRICS_FILE}.part")
-        os.replace(staging / f"{METRICS_FILE}.part", staging / METRICS_FILE)
+    copy_records(run_dir, staging)
     for number in reversed(later):
         os.replace(round_path(run_dir, number), round_path(staging, number))
     set_heads_aside(run_dir, staging, server_round=server_round)
@@ -56,14 +62,32 @@ def go_back(run_dir: Path, server_round: int) -> str:
     return f"Back to round {server_round}: {len(later)} later round files and their records are in {folder}{without}."
 
 
+def has_later(run_dir: Path, *, server_round: int) -> bool:
+    """True if the run has heads or records of later rounds than `server_round`."""
+    records = read_records(run_dir / METRICS_FILE)
+    later = any(record.get("server_round", 0) > server_round for record in records)
+    return later or bool(later_heads(run_dir, server_round=server_round))
+
+
+def later_heads(run_dir: Path, *, server_round: int) -> list[Path]:
+    numbers = {path: re.fullmatch(r"head-round-(\d+)", path.stem) for path in sorted(run_dir.glob(HEADS))}
+    return [path for path, number in numbers.items() if number and int(number[1]) > server_round]
+
+
+def copy_records(run_dir: Path, staging: Path) -> None:
+    """Copy what was recorded up to now, once: a repeated start may have shortened it already."""
+    for name in COPIED:
+        if (run_dir / name).is_file() and not (staging / name).exists():
+            shutil.copy2(run_dir / name, staging / f"{name}.part")
+            os.replace(staging / f"{name}.part", staging / name)
+
+
 def set_heads_aside(run_dir: Path, staging: Path, *, server_round: int) -> None:
     """Move the heads of later rounds than `server_round`."""
-    for path in run_dir.glob(HEADS):
-        number = re.fullmatch(r"head-round-(\d+)", path.stem)
-        if number and int(number[1]) > server_round:
-            target = staging / path.relative_to(run_dir)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
+    for path in later_heads(run_dir, server_round=server_round):
+        target = staging / path.relative_to(run_dir)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
 
 
 def lost_heads(run_dir: Path, staging: Path, *, done: int) -> list[int]:

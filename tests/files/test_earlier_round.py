@@ -23,10 +23,12 @@ def write_run(run_dir: Path, *, rounds: int = 4, heads: dict[int, list[int]] | N
             path = run_dir / f"clients/client_{client}/head-round-{number}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"head of {number}")
+    (run_dir / "seen_videos.npz").write_text("names")
+    (run_dir / "config.yaml").write_text("settings")
 
 
 def files(folder: Path) -> dict[str, str]:
-    found = [path for path in folder.rglob("*") if path.suffix in (".npz", ".jsonl")]
+    found = [path for path in folder.rglob("*") if path.suffix in (".npz", ".jsonl", ".yaml")]
     return {str(path.relative_to(folder)): path.read_text() for path in found}
 
 
@@ -39,7 +41,9 @@ def test_later_files_and_records_are_set_aside_and_nothing_is_deleted(tmp_path):
     assert max(record["server_round"] for record in read_records(tmp_path / "metrics.jsonl")) == 3
     aside = files(tmp_path / "before-3")
     assert aside["metrics.jsonl"] == before["metrics.jsonl"]
-    assert aside["round-4-weights.npz"] == "weights of 4" and len(aside) == 4
+    assert aside["round-4-weights.npz"] == "weights of 4" and len(aside) == 6
+    assert (aside["seen_videos.npz"], aside["config.yaml"]) == ("names", "settings"), "of these rounds too"
+    assert files(tmp_path)["seen_videos.npz"] == "names"
     assert not list(tmp_path.glob("clients/*/head-round-4.npz"))
 
 
@@ -70,7 +74,7 @@ def test_a_whole_model_without_heads_loses_none(tmp_path):
 def test_round_0_is_the_start(tmp_path):
     write_run(tmp_path)
     go_back(tmp_path, 0)
-    assert saved_rounds(tmp_path) == [] and len(files(tmp_path / "before-0")) == 9
+    assert saved_rounds(tmp_path) == [] and len(files(tmp_path / "before-0")) == 11
     assert read_records(tmp_path / "metrics.jsonl") == [{"server_round": 0, "R@1": 0.5}]
 
 
@@ -83,7 +87,34 @@ def test_a_round_that_is_not_there_is_refused_and_nothing_moves(rounds, words, t
     assert files(tmp_path) == before
 
 
-@pytest.mark.parametrize("kill_at", range(8))
+@pytest.mark.parametrize("number", [4, 0])
+def test_a_round_that_nothing_came_after_is_refused_and_bars_no_later_return(number, tmp_path):
+    write_run(tmp_path, rounds=number, heads={0: [number]})
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=f"came after round {number}, .* leave from_round out to continue"):
+        go_back(tmp_path, number)
+    assert files(tmp_path) == before and not list(tmp_path.glob("*before*"))
+    write_run(tmp_path, rounds=number + 2)
+    go_back(tmp_path, number)
+    assert saved_rounds(tmp_path) == list(range(1, number + 1))
+
+
+@pytest.mark.parametrize("later", ["head", "record"])
+def test_a_head_or_a_record_alone_is_set_aside_too(later, tmp_path):
+    """A kill came before their round was saved."""
+    write_run(tmp_path, heads={0: [4, 5]} if later == "head" else None)
+    if later == "record":
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write('{"server_round": 5, "loss": 1.0}\n')
+    before = files(tmp_path)
+    go_back(tmp_path, 4)
+    aside = files(tmp_path / "before-4")
+    assert aside["metrics.jsonl"] == before["metrics.jsonl"]
+    assert ("clients/client_0/head-round-5.npz" in aside) == (later == "head")
+    assert read_records(tmp_path / "metrics.jsonl")[-1]["server_round"] == 4
+
+
+@pytest.mark.parametrize("kill_at", range(11))
 def test_an_interrupted_return_is_completed(kill_at, tmp_path, monkeypatch):
     write_run(tmp_path)
     undisturbed = tmp_path / "undisturbed"
@@ -102,7 +133,8 @@ def test_an_interrupted_return_is_completed(kill_at, tmp_path, monkeypatch):
         patch.setattr(earlier_round.os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             go_back(tmp_path, 2)
-    assert accepted_rounds(tmp_path, done=max(saved_rounds(tmp_path))), "a run that ended earlier"
+    accepted = accepted_rounds(tmp_path, done=max(saved_rounds(tmp_path)))
+    assert accepted or kill_at == 10, "a run that ended earlier; at last both heads of round 2 are told to be lost"
     go_back(tmp_path, 2)
     mine = {name: text for name, text in files(tmp_path).items() if not name.startswith("undisturbed")}
     assert mine == files(undisturbed)

@@ -44,7 +44,11 @@ def test_a_metric_that_is_missing_is_left_out():
 
 
 @pytest.mark.parametrize(
-    "name", ["server-round", "partition_id", "weight", "loss-weight", "lr", "seconds", "bytes-up", "eval_R@1", "epoch"]
+    "name",
+    [
+        *("server-round", "partition_id", "weight", "loss-weight", "lr", "seconds", "bytes-up", "eval_R@1", "epoch"),
+        *("update-norm", "update_norm"),
+    ],
 )
 def test_names_of_the_server_are_refused(name):
     with pytest.raises(ValueError, match=f"it reports '{name}', which only the server writes"):
