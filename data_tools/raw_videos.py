@@ -184,16 +184,20 @@ def _best(candidates: list[Path], name: str, folders: _Folders) -> list[Path]:
 
 
 def _claimed_twice(found: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
-    """Names that share a raw file with another, and the reason; a name that alone agrees in case keeps the file."""
+    """Names that share a raw file with another, and the reason.
+
+    A name that alone agrees in case keeps the file; links within one class keep their own names, as the label is right.
+    """
     by_file: dict[tuple[int, int], list[str]] = defaultdict(list)
     for name, path in found.items():
         by_file[path.stat().st_dev, path.stat().st_ino].append(name)  # a file may have several hard links
     for names in by_file.values():
         exact = [name for name in names if found[name].stem == PurePosixPath(name).name]
-        keeper = exact[0] if len(exact) == 1 else None
+        one_class = len({PurePosixPath(name).parent for name in names}) == 1
+        keepers = exact if len(exact) == 1 or one_class else []
         for name in names if len(names) > 1 else ():
-            if name != keeper:
-                other = keeper or next(other for other in names if other != name)
+            if name not in keepers:
+                other = next(other for other in (*keepers, *names) if other != name)
                 yield name, f"its file {found[name]} is that of {other} too"
 
 

@@ -142,6 +142,15 @@ def test_two_links_to_one_file_are_one_video(tmp_path: Path) -> None:
     assert list(match.found) == ["run/d"] and list(match.doubtful) == list(names[:4])
 
 
+def test_links_within_a_class_keep_their_names(tmp_path: Path) -> None:
+    make(tmp_path, "jump/a.mp4", "jump/id.mp4")
+    (tmp_path / "jump/b.mp4").hardlink_to(tmp_path / "jump/a.mp4")
+    (tmp_path / "jump/C.mp4").hardlink_to(tmp_path / "jump/a.mp4")
+    match = match_to_names(find_raw_videos(tmp_path), ("jump/a", "jump/b", "jump/c"), tmp_path)
+    assert match.found == {f"jump/{stem}": tmp_path / f"jump/{stem}.mp4" for stem in "ab"}
+    assert list(match.doubtful) == ["jump/c"]
+
+
 def test_a_raw_file_whose_name_no_data_set_can_hold_is_named(tmp_path: Path) -> None:
     paths = find_raw_videos(make(tmp_path, "wave/a\nb.avi"))
     with pytest.raises(ValueError, match=r"the name 'wave/a\\nb' holds a control character"):
