@@ -8,7 +8,7 @@ import stat
 import subprocess
 import zipfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fedvssl.files.names import check_name
 from fedvssl.files.progress import Progress, show_bytes
@@ -110,7 +110,9 @@ def _unpack_rar(archive: Path, folder: Path) -> None:
 
 def _check_entry(name: str, mode: int, archive: Path) -> None:
     """Reject names that are not inside the folder, and all that is no plain file or folder by its Unix mode, if any."""
-    check_name(name.removesuffix("/"), where=archive)
+    inside = PurePosixPath(name).as_posix() if name else ""  # "./a//b/" is a/b; it keeps ".."
+    if (inside, name[-1:]) != (".", "/"):  # the folder itself
+        check_name(inside, where=archive)
     kind = stat.S_IFMT(mode)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         what = "link" if kind == stat.S_IFLNK else "device"

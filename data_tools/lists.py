@@ -20,6 +20,8 @@ from fedvssl.data.annotations import Annotation
 from fedvssl.data.video import VIDEO_SUFFIXES
 from fedvssl.files.names import check_name, shown
 
+from .raw_videos import CLIP
+
 Splits = dict[str, list[Annotation]]  # "train_split_1" -> its videos
 SPLIT_NUMBERS = (1, 2, 3)
 Row = tuple[str, str, int | None]  # split, "<Class>/<stem>", label as the list has it
@@ -160,6 +162,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 
 def _json_rows(path: Path, split: str) -> Iterator[Row]:
     """Rows of the official json of Kinetics, with its own `split` for each video, or of a list of names and labels."""
+    above = set[str]()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict):
@@ -170,7 +173,7 @@ def _json_rows(path: Path, split: str) -> Iterator[Row]:
             for entry in content:
                 if not isinstance(label := entry["label"], int) or label < 0:
                     raise TypeError(f"label {label!r}")
-                yield split, _listed_name(entry["name"], where=path), label
+                yield split, _listed_name(entry["name"], above, where=path), label
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(
             f'{path} is neither the official json of Kinetics nor a list of {{"name": ..., "label": ...}} '
@@ -179,13 +182,14 @@ def _json_rows(path: Path, split: str) -> Iterator[Row]:
 
 
 def _text_rows(path: Path, split: str) -> Iterator[Row]:
+    above = set[str]()
     for number, line in _lines(path):
         *name, label = line.rsplit(maxsplit=1)
         if not name or not label.isdecimal():
             raise ValueError(
                 f"{path}, line {number}: {shown(line)} is not a path and a label such as 'archery/x.mp4 5'."
             )
-        yield split, _listed_name(name[0], where=f"{path}, line {number}"), int(label)
+        yield split, _listed_name(name[0], above, where=f"{path}, line {number}"), int(label)
 
 
 def _kinetics_row(label: str, video: str, times: Sequence, part: str, *, where: str) -> Iterator[Row]:
@@ -235,10 +239,28 @@ def _numbered(rows: Iterable[Row]) -> Splits:
     return splits
 
 
-def _listed_name(path: str, *, where: object) -> str:
-    """ "/data/train/archery/x.mp4" -> "archery/x" """
+def _listed_name(path: str, above: set[str], *, where: object) -> str:
+    """ "/data/train/archery/x.mp4" -> "archery/x"
+
+    Args:
+        path: as listed.
+        above: what stands before the last folder in all names of the list; this one is added. Clips of Kinetics may
+            have several, as their names are ids.
+        where: file or line that has the path, for the message.
+
+    Raises:
+        ValueError: if it is another one than before: it could be the class, and is no part of the name.
+    """
     listed = PurePosixPath(path)
-    return check_name((PurePosixPath(listed.parent.name) / without_suffix(listed.name)).as_posix(), where=where)
+    name = check_name((PurePosixPath(listed.parent.name) / without_suffix(listed.name)).as_posix(), where=where)
+    above |= set() if CLIP.fullmatch(without_suffix(listed.name)) else {listed.parent.parent.as_posix()}
+    if len(above) > 1:
+        raise ValueError(
+            f"{where}: {shown(path)} stands below another folder than the videos before it "
+            f"({' and '.join(sorted(above))}), and a video is named by its last folder and its file alone: write "
+            "<class>/<file> in every line."
+        )
+    return name
 
 
 def without_suffix(file_name: str) -> str:

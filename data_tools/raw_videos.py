@@ -11,6 +11,7 @@ from fedvssl.data.video import VIDEO_SUFFIXES
 from fedvssl.files.names import check_name
 
 CLIP = re.compile(r"(.+)_\d{6}_\d{6}")  # of Kinetics: <youtube_id>_<start>_<end>
+SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}  # never told to be classes
 # Spellings by which a folder is told to be a class's, strict ones first.
 SPELLINGS: tuple[Callable[[str], str], ...] = (
     str,
@@ -52,9 +53,9 @@ def match_to_names(paths: Collection[Path], names: Iterable[str], raw_dir: Path)
     """Find the raw file of every listed video by its stem.
 
     Case does not matter (UCF-101 spells HandStandPushups and HandstandPushups), nor does the ending. A file in the
-    folder of another class never fits. If several files fit, those in the folder of the class are preferred, then those
-    that agree in case. A Kinetics clip `<youtube_id>_<start>_<end>` may also be called `<youtube_id>`; there the case
-    matters.
+    folder of another class never fits; `_Folders` says which folders are those of classes. If several files fit, those
+    in the folder of the class are preferred, then those that agree in case. A clip `<youtube_id>_<start>_<end>` of
+    Kinetics may also be called `<youtube_id>`; there the case matters.
 
     Args:
         paths: raw files below `raw_dir`.
@@ -64,7 +65,7 @@ def match_to_names(paths: Collection[Path], names: Iterable[str], raw_dir: Path)
         ValueError: if several files fit a name equally well.
     """
     names = list(dict.fromkeys(names))
-    folders = _Folders(paths, {PurePosixPath(name).parent.name for name in names} - {""}, raw_dir)
+    folders = _Folders(paths, names, raw_dir)
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         by_stem[path.stem.casefold()].append(path)
@@ -106,19 +107,23 @@ def name_by_folder(paths: Iterable[Path], raw_dir: Path) -> dict[str, Path]:
 class _Folders:
     """Classes of the folders below `raw_dir`, told by the listed classes.
 
-    A folder beside that of a listed class is the folder of a class too, of one that is not listed.
+    A folder is that of the listed class of its name or of a name around it. Any other folder counts as that of a class
+    which is not listed, except `raw_dir`, folders around those of listed classes, and, where no folder has the name of
+    a listed class, the one folder that holds the listed videos of several classes, also divided into train and test.
     """
 
-    def __init__(self, paths: Iterable[Path], classes: Collection[str], raw_dir: Path) -> None:
+    def __init__(self, paths: Collection[Path], names: Collection[str], raw_dir: Path) -> None:
         self._raw_dir = raw_dir
         self._called: list[dict[str, set[str]]] = []
         for spell in SPELLINGS:
             self._called.append(defaultdict(set))
-            for name in classes:
+            for name in {PurePosixPath(name).parent.name for name in names} - {""}:
                 self._called[-1][spell(name)].add(name)
         self._classes_of = cache(self._find_classes)
         holding = {folder for path in paths for folder in self._above(path.parent)}
-        self._with_classes = {folder.parent for folder in holding if self._by_name(folder.name)}
+        of_classes = [folder for folder in holding if self._by_name(folder.name)]
+        around = {outer for folder in of_classes for outer in self._above(folder.parent)}
+        self._of_no_class = {raw_dir, *(around if of_classes else self._flat(paths, names))}
 
     def fits(self, path: Path, name: str) -> bool:
         """False for a file that lies in the folder of another class than the name's.
@@ -136,9 +141,19 @@ class _Folders:
 
     def _find_classes(self, folder: Path) -> set[str] | None:
         """Listed classes that a folder may be of: empty for another class's, None for a folder of no class."""
-        above = list(self._above(folder))
-        inner = next((classes for place in above if (classes := self._by_name(place.name))), None)
-        return inner or (set() if any(place.parent in self._with_classes for place in above) else None)
+        inner = next((classes for place in self._above(folder) if (classes := self._by_name(place.name))), None)
+        return inner or (None if folder in self._of_no_class else set())
+
+    def _flat(self, paths: Iterable[Path], names: Iterable[str]) -> set[Path]:
+        """The folders of all listed videos if they are one, whole or divided into splits, with several classes."""
+        classes: dict[str, set[str]] = defaultdict(set)
+        for name in map(PurePosixPath, names):
+            classes[name.name.casefold()].add(name.parent.name)
+        listed = [path for path in paths if path.stem.casefold() in classes]
+        whole = {path.parent.parent if path.parent.name.casefold() in SPLIT_FOLDERS else path.parent for path in listed}
+        inside = set().union(*(classes[path.stem.casefold()] for path in listed if path.parent != self._raw_dir))
+        one = len(whole - {self._raw_dir}) == 1 and len(inside) > 1
+        return {path.parent for path in listed} if one or whole == {self._raw_dir} else set()
 
     def _by_name(self, folder: str) -> set[str]:
         found = (called.get(spell(folder)) for spell, called in zip(SPELLINGS, self._called, strict=True))
@@ -169,16 +184,20 @@ def _best(candidates: list[Path], name: str, folders: _Folders) -> list[Path]:
 
 
 def _claimed_twice(found: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
-    """Names that share a raw file with another, and the reason; a name that alone agrees in case keeps the file."""
+    """Names that share a raw file with another, and the reason.
+
+    A name that alone agrees in case keeps the file; links within one class keep their own names, as the label is right.
+    """
     by_file: dict[tuple[int, int], list[str]] = defaultdict(list)
     for name, path in found.items():
         by_file[path.stat().st_dev, path.stat().st_ino].append(name)  # a file may have several hard links
     for names in by_file.values():
         exact = [name for name in names if found[name].stem == PurePosixPath(name).name]
-        keeper = exact[0] if len(exact) == 1 else None
+        one_class = len({PurePosixPath(name).parent for name in names}) == 1
+        keepers = exact if len(exact) == 1 or one_class else []
         for name in names if len(names) > 1 else ():
-            if name != keeper:
-                other = keeper or next(other for other in names if other != name)
+            if name not in keepers:
+                other = next(other for other in (*keepers, *names) if other != name)
                 yield name, f"its file {found[name]} is that of {other} too"
 
 

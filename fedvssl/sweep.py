@@ -38,12 +38,10 @@ from fedvssl.training.precision import choose_precision
 from fedvssl.training.processes import exit_code
 
 ROW_KEYS = {"title", "start", "pooled", "overrides"}
-# Settings of all commands that do not decide the numbers of a finished run.
-FREE = (
-    (FREE_IN_PRETRAINING | FREE_IN_FINETUNING | {"checkpoint", "feature_dir"})
-    - SAMPLING
-    - {*("rounds", "training.epochs")}
-)
+# Free where a run is continued, but they decide the numbers of a finished one.
+DECISIVE = SAMPLING | {*("rounds", "training.epochs", "strategy.max_update_factor", "strategy.oversized_updates")}
+# Settings of all commands that do not decide the numbers of a finished run; of `init` the content is compared.
+FREE = (FREE_IN_PRETRAINING | FREE_IN_FINETUNING | {"checkpoint", "feature_dir"}) - DECISIVE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

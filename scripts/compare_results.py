@@ -83,7 +83,11 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
         "classes, "
         f"{first['dataset']} split {first['split']}, {clip_words(first)}, "
         f"{seeds} seed{'s' if seeds != '1' else ''}"
-        + "".join(f"\n{label}{words}" for label, row in rows.items() if (words := seen_words(row[0])))
+        + "".join(
+            f"\n{label}{words}"
+            for label, row in rows.items()
+            if (words := next(filter(None, map(seen_words, row)), ""))
+        )
     )
 
 

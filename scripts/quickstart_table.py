@@ -8,6 +8,7 @@ table.json holds the same as fractions: `rows`, row -> column -> value, low, hig
 difference, low, high.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from fedvssl.evaluation.intervals import Difference, paired_difference
 from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.predictions import PREDICTIONS_FILE, read_right
+from fedvssl.files.rounds import last_round, round_of
 from fedvssl.sweeping.comparison import aligned, differing, single
 
 # Column -> protocol and metric.
@@ -27,6 +29,7 @@ FINE_TUNED = "fine-tuned"
 PRE_TRAINED, RANDOM, SCRATCH = "pre-trained", "random weights", "from scratch"
 PROTOCOL_ROWS = {PRE_TRAINED: "checkpoint", RANDOM: "random", "mean frame, no network": "mean frame"}
 TEST_ROWS = {PRE_TRAINED: "finetuned", SCRATCH: "scratch"}
+SHARED = ("seed", "dataset", "split", "num_train", "num_test", "media")  # facts of all evaluations of a table
 ORDER = (PRE_TRAINED, RANDOM, SCRATCH, "mean frame, no network", "majority class", "chance")
 
 
@@ -49,13 +52,13 @@ def read_report(work_dir: Path) -> dict[str, Any]:
     """Content of table.json.
 
     Raises:
-        ValueError: if a part of it has not been computed.
+        ValueError: if a part of it has not been computed, or the parts do not belong together.
     """
     rows: dict[str, dict[str, dict[str, float]]] = {row: {} for row in ORDER}
     differences: dict[str, dict[str, Any]] = {}
-    facts = {}
+    facts, evaluations = {}, read_evaluations(work_dir)
     for column, (protocol, metric) in PROTOCOLS.items():
-        found = latest(work_dir, protocol)
+        found = evaluations[protocol]
         for row, name in PROTOCOL_ROWS.items():
             rows[row][column] = cell(found["rows"][name][metric], found["intervals"][name].get(metric))
         if metric in found["chance"]:
@@ -75,16 +78,27 @@ def read_report(work_dir: Path) -> dict[str, Any]:
     return {**facts, "rows": rows, "differences": differences}
 
 
-def latest(work_dir: Path, protocol: str) -> dict[str, Any]:
-    """The last evaluation by a protocol: one of other settings may lie in a folder beside it.
+def read_evaluations(work_dir: Path) -> dict[str, dict[str, Any]]:
+    """The newest evaluation of the last round by each protocol: those of other settings may lie in folders beside it.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if one is missing, or they are of other seeds or videos.
     """
-    found = [*work_dir.glob(f"pretraining/evaluation/*/{protocol}.json")]
-    if not found:
-        raise ValueError(f"No {protocol} in {work_dir / 'pretraining'}: run scripts/quickstart.sh again.")
-    return read_json(max(found, key=lambda path: path.stat().st_mtime_ns))
+    run_dir, newest = work_dir / "pretraining", {}
+    for protocol, _ in PROTOCOLS.values():
+        paths = sorted(run_dir.glob(f"evaluation/*/{protocol}.json"), key=lambda path: path.stat().st_mtime_ns)
+        results = [read_json(path) for path in paths]
+        own = [result for result in results if round_of(Path(str(result.get("checkpoint")))) == last_round(run_dir)]
+        if not own:
+            raise ValueError(f"No {protocol} in {run_dir} that is of its last round: run scripts/quickstart.sh again.")
+        newest[protocol] = own[-1]
+    for name in SHARED:
+        if len({json.dumps(result.get(name)) for result in newest.values()}) > 1:
+            raise ValueError(
+                f"The evaluations in {run_dir} differ in {name}, so they cannot stand in one table: run "
+                "scripts/quickstart.sh again."
+            )
+    return newest
 
 
 def cell(value: float, interval: list[float] | None = None) -> dict[str, float]:

@@ -26,7 +26,7 @@ ALLOWED = {
     "tasks": {"tasks", "training", "data"},
     "evaluation": {"evaluation", "training", "data", "files"},
     "client": {"client", "strategy", "training", "data", "wire", "files"},
-    "formats": {"formats", "data", "files", "evaluation/intervals"},
+    "formats": {"formats", "data", "files", "evaluation/intervals", "sweeping/comparison"},
     "sweeping": {"sweeping", "training", "data", "files", "config", "overrides", "evaluation/intervals"},
     "reporting": {
         *("reporting", "sweeping", "files", "evaluation/intervals", "training/watch"),

@@ -184,6 +184,19 @@ def test_words_without_dashes_are_left_to_hydra() -> None:
     assert parse_overrides(words) == words
 
 
+@pytest.mark.parametrize("command", ["base", "sweep", "finetune", "test", *EVALUATIONS])
+def test_a_data_set_of_ones_own_needs_no_setting_about_test_videos(tmp_path: Path, command: str) -> None:
+    mine = tmp_path / "conf"
+    shutil.copytree(config.conf_dir(), mine)
+    lines = (mine / "data/ucf101.yaml").read_text().splitlines()
+    (mine / "data/mine.yaml").write_text("\n".join(line for line in lines if "allow_test_videos" not in line))
+    for words, allowed in ([], False), (["data.allow_test_videos=true"], True):
+        cfg = config.compose(str(mine / f"{command}.yaml"), ["data=mine", *words])
+        assert [cfg[name]["allow_test_videos"] for name in ("data", "eval") if name in cfg] == (
+            [allowed] * (2 if command == "base" else 1)
+        )
+
+
 @pytest.mark.parametrize("name", ["finetune", "finetune.yaml", "conf/finetune.yaml", "./conf/finetune.yaml"])
 def test_our_configurations_are_found_from_any_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,7 @@
 """The quickstart's table: from the files of its commands to text and table.json."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ def write_work_dir(work_dir: Path, *, names: dict[str, list[str]] | None = None)
     for protocol, metric in (("retrieval", "R@1"), ("linear_probe", "top1_acc"), ("motion_probe", "top1_acc")):
         found = {
             **{"dataset": "small", "num_train": 96, "num_test": 120},
+            **{"checkpoint": "pretraining/round-20-weights.npz", "seed": 7},
             "rows": {row: {metric: acc} for row, acc in accs.items()},
             "intervals": {row: {metric: list(wilson(acc, 120))} for row, acc in accs.items()},
             "chance": {metric: 0.125} if protocol == "motion_probe" else {},
@@ -28,6 +30,7 @@ def write_work_dir(work_dir: Path, *, names: dict[str, list[str]] | None = None)
             },
         }
         write_json(work_dir / "pretraining/evaluation/round-20-weights-small-split1" / f"{protocol}.json", found)
+    (work_dir / "pretraining/round-20-weights.npz").touch()
     for folder, right in RIGHT.items():
         acc, third = sum(right) / 120, {"top1_acc": 1 / 3}
         found = {"top1_acc": acc, "intervals": {"top1_acc": list(wilson(acc, 120))}}
@@ -81,3 +84,28 @@ def test_tests_of_other_videos_are_rejected(script: ModuleType, tmp_path: Path, 
 def test_a_missing_part_gets_a_sentence(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert script.main() == 2
     assert capsys.readouterr().err.startswith(f"error: No retrieval in {tmp_path / 'pretraining'}")
+
+
+def write_another(work_dir: Path, **own: object) -> None:
+    """A newer linear probe beside the one of the quickstart."""
+    places = work_dir / "pretraining/evaluation"
+    (place,) = places.glob("*/linear_probe.json")
+    content = json.loads(place.read_text())
+    rows = {row: {"top1_acc": 0.9} for row in content["rows"]}
+    write_json(places / "another/linear_probe.json", {**content, "rows": rows, **own})
+    os.utime(places / "another/linear_probe.json", (2e9, 2e9))
+
+
+def test_an_evaluation_of_another_round_stays_outside(script: ModuleType, tmp_path: Path) -> None:
+    write_another(write_work_dir(tmp_path), checkpoint="pretraining/round-5-weights.npz")
+    assert script.main() == 0
+    report = json.loads((tmp_path / "table.json").read_text())
+    assert report["rows"]["pre-trained"]["linear probe"]["value"] == 0.5
+
+
+def test_evaluations_of_other_seeds_are_refused(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_another(write_work_dir(tmp_path), seed=8)
+    assert script.main() == 2
+    assert "differ in seed, so they cannot stand in one table: run scripts/quickstart.sh" in capsys.readouterr().err

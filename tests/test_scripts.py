@@ -116,6 +116,8 @@ def test_a_row_whose_training_had_test_videos_says_so(tmp_path: Path) -> None:
     rows = [f"ours={write_test(tmp_path / 'a', 0.5, **seen)}", f"scratch={write_test(tmp_path / 'b', 0.4)}"]
     last = compare(*rows).stdout.splitlines()[-1]
     assert last == "ours; pre-training had 3 of these videos; fine-tuning had 1 of these videos"
+    seeds = f"ours={write_test(tmp_path / 'c', 0.5)}"
+    assert compare(f"{seeds},{tmp_path / 'a'}", rows[1]).stdout.splitlines()[-1] == last, "one of its seeds"
 
 
 def test_a_row_cannot_take_the_name_of_a_baseline(tmp_path: Path) -> None:

@@ -138,6 +138,8 @@ def test_lost_weights_are_made_again_for_what_is_still_open(
         ("overrides.main=['pool_size=3','rounds=3']", r"pretrain of other settings, rounds was 2 and is 3 now"),
         ("overrides.all=['model.depth=10']", r"retrieval of other settings, model\.depth was 18 and is 10 now"),
         ("overrides.finetune=['training.epochs=9']", r"training\.epochs was 150 and is 9 now"),
+        ("overrides.main=['pool_size=3','rounds=2','strategy.max_update_factor=3']", "factor was 10 and is 3 now"),
+        ("overrides.main=['pool_size=3','rounds=2','strategy.oversized_updates=clip']", "was reject and is clip now"),
     ],
 )
 def test_results_of_other_settings_are_refused_before_anything_runs(
@@ -164,6 +166,25 @@ def test_other_lists_are_refused_and_another_place_of_the_same_is_not(
     write_annotations(moved / "ucf101/annotations/client_distribution/client_dist2.json", [Annotation("a/b", 0)])
     with pytest.raises(ValueError, match=r"contents of client_dist2\.json differ now"):
         sweep.sweep([*words, f"data_dir={moved}"])
+
+
+def test_another_start_of_pre_training_is_refused_and_another_place_of_it_is_not(
+    words: list[str], commands: StandIn, tmp_path: Path
+) -> None:
+    for name, content in {"a": b"1", "moved": b"1", "b": b"2"}.items():
+        (tmp_path / f"{name}.npz").write_bytes(content)
+    from_a, moved, from_b, nowhere = (
+        [*words, f"overrides.main=['pool_size=3','rounds=2','init={tmp_path}/{name}.npz']"]
+        for name in ("a", "moved", "b", "nowhere")
+    )
+    assert sweep.main(from_a) == 0
+    commands.modules.clear()
+    assert sweep.main(moved) == 0 and commands.modules == []
+    for other in (from_b, words):
+        with pytest.raises(ValueError, match="contents of init differ now"):
+            sweep.sweep(other)
+    with pytest.raises(ValueError, match=r"No file .*nowhere\.npz: init in overrides\.main"):
+        sweep.sweep(nowhere)
 
 
 def test_a_failure_is_told_in_one_line_and_the_rest_goes_on(

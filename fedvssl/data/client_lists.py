@@ -1,6 +1,7 @@
 """The clients' lists compared with the videos of tests: whatever pre-trains must not have seen what it is judged by."""
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,7 @@ def check_client_lists(config: Mapping[str, Any]) -> Arrays:
     data, folder = config["data"], Path(config["partition_dir"])
     lists = read_lists(folder / f"client_dist{number}.json" for number in range(1, config["pool_size"] + 1))
     before = {} if config["init"] is None else read_seen(Path(config["init"]).expanduser())
-    sections = [data]
-    if config["eval"]["every"] is not None and split_list(config["eval"], "test") != split_list(data, "test"):
-        sections.append({**data, **{name: config["eval"][name] for name in ("annotation_dir", "split")}})
+    sections = [data, *_own_section_of_the_server(config)]
     found: list[Annotation] = []
     allowed: list[Annotation] = []
     for section in sections:
@@ -46,6 +45,15 @@ def check_client_lists(config: Mapping[str, Any]) -> Arrays:
     _tell_of_validation_videos(data, lists)
     videos = (video for own in lists.values() for video in own)
     return merged(before, seen_videos(data, videos, stage=PRETRAINING, allowed=allowed))
+
+
+def _own_section_of_the_server(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The server's evaluation if it has another test list of the same videos; the names of others say nothing."""
+    data, own = config["data"], config["eval"]
+    same_videos = os.path.realpath(own["media_dir"]) == os.path.realpath(data["media_dir"])
+    if own["every"] is None or not same_videos or split_list(own, "test") == split_list(data, "test"):
+        return []
+    return [{**data, **{name: own[name] for name in ("annotation_dir", "split")}}]
 
 
 def read_lists(files: Iterable[Path]) -> dict[str, list[Annotation]]:

@@ -18,7 +18,7 @@ from fedvssl.files.arrays import Arrays, load_arrays
 SEEN_FILE = "seen_videos.npz"
 PREFIX = "seen_videos."  # of the entries in a .pth
 PRETRAINING, FINETUNING = "pre-training", "fine-tuning"
-ALLOWED = "allowed"  # test videos that training was allowed to see
+ALLOWED = {stage: f"allowed in {stage}" for stage in (PRETRAINING, FINETUNING)}  # entries: test videos it may see
 ADVICE = "or set data.allow_test_videos=true, which every result will state"
 
 
@@ -33,7 +33,7 @@ def seen_videos(
         stage: PRETRAINING or FINETUNING.
         allowed: test videos that it may see.
     """
-    entries = {stage: videos, ALLOWED: allowed}
+    entries = {stage: videos, ALLOWED[stage]: allowed}
     return {name: np.unique(np.array(_each_hash(data, own), dtype=np.int64)) for name, own in entries.items()}
 
 
@@ -73,8 +73,7 @@ def for_pth(record: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def allowed_numbers(record: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Numbers of test videos that each stage of training had with permission; stages that had none are left out."""
-    allowed = {*record.get(ALLOWED, np.array([])).tolist()}
-    found = {stage: len(allowed & {*record.get(stage, np.array([])).tolist()}) for stage in (PRETRAINING, FINETUNING)}
+    found = {stage: len(_hashes(record, stage) & _hashes(record, ALLOWED[stage])) for stage in ALLOWED}
     return {stage: number for stage, number in found.items() if number}
 
 
@@ -142,8 +141,8 @@ def seen_facts(
     names = dict(zip(_each_hash(data, evaluated), (video.name for video in evaluated), strict=True))
     part, found = "test" if data["validation"] is None else "validation", {}
     for stage in (PRETRAINING, FINETUNING):
-        seen = names.keys() & {*record.get(stage, np.array([])).tolist()}
-        refused = seen - {*record.get(ALLOWED, np.array([])).tolist()}
+        seen = names.keys() & _hashes(record, stage)
+        refused = seen - _hashes(record, ALLOWED[stage])
         if refused and not (may_see_tests(data) or (stage, part) == (PRETRAINING, "validation")):
             raise ValueError(
                 f"{checkpoint} had {len(refused)} of the {len(names)} {part} videos in its {stage}, such as "
@@ -158,6 +157,10 @@ def seen_facts(
 def seen_words(result: Mapping[str, Any]) -> str:
     """Words for tables: "; pre-training had 3 of these videos", or nothing, as for results of earlier versions."""
     return "".join(f"; {stage} had {number} of these videos" for stage, number in result.get("seen", {}).items())
+
+
+def _hashes(record: Mapping[str, np.ndarray], entry: str) -> set[int]:
+    return {*record.get(entry, np.array([], dtype=np.int64)).tolist()}
 
 
 def _each_hash(data: Mapping[str, Any], videos: Iterable[Annotation]) -> list[int]:

@@ -93,7 +93,7 @@ def extract(
 
 def remove_abandoned(folder: Path) -> None:
     """Remove what killed commands have left half written in a folder of features, which has no owner."""
-    with contextlib.suppress(FileNotFoundError):  # another command removes it too
+    with contextlib.suppress(OSError):  # another command removes it too, or a shared folder may only be read
         remove_leftovers(folder, "*.npz", older_than=ABANDONED_SECONDS)
 
 

@@ -11,6 +11,7 @@ from fedvssl.data.validation import evaluated_videos
 from fedvssl.evaluation.intervals import in_percent
 from fedvssl.files.settings import sha256
 from fedvssl.formats.onnx_file import Agreement
+from fedvssl.sweeping.comparison import clip_words
 
 # Contents of the files, and code that loads them in the folder of the card.
 REFERENCES = Path(__file__).parent.parent / "references.bib"
@@ -147,10 +148,9 @@ def _evaluation(results: Sequence[Mapping[str, Any]]) -> str:
             (name, *(in_percent(row[metric], ends[name].get(metric)) if metric in row else "-" for metric in metrics))
             for name, row in result["rows"].items()
         ]
-        crop = result.get("settings", {}).get("test_sample", {}).get("crop_size")
-        pixels = f"crops of {crop} pixels, " if crop else ""
         videos = f"{evaluated_videos(result, result.get('num_test', ''))} of " if "held_out" in result else ""
-        title = f"{result['protocol']} on {videos}{result['dataset']} split {result['split']}, {pixels}percent"
+        title = f"{result['protocol']} on {videos}{result['dataset']} split {result['split']}, {clip_words(result)}, "
+        title += f"seed {result.get('seed', 'not recorded')}, percent"
         title += seen_words(result)
         tables.append(f"{title}:\n\n{_table(('', *metrics), rows)}")
     return "\n\n".join(tables)

@@ -122,11 +122,13 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
     first = results[0][1]
     names = dict.fromkeys(name for _, result in results for row in result["rows"].values() for name in row)
     metrics = {str(name): ACCURACIES.get(name, str(name)) for name in names}
+    several = len({result.get("seed") for _, result in results}) > 1
     rows: dict[tuple[str, ...], None] = {}
     for folder, result in sorted(results, key=lambda pair: "checkpoint" not in pair[1]["rows"]):
         for kind, row in result["rows"].items():
             label = BASELINES.get(kind, f"{folder.label}, {checkpoint_name(result)}")
-            label += f", seed {result['seed']}" if kind == "random" and "seed" in result else ""
+            names_seed = kind == "random" or (several and kind == "checkpoint")
+            label += f", seed {result['seed']}" if names_seed and "seed" in result else ""
             label += seen_words(result) if kind == "checkpoint" else ""
             intervals = {label: result.get("intervals", {}).get(kind, {})}
             rows[tuple(cells(single({label: row}, metrics, intervals), metrics)[0])] = None

@@ -100,7 +100,8 @@ class Plan:
         run_dir = self.folder(cell) / PRETRAIN
         command = ["-m", "fedvssl.main", *words, "keep_last=1", *flags(**{"hydra.run.dir": run_dir})]
         decisive = {name: value for name, value in config.items() if name != "eval"}  # an evaluation changes nothing
-        settings = run_settings(decisive, free=self.free, files={file.name: file for file in files})
+        contents = {file.name: file for file in files} | start_of(config)
+        settings = run_settings(decisive, free=self.free, files=contents)
         return Step(cell, PRETRAIN, [command], settings, run_dir / f"round-{config['rounds']}-weights.npz")
 
     def evaluation(self, cell: Cell, weights: Path | None, kind: str) -> Step:
@@ -162,6 +163,20 @@ class Plan:
         lists = {str(file): read_annotations(file) for file in new}
         compare_with_tests(self.config["data"], lists, section="overrides.main")
         self.checked |= {*new}
+
+
+def start_of(config: Config) -> dict[str, Path]:
+    """The file of `init`, by this name; {} if the run starts from random weights.
+
+    Raises:
+        ValueError: if there is no such file.
+    """
+    if config["init"] is None:
+        return {}
+    path = Path(config["init"]).expanduser()
+    if not path.is_file():
+        raise ValueError(f"No file {path}: init in overrides.main or in a row names the checkpoint to start from.")
+    return {"init": path}
 
 
 def flags(**settings: Any) -> list[str]:

@@ -57,6 +57,15 @@ def test_the_videos_by_which_the_server_evaluates_are_compared_too(data_dir: Pat
         check_client_lists(config_of(data_dir, "eval.split=2", "eval.every=1"))
 
 
+def test_the_names_of_other_videos_say_nothing(data_dir: Path) -> None:
+    write_annotations(data_dir / "own/annotations/test_split_1.json", videos(*NAMES[:2]))
+    words = ["eval.every=1", f"eval.annotation_dir={data_dir}/own/annotations"]
+    found = check_client_lists(config_of(data_dir, *words, f"eval.media_dir={data_dir}/own/zips"))
+    assert len(found[PRETRAINING]) == 4
+    with pytest.raises(ValueError, match=r"has 2 of the 2 test videos of split 1, such as a/v0"):
+        check_client_lists(config_of(data_dir, *words, f"eval.media_dir={data_dir}/ucf101/annotations/../zips"))
+
+
 def test_a_backbone_to_start_from_must_not_have_seen_them_either(data_dir: Path) -> None:
     seen = seen_videos({"name": "ucf101"}, videos(NAMES[5]), stage=PRETRAINING, allowed=[])
     save_arrays(data_dir / "run/seen_videos.npz", seen)

@@ -67,6 +67,15 @@ def test_validation_videos_may_be_seen_without_labels_alone() -> None:
         seen_facts(data, held_out, record("a/1", stage=FINETUNING), checkpoint="x")
 
 
+def test_what_pre_training_may_see_fine_tuning_may_not() -> None:
+    """Fine-tuning on another split, which has no right to them, reads their labels."""
+    both = merged(record("a/1", allowed=("a/1", "a/2")), record("a/2", stage=FINETUNING))
+    assert seen_facts(DATA, videos("a/1"), both, checkpoint="x") == {"seen": {PRETRAINING: 1}}
+    assert allowed_numbers(both) == {PRETRAINING: 1}
+    with pytest.raises(ValueError, match="x had 1 of the 1 test videos in its fine-tuning, such as a/2"):
+        seen_facts(DATA, videos("a/2"), both, checkpoint="x")
+
+
 def test_a_gallery_is_told() -> None:
     assert seen_facts(ALLOWED, videos("a/1", "a/2"), {}, checkpoint="x", gallery=videos("a/2")) == {
         "seen": {"the gallery": 1}

@@ -43,6 +43,14 @@ def test_zip(tmp_path: Path) -> None:
     assert unpack(tmp_path / "gone.zip", folder) == folder and (folder / "own.txt").exists()
 
 
+def test_entries_with_parts_that_say_nothing_are_unpacked(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "a.zip", **{"./": "", "./UCF/": "", "./UCF/v.avi": "1", "UCF//w.avi": "2"})
+    folder = unpack(path, tmp_path / "raw")
+    assert {file.name: file.read_text() for file in (folder / "UCF").iterdir()} == {"v.avi": "1", "w.avi": "2"}
+    with pytest.raises(ValueError, match="leads outside the folder"):
+        unpack(make_zip(tmp_path / "b.zip", **{"./UCF//../../evil.txt": "evil"}), tmp_path / "other")
+
+
 @pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt"])
 def test_entries_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
     path = make_zip(tmp_path / "a.zip", **{"good.txt": "good", name: "evil"})

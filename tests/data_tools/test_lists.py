@@ -173,6 +173,18 @@ def test_mistakes_in_kinetics_and_labelled_lists_are_named(
         read_splits(tmp_path)
 
 
+@pytest.mark.parametrize("style", ["txt", "json"])
+def test_a_class_above_the_last_folder_is_refused(tmp_path: Path, style: str) -> None:
+    names = {"jump/s1/001.mp4": 0, "run/s2/001.mp4": 1}
+    if style == "txt":
+        write(tmp_path, train="".join(f"{name} {label}\n" for name, label in names.items()))
+    else:
+        entries = [{"name": name, "label": label} for name, label in names.items()]
+        (tmp_path / "train.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match=r"'run/s2/001\.mp4' stands below another folder .*jump and run.*<class>/"):
+        read_splits(tmp_path)
+
+
 def test_two_lists_for_one_split_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="are both called train"):
         read_splits(write(tmp_path, train_rgb="a/b 1", train_flow="a/b 1"))

@@ -142,7 +142,45 @@ def test_two_links_to_one_file_are_one_video(tmp_path: Path) -> None:
     assert list(match.found) == ["run/d"] and list(match.doubtful) == list(names[:4])
 
 
+def test_links_within_a_class_keep_their_names(tmp_path: Path) -> None:
+    make(tmp_path, "jump/a.mp4", "jump/id.mp4")
+    (tmp_path / "jump/b.mp4").hardlink_to(tmp_path / "jump/a.mp4")
+    (tmp_path / "jump/C.mp4").hardlink_to(tmp_path / "jump/a.mp4")
+    match = match_to_names(find_raw_videos(tmp_path), ("jump/a", "jump/b", "jump/c"), tmp_path)
+    assert match.found == {f"jump/{stem}": tmp_path / f"jump/{stem}.mp4" for stem in "ab"}
+    assert list(match.doubtful) == ["jump/c"]
+
+
 def test_a_raw_file_whose_name_no_data_set_can_hold_is_named(tmp_path: Path) -> None:
     paths = find_raw_videos(make(tmp_path, "wave/a\nb.avi"))
     with pytest.raises(ValueError, match=r"the name 'wave/a\\nb' holds a control character"):
         name_by_folder(paths, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["walk/001.mp4"], ["jump/001"]),
+        (["a/walk/001.mp4", "b/jump/002.mp4"], ["jump/001"]),
+        (["walk/001.mp4", "sit/002.mp4"], ["jump/001", "run/002"]),
+        (["jump/a.mp4", "more/walk/002.mp4"], ["jump/002"]),
+    ],
+)
+def test_a_folder_of_another_name_is_that_of_another_class(tmp_path: Path, files: list[str], names: list[str]) -> None:
+    paths = find_raw_videos(make(tmp_path, *files))
+    assert match_to_names(paths, [*names, "jump/nowhere"], tmp_path) == ({}, [*names, "jump/nowhere"], {})
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["jump/001.mp4", "002.mp4"],
+        ["clips/001.mp4", "clips/002.mp4"],
+        ["train/001.mp4", "Val/002.mp4"],
+        ["all/clips/train/001.mp4", "all/clips/test/002.mp4"],
+        ["train/jump/001.mp4", "train/002.mp4"],
+    ],
+)
+def test_folders_that_hold_several_classes_are_of_none(tmp_path: Path, files: list[str]) -> None:
+    found = matched(make(tmp_path, *files), "jump/001", "run/002", "run/003")
+    assert found == dict(zip(("jump/001", "run/002"), files, strict=True))

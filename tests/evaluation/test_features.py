@@ -146,3 +146,18 @@ def test_the_same_frames_zipped_again_elsewhere_are_the_same_features(backbone: 
     assert key_of(backbone, tmp_path / "2020", "a") == key_of(backbone, tmp_path / "2024", "a")
     write_members(tmp_path / "2024/a.zip", {"img_00001.jpg": b"y", "img_00002.jpg": b"x"}, year=2024)
     assert key_of(backbone, tmp_path / "2020", "a") != key_of(backbone, tmp_path / "2024", "a")
+
+
+@pytest.mark.parametrize("error", [PermissionError, FileNotFoundError])
+def test_a_folder_that_may_only_be_read_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    (tmp_path / ".videos-000000.123.npz").touch()
+    os.utime(tmp_path / ".videos-000000.123.npz", (0, 0))
+
+    def refuse(path: Path) -> None:
+        raise error(13, "not here", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    features.remove_abandoned(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1

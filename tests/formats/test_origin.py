@@ -128,6 +128,7 @@ def test_the_card_prints_them(tmp_path: Path) -> None:
     checkpoint.write_bytes(b"x")
     write_result(tmp_path, "a/retrieval.json", RESULT)
     held_out = {"part": "validation", "held_out": "in whole groups", "num_test": 48, "seen": {"pre-training": 9}}
+    held_out |= {"num_clips": 3, "clip_len": 8, "frame_stride": 2, "crop_size": 64, "seed": 7}
     write_result(tmp_path, "b/retrieval.json", {**RESULT, **held_out})
     card = Card(
         checkpoint=checkpoint,
@@ -145,11 +146,11 @@ def test_the_card_prints_them(tmp_path: Path) -> None:
     )
     text = model_card(card, [])
     assert "| beta (swbeta) | 1 |" in text and "33,166,272" in text and "0.485, 0.456, 0.406" in text
-    assert "retrieval on ucf6 split 1, percent" in text
-    assert (
-        "retrieval on 48 validation videos (held out in whole groups) of ucf6 split 1, percent; pre-training had 9"
-        in text
-    )
+    unknown = "? clips each, length and picture size not recorded, seed not recorded, percent"
+    assert f"retrieval on ucf6 split 1, {unknown}:" in text
+    videos = "48 validation videos (held out in whole groups) of ucf6 split 1"
+    known = "3 clips each, 64 pixels, 8 frames, stride 2, seed 7, percent; pre-training had 9"
+    assert f"retrieval on {videos}, {known}" in text
     assert "|  | R@1 | R@5 |" in text and "| checkpoint | 41.23 [33.1, 49.8] | 70.00 |" in text
     assert "| random | 20.00 | - |" in text
     assert str(tmp_path) not in text
