@@ -1,8 +1,10 @@
 """What makes a federated run the one that it is: settings and lists that decide its numbers.
 
 A later start in the same folder continues the run, so it must have the same ones. They are kept in settings.json.
+A client's list that cannot be read concerns this client alone, so it is compared where both starts can read it.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from fedvssl.config import Config
 from fedvssl.files.atomic import atomic_path, read_json, write_json
 from fedvssl.files.settings import first_change, run_settings
 
+log = logging.getLogger(__name__)
 CONFIG_FILE, SETTINGS_FILE = "config.yaml", "settings.json"
+LIST = "contents of client_dist"  # how the names of the clients' lists begin among the settings
 # Two settings that decide together how many clients a round samples: that number is compared in their place, so that
 # a run which misses replies can go on with a lower least number of them.
 SAMPLING = {"strategy.fraction_fit", "strategy.min_fit_clients"}
@@ -35,22 +39,23 @@ def reject_other_run(run_dir: Path, config: Config) -> None:
     Raises:
         ValueError: if the folder holds another run.
     """
-    path = run_dir / SETTINGS_FILE
-    if path.is_file():
-        before = read_json(path, advice="name another hydra.run.dir")
-        if change := first_change(before, decisive_settings(config)):
-            sample = (
-                "change strategy.fraction_fit so that as many are sampled, or " if change.startswith(SAMPLED) else ""
-            )
-            raise ValueError(f"{run_dir} is of another run, {change}: {sample}name another hydra.run.dir.")
+    before = _recorded(run_dir)
+    if before is None:
+        return
+    now = decisive_settings(config)
+    unread = {name for name in before.keys() ^ now.keys() if name.startswith(LIST)}
+    if change := first_change(*({n: v for n, v in one.items() if n not in unread} for one in (before, now))):
+        sample = "change strategy.fraction_fit so that as many are sampled, or " if change.startswith(SAMPLED) else ""
+        raise ValueError(f"{run_dir} is of another run, {change}: {sample}name another hydra.run.dir.")
 
 
 def decisive_settings(config: Config) -> dict[str, Any]:
     """Settings and contents of files that decide the numbers of a run."""
+    from fedvssl.data.client_lists import read_lists
     from fedvssl.strategy.fedavg import sample_size  # imports Flower
 
     lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
-    files = {path.name: path for path in lists if path.is_file()}  # a client without a list takes no part
+    files = {path.name: path for path in map(Path, read_lists(lists))}
     if config["init"] is not None:
         files["init"] = Path(config["init"]).expanduser()
     sampling = {name: config["strategy"][name] for name in ("fraction_fit", "min_fit_clients")}
@@ -58,12 +63,23 @@ def decisive_settings(config: Config) -> dict[str, Any]:
 
 
 def claim(run_dir: Path, config: Config) -> None:
-    """Write config.yaml and settings.json.
+    """Write config.yaml and settings.json. A list that cannot be read now stays recorded as it was.
 
     Raises:
         ValueError: if the folder holds another run.
     """
     reject_other_run(run_dir, config)
-    write_json(run_dir / SETTINGS_FILE, decisive_settings(config))
+    before, now = _recorded(run_dir), decisive_settings(config)
+    lists = {name: digest for name, digest in (before or {}).items() if name.startswith(LIST)}
+    for name in now.keys() - lists.keys() if before else ():
+        if name.startswith(LIST):
+            log.info("%s, which no earlier start could read, can be read now.", name.removeprefix("contents of "))
+    write_json(run_dir / SETTINGS_FILE, {**now, **lists})
     with atomic_path(run_dir / CONFIG_FILE) as temporary:
         OmegaConf.save(OmegaConf.create(config), temporary)
+
+
+def _recorded(run_dir: Path) -> dict[str, Any] | None:
+    """Settings of the earlier starts in this folder; None if there was none."""
+    path = run_dir / SETTINGS_FILE
+    return read_json(path, advice="name another hydra.run.dir") if path.is_file() else None

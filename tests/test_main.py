@@ -119,15 +119,24 @@ def test_the_checkpoint_that_a_run_starts_from_is_part_of_it(lists, tmp_path):
         claim(tmp_path / "run", config_of(lists))
 
 
-def test_a_missing_list_is_part_of_the_run_too(lists, tmp_path):
-    path = next(lists.rglob("client_dist1.json"))
+@pytest.mark.parametrize("broken", [None, "", "[]", '[{"name": "Cl'])
+def test_a_list_that_breaks_or_comes_back_does_not_stop_the_run(broken, lists, tmp_path, caplog):
+    path = lists / "client_dist1.json"
     content = path.read_text()
-    path.unlink()
-    for _ in range(2):
+
+    def start(text: str | None) -> None:
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text)
         claim(tmp_path / "run", config_of(lists))
-    path.write_text(content)
+
+    caplog.set_level("INFO", logger="fedvssl")
+    for text in (broken, content, broken, content):
+        start(text)
+    assert caplog.messages == ["client_dist1.json, which no earlier start could read, can be read now."]
+    start(broken)
     with pytest.raises(ValueError, match=r"another run, contents of client_dist1\.json differ now"):
-        claim(tmp_path / "run", config_of(lists))
+        start(content.replace("a/1", "a/3"))
 
 
 def test_a_schedule_over_the_whole_run_fixes_its_length(lists, tmp_path):
