@@ -1,8 +1,9 @@
 """Who is who: which node answers for which client, and how many videos the client has.
 
 A client is known by its partition id. The id of its node is random at each start of a simulation and stays in a
-deployment, where it decides if two nodes claim to be one client. The number of videos is that of the client's first
-introduction: it decides the client's weight, so no later word of the client changes it.
+deployment, where it decides if two nodes claim to be one client. So a start may give a known client to a new node, and
+no other one takes its place until the next start, also where it is away for some rounds. The number of videos is that
+of the client's first introduction: it decides the client's weight, so no later word of the client changes it.
 """
 
 import logging
@@ -45,6 +46,7 @@ class Introductions:
         self._num_clients = num_clients
         self._path: Path | None = None
         self._claims: dict[int, tuple[int, int]] = {}  # node id -> its partition id and number of videos
+        self._taken: set[int] = set()  # partition ids that a node has answered for in this start
         self._disputed: set[int] = set()  # partition ids that several unknown nodes have claimed
         self._told: dict[int, str] = {}
 
@@ -113,6 +115,8 @@ class Introductions:
         client = self.clients.get(partition_id)
         if client is not None and client.node_id in rivals:
             chosen, why = client.node_id, f"client {partition_id} is node {client.node_id}, which is known"
+        elif client is not None and partition_id in self._taken:
+            chosen, why = None, f"client {partition_id} is node {client.node_id}, which keeps it until the next start"
         elif len(rivals) == 1 and partition_id not in self._disputed:
             return rivals[0]
         else:
@@ -122,6 +126,7 @@ class Introductions:
         return chosen
 
     def _remember(self, accepted: Mapping[int, int]) -> None:
+        self._taken |= {*accepted.values()}
         clients = {partition_id: Client(node, self._claims[node][1]) for node, partition_id in accepted.items()}
         if not clients.items() <= self.clients.items():
             self.clients = dict(sorted({**self.clients, **clients}.items()))

@@ -85,6 +85,20 @@ def test_of_two_nodes_the_known_one_keeps_its_client(tmp_path: Path, lines):
     assert [line.split(":")[0] for line in lines.messages] == ["node 9 cannot take part"] * 2
 
 
+def test_a_client_that_is_away_for_a_round_loses_its_place_to_nobody(tmp_path: Path, lines):
+    first = Introductions(3)
+    first.keep_in(tmp_path / "clients.json")
+    heard(first, (7, 0, 5), (8, 1, 6))
+    assert heard(first, (7, 0, 5), (9, 1, 6)) == {7: 0}
+    assert heard(first, (7, 0, 5), (9, 1, 6), (10, 1, 6)) == {7: 0}
+    assert heard(first, (7, 0, 5), (8, 1, 6), (9, 1, 6)) == {7: 0, 8: 1}, "it is back"
+    assert lines.messages[0] == ("node 9 cannot take part: client 1 is node 8, which keeps it until the next start")
+    assert read_clients(tmp_path / "clients.json") == {0: Client(7, 5), 1: Client(8, 6)}
+    later = Introductions(3)
+    later.keep_in(tmp_path / "clients.json")
+    assert heard(later, (7, 0, 5), (9, 1, 6)) == {7: 0, 9: 1}, "ids of a simulation are new at each start"
+
+
 def test_a_simulation_gives_clients_other_nodes_at_each_start(tmp_path: Path):
     path = tmp_path / "clients.json"
     for nodes in ((7, 8), (2**63 + 1, 2**64 - 1)):
