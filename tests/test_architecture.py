@@ -35,7 +35,7 @@ ALLOWED = {
     "overrides": set(),
     "config": {"overrides", "training/optimizer", "data/splits", "files/names"},
     "preflight": {"config", "training", "data", "files", "wire/replies"},
-    "identity": {"config", "strategy", "files"},
+    "identity": {"config", "strategy", "data", "files"},
     "client_app": {"client", "training", "strategy", "data", "wire", "files", "config"},
     "server_evaluation": {"evaluation", "training", "files", "config"},
     "server_app": {"server_evaluation", "evaluation", "training", "strategy", "data", "wire", "files", "config"},
