@@ -387,7 +387,7 @@ def test_a_damaged_file_is_one_sentence_and_exit_code_2(
         (["{tmp}/none"], "No folder"),
         (["{tmp}"], "is no run of fedvssl.main"),
         (["{run}", "--include", "{tmp}/none"], "no metrics.jsonl, test.json or evaluation/"),
-        (["{run}", "--include", "{run}"], "(it needs 'epoch')"),
+        (["{run}", "--include", "{run}"], "has records without 'epoch'"),
         (["{run}", "--output", "{tmp}"], "[Errno"),
     ],
 )

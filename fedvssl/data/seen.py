@@ -31,9 +31,11 @@ def seen_videos(
         data: its `name` goes into the hashes, because another data set may have videos of the same names.
         videos: of the stage.
         stage: PRETRAINING or FINETUNING.
-        allowed: test videos that it may see.
+        allowed: test videos that it may see, and that the stage before it may have seen; a later one may not.
     """
-    entries = {stage: videos, ALLOWED[stage]: allowed}
+    stages = (PRETRAINING,) if stage == PRETRAINING else (PRETRAINING, FINETUNING)
+    permitted = [*allowed]
+    entries = {stage: videos, **{ALLOWED[one]: permitted for one in stages}}
     return {name: np.unique(np.array(_each_hash(data, own), dtype=np.int64)) for name, own in entries.items()}
 
 

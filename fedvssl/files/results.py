@@ -1,4 +1,7 @@
-"""Places of results: one of other settings is never overwritten."""
+"""Places of results: one of other settings is never overwritten.
+
+A checkpoint is told by its path: results of a file that was replaced by another one of its name are overwritten.
+"""
 
 import itertools
 import os
