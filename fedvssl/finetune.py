@@ -80,10 +80,8 @@ def finetune(config: Config) -> None:
     settings, seen = settings_of(config), videos_seen(config, videos)
     module = build_recognition_task(config)
     build_optimizer(config["training"], module, on_gpu=False)  # a mistake in its settings shows here
-    dataset = part_dataset(config, "train", videos["train"], seed_key=(config["seed"],))
-    precision = checked_precision(
-        config["precision"], device=config["device"], task=module, dataset=dataset, warn=print
-    )
+    clips = part_dataset(config, "train", videos["train"], seed_key=(config["seed"],))
+    precision = checked_precision(config["precision"], device=config["device"], task=module, dataset=clips, warn=print)
     with owned(work_dir := Path(config["work_dir"]), writes=WRITES):
         last = last_checkpoint(work_dir / "last.pth", settings)
         # Everything above is checked once; the line below starts the other processes.
@@ -97,8 +95,8 @@ def finetune(config: Config) -> None:
             weights = "from scratch" if config["from_scratch"] else f"from {config['pretrained']}"
             fabric.print(f"{weights}; {run.done} of {config['training']['epochs']} epochs are done")
             run.train()
-            chosen = "last.pth" if config["data"]["validation"] is None else "best.pth"
-            fabric.print(f"All epochs are done: test {run.work_dir / chosen} with scripts/dist_test.sh")
+            chosen = run.work_dir / ("last.pth" if config["data"]["validation"] is None else "best.pth")
+            fabric.print(f"All epochs are done: test {chosen} with scripts/dist_test.sh")
 
 
 def settings_of(config: Config) -> Settings:

@@ -82,4 +82,9 @@ def claim(run_dir: Path, config: Config) -> None:
 def _recorded(run_dir: Path) -> dict[str, Any] | None:
     """Settings of the earlier starts in this folder; None if there was none."""
     path = run_dir / SETTINGS_FILE
-    return read_json(path, advice="name another hydra.run.dir") if path.is_file() else None
+    if not path.is_file():
+        return None
+    before = read_json(path, advice="name another hydra.run.dir")
+    if not isinstance(before, dict):
+        raise ValueError(f"{path} holds no settings: name another hydra.run.dir.")
+    return before

@@ -48,7 +48,10 @@ log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
 FLOWER_LOG = "flower.log"
 GRACE_SECONDS = 60.0  # for the engine to end its actors
 # Files that a run writes, as patterns below its folder.
-WRITES = (SETTINGS_FILE, CONFIG_FILE, "environment.json", "metrics.jsonl", "*.png", "round-*", "clients/*/*.npz")
+WRITES = (
+    *(SETTINGS_FILE, CONFIG_FILE, "environment.json", "metrics.jsonl", "clients.json", "seen_videos.npz"),
+    *("*.png", "round-*", "clients/*/*.npz"),
+)
 
 
 def main() -> None:
