@@ -129,7 +129,7 @@ def restore(strategy: FedAvg, run_dir: Path, *, done: int) -> None:
     """
     strategy.head_rounds = accepted_rounds(run_dir, done=done)
     if typical := typical_update(run_dir, server_round=done):
-        strategy.bound.typical = Step(typical[0], *typical[1:], *typical[1:])
+        strategy.bound.typical = Step(*typical)
     strategy.introductions.keep_in(run_dir / CLIENTS_FILE)
 
 

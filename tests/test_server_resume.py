@@ -23,7 +23,7 @@ def test_the_typical_update_is_remembered_over_a_resume(data_dir, tmp_path):
     strategy = build_strategy(config)
     restore(strategy, tmp_path, done=1)
     (typical,) = [r["typical_update"] for r in read_records(tmp_path / "metrics.jsonl") if "typical_update" in r]
-    assert strategy.bound.typical == Step(typical[0], typical[1], typical[1]) and typical[0] > 0
+    assert strategy.bound.typical == Step(*typical) and typical[0] > 0 and typical[1] == typical[2] == 1
     assert strategy.bound.max_factor == 10
 
 

@@ -91,7 +91,7 @@ def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
 
 
 def typical_update(run_dir: Path, *, server_round: int) -> list[float]:
-    """Norm and steps of the typical update of a round, see strategy/bounds.py; [] if there is no record of it."""
+    """Norm, least and most steps of a round's typical update, see strategy/bounds.py; [] without a record of it."""
     records = read_records(run_dir / METRICS_FILE)
     told = (r.get("typical_update") for r in records if r["server_round"] == server_round)
     return next((typical for typical in told if typical), [])

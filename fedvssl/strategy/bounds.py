@@ -164,7 +164,9 @@ class UpdateBound:
             if excess <= 1:
                 yield update
             elif self.oversized == CLIP and math.isfinite(excess):
-                log.warning("client %d: its update is clipped to a %.3gth", update.partition_id, excess)
+                log.warning(
+                    "client %d: its update is %.3g times too large and is shortened", update.partition_id, excess
+                )
                 yield replace(update, arrays=shortened(update.arrays, start, share=1 / excess))
             else:
                 reject(

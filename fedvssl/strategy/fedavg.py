@@ -132,7 +132,7 @@ class FedAvg:
         Returns:
             The new shared arrays, and per-client columns: every list has one entry per valid client, in the order of
             "partition-id", NaN where the client does not report it. "failed-partition-ids" lists the others,
-            "typical-update" has the norm and the steps of the bound's typical update.
+            "typical-update" has the norm, least and most steps of the bound's typical update.
 
         Raises:
             FederationError: if fewer than `min_fit_clients` replies are valid.
@@ -156,8 +156,8 @@ class FedAvg:
         log_weights = [self.log_weights(metrics) for metrics in intake.metrics.values()]
         weights = weight_columns(log_weights, self.averages())
         columns = _columns(intake.metrics, weights, failed=sorted(failures))
-        if self.bound.typical is not None:
-            columns["typical-update"] = [self.bound.typical.norm, float(self.bound.typical.least)]
+        if typical := self.bound.typical:
+            columns["typical-update"] = [typical.norm, float(typical.least), float(typical.most)]
         return packed, columns
 
     def _take_in(self, replies: Iterable[Message], intake: Intake) -> dict[int, str]:

@@ -69,7 +69,7 @@ def failures(records: list[Record]) -> list[int]:
 def largest_ratio(records: list[Record]) -> float:
     """Largest size of an update relative to the typical one of the round before, of the first round to its own."""
     typical = {r["server_round"]: r["typical_update"] for r in records if "typical_update" in r}
-    sizes = {number: norm / math.sqrt(steps) for number, (norm, steps) in typical.items()}
+    sizes = {number: norm / math.sqrt(steps) for number, (norm, _, steps) in typical.items()}
     of_clients = [record for record in records if "partition_id" in record]
     return max(r["update_norm"] / sizes[max(r["server_round"] - 1, 1)] for r in of_clients)
 

@@ -263,4 +263,4 @@ def test_clipping_is_told(caplog):
     bound = UpdateBound(max_factor=10, oversized="clip", typical=Step(2.0, 1, 1))
     with caplog.at_level(logging.WARNING, logger="fedvssl"):
         admitted(bound, update(3, step=-40))
-    assert caplog.messages == ["client 3: its update is clipped to a 4th"]
+    assert caplog.messages == ["client 3: its update is 4 times too large and is shortened"]
