@@ -249,7 +249,7 @@ def test_clients_with_test_videos_stop_the_run_or_are_recorded(engine, tmp_path,
     assert not (tmp_path / "config.yaml").exists()
     run(tiny_config(tmp_path / "data", "data.allow_test_videos=true"), run_dir=tmp_path)
     seen = load_arrays(tmp_path / "seen_videos.npz")
-    assert len(seen["pre-training"]) == 3 + 4 + 5 and len(seen["allowed"]) == 1
+    assert len(seen["pre-training"]) == 3 + 4 + 5 and len(seen["allowed in pre-training"]) == 1
 
 
 def test_a_continued_run_forgets_no_video_that_it_has_seen(engine, data_dir, tmp_path, monkeypatch):
