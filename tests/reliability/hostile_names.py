@@ -109,7 +109,11 @@ def outcome(entry: Entry, name: str, root: Path) -> str:
     box.prepare()
     before, silent = box.outside(), StringIO()
     try:
-        with redirect_stdout(silent), redirect_stderr(silent), patch.object(extract_frames, "_run", _in_process):
+        with (
+            redirect_stdout(silent),
+            redirect_stderr(silent),
+            patch.object(extract_frames, "in_processes", _in_process),
+        ):
             entry(box.own, name.replace("{root}", str(root)))
     except ValueError as error:
         sentence = str(error).strip()
@@ -123,9 +127,9 @@ def outcome(entry: Entry, name: str, root: Path) -> str:
     return result if box.outside() == before else "escaped"
 
 
-def _in_process(jobs: list, frames: extract_frames.FrameFormat, _workers: int) -> Iterator[tuple[str, str | None]]:
+def _in_process(work: Callable, jobs: Iterable, *, num_workers: int) -> Iterator:
     """Stand-in for the pool of `extract_frames`, which starts processes."""
-    yield from (extract_frames._try_extract(job, frames=frames) for job in jobs)
+    return map(work, jobs)
 
 
 def trials(entries: Mapping[str, Entry], names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
