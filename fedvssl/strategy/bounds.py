@@ -5,7 +5,8 @@ of BatchNorm: within a round the weights move like a random walk, so a client wi
 one moves about ten times as far. An update may be `max_factor` times as large as the typical one, the lower median of
 the last accepted round. A client with more steps than the typical one may go as far as a straight line leads: its
 bound grows with the root of the ratio of the steps. A round without a typical update, as the first one, keeps its
-updates on the disk until all are there, and takes its own.
+updates on the disk until all are there, and takes its own. So does a round in which most updates are too large: it is
+the training that takes off then, and no single client.
 
 Running statistics follow the videos and not the learning rate. They may change by `max_factor` times their own norm.
 
@@ -16,11 +17,11 @@ import logging
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -104,13 +105,21 @@ class UpdateBound:
             yield from measured
             return
         statistics = norm(select(start, statistics=True))
-        if self.typical is not None:
-            yield from self._within(self.typical, statistics, measured, start, reject=reject)
-            return
-        with held_on_disk(measured, folder=self.folder) as held:
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            held, typical = Held(file), self.typical
+            for update in measured:
+                if typical is not None and self._excess(update, typical, statistics) <= 1:
+                    yield update
+                else:
+                    held.put(update)
+                del update
             steps = list(self._steps.values())
-            own = sorted(step.statistics for step in steps)[(len(steps) - 1) // 2] if steps else 0.0
-            yield from self._within(lower_median(steps), max(statistics, own), held, start, reject=reject)
+            if steps and (typical is None or 2 * len(held) > len(steps)):
+                if typical is not None:
+                    log.warning("Most weights moved much farther than in the last round, which no longer bounds them.")
+                typical = lower_median(steps)
+                statistics = max(statistics, sorted(step.statistics for step in steps)[(len(steps) - 1) // 2])
+            yield from self._within(typical, statistics, held, start, reject=reject)
 
     def accept(self, partition_ids: Iterable[int]) -> None:
         """Take the typical update of a round that counts, of those of these clients.
@@ -144,23 +153,28 @@ class UpdateBound:
         step = self._steps[update.partition_id] = Step(next(ways), least, most, statistics=next(ways))
         return replace(update, metrics={**update.metrics, SIZE: step.size})
 
+    def _excess(self, update: Update, typical: Step | None, statistics: float) -> float:
+        """Size of an update in largest ones; a typical norm of 0 (nothing was trained) sets no bound."""
+        assert self.max_factor is not None
+        step, largest = self._steps[update.partition_id], math.inf
+        if typical is not None and typical.norm > 0:
+            ratio = step.most / typical.least
+            largest = self.max_factor * typical.norm * max(math.sqrt(ratio), ratio)
+        return max(_ratio(step.norm, largest), _ratio(step.statistics, self.max_factor * statistics))
+
     def _within(
         self,
         typical: Step | None,
         statistics: float,
-        updates: Iterator[Update],
+        updates: Iterable[Update],
         start: Arrays,
         *,
         reject: Callable[[int, str], None],
     ) -> Iterator[Update]:
-        """Pass on, clip or reject; a typical norm of 0 (nothing was trained) sets no bound."""
+        """Pass on, clip or reject."""
         assert self.max_factor is not None
         for update in updates:
-            step, largest = self._steps[update.partition_id], math.inf
-            if typical is not None and typical.norm > 0:
-                ratio = step.most / typical.least
-                largest = self.max_factor * typical.norm * max(math.sqrt(ratio), ratio)
-            excess = max(_ratio(step.norm, largest), _ratio(step.statistics, self.max_factor * statistics))
+            excess = self._excess(update, typical, statistics)
             if excess <= 1:
                 yield update
             elif self.oversized == CLIP and math.isfinite(excess):
@@ -220,30 +234,31 @@ def _ratio(value: float, largest: float) -> float:
     return value / largest if largest else (math.inf if value else 0.0)
 
 
-@contextmanager
-def held_on_disk(updates: Iterator[Update], *, folder: Path | None) -> Iterator[Iterator[Update]]:
-    """Yield the updates when all are there, read again one by one in the order of their partitions.
+class Held:
+    """Updates on the disk, which come back one by one in the order of their partitions.
 
-    The file has no name, so that nothing of it is left however the process ends.
+    Args:
+        file: open and empty. One without a name leaves nothing, however the process ends.
     """
-    entries: dict[int, tuple[int, list[str], dict[str, float]]] = {}
-    with tempfile.TemporaryFile(dir=folder) as file:
-        for update in updates:
-            entries[update.partition_id] = (file.tell(), list(update.arrays), update.metrics)
-            for array in update.arrays.values():
-                np.lib.format.write_array(file, array, allow_pickle=False)
-            del update
 
-        def read() -> Iterator[Update]:
-            for partition_id, (offset, names, metrics) in sorted(entries.items()):
-                file.seek(offset)
-                yield Update(
-                    partition_id,
-                    {name: np.lib.format.read_array(file, allow_pickle=False) for name in names},
-                    metrics,
-                )
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._entries: dict[int, tuple[int, list[str], dict[str, float]]] = {}
 
-        yield read()
+    def put(self, update: Update) -> None:
+        self._entries[update.partition_id] = (self._file.tell(), list(update.arrays), update.metrics)
+        for array in update.arrays.values():
+            np.lib.format.write_array(self._file, array, allow_pickle=False)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Update]:
+        for partition_id, (offset, names, metrics) in sorted(self._entries.items()):
+            self._file.seek(offset)
+            arrays = {name: np.lib.format.read_array(self._file, allow_pickle=False) for name in names}
+            yield Update(partition_id, arrays, metrics)
+            del arrays
 
 
 def check_growth(arrays: Arrays, start: Arrays, *, server_round: int) -> None:
