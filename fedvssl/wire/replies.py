@@ -33,7 +33,7 @@ FACTS = {
 # Names that the server alone writes, and so does every name that ends in "-weight" or begins with "eval-".
 SERVERS_OWN = {
     *("server-round", "partition-id", "failed-partition-ids", "num-clients", "lr", "weight", "epoch", "bytes-up"),
-    *("seconds", "seconds-clients", "seconds-aggregate", "seconds-communication", "update-norm"),
+    *("seconds", "seconds-clients", "seconds-aggregate", "seconds-communication", "update-norm", "typical-update"),
 }
 
 
