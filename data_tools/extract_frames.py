@@ -66,6 +66,7 @@ class Report:
         write_json(path, asdict(self))
 
     def print(self) -> None:
+        """Print the counts, and each video that failed or has no raw file of its own."""
         print(f"{self.written} videos extracted, {self.kept} kept from before, {len(self.failed)} failed.")
         for name, reason in sorted(self.failed.items()):
             print(f"  failed: {name}: {reason}")

@@ -76,7 +76,7 @@ def evaluate_all(protocols: Sequence[str], overrides: Sequence[str]) -> None:
     if len(configs) > 1 and any(config["devices"] != 1 for config in configs):
         raise ValueError("Several protocols in one command need devices=1: give each protocol a command of its own.")
     for protocol, config in zip(protocols, configs, strict=True):
-        evaluate(Path(protocol).stem, config)
+        evaluate(check_name(Path(protocol).stem, where="protocol"), config)
 
 
 def evaluate(name: str, config: Config) -> None:
@@ -89,7 +89,6 @@ def evaluate(name: str, config: Config) -> None:
     Raises:
         ValueError: for a missing or unfitting checkpoint, list, label or video, before the work starts.
     """
-    check_name(name, where="protocol")
     check_numbers(config, LEAST, or_auto=["num_workers", "data.num_classes"])
     check_devices(device=config["device"], devices=config["devices"])
     protocol, folder = build(config["protocol"]), Path(config["data"]["media_dir"])

@@ -98,8 +98,7 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.client.order import Site
     from fedvssl.client_app import build_client_app
     from fedvssl.data.client_lists import check_client_lists
-    from fedvssl.data.seen import SEEN_FILE, merged
-    from fedvssl.files.arrays import load_arrays, save_arrays
+    from fedvssl.data.seen import keep_seen
     from fedvssl.files.earlier_round import go_back
     from fedvssl.files.environment import record_environment
     from fedvssl.files.rounds import last_round
@@ -117,9 +116,7 @@ def run(config: Config, *, run_dir: Path) -> None:
     report = expected_report(config, videos)
     server_app = build_server_app(config, run_dir=run_dir, outcome=outcome, report=report)
     claim(run_dir, config)
-    if (record := run_dir / SEEN_FILE).is_file():  # `init` may stand without its own record by now
-        seen = merged(load_arrays(record), seen)
-    save_arrays(record, seen)
+    keep_seen(run_dir, seen)
     done = last_round(run_dir)
     if done >= config["rounds"]:
         complete(config, run_dir=run_dir)

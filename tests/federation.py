@@ -71,7 +71,24 @@ def training_content(
     return RecordDict({"arrays": pack(arrays), "config": order})
 
 
-class LocalGrid(Grid):
+class InProcess(Grid):
+    """Parts that every grid of a test shares: Flower's identity, and what nobody calls."""
+
+    def __init__(self) -> None:
+        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+
+    def set_run(self, run: Any) -> None: ...
+
+    @property
+    def run(self) -> Any: ...
+
+    def create_message(self, *_: Any, **__: Any) -> Any: ...
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        return self.pull_messages(self.push_messages(messages))
+
+
+class LocalGrid(InProcess):
     """Runs every message at once, in this process. Node ids are random, as Flower's are.
 
     Args:
@@ -84,7 +101,7 @@ class LocalGrid(Grid):
     def __init__(
         self, app: ClientApp, num_nodes: int, on_train: Callable[[int, Message], Any] = lambda *_: None, seed: int = 0
     ) -> None:
-        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+        super().__init__()
         self.app, self.on_train = app, on_train
         nodes = np.random.default_rng(seed).choice(10**6, num_nodes, replace=False).tolist()
         self.partition_of = dict(zip(nodes, range(num_nodes), strict=True))
@@ -112,16 +129,6 @@ class LocalGrid(Grid):
         if reply != "silence":
             self.replies[number] = reply or self.app(message, context)
         return number
-
-    def set_run(self, run: Any) -> None: ...
-
-    @property
-    def run(self) -> Any: ...
-
-    def create_message(self, *_: Any, **__: Any) -> Any: ...
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        return self.pull_messages(self.push_messages(messages))
 
 
 def train(config: dict[str, Any], run_dir: Path, *, done: int = 0, on_train=lambda *_: None, monitor=None) -> LocalGrid:

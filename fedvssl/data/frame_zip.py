@@ -62,6 +62,7 @@ class RegularFrames:
         return len(self._order)
 
     def read(self, index: int) -> bytes:
+        """Read one JPEG, and check its CRC-32."""
         entry = self._order[index] * self._entry_size
         _, _, _, checksum, size, _, _, _, _, offset = ENTRY.unpack_from(self._directory, entry)
         name = self._directory[entry + ENTRY.size : entry + self._entry_size]

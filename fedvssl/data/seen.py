@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fedvssl.data.annotations import Annotation
-from fedvssl.files.arrays import Arrays, load_arrays
+from fedvssl.files.arrays import Arrays, load_arrays, save_arrays
 
 SEEN_FILE = "seen_videos.npz"
 PREFIX = "seen_videos."  # of the entries in a .pth
@@ -43,6 +43,16 @@ def merged(*records: Mapping[str, np.ndarray]) -> Arrays:
     """One record of several stages."""
     stages = dict.fromkeys(stage for record in records for stage in record)
     return {stage: np.unique(np.concatenate([r[stage] for r in records if stage in r])) for stage in stages}
+
+
+def keep_seen(run_dir: Path, record: Mapping[str, np.ndarray]) -> None:
+    """Add a record to that of a run's folder: the `init` of a continued run may stand without its own by now.
+
+    Raises:
+        ValueError: if the folder's record is damaged.
+    """
+    path = run_dir / SEEN_FILE
+    save_arrays(path, merged(load_arrays(path), record) if path.is_file() else record)
 
 
 def read_seen(checkpoint: Path) -> Arrays:

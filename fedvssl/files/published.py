@@ -114,6 +114,7 @@ class _Unpickler(pickle.Unpickler):
     """Unpickler that knows the stand-ins and nothing else."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
+        """Return the stand-in of a class that the pickle names; a ValueError for any other."""
         if global_name == "Parameters":  # it has moved between flwr's modules
             return _Parameters
         try:

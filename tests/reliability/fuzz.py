@@ -22,8 +22,6 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Message
-from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from fedvssl.client_app import answer, build_client_app, list_path
 from fedvssl.data.annotations import read_annotations
@@ -35,7 +33,7 @@ from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.wire.record import pack, unpack
 from fedvssl.wire.replies import FACTS, LONGEST_LINE, SERVERS_OWN, Report
 from fedvssl.wire.wire import FederationError
-from tests.federation import LocalGrid, site_of, tiny_config, write_clients
+from tests.federation import InProcess, LocalGrid, site_of, tiny_config, write_clients
 from tests.reliability.changes import CHANGES, NUM_CLIENTS, Draft, pick
 from tests.reliability.table import Row, store
 
@@ -92,11 +90,11 @@ def record_round(folder: Path) -> Recording:
     return Recording(config, strategy.report, sent, [drafts[number] for number in range(NUM_CLIENTS)])
 
 
-class Replay(Grid):
+class Replay(InProcess):
     """Nodes that send drafts; node ids are 100 + the client that they really are."""
 
     def __init__(self, drafts: list[Draft]) -> None:
-        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+        super().__init__()
         self.drafts = drafts
         self.asked: dict[str, Message] = {}
 
@@ -112,16 +110,6 @@ class Replay(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         asked = [self.asked[number] for number in message_ids]
         return [self.drafts[message.metadata.dst_node_id - 100].reply(message) for message in asked]
-
-    def set_run(self, run: Any) -> None: ...
-
-    @property
-    def run(self) -> Any: ...
-
-    def create_message(self, *_: Any, **__: Any) -> Any: ...
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        return self.pull_messages(self.push_messages(messages))
 
 
 class Lines(logging.Handler):
