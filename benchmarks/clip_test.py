@@ -22,7 +22,8 @@ import torch
 from benchmarks.clips import Clips, clip_parser, prepared
 from benchmarks.measure import Result
 from benchmarks.plain import scale, to_tensor
-from fedvssl.config import build, build_task, compose
+from fedvssl.building import build, build_task
+from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.sampling import uniform_clips

@@ -13,7 +13,8 @@ import torch
 
 from benchmarks.clips import Clips, clip_parser, prepared
 from benchmarks.measure import Result, spread
-from fedvssl.config import build_optimizer, build_sample, build_task, compose
+from fedvssl.building import build_optimizer, build_sample, build_task
+from fedvssl.config import compose
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.training.loop import EpochResult, build_fabric, set_up, train_epoch
 

@@ -9,6 +9,8 @@ The loss has no effect, and the whole backbone, with its running statistics and 
 alpha, or by (1 + alpha) / 2 with beta = 1.
 """
 
+from collections.abc import Mapping
+
 from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.fedvssl import FedVSSL
 
@@ -19,8 +21,8 @@ class FlowerPort(FedVSSL):
     def averages(self) -> dict[str, float]:
         return {"video": 1.0}
 
-    def aggregate(self, server_round: int, mean: Arrays) -> Arrays:
-        shrunk = {name: self.mix_coeff * array for name, array in mean.items()}
+    def aggregate(self, server_round: int, means: Mapping[str, Arrays], previous: Arrays) -> Arrays:
+        shrunk = {name: self.mix_coeff * array for name, array in means["video"].items()}
         if self.swbeta == 1 and server_round > 1:
-            shrunk = {name: (array + self.global_arrays[name]) / 2 for name, array in shrunk.items()}
-        return {name: array.astype(mean[name].dtype) for name, array in shrunk.items()}  # counters: rounded down
+            shrunk = {name: (array + previous[name]) / 2 for name, array in shrunk.items()}
+        return {name: array.astype(previous[name].dtype) for name, array in shrunk.items()}  # counters: rounded down

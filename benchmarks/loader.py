@@ -17,7 +17,8 @@ import torch
 from benchmarks.clips import OURS, Clips, clip_parser, prepared
 from benchmarks.measure import Result, alternate, spread
 from benchmarks.plain import PlainSample
-from fedvssl.config import build_sample, build_task, compose
+from fedvssl.building import build_sample, build_task
+from fedvssl.config import compose
 from fedvssl.data import geometry, sampling
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.data.video import decode_frames, open_video

@@ -3,11 +3,12 @@
     python -m benchmarks.memory
 
 Replies of the size of R3D-18 (133 MB) are made only when the server pulls them. Ours is FedVSSL, which takes them one
-by one from `exchange` and makes two averages. The baseline is Flower's own FedAvg, which averages the list of
+by one from a `GridWire` and makes two averages. The baseline is Flower's own FedAvg, which averages the list of
 `send_and_receive`. Each peak is that of a new process, beyond the sent arrays, which both sides have.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any
@@ -21,7 +22,9 @@ from benchmarks.measure import Result, peak_memory
 from fedvssl.files.tensors import to_arrays
 from fedvssl.models.r3d import R3D
 from fedvssl.strategy.fedvssl import FedVSSL
-from fedvssl.wire.grid import exchange
+from fedvssl.wire.grid import GridWire
+from fedvssl.wire.introductions import Introductions
+from fedvssl.wire.record import unpack
 
 NUM_CLIENTS, MANY_CLIENTS = 5, 20
 TIMEOUT = 600.0
@@ -81,11 +84,9 @@ def sent_arrays() -> ArrayRecord:
 
 def average_ours(num_clients: int) -> None:
     rounds = {"fraction_fit": 1.0, "min_fit_clients": num_clients, "num_clients": num_clients, "seed": 7}
-    strategy = FedVSSL(mix_coeff=0.9, swbeta=1, round_timeout=TIMEOUT, **rounds)
-    grid = Clients(num_clients)
-    messages = strategy.configure_train(2, sent_arrays(), ConfigRecord(), grid)
-    replies = exchange(grid, messages, timeout=TIMEOUT, stop=strategy.stop)
-    strategy.aggregate_train(2, replies)
+    waiting = {"num_clients": num_clients, "timeout": TIMEOUT, "stop": threading.Event()}
+    wire = GridWire(Clients(num_clients), Introductions(num_clients), **waiting)
+    FedVSSL(mix_coeff=0.9, swbeta=1, **rounds).round(wire, 2, unpack(sent_arrays()), {})
 
 
 def average_baseline(num_clients: int) -> None:

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Result
-from fedvssl.config import Config, build_task, compose
+from fedvssl.building import build_task
+from fedvssl.config import Config, compose
 from fedvssl.files.environment import num_cores
 from fedvssl.files.parent import end_with_parent
 from fedvssl.tasks.ctp import CtP
@@ -57,6 +58,9 @@ class Untrained(CtP):
 
     def forward(self, batch: Batch) -> Batch:
         return {"loss": 1 + 0 * next(self.parameters()).sum()}
+
+    def health(self) -> Batch:
+        return {}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from benchmarks.clips import Clips, clip_parser, prepared
 from benchmarks.round import Rounds, in_own_process
 from benchmarks.step import GFLOP_PER_CLIP, convolution_rates
-from fedvssl.config import Config, build_sample, compose
+from fedvssl.building import build_sample
+from fedvssl.config import Config, compose
 from fedvssl.data import sampling
 from fedvssl.data.annotations import write_annotations
 from fedvssl.data.dataset import ClipDataset, train_loader

@@ -21,7 +21,8 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Result
-from fedvssl.config import build_optimizer, build_sample, build_task, compose
+from fedvssl.building import build_optimizer, build_sample, build_task
+from fedvssl.config import compose
 from fedvssl.data.video import Step
 from fedvssl.training import loop
 from fedvssl.training.loop import build_fabric, set_up

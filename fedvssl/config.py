@@ -1,11 +1,6 @@
-"""Configuration: from YAML files and a command line to a plain dict, from a `_target_` to an object.
-
-There is no registry: the dotted `_target_` in a YAML file names the class. It comes from the user's own configuration,
-so it is trusted like the user's own code; nothing that was downloaded is ever instantiated.
-"""
+"""Configuration: from YAML files and a command line to a plain dict."""
 
 import copy
-import inspect
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,11 +9,10 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-import hydra.utils
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -117,7 +111,7 @@ def compose(config: str, overrides: Sequence[str], *, resolve: bool = True) -> C
         refuse_renamed(key for key in RENAMED if OmegaConf.select(composed, key) is not None)
         return to_dict(composed, resolve=resolve)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        refuse_renamed(_quoted(error))
+        refuse_renamed(quoted(error))
         raise ValueError(f"Configuration '{config}': {' '.join(str(error).split())}") from error
 
 
@@ -153,7 +147,7 @@ def refuse_renamed(names: Iterable[str]) -> None:
                 raise ValueError(f"'{name}' is called '{new}{name.removeprefix(old)}' now.")
 
 
-def _quoted(error: Exception) -> list[str]:
+def quoted(error: Exception) -> list[str]:
     """Dotted names in quotes in the message of an error."""
     return re.findall(r"'([\w.]+)'", str(error))
 
@@ -225,64 +219,3 @@ def _missing_keys(config: Config, reference: Config, prefix: str = "") -> Iterat
         elif isinstance(value, dict) and "_target_" not in value:
             own = config[name] if isinstance(config[name], dict) else {}
             yield from _missing_keys(own, value, f"{prefix}{name}.")
-
-
-def build(config: Config, **kwargs: Any) -> Any:
-    """Instantiate `config["_target_"]` with the other entries; `kwargs` may hold live objects such as a backbone.
-
-    Raises:
-        ValueError: if the dotted name does not exist or does not take these entries.
-    """
-    try:
-        return hydra.utils.instantiate({**config, "_partial_": True, "_convert_": "all"})(**kwargs)
-    except (InstantiationException, TypeError) as error:
-        if isinstance(error.__cause__, ValueError):  # a part that it is built of refuses its settings
-            raise ValueError(str(error.__cause__)) from error
-        refuse_renamed(_quoted(error))
-        raise ValueError(f"{config['_target_']} cannot be built: {' '.join(str(error).split())}") from error
-
-
-def build_task(config: Config) -> Any:
-    """Build the task `config["task"]["module"]` around the backbone `config["model"]`, with initial weights."""
-    backbone = build({**config["model"], **config["task"]["backbone"]})
-    return build(config["task"]["module"], backbone=backbone)
-
-
-def build_optimizer(training: Config, module: Any, *, on_gpu: bool) -> Any:
-    """Build the optimizer `training["optimizer"]` of a module, with one kernel for all weights on a GPU.
-
-    Raises:
-        ValueError: if its class is unknown, does not take the settings, or no parameter has a name that they ask for.
-    """
-    from fedvssl.training.optimizer import check_optimizer, parameter_groups
-
-    settings = dict(training["optimizer"])
-    patterns, decay = settings.pop("param_groups") or {}, settings.pop("decay_norm_and_bias")
-    if not (isinstance(patterns, dict) and all(isinstance(values, dict) for values in patterns.values())):
-        raise ValueError(
-            f"training.optimizer.param_groups={patterns} must be settings by pattern, such as {{head.*: {{lr: 0.1}}}}."
-        )
-    groups = parameter_groups(module, patterns, decay_norm_and_bias=decay)
-    known = _parameters_of(settings["_target_"])
-    for name in settings.keys() - {"_target_"} - known if known else ():
-        raise ValueError(
-            f"{settings['_target_']} takes no {name}: start from another file of conf/optimizer, such as "
-            f"optimizer=adamw, or write ~training.optimizer.{name} training.{name}=null."
-        )
-    optimizer = build(settings, params=groups, **({"fused": True} if on_gpu and "fused" in known else {}))
-    check_optimizer(optimizer)
-    return optimizer
-
-
-def _parameters_of(target: str) -> set[str]:
-    """Names of the parameters of a class; empty if it does not exist or takes anything."""
-    try:
-        parameters = inspect.signature(hydra.utils.get_class(target)).parameters
-    except (ImportError, ValueError, TypeError, AttributeError):
-        return set()  # `build` tells what is wrong with it
-    return set() if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else {*parameters}
-
-
-def build_sample(config: Config) -> Any:
-    """Build the pretext task's Sample, which a worker applies to one video."""
-    return build(config["task"]["sample"])

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from lightning.fabric import Fabric
 
-from fedvssl.config import Config, build, check_numbers, read_command_line
+from fedvssl.building import build
+from fedvssl.config import Config, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset, LabellingSample, evaluation_datasets
 from fedvssl.data.seen import read_seen, seen_facts, seen_words

@@ -21,7 +21,8 @@ from safetensors.torch import save
 from torch import nn
 
 import fedvssl
-from fedvssl.config import Config, build, check_numbers, compose
+from fedvssl.building import build
+from fedvssl.config import Config, check_numbers, compose
 from fedvssl.data.seen import for_pth, read_seen
 from fedvssl.files.arrays import BACKBONE, Arrays
 from fedvssl.files.atomic import atomic_folder

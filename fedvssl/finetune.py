@@ -24,7 +24,8 @@ from lightning.fabric import Fabric
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from fedvssl.config import Config, build, build_optimizer, build_task, read_command_line
+from fedvssl.building import build, build_optimizer, build_task
+from fedvssl.config import Config, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.data.seen import FINETUNING, for_pth, may_see_tests, merged, read_seen, seen_facts, seen_videos

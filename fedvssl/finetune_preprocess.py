@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedvssl.config import build, compose
+from fedvssl.building import build
+from fedvssl.config import compose
 from fedvssl.data.seen import for_pth, read_seen
 from fedvssl.files.backbone import read_round
 from fedvssl.files.lock import owned_output

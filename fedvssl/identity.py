@@ -26,7 +26,7 @@ SAMPLED = "number of clients that a round samples"
 FREE = SAMPLING | {
     *("data_dir", "partition_dir", "init", "data.media_dir", "data.annotation_dir", "exp_name"),
     *("data.allow_test_videos", "eval.allow_test_videos"),  # the clients' lists are compared themselves
-    *("client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
+    *("engine", "client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
     *("rounds", "from_round", "round_timeout", "keep_last", "training.warn_after"),
     *("strategy.max_update_factor", "strategy.oversized_updates"),
     *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
@@ -52,7 +52,7 @@ def reject_other_run(run_dir: Path, config: Config) -> None:
 def decisive_settings(config: Config) -> dict[str, Any]:
     """Settings and contents of files that decide the numbers of a run."""
     from fedvssl.data.client_lists import read_lists
-    from fedvssl.strategy.fedavg import sample_size  # imports Flower
+    from fedvssl.strategy.rounds import sample_size
 
     lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
     files = {path.name: path for path in map(Path, read_lists(lists))}

@@ -7,15 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedvssl.config import (
-    Config,
-    build,
-    build_optimizer,
-    build_sample,
-    build_task,
-    check_flags,
-    check_numbers,
-)
+from fedvssl.building import build, build_optimizer, build_sample, build_task
+from fedvssl.config import Config, check_flags, check_numbers
 from fedvssl.data.annotations import Annotation, read_annotations
 from fedvssl.data.dataset import ClipDataset, stack
 from fedvssl.data.video import find_video, open_video

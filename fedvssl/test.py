@@ -18,7 +18,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fedvssl.config import Config, build, build_task, check_numbers, read_command_line
+from fedvssl.building import build, build_task
+from fedvssl.config import Config, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation, class_names
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.seen import seen_facts, seen_in, seen_words

@@ -25,7 +25,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from fedvssl import config
+from fedvssl import building, config
 from fedvssl.data.annotations import read_annotations
 from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedvssl.data.video import find_video, open_video
@@ -35,7 +35,7 @@ from fedvssl.files.lock import owned_output
 from fedvssl.files.tensors import load_arrays_into
 from fedvssl.overrides import parse_overrides
 from fedvssl.preflight import measure_task
-from fedvssl.server_app import initial_arrays
+from fedvssl.server_run import initial_arrays
 from fedvssl.training.processes import exit_code
 
 COLOURS = ("tab:red", "tab:cyan", "tab:olive", "tab:pink", "tab:green", "tab:orange")
@@ -76,7 +76,7 @@ def draw_input(video: Path, output: Path, *, seed: int, overrides: list[str]) ->
     """Draw one clip as in training, with the boxes of its patches."""
     cfg = measure_task(config.compose("base", overrides))
     batch = draw_batch(cfg, video, seed=seed)
-    augmented = config.build_task({**cfg, "model": {**cfg["model"], "width": 4}}).augment(batch)
+    augmented = building.build_task({**cfg, "model": {**cfg["model"], "width": 4}}).augment(batch)
     figure, axes = frames_figure(to_pictures(augmented["clips"][0]), repeats=1)
     for frame, axis in enumerate(axes[0]):
         draw_boxes(axis, batch["boxes"][0, :, frame], solid=batch["pasted"][0, :, frame])
@@ -126,13 +126,13 @@ def first_video(cfg: config.Config) -> Path:
 
 
 def draw_batch(cfg: config.Config, video: Path, *, seed: int) -> dict[str, torch.Tensor]:
-    sample = config.build_sample(cfg)(open_video(video), np.random.default_rng(seed))
+    sample = building.build_sample(cfg)(open_video(video), np.random.default_rng(seed))
     return {name: value.unsqueeze(0) for name, value in {**sample, "index": torch.tensor(0)}.items()}
 
 
 def predict(cfg: config.Config, arrays: dict[str, np.ndarray], batch: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Pictures [T,H,W,3] of the clip, predicted boxes [P,T,4], their IoU and that of standing still."""
-    task = config.build_task(cfg)
+    task = building.build_task(cfg)
     load_arrays_into(task, arrays)
     task.eval()
     with torch.no_grad():

@@ -1,27 +1,36 @@
 """A federation small enough for a test: a configuration, videos for each client, a grid without a simulation engine."""
 
 import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedvssl.building import build_training
 from fedvssl.client.order import Site
-from fedvssl.client_app import build_client_app, list_path
+from fedvssl.client.training import Client, list_path
+from fedvssl.client_app import build_client_app
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
-from fedvssl.files.arrays import load_arrays
-from fedvssl.files.rounds import round_path
+from fedvssl.files.arrays import Arrays
 from fedvssl.preflight import expected_report
-from fedvssl.server_app import build_strategy, initial_arrays, order_record, restore, run_rounds
-from fedvssl.wire.record import pack
+from fedvssl.server_evaluation import Evaluations
+from fedvssl.server_rounds import Run, run_rounds
+from fedvssl.server_run import SENT, build_run, initial_arrays
+from fedvssl.wire.grid import GridWire
 from tests.videos import moving_square, write_frames
 
+ROOT = Path(__file__).parents[1]
 TINY = (
     "model.depth=10",
     "model.width=4",
@@ -61,14 +70,19 @@ def site_of(config: dict[str, Any], run_dir: Path) -> Site:
     return Site(config["data"]["media_dir"], config["partition_dir"], str(run_dir / "clients"), device="cpu")
 
 
-def training_content(
-    config: dict[str, Any], server_round: int = 1, *, head_round: int = 0, prefix: str = "backbone."
-) -> RecordDict:
-    """What the server would send: the initial arrays whose names start with `prefix`."""
-    arrays = {name: array for name, array in initial_arrays(config).items() if name.startswith(prefix)}
-    rounds = {"server-round": server_round, "head-round": head_round}
-    order = ConfigRecord({**order_record(config, server_round), **rounds})
-    return RecordDict({"arrays": pack(arrays), "config": order})
+def client_of(config: dict[str, Any], run_dir: Path, partition_id: int) -> Client:
+    return Client(partition_id, site_of(config, run_dir), build_training)
+
+
+def sent_arrays(config: dict[str, Any], *, prefix: str = "backbone.") -> Arrays:
+    """The initial arrays whose names start with `prefix`."""
+    return {name: array for name, array in initial_arrays(config).items() if name.startswith(prefix)}
+
+
+def order_of(config: dict[str, Any], server_round: int = 1, *, head_round: int = 0) -> dict[str, Any]:
+    """Order that the server would send, at full learning rate."""
+    settings = json.dumps({name: config[name] for name in SENT})
+    return {"config": settings, "lr-factor": 1.0, "server-round": server_round, "head-round": head_round}
 
 
 class InProcess(Grid):
@@ -131,13 +145,30 @@ class LocalGrid(InProcess):
         return number
 
 
-def train(config: dict[str, Any], run_dir: Path, *, done: int = 0, on_train=lambda *_: None, monitor=None) -> LocalGrid:
-    """What the app does with its grid, in this process; node ids differ between calls as between simulations."""
-    strategy = build_strategy(config, run_dir=run_dir)
-    restore(strategy, run_dir, done=done)
-    strategy.report = expected_report(config, read_annotations(list_path(site_of(config, run_dir), 0)))
-    arrays = initial_arrays(config) if not done else load_arrays(round_path(run_dir, done))
-    arrays = {name: array for name, array in arrays.items() if strategy.is_shared(name)}
-    grid = LocalGrid(build_client_app(site_of(config, run_dir)), config["pool_size"], on_train, seed=done)
-    run_rounds(grid, strategy, arrays, config=config, run_dir=run_dir, done=done, monitor=monitor)
+def train(config: dict[str, Any], run_dir: Path, *, on_train=lambda *_: None, monitor: Any = None) -> LocalGrid:
+    """What the apps do over Flower's grid, in this process; node ids differ between calls as between simulations."""
+    report = expected_report(config, read_annotations(list_path(site_of(config, run_dir), 0)))
+    run = build_run(config, run_dir=run_dir, report=report)
+    if monitor:
+        run.evaluations = Evaluations(monitor, config["eval"]["every"], config["rounds"])
+    grid = LocalGrid(build_client_app(site_of(config, run_dir)), config["pool_size"], on_train, seed=run.done)
+    run_rounds(wire_over(grid, run, config), run)
     return grid
+
+
+def wire_over(grid: Grid, run: Run, config: dict[str, Any], stop: threading.Event | None = None) -> GridWire:
+    limits: dict[str, Any] = {"num_clients": config["pool_size"], "timeout": config["round_timeout"]}
+    return GridWire(grid, run.introductions, **limits, stop=stop or threading.Event())
+
+
+def run_main(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    """`python -m fedvssl.main` in `folder`."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", "fedvssl.main", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )

@@ -21,24 +21,38 @@ ALLOWED = {
     "models": {"models"},
     "data": {"data", "files"},
     "wire": {"wire", "files"},
-    "strategy": {"strategy", "wire", "files/arrays"},
+    "strategy": {"strategy", "wire", "files/arrays", "files/round_records"},
     "training": {"training", "data", "files"},
     "tasks": {"tasks", "training", "data"},
     "evaluation": {"evaluation", "training", "data", "files"},
-    "client": {"client", "strategy", "training", "data", "wire", "files"},
+    "client": {"client", "training", "data", "wire", "files"},
     "formats": {"formats", "data", "files", "evaluation/intervals", "sweeping/comparison"},
-    "sweeping": {"sweeping", "training", "data", "files", "config", "overrides", "evaluation/intervals"},
+    "sweeping": {"sweeping", "training", "data", "files", "building", "config", "overrides", "evaluation/intervals"},
     "reporting": {
         *("reporting", "sweeping", "files", "evaluation/intervals", "training/watch"),
         *("data/validation", "data/seen"),
     },
     "overrides": set(),
-    "config": {"overrides", "training/optimizer", "data/splits", "files/names"},
-    "preflight": {"config", "training", "data", "files", "wire/replies"},
+    "config": {"overrides", "data/splits", "files/names"},
+    "building": {"config", "client/order", "training/optimizer", "training/loop"},
+    "preflight": {"building", "config", "training", "data", "files", "wire/replies"},
     "identity": {"config", "strategy", "data", "files"},
-    "client_app": {"client", "training", "strategy", "data", "wire", "files", "config"},
-    "server_evaluation": {"evaluation", "training", "files", "config"},
-    "server_app": {"server_evaluation", "evaluation", "training", "strategy", "data", "wire", "files", "config"},
+    "client_app": {"client", "wire", "building"},
+    "server_evaluation": {"evaluation", "training", "files", "building", "config"},
+    "server_rounds": {"server_evaluation", "training", "strategy", "wire", "files"},
+    "server_run": {"server_rounds", "server_evaluation", "training", "strategy", "wire", "files", "building", "config"},
+    "server_app": {"server_rounds", "wire"},
+    "engines": {
+        "client_app",
+        "server_app",
+        "server_rounds",
+        "preflight",
+        "client",
+        "wire",
+        "files",
+        "building",
+        "config",
+    },
 }
 # Contracts -> parts that may know them whatever the direction.
 CONTRACTS = {"tasks/task": {"data", "training", "evaluation"}}
@@ -53,21 +67,21 @@ LEAVES = {
     for folder in ("tasks", "strategy", "models", "split", "evaluation")
     for path in (PACKAGE / folder).glob("[!_]*.py")
 } - {
-    *("tasks/task", "strategy/average", "strategy/intake", "strategy/bounds", "strategy/fedavg"),
+    *("tasks/task", "strategy/average", "strategy/intake", "strategy/bounds", "strategy/fedavg", "strategy/rounds"),
     *(f"evaluation/{name}" for name in ("features", "protocol", "prediction", "monitor", "collapse", "curves")),
     *(f"evaluation/{name}" for name in ("intervals", "calibration", "pixels")),
 }
 PARTS_OF_LEAVES = {"tasks/patches": "tasks/ctp", "tasks/boxes": "tasks/ctp"}  # further files of a leaf
 # Libraries -> parts or files that may import them. Other libraries are free.
 ONLY_IN = {
-    "hydra": {*COMMANDS, "config", "overrides", "server_app", "client_app"},
-    "omegaconf": {*COMMANDS, "config", "identity", "server_app", "client_app"},
-    "flwr": {"main", "server_app", "client_app", "strategy", "wire"},
+    "hydra": {*COMMANDS, "building", "config", "overrides"},
+    "omegaconf": {*COMMANDS, "config", "identity"},
+    "flwr": {"engines", "server_app", "client_app", "wire/grid", "wire/record"},
     "av": {"data/video"},
     "mmcv": {"data"},
     "cv2": {"data"},
     "onnxruntime": {"formats/onnx_file"},
-    "ray": {"main"},
+    "ray": {"engines"},
     "data_tools": set(),
     "benchmarks": set(),
     "tests": set(),

@@ -11,7 +11,8 @@ import pytest
 from benchmarks import learning
 from benchmarks.measure import Result, alternate
 from benchmarks.plain import PlainSample
-from fedvssl.config import build_sample, compose
+from fedvssl.building import build_sample
+from fedvssl.config import compose
 from fedvssl.files.atomic import write_json
 from tests.videos import moving_square, write_frames
 

@@ -1,240 +1,49 @@
-import json
+"""Messages to a client and back; what it does is in tests/client."""
+
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedvssl import client_app
-from fedvssl.client.order import Site
-from fedvssl.client.state import client_folder
-from fedvssl.client_app import answer, initial_task, load_state, summarise, train_client
-from fedvssl.files.arrays import load_arrays
-from fedvssl.server_app import initial_arrays
-from fedvssl.training.loop import EpochResult
-from tests.federation import site_of, tiny_config, training_content, write_clients
+from fedvssl.client_app import answer, introduce
+from fedvssl.wire.record import pack
+from tests.federation import client_of, order_of, sent_arrays, tiny_config, write_clients
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory) -> dict:
+def config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
     data_dir = tmp_path_factory.mktemp("data")
     write_clients(data_dir)
     return tiny_config(data_dir)
 
 
-@pytest.fixture
-def site(config, tmp_path) -> Site:
-    return site_of(config, tmp_path)
+def test_a_message_to_train_gives_the_arrays_and_facts_of_the_client(config, tmp_path: Path) -> None:
+    arrays, order = sent_arrays(config), order_of(config)
+    message = Message(RecordDict({"arrays": pack(arrays), "config": ConfigRecord(order)}), 5, "train")
+    reply: Any = answer(message, client=client_of(config, tmp_path / "a", 1)).content
+    trained, facts = client_of(config, tmp_path / "b", 1).answer("train", arrays, order)
+    assert list(reply["arrays"]) == list(arrays)
+    for name, array in trained.items():
+        np.testing.assert_array_equal(reply["arrays"][name].numpy(), array)
+    assert reply["metrics"].keys() == facts.keys() and reply["metrics"]["loss"] == facts["loss"]
 
 
-def train(config, site, *, server_round: int = 1, partition_id: int = 0, **sending) -> RecordDict:
-    sent = training_content(config, server_round, **sending)
-    return train_client(sent, site=site, partition_id=partition_id, write=lambda line: None)
+def test_an_introduction_is_a_message_or_an_error_of_one_line(config, tmp_path: Path) -> None:
+    query = Message(RecordDict(), 5, "query")
+    reply: Any = introduce(query, client=client_of(config, tmp_path, 2))
+    assert dict(reply.content["client"]) == {"partition-id": 2, "num-examples": 5}
+    lost = introduce(query, client=client_of(config, tmp_path, 9))
+    assert "client_dist10.json" in str(lost.error.reason) and "\n" not in str(lost.error.reason)
 
 
-def numbers(reply: RecordDict) -> dict[str, np.ndarray]:
-    arrays: Any = reply["arrays"]
-    return {name: array.numpy() for name, array in arrays.items()}
-
-
-def test_a_reply_has_the_names_that_came_and_trained_values(config, site):
-    reply, sent = numbers(train(config, site)), training_content(config)["arrays"]
-    assert list(reply) == list(sent) and all(name.startswith("backbone.") for name in reply)
-    for name, array in reply.items():
-        assert array.dtype == sent[name].numpy().dtype and array.shape == sent[name].numpy().shape
-    assert not np.array_equal(reply["backbone.stem.conv.weight"], sent["backbone.stem.conv.weight"].numpy())
-    assert reply["backbone.stem.bn.num_batches_tracked"] == 1
-
-
-def test_the_facts_of_a_reply(config, site):
-    facts = train(config, site, partition_id=2).metric_records["metrics"]
-    assert facts["num-examples"] == 5 and facts["num-clips"] == 5
-    assert facts["loss"] == pytest.approx(facts["loss_ctr"] + facts["loss_size"]) and facts["loss"] > 0
-    assert facts["seconds-compute"] > 0 and facts["seconds-data"] > 0 and facts["clips-per-second"] > 0
-    assert facts["seconds-on-client"] > facts["seconds-compute"] + facts["seconds-data"]
-    assert facts["bytes-down"] == sum(len(array.data) for array in training_content(config)["arrays"].values())
-
-
-def test_the_head_stays_in_a_file_and_comes_back(config, site, monkeypatch):
-    first = train(config, site)
-    assert not any("head" in name for name in first.array_records["arrays"])
-    head = load_arrays(client_folder(site, 0) / "head-round-1.npz")
-    fresh = {name: array for name, array in initial_arrays(config).items() if not name.startswith("backbone.")}
-    assert head.keys() == fresh.keys()
-    assert not np.array_equal(head["head.fc1.weight"], fresh["head.fc1.weight"]), "the head was trained"
-    started_from = {}
-    real = client_app.load_arrays_into
-    monkeypatch.setattr(client_app, "load_arrays_into", lambda task, a: started_from.update(a) or real(task, a))
-    train(config, site, server_round=2, head_round=1)
-    for name, array in head.items():
-        np.testing.assert_array_equal(started_from[name], array)
-
-
-def test_the_head_is_that_of_the_client_and_the_round_that_the_order_names(config, site, monkeypatch):
-    """Never another client's, never one of a later round in which this client was given up."""
-    for partition_id in (0, 1):
-        for server_round in (1, 2):
-            train(config, site, server_round=server_round, head_round=server_round - 1, partition_id=partition_id)
-    expected = load_arrays(client_folder(site, 1) / "head-round-1.npz")
-    started_from = {}
-    real = client_app.load_arrays_into
-    monkeypatch.setattr(client_app, "load_arrays_into", lambda task, a: started_from.update(a) or real(task, a))
-    train(config, site, server_round=3, head_round=1, partition_id=1)
-    for name, array in expected.items():
-        np.testing.assert_array_equal(started_from[name], array)
-    started_from.clear()
-    train(config, site, server_round=3, head_round=0, partition_id=1)
-    for name in expected:
-        np.testing.assert_array_equal(started_from[name], initial_arrays(config)[name], "the head of the initial model")
-
-
-def test_a_lost_head_is_named(config, site):
-    with pytest.raises(ValueError, match=r"No file .*client_1/head-round-4\.npz"):
-        train(config, site, server_round=5, head_round=4, partition_id=1)
-
-
-def test_a_repeated_round_starts_from_the_round_before(config, site):
-    """What a crash after some heads of round 2 leaves: the resumed round 2 must give the same numbers."""
-    train(config, site)
-    first, again = (numbers(train(config, site, server_round=2, head_round=1)) for _ in range(2))
-    for name, array in first.items():
-        np.testing.assert_array_equal(array, again[name])
-    from_the_later_head = numbers(train(config, site, server_round=3, head_round=2))
-    assert not np.array_equal(from_the_later_head["backbone.stem.conv.weight"], first["backbone.stem.conv.weight"])
-
-
-def test_when_the_whole_model_is_shared_nothing_is_kept(config, site):
-    reply = train(config, site, prefix="", server_round=2, head_round=1)
-    assert set(reply.array_records["arrays"]) == set(initial_arrays(config))
-    assert not list(client_folder(site, 0).glob("head*"))
-
-
-def test_training_is_reproducible_and_differs_between_rounds_and_seeds(config, site, tmp_path):
-    def weights(config=config, folder="a", **where):
-        elsewhere = Site(site.media_dir, site.partition_dir, str(tmp_path / folder), device="cpu")
-        return numbers(train(config, elsewhere, **where))["backbone.stem.conv.weight"]
-
-    np.testing.assert_array_equal(weights(folder="a"), weights(folder="b"))
-    assert not np.array_equal(weights(folder="c"), weights(folder="d", server_round=5))
-    assert not np.array_equal(weights(folder="e"), weights({**config, "seed": 8}, folder="f"))
-
-
-@pytest.mark.parametrize(
-    "sending",
-    [{"head_round": 1}, {"head_round": 0}, {"head_round": 0, "prefix": ""}],
-    ids=["head", "no head", "FedAvg"],
-)
-def test_what_a_process_trained_before_leaves_no_trace(sending, config, site):
-    order = {"server_round": 2, "partition_id": 1, **sending}
-    train(config, site, partition_id=1)
-    initial_task.cache_clear()
-    fresh = numbers(train(config, site, **order))
-    prefix = {"prefix": sending["prefix"]} if "prefix" in sending else {}
-    train(config, site, server_round=5, partition_id=0, **prefix)
-    used = numbers(train(config, site, **order))
-    assert initial_task.cache_info().misses == 1, "it is the same task"
-    for name, array in fresh.items():
-        np.testing.assert_array_equal(array, used[name])
-
-
-def test_a_task_is_built_once_for_a_configuration(config, site, monkeypatch):
-    built = []
-    real = client_app.build_task
-    monkeypatch.setattr(client_app, "build_task", lambda c: built.append(c) or real(c))
-    initial_task.cache_clear()
-    for server_round, partition_id in [(1, 0), (1, 1), (2, 0)]:
-        train(config, site, server_round=server_round, partition_id=partition_id)
-    assert len(built) == 1
-    train({**config, "seed": 8}, site)
-    train(config, site)
-    assert len(built) == 3, "only the last one is kept"
-
-
-def test_a_kept_task_holds_no_gradients_and_no_hooks(config, site):
-    train(config, site)
-    task, own = initial_task(json.dumps(json.loads(str(training_content(config)["config"]["config"]))), sent(config))
-    assert initial_task.cache_info().hits, "the one that was trained"
-    assert all(parameter.grad is None for parameter in task.parameters())
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    assert not any(getattr(module, kind) for module in task.modules() for kind in kinds)
-    for name, array in own.items():
-        np.testing.assert_array_equal(array, initial_arrays(config)[name])
-
-
-def sent(config) -> frozenset[str]:
-    return frozenset(training_content(config)["arrays"])
-
-
-def test_a_task_with_something_of_another_client_is_not_trained(config):
-    task, _ = initial_task(json.dumps(config), sent(config))
-    with pytest.raises(AssertionError, match="what another client has learned"):
-        load_state(task, numbers(training_content(config)))
-
-
-def test_after_a_failure_the_task_is_built_anew(config, site, monkeypatch):
-    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
-    train(config, site)
-    monkeypatch.setattr(client_app, "train_epoch", lambda *a, **k: 1 / 0)
-    assert answer(Message(training_content(config), 5, "train"), site=site, partition_id=1).has_error()
-    assert initial_task.cache_info().currsize == 0
-
-
-def test_local_epochs_see_different_samples(config, site, monkeypatch):
-    keys = []
-    real = client_app.ClipDataset
-    monkeypatch.setattr(
-        client_app, "ClipDataset", lambda *a, seed_key: keys.append(seed_key) or real(*a, seed_key=seed_key)
-    )
-    longer = {**config, "training": {**config["training"], "local_epochs": 2}}
-    facts = train(longer, site, server_round=3, partition_id=1).metric_records["metrics"]
-    assert keys == [(7, 3, 1, 0), (7, 3, 1, 1)]
-    assert facts["num-clips"] == 8 and facts["num-examples"] == 4
-
-
-def test_summary_weighs_epochs_by_clips():
-    results = [
-        EpochResult({"loss": 1.0, "grad_norm": 2.0, "grad_norm_max": 9.0}, 1, 0.5, 2.0),
-        EpochResult({"loss": 4.0, "grad_norm": 5.0, "grad_norm_max": 8.0}, 2, 0.5, 1.0),
-    ]
-    facts = summarise(results)
-    assert facts["loss"] == 3.0 and facts["num-clips"] == 3 and facts["clips-per-second"] == 0.75
-    assert facts["data-share"] == 0.25, "1 s of waiting beside 3 s of computing"
-    assert (facts["grad_norm"], facts["grad_norm_max"]) == (4.0, 9.0)
-
-
-def test_the_message_decides_what_is_trained(config, site):
-    """No setting of the training comes from the client's site."""
-    other = {**config, "training": {**config["training"], "optimizer": {**config["training"]["optimizer"], "lr": 0.0}}}
-    kept = numbers(train(other, site))["backbone.stem.conv.weight"]
-    np.testing.assert_array_equal(kept, initial_arrays(config)["backbone.stem.conv.weight"])
-    sent = json.loads(str(training_content(config)["config"]["config"]))
-    assert set(sent) == {"model", "task", "training", "seed"}
-
-
-@pytest.mark.parametrize("fault", ["no list", "no video", "raises"])
-def test_a_failure_becomes_one_line_and_a_traceback_in_the_log(fault, config, tmp_path, monkeypatch):
-    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
-    good = site_of(config, tmp_path)
-    broken = {
-        "no list": Site(good.media_dir, str(tmp_path), good.state_dir),
-        "no video": Site(str(tmp_path), good.partition_dir, good.state_dir),
-        "raises": good,
-    }[fault]
-    if fault == "raises":
-        monkeypatch.setattr(client_app, "train_epoch", lambda *a, **k: 1 / 0)
-    message = Message(training_content(config), 5, "train")
-    reply = answer(message, site=broken, partition_id=1)
-    reason = str(reply.error.reason)
-    assert "\n" not in reason and "train.log" in reason
-    assert {"no list": "client_dist2.json", "no video": "v1_", "raises": "ZeroDivisionError"}[fault] in reason
-    assert "Traceback" in (tmp_path / "clients" / "client_1" / "train.log").read_text()
-
-
-def test_a_client_writes_its_progress(config, site):
-    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
-    reply = answer(Message(training_content(config), 5, "train"), site=site, partition_id=0)
-    assert reply.has_content()
-    batch, epoch = (client_folder(site, 0) / "train.log").read_text().splitlines()
-    assert "round 1  epoch 1/1  batch 1/1  loss " in batch and batch.endswith("left 0:00")
-    assert "clips/s" in epoch and epoch.endswith("% of the time waiting for data")
+def test_a_failure_is_an_error_of_one_line(config, tmp_path: Path) -> None:
+    order = ConfigRecord({**order_of(config), "head-round": 4})
+    message = Message(RecordDict({"arrays": pack(sent_arrays(config)), "config": order}), 5, "train")
+    reply = answer(message, client=client_of(config, tmp_path, 0))
+    assert "head-round-4.npz" in str(reply.error.reason) and "\n" not in str(reply.error.reason)
+    empty = answer(Message(RecordDict(), 5, "train"), client=client_of(config, tmp_path, 0))
+    assert str(empty.error.reason).startswith("KeyError: ") and "\n" not in str(empty.error.reason)

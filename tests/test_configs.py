@@ -9,10 +9,10 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from fedvssl import config
+from fedvssl import building, config
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.overrides import parse_overrides
-from fedvssl.server_app import build_strategy
+from fedvssl.server_run import build_strategy
 from fedvssl.strategy.fedavg import FedAvg
 
 EXPERIMENTS = sorted(path.stem for path in (config.conf_dir() / "experiment").glob("*.yaml"))
@@ -25,15 +25,15 @@ EVALUATIONS = ["retrieval", "knn", "linear_probe", "motion_probe"]
 @pytest.mark.parametrize("name", PRETRAINING)
 def test_pretraining_presets_build_task_and_sample(name: str) -> None:
     cfg = config.compose("base", [f"experiment={name}", "model.width=4", "task.module.hidden_channels=8"])
-    config.build_sample(cfg)
-    assert config.build_task(cfg).backbone.out_channels == 32
+    building.build_sample(cfg)
+    assert building.build_task(cfg).backbone.out_channels == 32
 
 
 @pytest.mark.parametrize("name", FINETUNING)
 @pytest.mark.parametrize("base", ["finetune", "test"])
 def test_finetuning_presets_serve_training_and_test(base: str, name: str) -> None:
     cfg = config.compose(base, [f"experiment={name}"])
-    sample = config.build(cfg["test_sample"])
+    sample = building.build(cfg["test_sample"])
     assert sample.crop_size <= min(sample.size)
 
 
@@ -311,7 +311,7 @@ def test_classes_are_counted_in_the_lists(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_built_gets_a_sentence(entries: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        config.build(entries)
+        building.build(entries)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_old_names_are_unknown_and_new_ones_known() -> None:
 )
 def test_a_class_path_of_an_earlier_version_is_answered_with_its_name_now(target: str, now: str) -> None:
     with pytest.raises(ValueError, match=f"'{target}' is called '{now}' now"):
-        config.build({"_target_": target})
+        building.build({"_target_": target})
     assert hydra.utils.get_class(now)
 
 

@@ -1,7 +1,7 @@
 """The presets of the published tables."""
 
 from fedvssl.config import compose
-from fedvssl.server_app import build_strategy
+from fedvssl.server_run import build_strategy
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
 
@@ -13,8 +13,8 @@ def test_the_presets_of_pretraining() -> None:
     assert {**fedavg, "strategy": ucf101["strategy"], "exp_name": ucf101["exp_name"]} == ucf101
     assert (kinetics["pool_size"], kinetics["rounds"], kinetics["training"]["steps"]) == (100, 540, [])
     strategy = build_strategy(kinetics)
-    assert strategy.sample_size(kinetics["pool_size"]) == 5
-    assert strategy.min_fit_clients == 3, "one lost client does not end 540 rounds"
+    assert strategy.rounds.sample_size == 5
+    assert strategy.rounds.min_fit_clients == 3, "one lost client does not end 540 rounds"
     assert kinetics["keep_last"] == 5, "540 files would be 72 GB"
     assert kinetics["data"]["name"] == "kinetics400"
     assert compose("base", ["experiment=kinetics400", "rounds=3"])["rounds"] == 3, "the command line wins"

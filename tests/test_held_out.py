@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from fedvssl import evaluate, finetune, server_evaluation
+from fedvssl import evaluate, finetune
 from fedvssl import test as test_command
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from fedvssl.data.dataset import ClipDataset
 from fedvssl.data.validation import hold_out
 from fedvssl.files.tensors import load_torch, save_torch
+from fedvssl.server_evaluation import build_evaluations
 from tests.action_set import CLASSES, TINY, TINY_TEST
 from tests.federation import tiny_config
 from tests.test_finetune import equal, records
@@ -96,11 +97,9 @@ def run_protocol(name: str) -> Callable[[Path, Path, Spy], None]:
 
 def run_monitor(data_dir: Path, folder: Path, spy: Spy) -> None:
     sample = ("eval.sample.size=[43,32]", "eval.sample.crop_size=32", "eval.sample.num_clips=1")
-    monitor = server_evaluation.build_monitor(
-        tiny_config(data_dir, "eval.every=2", "eval.num_classes=3", *sample, *HELD_OUT)
-    )
-    assert monitor is not None
-    for datasets in (monitor.datasets, *monitor.own_datasets.values()):
+    evaluations = build_evaluations(tiny_config(data_dir, "eval.every=2", "eval.num_classes=3", *sample, *HELD_OUT))
+    assert evaluations is not None
+    for datasets in (evaluations.monitor.datasets, *evaluations.monitor.own_datasets.values()):
         spy.seen = {part: [video.name for video in dataset.annotations] for part, dataset in datasets.items()}
         assert {*spy.seen["test"]} == {*split_of(data_dir)[1]}
 

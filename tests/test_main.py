@@ -1,38 +1,28 @@
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import threading
-import time
-from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
-from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
 
 from fedvssl import main
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, write_annotations
+from fedvssl.engines import ENGINES
 from fedvssl.files.arrays import load_arrays, save_arrays
 from fedvssl.files.atomic import read_json, write_json
-from fedvssl.files.ending import Terminated, interruptible
-from fedvssl.files.environment import read_environment
+from fedvssl.files.ending import Terminated
 from fedvssl.files.lock import owned
-from fedvssl.files.lock import started as process_start
-from fedvssl.files.run_log import read_records
 from fedvssl.files.settings import NAMES
 from fedvssl.identity import claim
-from fedvssl.main import run, simulate
+from fedvssl.main import run
 from fedvssl.preflight import fit_to_machine
-from fedvssl.server_app import Outcome, initial_arrays
+from fedvssl.server_run import initial_arrays
 from fedvssl.wire.wire import FederationError
-from tests.federation import overrides, tiny_config, write_clients
-
-ROOT = Path(__file__).parents[1]
+from tests.federation import overrides, run_main, tiny_config, write_clients
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +30,6 @@ def data_dir(tmp_path_factory):
     path = tmp_path_factory.mktemp("data")
     write_clients(path)
     return path
-
-
-def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
-    """`python -m fedvssl.main` in `folder`."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-m", "fedvssl.main", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
 
 
 @pytest.fixture
@@ -170,9 +147,9 @@ def test_a_finished_run_is_not_taken_for_one_with_other_clips(data_dir, tmp_path
     claim(tmp_path, fit_to_machine(tiny_config(data_dir)))
     other = tmp_path / "other"
     write_clients(other, (3, 3, 3))
-    monkeypatch.setattr(main, "_send_flower_log_to", lambda *_, **__: None)
-    monkeypatch.setattr("fedvssl.files.rounds.last_round", lambda run_dir: 2)
-    monkeypatch.setattr("fedvssl.server_app.build_server_app", lambda *_, **__: None)
+    finished = SimpleNamespace(done=2, rounds=2)
+    monkeypatch.setattr("fedvssl.server_run.build_run", lambda *_, **__: finished)
+    monkeypatch.setattr("fedvssl.server_rounds.complete", lambda run: None)
     main.run(tiny_config(data_dir), run_dir=tmp_path)
     with pytest.raises(ValueError, match=r"another run, contents of client_dist2\.json differ"):
         main.run(tiny_config(other), run_dir=tmp_path)
@@ -187,7 +164,7 @@ def test_a_finished_run_is_not_taken_for_one_with_other_clips(data_dir, tmp_path
 )
 def test_help_and_configuration_come_without_torch(words, shown, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-    answer = command(*words, folder=tmp_path)
+    answer = run_main(*words, folder=tmp_path)
     assert answer.returncode == 0 and shown in answer.stdout
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
     assert "hydra" in imported and not imported & {"torch", "flwr", "ray", "lightning", "tensorboard"}
@@ -198,6 +175,7 @@ def test_help_and_configuration_come_without_torch(words, shown, tmp_path, monke
     [
         ("strategy.mix_coeff=1.5", "error: strategy.mix_coeff=1.5 (alpha) must lie in [0, 1]."),
         ("data_dir=/nowhere", "error: No client_dist<N>.json in /nowhere/"),
+        ("engine=spark", "error: engine=spark is unknown: choose simulation or local."),
         ("rounds=abc", "error: rounds=abc must be a whole number, at least 1."),
         ("task.sample.crop_size=wide", "error: "),
         ("pretext.sample.crop_size=64", "error: 'pretext.sample.crop_size' is called 'task.sample.crop_size' now.\n"),
@@ -207,39 +185,24 @@ def test_help_and_configuration_come_without_torch(words, shown, tmp_path, monke
     ],
 )
 def test_mistakes_end_with_a_sentence_before_anything_starts(mistake, sentence, data_dir, tmp_path):
-    result = command(*overrides(data_dir, "hydra.run.dir=run"), mistake, folder=tmp_path)
+    result = run_main(*overrides(data_dir, "hydra.run.dir=run"), mistake, folder=tmp_path)
     assert result.returncode == 2 and result.stderr.startswith(sentence) and result.stderr.count("\n") == 1
     assert not list(tmp_path.rglob("clients")) and not list(tmp_path.rglob("config.yaml"))
 
 
 @pytest.fixture
-def engine(monkeypatch):
-    """Flower's engine, replaced by a function that the test sets; returns what it and Ray were called with."""
-    calls: list[dict] = []
-    ray: dict = {}
-
-    def replace(behaviour) -> list[dict]:
-        def run_simulation(server_app, client_app, num_supernodes, *, backend_config):
-            calls.append({"num_supernodes": num_supernodes, "ray": dict(ray), **backend_config})
-            behaviour()
-
-        monkeypatch.setattr("flwr.simulation.run_simulation", run_simulation)
-        monkeypatch.setattr("ray.init", lambda **options: ray.update(options))
-        return calls
-
-    with interruptible():
-        yield replace
+def no_engine(monkeypatch):
+    """All but the rounds."""
+    monkeypatch.setitem(ENGINES, "simulation", lambda *_, **__: None)
 
 
-def test_what_is_measured_before_the_run_stands_in_its_configuration(engine, data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("fedvssl.main.simulate", lambda *_, **__: None)
+def test_what_is_measured_before_the_run_stands_in_its_configuration(no_engine, data_dir, tmp_path):
     run(tiny_config(data_dir, "task.module.target_stds=auto"), run_dir=tmp_path)
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())["task"]["module"]["target_stds"]
     assert len(written) == 4 and all(number > 0 for number in written)
 
 
-def test_clients_with_test_videos_stop_the_run_or_are_recorded(engine, tmp_path, monkeypatch):
-    monkeypatch.setattr("fedvssl.main.simulate", lambda *_, **__: None)
+def test_clients_with_test_videos_stop_the_run_or_are_recorded(no_engine, tmp_path):
     write_clients(tmp_path / "data")
     write_annotations(tmp_path / "data/ucf101/annotations/test_split_1.json", [Annotation("Class1/v1_2", 1)])
     with pytest.raises(
@@ -252,9 +215,8 @@ def test_clients_with_test_videos_stop_the_run_or_are_recorded(engine, tmp_path,
     assert len(seen["pre-training"]) == 3 + 4 + 5 and len(seen["allowed in pre-training"]) == 1
 
 
-def test_a_continued_run_forgets_no_video_that_it_has_seen(engine, data_dir, tmp_path, monkeypatch):
+def test_a_continued_run_forgets_no_video_that_it_has_seen(no_engine, data_dir, tmp_path):
     """The checkpoint that it began with has moved away from its own record since."""
-    monkeypatch.setattr("fedvssl.main.simulate", lambda *_, **__: None)
     config, checkpoint = tiny_config(data_dir), tmp_path / "before/round-1-weights.npz"
     save_arrays(checkpoint, initial_arrays(config))
     own = {"pre-training": np.array([1, 2, 3]), "allowed": np.array([2])}
@@ -268,52 +230,6 @@ def test_a_continued_run_forgets_no_video_that_it_has_seen(engine, data_dir, tmp
         seen = load_arrays(tmp_path / "seen_videos.npz")
         assert {1, 2, 3} < {*seen["pre-training"].tolist()} and len(seen["pre-training"]) == 3 + 3 + 4 + 5
         assert 2 in seen["allowed"]
-
-
-def run_engine(config, run_dir, outcome: Outcome | None = None) -> None:
-    outcome = outcome or Outcome()
-    try:
-        simulate(ServerApp(), ClientApp(), config=config, run_dir=run_dir, outcome=outcome)
-    finally:
-        assert outcome.stop.is_set(), "the server's thread would wait for ever"
-
-
-def test_the_engine_gets_a_local_ray_whose_actors_come_back(engine, tmp_path, capsys):
-    calls = engine(lambda: print("raylet noise"))
-    config = compose("base", ["pool_size=3", "client_resources={num_gpus: 0, num_cpus: 1}"])
-    run_engine(config, tmp_path)
-    (call,) = calls
-    assert call["num_supernodes"] == 3
-    resources, init = call["client_resources"], call["ray"]
-    assert resources == {"num_gpus": 0, "num_cpus": 1, "max_restarts": -1, "max_task_retries": 1}
-    assert init["address"] == "local" and init["include_dashboard"] is False and init["log_to_driver"] is False
-    assert capsys.readouterr().out == "" and "raylet noise" in (tmp_path / "flower.log").read_text()
-    run_engine({**config, "verbose": True}, tmp_path)
-    assert capsys.readouterr().out == "raylet noise\n" and calls[1]["ray"]["log_to_driver"] is True
-
-
-def test_an_engine_that_breaks_down_stops_the_server_and_says_where_to_look(engine, tmp_path):
-    engine(lambda: (_ for _ in ()).throw(RuntimeError("Simulation Runtime crashed.")))
-    with pytest.raises(RuntimeError, match=r"broke down \(Simulation Runtime crashed\.\); see .*flower\.log"):
-        run_engine(compose("base", []), tmp_path)
-    engine(lambda: (_ for _ in ()).throw(FederationError("Round 3 has 1 valid replies.")))
-    with pytest.raises(FederationError, match=r"^Round 3 has 1 valid replies\.$"):
-        run_engine(compose("base", []), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("error", "sentence"),
-    [
-        (OSError(28, "No space left on device", "round-3.npz"), "No space left on device: round-3.npz"),
-        (KeyError("loss"), "KeyError: 'loss'"),
-    ],
-)
-def test_whatever_ends_the_server_becomes_one_sentence(error, sentence, engine, tmp_path):
-    engine(lambda: (_ for _ in ()).throw(error))
-    with pytest.raises(RuntimeError) as caught:
-        run_engine(compose("base", []), tmp_path, Outcome(error=error))
-    assert str(caught.value) == f"The server broke down ({sentence}); see {tmp_path / 'flower.log'}."
-    assert "Traceback" in (tmp_path / "flower.log").read_text()
 
 
 ENDS = [
@@ -346,7 +262,7 @@ def test_the_command_ends_with_one_sentence_that_says_how_to_continue(
 def test_a_folder_in_which_another_process_works_is_refused_before_anything_is_written(data_dir, tmp_path):
     run_dir = tmp_path / "run"
     with owned(run_dir):
-        second = command(*overrides(data_dir, f"hydra.run.dir={run_dir}"), folder=tmp_path)
+        second = run_main(*overrides(data_dir, f"hydra.run.dir={run_dir}"), folder=tmp_path)
         assert [path.name for path in run_dir.iterdir() if path.stat().st_size] == [".lock"]
     assert second.returncode == 2 and second.stderr.startswith(f"error: {run_dir} belongs to process {os.getpid()} on ")
     assert second.stderr.count("\n") == 1
@@ -370,145 +286,3 @@ def test_a_run_owns_its_folder_and_removes_what_killed_writers_left(tmp_path, mo
         main.main()
     assert seen == [[".lock", ".notes.2024.txt"]]
     assert [path.name for path in tmp_path.glob(".*")] == [".notes.2024.txt"]
-
-
-@pytest.mark.parametrize("when", ["in ray.init", "after it"])
-def test_ray_does_not_keep_sigterm(when, engine, tmp_path, monkeypatch):
-    """Its handlers leave the process with exit code 1 or a stack of C++."""
-
-    def start(**_options) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-        if when == "in ray.init":
-            signal.raise_signal(signal.SIGTERM)
-
-    engine(lambda: signal.raise_signal(signal.SIGTERM))
-    monkeypatch.setattr("ray.init", start)
-    with pytest.raises(Terminated):
-        run_engine(compose("base", []), tmp_path)
-
-
-def test_what_the_engine_has_started_and_left_ends_with_it(engine, tmp_path):
-    """Also a stopped process; what ran before stays."""
-    with subprocess.Popen(["sleep", "60"]) as before:
-        started: list[subprocess.Popen] = []
-
-        def leave() -> None:
-            started.append(subprocess.Popen(["sleep", "60"]))
-            os.kill(started[0].pid, signal.SIGSTOP)
-
-        engine(leave)
-        run_engine(compose("base", []), tmp_path)
-        assert started[0].wait(timeout=10) is not None and before.poll() is None
-        before.kill()
-
-
-@pytest.mark.parametrize("error", [None, FederationError("Round 3 has 0 valid replies.")])
-def test_an_engine_that_waits_for_a_lost_client_does_not_hold_the_command(error, engine, tmp_path, monkeypatch, capsys):
-    outcome, left, codes = Outcome(error=error), threading.Event(), []
-    monkeypatch.setattr(main, "release_all", lambda: codes.append("released"))
-    monkeypatch.setattr(main, "end_descendants", lambda **_: codes.append("ended"))
-    monkeypatch.setattr(main, "GRACE_SECONDS", 0.1)
-    monkeypatch.setattr(main.os, "_exit", lambda code: codes.append(code) or left.set())
-    engine(lambda: outcome.stop.set() or left.wait(30))
-    run_engine(compose("base", []), tmp_path, outcome)
-    assert codes[:3] == ["ended", "released", 1 if error else 0]
-    sentence = f"error: Round 3 has 0 valid replies. Run again with hydra.run.dir={tmp_path} to continue.\n"
-    assert capsys.readouterr().err == (sentence if error else "")
-
-
-@pytest.mark.parametrize("reason", ["Round 3 ... failed: The training diverged, loss ...", "... it is not saved."])
-def test_the_sentence_of_a_diverged_run_says_how_to_go_back(reason, tmp_path):
-    told = main._end_of_run(FederationError(reason), tmp_path)
-    assert f"hydra.run.dir={tmp_path} and from_round=<number>" in told and "to continue" not in told
-
-
-@pytest.mark.ray
-def test_simulation_survives_a_killed_client_resumes_and_ends_with_a_sentence(data_dir, tmp_path):
-    """Round 1 loses a client whose process is killed, round 4 has too few; round 3 is done again after a resume."""
-    faults = ["task.module._target_=tests.faulty.FaultyCtP", "+task.module.seed=7"]
-    faults += ["+task.module.faults=[kill-1-0,raise-4-0,raise-4-1]", "strategy.min_fit_clients=2"]
-    arguments = overrides(data_dir, *faults)
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-
-    first = command(*arguments, "rounds=3", f"hydra.run.dir={whole}", folder=tmp_path)
-    assert first.returncode == 0, first.stderr
-    assert (whole / "config.yaml").is_file() and (whole / "loss.png").is_file()
-    assert [entry["done"] for entry in read_environment(whole / "environment.json")] == [0]
-    lines = first.stdout.splitlines()
-    assert lines[-1].endswith(f"Done: {whole}") and "round 3/3  loss" in lines[-2] and "3 clients" in lines[-2]
-    assert "round 1: client 0 (client_dist1.json) failed: Actor" in first.stdout
-    failed = [r["failed_partition_ids"] for r in read_records(whole / "metrics.jsonl") if "partition_id" not in r]
-    assert failed == [[0], [], []], "the killed client is back in the next round"
-    for noise in ("raylet", "INFO :", "DEPRECATED", "ClientAppActor", "Traceback"):
-        assert noise not in first.stdout + first.stderr
-
-    shutil.copytree(whole, cut)
-    (cut / "round-3-weights.npz").unlink()
-    second = command(*arguments, "rounds=4", f"hydra.run.dir={cut}", folder=tmp_path)
-    assert "Continuing after round 2" in second.stdout
-    expected, resumed = (load_arrays(folder / "round-3-weights.npz") for folder in (whole, cut))
-    assert expected.keys() == resumed.keys()
-    for name, array in expected.items():
-        np.testing.assert_array_equal(array, resumed[name])
-    told = without_ray(second.stderr)
-    assert second.returncode == 1 and len(told) == 1
-    assert told[0].startswith("error: Round 4 has 1 valid replies of 3 clients")
-    assert "RuntimeError: told to fail" in second.stderr
-    assert "strategy.min_fit_clients asks for 2: lower it" in second.stderr
-    assert second.stderr.endswith(f" Run again with hydra.run.dir={cut} to continue.\n")
-    assert sorted(path.name for path in cut.glob("round-*")) == [f"round-{n}-weights.npz" for n in (1, 2, 3)]
-
-    third = command(*arguments, "rounds=4", f"hydra.run.dir={cut}", "strategy.min_fit_clients=1", folder=tmp_path)
-    assert third.returncode == 0 and "Continuing after round 3" in third.stdout, "what the sentence said helps"
-    assert (cut / "round-4-weights.npz").is_file()
-
-
-@pytest.mark.ray
-def test_sigterm_ends_a_round_with_a_stopped_client_and_leaves_nothing(data_dir, tmp_path):
-    """A client is stopped, as by a hanging network drive; Slurm then ends the run, which continues afterwards."""
-    arguments = overrides(data_dir, "rounds=100", "round_timeout=3000", f"hydra.run.dir={tmp_path / 'run'}")
-    words = [sys.executable, "-m", "fedvssl.main", *arguments]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout and process.stderr
-        try:
-            assert any("round 1/100" in line for line in process.stdout), process.stderr.read()
-            names = family(process.pid)
-            started = {pid: since for pid in names if (since := process_start(pid))}
-            os.kill(next(pid for pid, name in names.items() if "ClientAppA" in name), signal.SIGSTOP)
-            process.terminate()
-            assert process.wait(timeout=150) == 143  # an engine that does not return is given GRACE_SECONDS
-            told = without_ray(process.stderr.read())
-        finally:
-            process.kill()  # or a failure would wait for all 100 rounds
-    assert told == [f"error: Terminated. Run again with hydra.run.dir={tmp_path / 'run'} to continue."]
-    assert len(started) > 4 and not left_of(started, names)
-    assert not (tmp_path / "run/.lock").exists()
-
-
-def without_ray(stderr: str) -> list[str]:
-    """Lines of a command, without those that Ray's C++ writes if a call is lost on a busy machine."""
-    return [line for line in stderr.splitlines() if "task_manager.cc" not in line]
-
-
-def left_of(started: dict[int, str], names: dict[int, str], *, seconds: float = 30) -> list[str]:
-    """Names of the processes that live on; killed ones may take a moment to end on a busy machine."""
-    deadline = time.monotonic() + seconds
-    while (left := [names[pid] for pid, since in started.items() if process_start(pid) == since]) and (
-        time.monotonic() < deadline
-    ):
-        time.sleep(0.1)
-    return left
-
-
-def family(pid: int) -> dict[int, str]:
-    """Names of all descendants of a process; some may end meanwhile."""
-    found = {}
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            for child in map(int, task.read_text().split()):
-                found |= {child: name_of(child), **family(child)}
-    return found
-
-
-def name_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()

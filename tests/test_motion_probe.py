@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from fedvssl import evaluate as command
-from fedvssl.config import build, compose
+from fedvssl.building import build
+from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from tests.action_set import TINY_TEST, write_action_set
 

@@ -7,17 +7,20 @@ import numpy as np
 import pytest
 
 import fedvssl
-from fedvssl import client_app, server_app
+from fedvssl import server_rounds
+from fedvssl.client import training
 from fedvssl.client.state import client_folder, head_path
-from fedvssl.client_app import build_client_app, train_client
+from fedvssl.client_app import answer
 from fedvssl.data import partition
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.rounds import round_path
-from fedvssl.server_app import build_strategy, initial_arrays, order_record, run_rounds
+from fedvssl.server_run import build_run
+from fedvssl.strategy.average import mix
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.training.schedule import Steps
-from tests.federation import LocalGrid, site_of, tiny_config, training_content, write_clients
+from fedvssl.wire.wire import TRAIN
+from tests.federation import client_of, order_of, sent_arrays, site_of, tiny_config, train, write_clients
 from tests.strategy.test_fedvssl import CLIENTS, ROUNDS, aggregate, weigh
 
 
@@ -36,14 +39,6 @@ def fails(check, *arguments) -> bool:
     return False
 
 
-def federate(config, run_dir, *, on_train=lambda *_: None) -> LocalGrid:
-    strategy = build_strategy(config)
-    arrays = {name: array for name, array in initial_arrays(config).items() if strategy.is_shared(name)}
-    grid = LocalGrid(build_client_app(site_of(config, run_dir)), config["pool_size"], on_train)
-    run_rounds(grid, strategy, arrays, config=config, run_dir=run_dir, done=0)
-    return grid
-
-
 # Two lists are concatenated where two averages should be added: 126 arrays become 252, the first half alpha * FedAvg.
 def check_the_result_has_the_clients_arrays() -> None:
     strategy = FedVSSL(mix_coeff=0.9, swbeta=0, **ROUNDS)
@@ -57,13 +52,13 @@ def check_the_result_has_the_clients_arrays() -> None:
     assert low <= result["backbone.w"].min() and result["backbone.w"].max() <= high
 
 
-def concatenated(self, server_round, mean):
-    halves = [[0.9 * array for array in mean.values()]] * 2
+def concatenated(self, server_round, means, previous):
+    halves = [[0.9 * array for array in mix(means, self.averages()).values()]] * 2
     return {f"arr_{position}": array for position, array in enumerate(halves[0] + halves[1])}
 
 
-def shrunk(self, server_round, mean):
-    return {name: (0.9 * array).astype(array.dtype) for name, array in mean.items()}
+def shrunk(self, server_round, means, previous):
+    return {name: (0.9 * array).astype(array.dtype) for name, array in mix(means, self.averages()).items()}
 
 
 @pytest.mark.parametrize("fault", [concatenated, shrunk])
@@ -96,7 +91,7 @@ def test_alpha_is_on_the_right_term(monkeypatch):
 # fedavg=true shares the backbone only.
 def check_fedavg_shares_the_head(data_dir, run_dir) -> None:
     config = tiny_config(data_dir, "strategy.fedavg=true", "rounds=1")
-    grid = federate(config, run_dir)
+    grid = train(config, run_dir)
     assert any(name.startswith("head.") for name in grid.sent[0][1].content["arrays"])
     assert any(name.startswith("head.") for name in load_arrays(round_path(run_dir, 1)))
 
@@ -110,7 +105,7 @@ def test_fedavg_shares_the_whole_model(data_dir, tmp_path, monkeypatch):
 # Every client seeds with 7 in every round, so that each round replays the same batches and augmentations.
 def batches_of(config, run_dir, *, server_round: int, partition_id: int) -> list[dict]:
     batches: list[dict] = []
-    real = client_app.train_loader
+    real = training.train_loader
 
     def record(*arguments, **options):
         loader = real(*arguments, **options)
@@ -118,10 +113,8 @@ def batches_of(config, run_dir, *, server_round: int, partition_id: int) -> list
         return loader
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client_app, "train_loader", record)
-        site = site_of(config, run_dir)
-        sent = training_content(config, server_round)
-        train_client(sent, site=site, partition_id=partition_id, write=lambda line: None)
+        patch.setattr(training, "train_loader", record)
+        client_of(config, run_dir, partition_id).answer(TRAIN, sent_arrays(config), order_of(config, server_round))
     return batches
 
 
@@ -138,15 +131,15 @@ def check_rounds_differ(data_dir, run_dir) -> None:
 
 def test_each_round_draws_anew(data_dir, tmp_path, monkeypatch):
     check_rounds_differ(data_dir, tmp_path / "sound")
-    real = client_app.ClipDataset
-    monkeypatch.setattr(client_app, "ClipDataset", lambda *a, seed_key: real(*a, seed_key=(7,)))
+    real = training.ClipDataset
+    monkeypatch.setattr(training, "ClipDataset", lambda *a, seed_key: real(*a, seed_key=(7,)))
     assert fails(check_rounds_differ, data_dir, tmp_path / "faulty")
 
 
 # The steps of the learning rate count the epochs of a client, of which a round has one.
 def check_the_rate_decays(data_dir, run_dir) -> None:
     config = tiny_config(data_dir, "training.steps=[1]", "rounds=2")
-    grid = federate(config, run_dir)
+    grid = train(config, run_dir)
     factors = [message.content["config"]["lr-factor"] for _, message in grid.sent]
     assert factors == pytest.approx([1.0] * 3 + [0.1] * 3)
 
@@ -156,18 +149,17 @@ def test_the_learning_rate_decays_by_rounds(data_dir, tmp_path, monkeypatch):
     real = Steps.__call__
     monkeypatch.setattr(Steps, "__call__", lambda schedule, position: real(schedule, 0))
     assert fails(check_the_rate_decays, data_dir, tmp_path / "faulty")
-    assert order_record(tiny_config(data_dir), 1)["lr-factor"] == 1
+    assert build_run(tiny_config(data_dir), run_dir=tmp_path / "first").order(1)["lr-factor"] == 1
 
 
 # Checkpoints are pickles.
 def check_checkpoints_need_no_pickle(data_dir, run_dir) -> None:
     config = tiny_config(data_dir, "rounds=1")
-    federate(config, run_dir)
+    train(config, run_dir)
     with np.load(round_path(run_dir, 1), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    expected = {name: array for name, array in initial_arrays(config).items() if name.startswith("backbone.")}
     assert {name: (a.dtype, a.shape) for name, a in arrays.items()} == {
-        name: (a.dtype, a.shape) for name, a in expected.items()
+        name: (a.dtype, a.shape) for name, a in sent_arrays(config).items()
     }
 
 
@@ -178,7 +170,7 @@ def save_pickled(path: Path, arrays: dict) -> None:
 @pytest.mark.parametrize("fault", [save_pickled, lambda path, arrays: np.savez(path, *arrays.values())])
 def test_checkpoints_are_named_arrays_without_pickle(fault, data_dir, tmp_path, monkeypatch):
     check_checkpoints_need_no_pickle(data_dir, tmp_path / "sound")
-    monkeypatch.setattr(server_app, "save_arrays", fault)
+    monkeypatch.setattr(server_rounds, "save_arrays", fault)
     assert fails(check_checkpoints_need_no_pickle, data_dir, tmp_path / "faulty")
 
 
@@ -189,13 +181,13 @@ def check_each_client_goes_on_with_its_own_accepted_head(data_dir, run_dir) -> N
     started_from: dict[tuple[int, int], np.ndarray] = {}
     accepted: dict[int, np.ndarray] = {}
 
-    def train(partition_id, message):
+    def on_train(partition_id, message):
         server_round = message.content["config"]["server-round"]
         state: dict[str, np.ndarray] = {}
-        real = client_app.load_arrays_into
+        real = training.load_arrays_into
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(client_app, "load_arrays_into", lambda task, a: state.update(a) or real(task, a))
-            reply = client_app.answer(message, site=site_of(config, run_dir), partition_id=partition_id)
+            patch.setattr(training, "load_arrays_into", lambda task, a: state.update(a) or real(task, a))
+            reply = answer(message, client=client_of(config, run_dir, partition_id))
         if server_round > 1:
             started_from[server_round, partition_id] = state[HEAD]
             np.testing.assert_array_equal(state[HEAD], accepted[partition_id])
@@ -205,7 +197,7 @@ def check_each_client_goes_on_with_its_own_accepted_head(data_dir, run_dir) -> N
         accepted[partition_id] = load_arrays(head_path(folder, server_round))[HEAD]
         return reply
 
-    federate(config, run_dir, on_train=train)
+    train(config, run_dir, on_train=on_train)
     assert len(started_from) == 6
 
 
@@ -223,7 +215,7 @@ def one_folder_for_all(site, partition_id: int) -> Path:
 @pytest.mark.parametrize(("name", "fault"), [("load_arrays", load_the_newest), ("client_folder", one_folder_for_all)])
 def test_heads_are_not_found_by_listing_files(name, fault, data_dir, tmp_path, monkeypatch):
     check_each_client_goes_on_with_its_own_accepted_head(data_dir, tmp_path / "sound")
-    monkeypatch.setattr(client_app, name, fault)
+    monkeypatch.setattr(training, name, fault)
     assert fails(check_each_client_goes_on_with_its_own_accepted_head, data_dir, tmp_path / "faulty")
 
 

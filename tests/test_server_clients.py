@@ -4,14 +4,14 @@ import json
 import logging
 
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 
-from fedvssl.client_app import build_client_app, introduce
+from fedvssl.client_app import build_client_app
 from fedvssl.files.rounds import accepted_rounds
 from fedvssl.files.run_log import read_records
 from fedvssl.wire.introductions import read_clients
 from fedvssl.wire.wire import FederationError
-from tests.federation import LocalGrid, site_of, tiny_config, train, write_clients
+from tests.federation import site_of, tiny_config, train, write_clients
 from tests.test_server_app import context_of
 
 LISTS = "ucf101/annotations/client_distribution"
@@ -58,15 +58,6 @@ def test_a_broken_list_fails_its_client_only(data_dir, tmp_path, caplog):
     assert [record["partition_id"] for record in records if "partition_id" in record] == [0, 2, 0, 2]
 
 
-def test_a_client_introduces_itself_with_the_length_of_its_list(data_dir, tmp_path):
-    grid = LocalGrid(build_client_app(site_of(tiny_config(data_dir), tmp_path)), 1)
-    query = Message(RecordDict(), next(iter(grid.partition_of)), "query")
-    reply = introduce(query, site=site_of(tiny_config(data_dir), tmp_path), partition_id=2)
-    assert dict(reply.content["client"]) == {"partition-id": 2, "num-examples": 3}
-    lost = introduce(query, site=site_of(tiny_config(data_dir), tmp_path), partition_id=9)
-    assert "client_dist10.json" in str(lost.error.reason) and "\n" not in str(lost.error.reason)
-
-
 def test_a_list_that_has_grown_leaves_its_client_out_of_a_continued_run(data_dir, tmp_path, caplog):
     config, run_dir = tiny_config(data_dir, "strategy.min_fit_clients=2", "rounds=1"), tmp_path / "run"
     train(config, run_dir)
@@ -78,7 +69,7 @@ def test_a_list_that_has_grown_leaves_its_client_out_of_a_continued_run(data_dir
     path = data_dir / LISTS / "client_dist1.json"
     path.write_text(json.dumps(json.loads(path.read_text()) * 400))
     with caplog.at_level(logging.WARNING, logger="fedvssl"):
-        train({**config, "rounds": 2}, run_dir, done=1)
+        train({**config, "rounds": 2}, run_dir)
     assert "client 0 introduces 400 videos, and 1 when this run began" in caplog.text
     last = read_records(run_dir / "metrics.jsonl")[-3:]
     assert [record.get("partition_id") for record in last] == [None, 1, 2]

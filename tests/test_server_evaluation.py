@@ -10,8 +10,9 @@ import pytest
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.rounds import round_path, saved_rounds
 from fedvssl.files.run_log import RunLog, read_records
-from fedvssl.server_app import complete
-from fedvssl.server_evaluation import build_monitor, missed_evaluations
+from fedvssl.server_evaluation import build_evaluations
+from fedvssl.server_rounds import complete
+from fedvssl.server_run import build_run
 from tests.action_set import write_action_set
 from tests.federation import tiny_config, train, write_clients
 
@@ -30,7 +31,7 @@ def evaluating(data_dir: Path, *others: str) -> dict:
 
 def test_the_server_evaluates_before_the_first_round_every_second_and_after_the_last(data_dir, tmp_path):
     config = evaluating(data_dir, "rounds=3")
-    train(config, tmp_path / "with", monitor=build_monitor(config))
+    train(config, tmp_path / "with")
     records = [r for r in read_records(tmp_path / "with/metrics.jsonl") if "partition_id" not in r]
     assert [r["server_round"] for r in records if "eval_R@1" in r] == [0, 2, 3]
     assert [r["server_round"] for r in records if "eval_motion_probe" in r] == [0, 2, 3]
@@ -42,9 +43,9 @@ def test_the_server_evaluates_before_the_first_round_every_second_and_after_the_
 
 def test_a_continued_run_evaluates_the_start_only_once(data_dir, tmp_path):
     config = evaluating(data_dir, "rounds=1")
-    train(config, tmp_path, monitor=build_monitor(config))
+    train(config, tmp_path)
     config = evaluating(data_dir, "rounds=2")
-    train(config, tmp_path, monitor=build_monitor(config), done=1)
+    train(config, tmp_path)
     records = [r for r in read_records(tmp_path / "metrics.jsonl") if "partition_id" not in r]
     assert [r["server_round"] for r in records if "eval_R@1" in r] == [0, 1, 2]
 
@@ -76,10 +77,10 @@ def lose(run_dir: Path, *rounds: int) -> None:
 
 def test_missed_evaluations_are_made_up_for_on_continuing_and_in_order(data_dir, tmp_path, caplog):
     config = evaluating(data_dir, "rounds=4")
-    train({**config, "rounds": 2}, tmp_path, monitor=build_monitor(config))
+    train({**config, "rounds": 2}, tmp_path)
     whole = read_records(tmp_path / "metrics.jsonl")
     lose(tmp_path, 0, 2)
-    train(config, tmp_path, done=2, monitor=build_monitor(config))
+    train(config, tmp_path)
     assert [record["server_round"] for record in read_records(tmp_path / "metrics.jsonl") if "eval_R@1" in record] == [
         *(0, 2, 4)
     ]
@@ -91,7 +92,7 @@ def test_missed_evaluations_are_made_up_for_on_continuing_and_in_order(data_dir,
     round_path(tmp_path, 2).unlink()
     lose(tmp_path, 2)
     config = {**config, "rounds": 5}
-    train(config, tmp_path, done=4, monitor=build_monitor(config))
+    train(config, tmp_path)
     assert evaluated(tmp_path) == [0, 4, 5]
     assert "after rounds 2 are missing and cannot be made up for: their files are gone (keep_last)" in caplog.text
 
@@ -99,24 +100,25 @@ def test_missed_evaluations_are_made_up_for_on_continuing_and_in_order(data_dir,
 def test_the_record_of_going_back_is_no_evaluation(data_dir, tmp_path):
     lines = [{"server_round": n, "eval_R@1": 0.5} for n in (0, 2)] + [{"server_round": 4, "lost_heads": [0]}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert missed_evaluations(evaluating(data_dir, "rounds=6"), tmp_path, done=4) == [4]
+    evaluations = build_evaluations(evaluating(data_dir, "rounds=6"))
+    assert evaluations and evaluations.missed(tmp_path, done=4) == [4]
 
 
 def test_a_run_whose_rounds_are_all_done_is_completed(data_dir, tmp_path):
     """Killed within the record of the last evaluation: half a line, no picture, one round file too many."""
     config = evaluating(data_dir, "rounds=2", "keep_last=1")
-    train({**config, "keep_last": None}, tmp_path, monitor=build_monitor(config))
+    train({**config, "keep_last": None}, tmp_path)
     expected = (tmp_path / "metrics.jsonl").read_text().splitlines()[:-1]
     lose(tmp_path, 2)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"server_round": 2, "eval_')
     (tmp_path / "loss.png").unlink()
-    complete(config, run_dir=tmp_path)
+    complete(build_run(config, run_dir=tmp_path))
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert lines[:-1] == expected and evaluated(tmp_path) == [0, 2]
     assert (tmp_path / "loss.png").is_file() and saved_rounds(tmp_path) == [2]
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    complete(config, run_dir=tmp_path)
+    complete(build_run(config, run_dir=tmp_path))
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}, "a whole run stays as it is"
 
 
@@ -131,11 +133,11 @@ def test_a_full_disk_is_no_failed_evaluation(data_dir, tmp_path, monkeypatch):
 
 
 def test_a_protocol_can_be_left_out(data_dir):
-    monitor = build_monitor(evaluating(data_dir, "eval.protocols.motion_probe=null"))
-    assert monitor is not None and [*monitor.protocols] == ["R@1", "knn_top1_acc"]
+    evaluations = build_evaluations(evaluating(data_dir, "eval.protocols.motion_probe=null"))
+    assert evaluations is not None and [*evaluations.monitor.protocols] == ["R@1", "knn_top1_acc"]
     others = "eval.protocols={R@1: null, knn_top1_acc: null}"
-    monitor = build_monitor(evaluating(data_dir, others, "eval.num_classes=1"))
-    assert monitor is not None and [*monitor.protocols] == ["motion_probe"], "which needs no classes"
+    evaluations = build_evaluations(evaluating(data_dir, others, "eval.num_classes=1"))
+    assert evaluations is not None and [*evaluations.monitor.protocols] == ["motion_probe"], "which needs no classes"
 
 
 @pytest.mark.parametrize(
@@ -149,4 +151,4 @@ def test_a_protocol_can_be_left_out(data_dir):
 )
 def test_mistakes_in_the_evaluation_show_before_the_run(mistake, sentence, data_dir):
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        build_monitor(evaluating(data_dir, mistake))
+        build_evaluations(evaluating(data_dir, mistake))

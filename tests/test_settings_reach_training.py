@@ -8,9 +8,10 @@ import torch
 from lightning.fabric import Fabric
 
 from fedvssl import finetune
-from fedvssl.client_app import train_client
+from fedvssl.server_run import build_run
+from fedvssl.wire.wire import TRAIN
 from tests.action_set import TINY, write_action_set
-from tests.federation import site_of, tiny_config, train, training_content, write_clients
+from tests.federation import client_of, order_of, sent_arrays, tiny_config, train, write_clients
 
 RECIPE = ("training.lr=0.3", "training.momentum=0.7", "training.weight_decay=0.02", "training.max_norm=3")
 
@@ -57,8 +58,9 @@ def assert_recipe(step: Step, *, lr: float) -> None:
 def test_a_client_trains_by_the_settings_of_its_round(server_round: int, lr: float, steps: list[Step], tmp_path: Path):
     write_clients(tmp_path)
     config = tiny_config(tmp_path, *RECIPE, "training.steps=[1,2]", "training.gamma=0.1", "training.batch_size=2")
-    content = training_content(config, server_round)
-    train_client(content, site=site_of(config, tmp_path / "run"), partition_id=0, write=lambda line: None)
+    run_dir = tmp_path / "run"
+    order = {**order_of(config, server_round), **build_run(config, run_dir=run_dir).order(server_round)}
+    client_of(config, run_dir, 0).answer(TRAIN, sent_arrays(config), order)
     assert len(steps) == 2, "3 videos in batches of 2"
     for step in steps:
         assert_recipe(step, lr=lr)

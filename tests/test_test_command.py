@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from fedvssl import test as command
-from fedvssl.config import build_task, compose
+from fedvssl.building import build_task
+from fedvssl.config import compose
 from fedvssl.data.annotations import read_annotations
 from fedvssl.data.seen import for_pth, seen_videos
 from fedvssl.evaluation.intervals import in_percent, wilson

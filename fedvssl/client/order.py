@@ -1,9 +1,11 @@
 """Inputs of a client: the server's order and its own site."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fedvssl.data.dataset import NumWorkers
+from fedvssl.wire import wire
 
 
 @dataclass(frozen=True)
@@ -11,16 +13,41 @@ class Order:
     """Order of the server in one message.
 
     Args:
-        config: "model", "task" and "training" of the configuration, and "seed".
+        config: "model", "task", "training" and "seed" of the configuration, as JSON text.
         server_round: from 1.
         head_round: round of the head to continue from, 0 for the head of the initial model.
         lr_factor: factor of the configured learning rates in this round.
     """
 
-    config: dict[str, Any]
+    config: str
     server_round: int
     head_round: int
     lr_factor: float
+
+    @classmethod
+    def read(cls, sent: wire.Order) -> "Order":
+        """Order in the settings that came; an entry that is missing or of another type raises."""
+        rounds = (int(sent[name]) for name in ("server-round", "head-round"))
+        return cls(str(sent["config"]), *rounds, lr_factor=float(sent["lr-factor"]))
+
+
+@dataclass(frozen=True)
+class Training:
+    """What an order tells to train, built.
+
+    Args:
+        task: with initial weights from `seed`.
+        sample: the task's work on one video, see tasks/task.py.
+        build_optimizer: (task, on_gpu=...) -> a new optimizer.
+        settings: section "training" of the configuration.
+        seed: of the run.
+    """
+
+    task: Any
+    sample: Any
+    build_optimizer: Callable[..., Any]
+    settings: Mapping[str, Any]
+    seed: int
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Named arrays, the form of a model in messages and on disk, and their .npz files without pickle."""
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -10,6 +11,13 @@ from fedvssl.files.atomic import atomic_path
 
 Arrays = dict[str, np.ndarray]
 BACKBONE = "backbone."  # prefix of the backbone's entries
+
+
+def npy_header(array: np.ndarray) -> bytes:
+    """Header of an array's .npy file; the numbers follow it."""
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    return header.getvalue()
 
 
 def save_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:

@@ -163,3 +163,17 @@ def _parents() -> Iterator[tuple[int, int]]:
         with suppress(OSError):  # it has ended since
             if entry.name.isdigit():
                 yield int(entry.name), int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+
+
+def one_line(error: object) -> str:
+    """Error as one line; its class is named if the message alone may say nothing, as with KeyError."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    text = " ".join(str(error).split())
+    return text if isinstance(error, str | ValueError | RuntimeError) else f"{type(error).__name__}: {text}"
+
+
+def failed(error: object, *, code: int) -> int:
+    """Print why a command fails; returns its exit code."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return code

@@ -67,7 +67,7 @@ def mix(means: Mapping[str, Arrays], shares: Mapping[str, float]) -> Arrays:
 
     Args:
         means: kind -> arrays, at least one.
-        shares: share of each kind, positive; they need not sum to 1.
+        shares: share of each kind, positive for those in `means`; they need not sum to 1.
     """
     (first, mixed), *others = means.items()
     total = shares[first]

@@ -12,17 +12,9 @@ Notation: client k has n_k videos, mean training loss L_k and backbone theta_k.
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from fedvssl.files.arrays import BACKBONE, Arrays
-from fedvssl.strategy.average import move
+from fedvssl.strategy.average import mix, move
 from fedvssl.strategy.fedavg import FedAvg
-
-
-def swa(arrays: Arrays, previous: Mapping[str, np.ndarray]) -> Arrays:
-    """Stochastic weight averaging over rounds, in place: half the new arrays, half the last round's."""
-    move(arrays, previous, share=0.5)
-    return arrays
 
 
 class FedVSSL(FedAvg):
@@ -55,7 +47,8 @@ class FedVSSL(FedAvg):
     def log_weights(self, metrics: Mapping[str, float]) -> dict[str, float]:
         return {"loss": -metrics["loss"], **super().log_weights(metrics)}
 
-    def aggregate(self, server_round: int, mean: Arrays) -> Arrays:
+    def aggregate(self, server_round: int, means: Mapping[str, Arrays], previous: Arrays) -> Arrays:
+        theta = mix(means, self.averages())  # alpha * loss + (1 - alpha) * fedavg
         if self.swbeta == 1 and server_round > 1:  # the initial model is no result to average with
-            return swa(mean, self.global_arrays)
-        return mean
+            move(theta, previous, share=0.5)  # (theta + previous theta) / 2
+        return theta

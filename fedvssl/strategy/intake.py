@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from fedvssl.files.arrays import Arrays
-from fedvssl.strategy.average import RunningMean, mix
+from fedvssl.strategy.average import RunningMean
 from fedvssl.wire.wire import Update
 
 MAX_WAITING = 4  # updates in memory that wait for their turn
@@ -30,8 +30,7 @@ class Intake:
         log_weights: Callable[[Mapping[str, float]], Mapping[str, float]],
     ) -> None:
         self.metrics: dict[int, Mapping[str, float]] = {}  # partition id -> metrics of an averaged update
-        self._shares = {kind: share for kind, share in averages.items() if share > 0}
-        self._means = {kind: RunningMean() for kind in self._shares}
+        self._means = {kind: RunningMean() for kind, share in averages.items() if share > 0}
         self._log_weights = log_weights
         self._missing = set(partition_ids)
         self._waiting: dict[int, Update] = {}
@@ -50,12 +49,12 @@ class Intake:
                 return
             self._average(self._waiting.pop(first))
 
-    def finish(self) -> Arrays:
-        """Average the updates that still wait, and mix the averages; {} if there was no update."""
+    def finish(self) -> dict[str, Arrays]:
+        """Average the updates that still wait; return the mean of each kind, empty if there was no update."""
         while self._waiting:
             self._average(self._waiting.pop(min(self._waiting)))
         self.metrics = dict(sorted(self.metrics.items()))
-        return mix({kind: mean.result() for kind, mean in self._means.items()}, self._shares)
+        return {kind: mean.result() for kind, mean in self._means.items()}
 
     def _average(self, update: Update) -> None:
         log_weights = self._log_weights(update.metrics)

@@ -1,7 +1,7 @@
 """Parameter groups of an optimizer by the names of parameters, and its state as named arrays.
 
 The optimizer is a class of torch.optim, or one that behaves like it, named by `_target_` under `training.optimizer`;
-`config.build_optimizer` makes it.
+`building.build_optimizer` makes it.
 """
 
 import inspect

@@ -4,15 +4,14 @@ import logging
 import time
 from collections.abc import Iterator
 
-from flwr.app import Message
-
 from fedvssl.files.progress import Progress
+from fedvssl.wire.wire import Reply
 
 log = logging.getLogger(__name__)
 PROGRESS_SECONDS = 30.0
 
 
-class Arrivals(Iterator[Message]):
+class Arrivals(Iterator[Reply]):
     """Replies of a round as they come in; logs their number.
 
     Args:
@@ -22,13 +21,13 @@ class Arrivals(Iterator[Message]):
         label: label of the progress lines.
     """
 
-    def __init__(self, replies: Iterator[Message], *, sent: float, expected: int, label: str) -> None:
+    def __init__(self, replies: Iterator[Reply], *, sent: float, expected: int, label: str) -> None:
         self.seconds = time.perf_counter() - sent  # of waiting for replies, without the work on them
         self._replies = replies
         self._count, self._expected = 0, expected
         self._progress = Progress(label, expected, write=log.info, every_seconds=PROGRESS_SECONDS)
 
-    def __next__(self) -> Message:
+    def __next__(self) -> Reply:
         started = time.perf_counter()
         try:
             reply = next(self._replies)

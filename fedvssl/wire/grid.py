@@ -1,4 +1,4 @@
-"""Send messages to clients and collect their replies one by one.
+"""Ask the clients over Flower: arrays and orders as messages, replies one by one.
 
 Records are read as `content[name]`: Flower's `content.array_records` and its siblings make a reference cycle, which
 keeps all arrays of the message until the garbage collector runs.
@@ -7,18 +7,140 @@ keeps all arrays of the message until the garbage collector runs.
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from flwr.app import Message, Metadata
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, Metadata, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from fedvssl.wire.replies import reason
-from fedvssl.wire.wire import FederationError
+from fedvssl.files.arrays import Arrays
+from fedvssl.wire.introductions import Introductions
+from fedvssl.wire.record import ARRAYS, CLIENT, CONFIG, METRICS, num_bytes, pack, unpack
+from fedvssl.wire.replies import first_line, reason
+from fedvssl.wire.wire import FederationError, Order, Reply
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
+
+
+class GridWire:
+    """Clients that are nodes of Flower.
+
+    Args:
+        grid: Flower's connection to the nodes.
+        introductions: what the run knows of its clients.
+        num_clients: nodes to wait for.
+        timeout: seconds to wait for the nodes, for their introductions, and for replies.
+        stop: ends all waiting when set.
+    """
+
+    def __init__(
+        self, grid: Grid, introductions: Introductions, *, num_clients: int, timeout: float, stop: threading.Event
+    ) -> None:
+        self._grid, self._introductions, self._num_clients = grid, introductions, num_clients
+        self._timeout, self._stop = timeout, stop
+        self._node_of: dict[int, int] = {}  # partition id -> node id
+
+    @property
+    def left_out(self) -> Mapping[int, str]:
+        return self._introductions.left_out
+
+    def clients(self) -> dict[int, int]:
+        """Wait for the nodes, have new ones introduce themselves; return numbers of videos by partition id.
+
+        Raises:
+            FederationError: if the run is stopped meanwhile.
+        """
+        nodes = self._wait_for_nodes()
+        asked = [self._message(RecordDict(), node, MessageType.QUERY) for node in self._introductions.begin(nodes)]
+        replies = exchange(self._grid, asked, timeout=self._timeout, stop=self._stop)
+        node_of = destinations(message.metadata for message in asked)
+        for reply in replies:
+            if (node_id := node_of.pop(answers(reply), None)) is not None:
+                self._introductions.hear(node_id, lambda reply=reply: _facts(reply, CLIENT))
+        self._node_of = {who: node for node, who in self._introductions.settle(nodes).items()}
+        return {who: self._introductions.clients[who].num_examples for who in self._node_of}
+
+    def ready(self, arrays: Arrays) -> Arrays:
+        return unpack(pack(arrays))
+
+    def ask(self, action: str, orders: Mapping[int, tuple[Arrays, Order]]) -> Iterator[Reply]:
+        """Send the orders; iterate over the replies of the clients, see `Wire`.
+
+        Raises:
+            FederationError: from the iterator, if the run is stopped.
+        """
+        distinct = {id(arrays): arrays for arrays, _ in orders.values()}  # most clients get the same
+        packed = {key: pack(arrays) for key, arrays in distinct.items()}
+        messages = []
+        for partition_id, (arrays, order) in orders.items():
+            content = RecordDict({ARRAYS: packed[id(arrays)], CONFIG: ConfigRecord(dict(order))})
+            messages.append(self._message(content, self._node_of[partition_id], action))
+        sizes = {who: num_bytes(packed[id(arrays)]) for who, (arrays, _) in orders.items()}
+        metadata, started = [message.metadata for message in messages], time.perf_counter()
+        replies = exchange(self._grid, messages, timeout=self._timeout, stop=self._stop)
+        return self._read_all(replies, destinations(metadata), sizes, started=started)
+
+    def _read_all(
+        self, replies: Iterator[Message], node_of: dict[str, int], sizes: Mapping[int, int], *, started: float
+    ) -> Iterator[Reply]:
+        """Read replies as they come in, then tell which clients are silent.
+
+        Args:
+            node_of: node ids by message id.
+            sizes: bytes that were sent, by partition id.
+            started: `time.perf_counter` when they were sent.
+        """
+        partition_of = {self._node_of[partition_id]: partition_id for partition_id in sizes}
+        for message in replies:
+            partition_id = partition_of.pop(node_of.pop(answers(message), -1), None)
+            if partition_id is None:
+                continue  # it answers nothing, or once more
+            read = [_read(message, partition_id, sizes[partition_id], seconds=time.perf_counter() - started)]
+            del message
+            yield read.pop()  # and no reference is left here
+        for partition_id in partition_of.values():
+            yield Reply(partition_id, error=f"no reply to its message within {self._timeout:g} s")
+
+    def _wait_for_nodes(self) -> list[int]:
+        deadline = time.monotonic() + self._timeout
+        while len(nodes := sorted(self._grid.get_node_ids())) < self._num_clients and time.monotonic() < deadline:
+            if self._stop.is_set():
+                raise FederationError("The run was stopped.")
+            time.sleep(POLL_SECONDS)
+        return nodes
+
+    def _message(self, content: RecordDict, node_id: int, message_type: str) -> Message:
+        # Flower's messages expire after 12 h by default, and a reply to an expired message is lost.
+        return Message(content, node_id, message_type, ttl=2 * self._timeout)
+
+
+def _read(message: Message, partition_id: int, bytes_down: int, *, seconds: float) -> Reply:
+    """Contents of a message, or the reason why it has none. Whatever it is, it costs this client's reply at most."""
+    try:
+        facts = _facts(message, METRICS)
+        record = message.content.get(ARRAYS)
+        if not isinstance(record, ArrayRecord):
+            raise ValueError(f"the reply lacks '{ARRAYS}'")
+        arrays, bytes_up = unpack(record), num_bytes(record)
+        return Reply(partition_id, arrays, facts, bytes_up=bytes_up, bytes_down=bytes_down, seconds=seconds)
+    except Exception as error:
+        return Reply(partition_id, error=reason(error))
+
+
+def _facts(message: Message, name: str) -> dict[str, Any]:
+    """Numbers that a message reports under this name.
+
+    Raises:
+        ValueError: if it is an error or lacks them; hostile messages raise other exceptions too.
+    """
+    if message.has_error():
+        raise ValueError(first_line(message.error.reason))
+    facts = message.content.get(name)
+    if not isinstance(facts, MetricRecord):
+        raise ValueError(f"the reply lacks '{name}'")
+    return dict(facts)
 
 
 def exchange(grid: Grid, messages: Iterable[Message], *, timeout: float, stop: threading.Event) -> Iterator[Message]:

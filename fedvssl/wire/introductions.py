@@ -8,14 +8,13 @@ of the client's first introduction: it decides the client's weight, so no later 
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flwr.app import Message
-
 from fedvssl.files.atomic import read_json, write_json
 from fedvssl.wire.replies import read_introduction, reason
+from fedvssl.wire.wire import Facts
 
 log = logging.getLogger(__name__)
 CLIENTS_FILE = "clients.json"
@@ -65,10 +64,14 @@ class Introductions:
         self.left_out = {}
         return [node_id for node_id in nodes if node_id not in self._claims]
 
-    def hear(self, node_id: int, reply: Message) -> None:
-        """Take the reply of a node that was asked, whatever it is."""
+    def hear(self, node_id: int, introduce: Callable[[], Facts]) -> None:
+        """Take the introduction of a node that was asked; whatever is wrong with it leaves this node out.
+
+        Args:
+            introduce: gives what the node says, or raises.
+        """
         try:
-            self._claims[node_id] = read_introduction(reply, num_clients=self._num_clients)
+            self._claims[node_id] = read_introduction(introduce(), num_clients=self._num_clients)
         except Exception as error:
             self.left_out[node_id] = reason(error)
 

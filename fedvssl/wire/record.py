@@ -6,7 +6,6 @@ An ArrayRecord is Flower's class. The word "record" alone means a line of metric
 import math
 import re
 from collections.abc import Mapping
-from io import BytesIO
 from pickle import PickleBuffer
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from flwr.app import Array
 from flwr.common.constant import SType
 
-from fedvssl.files.arrays import Arrays
+from fedvssl.files.arrays import Arrays, npy_header
 
 ARRAYS, METRICS, CONFIG, CLIENT = "arrays", "metrics", "config", "client"  # parts of a message
 HEADER_BYTES = 1024  # upper bound for an .npy header; arrays of up to a dozen dimensions have 128
@@ -41,7 +40,7 @@ class ArrayRecord(flwr.app.ArrayRecord):
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
-    """Copy arrays into a record that can be sent."""
+    """Put arrays into a record that can be sent; they are copied unless they are views on one already."""
     packed = ArrayRecord()
     for name, array in arrays.items():
         packed[name] = _to_flower(np.asarray(array, order="C"))
@@ -51,6 +50,10 @@ def pack(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
 def unpack(packed: flwr.app.ArrayRecord) -> Arrays:
     """Views on the arrays of a record, see `view`."""
     return {name: view(array) for name, array in packed.items()}
+
+
+def num_bytes(packed: flwr.app.ArrayRecord) -> int:
+    return sum(len(array.data) for array in packed.values())
 
 
 def view(array: Array) -> np.ndarray:
@@ -70,11 +73,21 @@ def view(array: Array) -> np.ndarray:
 
 
 def _to_flower(array: np.ndarray) -> Array:
-    """Convert as `Array(array)` does, with one copy instead of three; `array` is C-contiguous."""
-    header = BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
-    data = b"".join((header.getvalue(), array.data))
+    """Convert as `Array(array)` does, with one copy instead of three, none for a view; `array` is C-contiguous."""
+    data = _viewed(array) or b"".join((npy_header(array), array.data))
     return Array(dtype=str(array.dtype), shape=array.shape, stype=SType.NUMPY, data=data)
+
+
+def _viewed(array: np.ndarray) -> bytes | None:
+    """The .npy file that an array of `unpack` is a view of; None for any other array."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    header = npy_header(array)
+    if not (isinstance(base, bytes) and base.startswith(header) and len(base) == len(header) + array.nbytes):
+        return None
+    begins = np.frombuffer(base, np.uint8).ctypes.data + len(header)
+    return base if array.flags.c_contiguous and array.ctypes.data == begins else None
 
 
 def _from_parts(parts: list[tuple[str, str, tuple[int, ...], str, Any]]) -> ArrayRecord:

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
-from fedvssl.wire.record import ARRAYS, CLIENT, METRICS, view
-from fedvssl.wire.wire import Update
+from fedvssl.wire.wire import Facts, Reply, Update
 
 LARGEST = 1e30  # sums and means of a few such numbers are still finite, in float32 too
 MOST_EXAMPLES = 2**53 - 1  # largest number of videos; a float64 has every whole number up to it
@@ -27,12 +25,12 @@ FACTS = {
     "seconds-compute": (0.0, LARGEST),
     "data-share": (0.0, 1.0),
     "clips-per-second": (0.0, LARGEST),
-    "bytes-down": (0.0, LARGEST),
     "seconds-on-client": (0.0, LARGEST),
 }
 # Names that the server alone writes, and so does every name that ends in "-weight" or begins with "eval-".
 SERVERS_OWN = {
-    *("server-round", "partition-id", "failed-partition-ids", "num-clients", "lr", "weight", "epoch", "bytes-up"),
+    *("server-round", "partition-id", "failed-partition-ids", "num-clients", "lr", "weight", "epoch"),
+    *("bytes-up", "bytes-down"),
     *("seconds", "seconds-clients", "seconds-aggregate", "seconds-communication", "update-norm", "typical-update"),
 }
 
@@ -98,17 +96,12 @@ def is_servers_own(name: str) -> bool:
     return name in SERVERS_OWN or name.endswith("-weight") or name.startswith("eval-")
 
 
-def read_introduction(reply: Message, *, num_clients: int) -> tuple[int, int]:
+def read_introduction(facts: Facts, *, num_clients: int) -> tuple[int, int]:
     """Partition id and number of videos that a node introduces itself with.
 
     Raises:
-        ValueError: with the reason for leaving it out; hostile replies raise other exceptions too.
+        ValueError: with the reason for leaving it out.
     """
-    if reply.has_error():
-        raise ValueError(first_line(reply.error.reason))
-    facts = reply.content.get(CLIENT)
-    if not isinstance(facts, MetricRecord):
-        raise ValueError(f"its introduction lacks '{CLIENT}'")
     partition_id, num_examples = (facts.get(name) for name in ("partition-id", "num-examples"))
     return (
         _whole("partition-id", partition_id, low=0, high=num_clients - 1),
@@ -116,37 +109,40 @@ def read_introduction(reply: Message, *, num_clients: int) -> tuple[int, int]:
     )
 
 
-def read_update(
-    reply: Message, *, partition_id: int, expected: Mapping[str, np.ndarray], num_examples: int, report: Report
-) -> Update:
-    """Check a training reply.
+def read_update(reply: Reply, *, expected: Mapping[str, np.ndarray], num_examples: int, report: Report) -> Update:
+    """Check a reply to an order to train.
 
     Args:
         reply: as it came.
-        partition_id: client that was asked.
         expected: arrays that were sent.
         num_examples: number of videos that the client has introduced.
         report: metrics that it may report.
+
+    Returns:
+        The update, with "bytes-up" and "bytes-down" among its metrics, and "seconds-communication" if the client tells
+        its own seconds: the round trip without the client's work. That is packing, transport and unpacking both ways,
+        the wait for a free process, the start of processes in round 1, and the time until the server sees the reply.
 
     Raises:
         ValueError: with the reason for rejecting the reply, as part of a sentence; hostile replies raise other
             exceptions too.
     """
-    if reply.has_error():
-        raise ValueError(first_line(reply.error.reason))
-    record, facts = reply.content.get(ARRAYS), reply.content.get(METRICS)
-    if not (isinstance(record, ArrayRecord) and isinstance(facts, MetricRecord)):
-        raise ValueError(f"the reply lacks '{ARRAYS}' or '{METRICS}'")
-    if set(record) != set(expected):
-        raise ValueError(f"the reply has {len(record)} arrays with other names than the {len(expected)} that were sent")
-    arrays = {name: _checked(name, record[name], sent) for name, sent in expected.items()}
-    metrics = report.read(facts, num_examples=num_examples)
-    metrics["bytes-up"] = sum(len(array.data) for array in record.values())
-    return Update(partition_id, arrays, metrics, unknown=report.unknown(facts))
+    if reply.error:
+        raise ValueError(reply.error)
+    if set(reply.arrays) != set(expected):
+        raise ValueError(
+            f"the reply has {len(reply.arrays)} arrays with other names than the {len(expected)} that were sent"
+        )
+    for name, sent in expected.items():
+        _check(name, reply.arrays[name], sent)
+    metrics = report.read(reply.facts, num_examples=num_examples)
+    metrics |= {"bytes-up": float(reply.bytes_up), "bytes-down": float(reply.bytes_down)}
+    if "seconds-on-client" in metrics:
+        metrics["seconds-communication"] = max(0.0, reply.seconds - metrics["seconds-on-client"])
+    return Update(reply.partition_id, reply.arrays, metrics, unknown=report.unknown(reply.facts))
 
 
-def _checked(name: str, received: Array, sent: np.ndarray) -> np.ndarray:
-    array = view(received)
+def _check(name: str, array: np.ndarray, sent: np.ndarray) -> None:
     if array.shape != sent.shape or array.dtype != sent.dtype:
         raise ValueError(f"'{name}' is {array.dtype} {array.shape} instead of {sent.dtype} {sent.shape}")
     if array.size and array.dtype.kind in "fiub":
@@ -157,7 +153,6 @@ def _checked(name: str, received: Array, sent: np.ndarray) -> np.ndarray:
             raise ValueError(f"'{name}' has values that are not finite")
         if least < low or most > high:
             raise ValueError(f"'{name}' has values from {least:g} to {most:g}, outside of {low:g} to {high:g}")
-    return array
 
 
 def _plausible(name: str, sent: np.ndarray) -> tuple[float, float]:

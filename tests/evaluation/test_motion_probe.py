@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from fedvssl import config
+from fedvssl import building, config
 from fedvssl.data.annotations import Annotation, read_annotations
 from fedvssl.data.dataset import ClipDataset, LabellingSample, evaluation_datasets
 from fedvssl.data.geometry import resize_to
@@ -20,7 +20,7 @@ from fedvssl.training.loop import build_fabric
 from tests.action_set import write_action_set
 from tests.videos import ArrayVideo
 
-PROBE: MotionProbe = config.build(config.compose("motion_probe", ["crop_size=32"])["protocol"])
+PROBE: MotionProbe = building.build(config.compose("motion_probe", ["crop_size=32"])["protocol"])
 SAMPLE = PROBE.sample
 NUM_VIDEOS = 200
 
@@ -192,5 +192,5 @@ def test_draws_a_matrix_for_each_row(tmp_path: Path) -> None:
 )
 def test_mistakes_are_told(word: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as raised:
-        config.build(config.compose("motion_probe", [f"protocol.{word}"])["protocol"])
+        building.build(config.compose("motion_probe", [f"protocol.{word}"])["protocol"])
     assert "cannot be built" not in str(raised.value)

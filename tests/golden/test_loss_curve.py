@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedvssl import config
+from fedvssl import building, config
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset, train_loader
 from fedvssl.training.loop import build_fabric, seed_torch, set_up, train_epoch
@@ -25,9 +25,9 @@ def loss_curve(folder: Path) -> list[float]:
         write_frames(folder / f"{annotation.name}.zip", moving_square(num_frames=30, height=40, width=48, seed=i))
     seed_torch((7,))
     fabric = build_fabric(device="cpu", precision="32-true")
-    task = config.build_task(cfg)
-    task, optimizer = set_up(fabric, task, config.build_optimizer(cfg["training"], task, on_gpu=False))
-    dataset = ClipDataset(folder, annotations, config.build_sample(cfg), seed_key=(7, 1, 0, 0))
+    task = building.build_task(cfg)
+    task, optimizer = set_up(fabric, task, building.build_optimizer(cfg["training"], task, on_gpu=False))
+    dataset = ClipDataset(folder, annotations, building.build_sample(cfg), seed_key=(7, 1, 0, 0))
     curve = []
     for batch in train_loader(dataset, batch_size=2, num_workers=0):
         curve.append(train_epoch(fabric, task, optimizer, [batch], max_norm=40).metrics["loss"])

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import interpolate
 from torch.utils.data import default_collate
 
-from fedvssl import config
+from fedvssl import building, config
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.files.run_log import read_records
 from fedvssl.training.loop import build_fabric, seed_torch, set_up, train_epoch
@@ -59,12 +59,12 @@ class Picture:
 def share_of_standing_still(*words: str, frozen: bool = False) -> tuple[float, float]:
     """Train, and return the loss of the last steps over that of standing still, and the share of active units."""
     cfg = config.compose("base", [*EASY, *words])
-    training, sample = cfg["training"], config.build_sample(cfg)
+    training, sample = cfg["training"], building.build_sample(cfg)
     seed_torch((7,))
-    task, fabric = config.build_task(cfg), build_fabric(device="cpu", precision="32-true")
+    task, fabric = building.build_task(cfg), build_fabric(device="cpu", precision="32-true")
     if frozen:
         task.backbone.requires_grad_(False)
-    wrapped, optimizer = set_up(fabric, task, config.build_optimizer(training, task, on_gpu=False))
+    wrapped, optimizer = set_up(fabric, task, building.build_optimizer(training, task, on_gpu=False))
     metrics = []
     for step in range(STEPS):
         items = [sample(Picture(index), np.random.default_rng((step, index))) for index in range(BATCH_SIZE)]

@@ -2,16 +2,12 @@
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
 
 from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
-from fedvssl.wire.grid import exchange
 from fedvssl.wire.introductions import Introductions
-from fedvssl.wire.record import pack
-from tests.federation import LocalGrid
+from fedvssl.wire.local import LocalWire
 from tests.parity.reference import load_npz
 
 NUM_ROUNDS, NUM_CLIENTS = 3, 3
@@ -21,27 +17,20 @@ STORED = load_npz("aggregation")
 AUTHORS_DEVIATION = 3.6e-7
 
 
-def replay_app(server_round: int) -> ClientApp:
-    """Clients that reply with the stored arrays, videos and losses of a round."""
-    app, stored = ClientApp(), f"r{server_round}"
+class Replay:
+    """A client that replies with its stored arrays, number of videos and loss of a round."""
 
-    def num_examples(partition_id: int) -> int:
-        return int(STORED[f"{stored}/num_examples"][partition_id])
+    def __init__(self, server_round: int, partition_id: int) -> None:
+        self.stored, self.partition_id = f"r{server_round}", partition_id
+        self.num_examples = int(STORED[f"{self.stored}/num_examples"][partition_id])
 
-    @app.query()
-    def introduce(message: Message, context) -> Message:
-        partition_id = context.node_config["partition-id"]
-        facts = MetricRecord({"partition-id": partition_id, "num-examples": num_examples(partition_id)})
-        return Message(RecordDict({"client": facts}), reply_to=message)
+    def introduce(self) -> dict[str, int]:
+        return {"partition-id": self.partition_id, "num-examples": self.num_examples}
 
-    @app.train()
-    def train(message: Message, context) -> Message:
-        partition_id = context.node_config["partition-id"]
-        arrays = {f"backbone.w{j}": STORED[f"{stored}/client{partition_id}/w{j}"] for j in range(4)}
-        facts = {"loss": float(STORED[f"{stored}/avg_loss"][partition_id]), "num-examples": num_examples(partition_id)}
-        return Message(RecordDict({"arrays": pack(arrays), "metrics": MetricRecord(facts)}), reply_to=message)
-
-    return app
+    def answer(self, *_: object) -> tuple[Arrays, dict[str, float]]:
+        arrays = {f"backbone.w{j}": STORED[f"{self.stored}/client{self.partition_id}/w{j}"] for j in range(4)}
+        loss = float(STORED[f"{self.stored}/avg_loss"][self.partition_id])
+        return arrays, {"loss": loss, "num-examples": self.num_examples}
 
 
 def run_stored_rounds(strategy: FedAvg) -> list[Arrays]:
@@ -49,12 +38,8 @@ def run_stored_rounds(strategy: FedAvg) -> list[Arrays]:
     arrays = {f"backbone.w{j}": np.zeros_like(STORED[f"r1/client0/w{j}"]) for j in range(4)}
     results = []
     for server_round in range(1, NUM_ROUNDS + 1):
-        strategy.introductions = Introductions(NUM_CLIENTS)
-        grid = LocalGrid(replay_app(server_round), NUM_CLIENTS)
-        messages = strategy.configure_train(server_round, pack(arrays), ConfigRecord(), grid)
-        replies = exchange(grid, messages, timeout=10, stop=strategy.stop)
-        record, _ = strategy.aggregate_train(server_round, replies)
-        arrays = {name: array.numpy() for name, array in record.items()}
+        clients = {partition_id: Replay(server_round, partition_id) for partition_id in range(NUM_CLIENTS)}
+        arrays, _ = strategy.round(LocalWire(clients, Introductions(NUM_CLIENTS)), server_round, arrays, {})
         results.append(arrays)
     return results
 
@@ -63,7 +48,7 @@ def run_stored_rounds(strategy: FedAvg) -> list[Arrays]:
     ("alpha", "beta"), [("0", 0), ("0", 1), ("1", 0), ("1", 1), ("0.9", 0), ("0.9", 1), ("0.3", 1)]
 )
 def test_rounds_equal_the_paper(alpha, beta):
-    rounds = {"fraction_fit": 1.0, "min_fit_clients": 3, "num_clients": 3, "seed": 7, "round_timeout": 10.0}
+    rounds = {"fraction_fit": 1.0, "min_fit_clients": 3, "num_clients": 3, "seed": 7}
     results = run_stored_rounds(FedVSSL(mix_coeff=float(alpha), swbeta=beta, **rounds))
     for server_round, arrays in enumerate(results, start=1):
         for j in range(3):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedvssl import config
+from fedvssl import building, config
 from fedvssl.tasks.ctp import CtP, CtPHead, box_iou
 from fedvssl.training.loop import build_fabric, set_up, train_epoch
 from tests.parity.reference import hash_input, hash_weights, load_json, load_npz
@@ -63,7 +63,7 @@ def test_head(case: str) -> None:
 
 
 def paper_model() -> CtP:
-    return config.build_task(config.compose("base", []))
+    return building.build_task(config.compose("base", []))
 
 
 def test_whole_model_names_and_size() -> None:

@@ -28,7 +28,7 @@ from fedvssl.files.tensors import save_torch
 from fedvssl.models.r3d import R3D
 from tests.action_set import TINY, TINY_TEST, write_action_set
 from tests.federation import write_clients
-from tests.reliability.killing import Case, trial
+from tests.reliability.command_killer import Case, trial
 from tests.reliability.table import Row, store
 from tests.run_folders import write_finetuning, write_pretraining
 from tests.stand_in import StandIn

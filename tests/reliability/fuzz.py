@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -23,17 +24,21 @@ from typing import Any
 import numpy as np
 from flwr.app import Message
 
-from fedvssl.client_app import answer, build_client_app, list_path
+from fedvssl.client.training import list_path
+from fedvssl.client_app import answer, build_client_app
 from fedvssl.data.annotations import read_annotations
 from fedvssl.files.arrays import Arrays
+from fedvssl.files.round_records import to_records
 from fedvssl.preflight import expected_report
-from fedvssl.server_app import build_strategy, initial_arrays, run_round
+from fedvssl.server_rounds import Run
+from fedvssl.server_run import build_run
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
-from fedvssl.wire.record import pack, unpack
+from fedvssl.wire.grid import GridWire
+from fedvssl.wire.introductions import Introductions
 from fedvssl.wire.replies import FACTS, LONGEST_LINE, SERVERS_OWN, Report
 from fedvssl.wire.wire import FederationError
-from tests.federation import InProcess, LocalGrid, site_of, tiny_config, write_clients
+from tests.federation import InProcess, LocalGrid, client_of, site_of, tiny_config, wire_over, write_clients
 from tests.reliability.changes import CHANGES, NUM_CLIENTS, Draft, pick
 from tests.reliability.table import Row, store
 
@@ -45,12 +50,18 @@ WEIGHTS = ("weight", "loss_weight", "video_weight")
 
 @dataclass
 class Recording:
-    """A round of a tiny federation: what the server sent, and what each client replied and introduced."""
+    """A round of a tiny federation: the run as the server built it, and what each client replied and introduced."""
 
-    config: dict[str, Any]
-    report: Report
-    sent: Arrays
+    run: Run
     drafts: list[Draft]
+
+    @property
+    def sent(self) -> Arrays:
+        return self.run.shared
+
+    @property
+    def report(self) -> Report:
+        return self.run.strategy.rounds.report
 
     def draft(self, partition_id: int, names: Iterable[str]) -> Draft:
         """A client's reply with some of its arrays, to be changed."""
@@ -71,23 +82,22 @@ class Recording:
 def record_round(folder: Path) -> Recording:
     """Train one round of four clients in this process; `folder` gets their videos and heads."""
     write_clients(folder, (2, 3, 4, 2))
-    config = tiny_config(folder, num_clients=NUM_CLIENTS)
-    site = site_of(config, folder / "run")
-    strategy = build_strategy(config)
-    strategy.report = expected_report(config, read_annotations(list_path(site, 0)))
-    sent = {name: array for name, array in initial_arrays(config).items() if strategy.is_shared(name)}
+    config, run_dir = tiny_config(folder, num_clients=NUM_CLIENTS), folder / "run"
+    site = site_of(config, run_dir)
+    run = build_run(config, run_dir=run_dir, report=expected_report(config, read_annotations(list_path(site, 0))))
     drafts: dict[int, Draft] = {}
 
     def keep(partition_id: int, message: Message) -> Message:
-        reply = answer(message, site=site, partition_id=partition_id)
+        reply = answer(message, client=client_of(config, run_dir, partition_id))
         content: Any = reply.content
         introduction = {"partition-id": partition_id, "num-examples": content["metrics"]["num-examples"]}
-        drafts[partition_id] = Draft(dict(content["arrays"]), dict(content["metrics"]), introduction, expected=sent)
+        contents = dict(content["arrays"]), dict(content["metrics"]), introduction
+        drafts[partition_id] = Draft(*contents, expected=run.shared)
         return reply
 
     grid = LocalGrid(build_client_app(site), NUM_CLIENTS, keep)
-    run_round(grid, strategy, pack(sent), config=config, server_round=1)
-    return Recording(config, strategy.report, sent, [drafts[number] for number in range(NUM_CLIENTS)])
+    run.strategy.round(wire_over(grid, run, config), 1, run.shared, run.order(1))
+    return Recording(run, [drafts[number] for number in range(NUM_CLIENTS)])
 
 
 class Replay(InProcess):
@@ -110,6 +120,11 @@ class Replay(InProcess):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         asked = [self.asked[number] for number in message_ids]
         return [self.drafts[message.metadata.dst_node_id - 100].reply(message) for message in asked]
+
+    def asked_to_train(self, introductions: Introductions) -> dict[int, int]:
+        """Partition ids of the nodes that got a training message, by node id."""
+        nodes = {m.metadata.dst_node_id for m in self.asked.values() if m.metadata.message_type == "train"}
+        return {client.node_id: who for who, client in introductions.clients.items() if client.node_id in nodes}
 
 
 class Lines(logging.Handler):
@@ -153,17 +168,18 @@ def run_trial(recording: Recording, *, number: int, seed: int) -> Trial:
         changed[partition_id] = pick(rng, CHANGES)
         if CHANGES[changed[partition_id]](drafts[partition_id], rng):
             may_stay.add(partition_id)
+    sent, grid, introductions = {n: recording.sent[n] for n in names}, Replay(drafts), Introductions(NUM_CLIENTS)
+    wire = GridWire(grid, introductions, num_clients=NUM_CLIENTS, timeout=5.0, stop=threading.Event())
     strategy = _strategy(recording, mix=bool(number % 2))
-    sent = {name: recording.sent[name] for name in names}
     handler, logger = Lines(), logging.getLogger("fedvssl")
     logger.addHandler(handler)
     trial = Trial(changed, {}, "", [], handler.lines)
     accepted: set[int] = set()
     try:
-        replies = Replay(drafts)
-        packed, lines = run_round(replies, strategy, pack(sent), config=recording.config, server_round=2)
+        arrays, report = strategy.round(wire, 2, sent, recording.run.order(2))
+        lines = to_records(report, server_round=2, lr=recording.run.lr)
         accepted = {line["partition_id"] for line in lines[1:]}
-        trial.faults += check_lines(lines, recording.names) + check_arrays(unpack(packed), sent)
+        trial.faults += check_lines(lines, recording.names) + check_arrays(arrays, sent)
     except FederationError as error:
         trial.ended = str(error)
     except Exception as error:
@@ -171,7 +187,7 @@ def run_trial(recording: Recording, *, number: int, seed: int) -> Trial:
     finally:
         logger.removeHandler(handler)
     if not trial.faults:
-        _judge(trial, accepted, strategy.sampled, drafts, may_stay)
+        _judge(trial, accepted, grid.asked_to_train(introductions), drafts, may_stay)
     return trial
 
 
@@ -181,11 +197,9 @@ def _strategy(recording: Recording, *, mix: bool) -> FedAvg:
         "min_fit_clients": LEAST,
         "num_clients": NUM_CLIENTS,
         "seed": 7,
-        "round_timeout": 5.0,
+        "report": recording.report,
     }
-    strategy = FedVSSL(mix_coeff=0.9, swbeta=1, **rounds) if mix else FedAvg(**rounds)
-    strategy.report = recording.report
-    return strategy
+    return FedVSSL(mix_coeff=0.9, swbeta=1, **rounds) if mix else FedAvg(**rounds)
 
 
 def _judge(trial: Trial, accepted: set[int], asked: dict[int, int], drafts: list[Draft], may_stay: set[int]) -> None:

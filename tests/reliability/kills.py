@@ -24,26 +24,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Context, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fedvssl import main as command
+from fedvssl.client.order import Site
+from fedvssl.client_app import build_client_app
 from fedvssl.config import Config
+from fedvssl.engines import ENGINES
 from fedvssl.files import environment
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.environment import read_environment
 from fedvssl.files.lock import owned
 from fedvssl.files.run_log import RunLog, _line, read_records
 from fedvssl.files.scalars import Scalars
+from fedvssl.server_rounds import Run, run_rounds
 from tests.action_set import write_action_set
-from tests.federation import LocalGrid, tiny_config, write_clients
+from tests.federation import LocalGrid, tiny_config, wire_over, write_clients
 from tests.reliability.table import Row, store
 
 KINDS = {"replace": "renames", "unlink": "deletions", "line": "half lines", "scalars": "scalars"}
 USED_IN_FORKS = (  # imported once, before them
-    *("fedvssl.server_app", "fedvssl.client_app", "fedvssl.preflight", "matplotlib.backends.backend_agg"),
+    *("fedvssl.server_run", "fedvssl.preflight", "matplotlib.backends.backend_agg"),
     *("fedvssl.models.r3d", "fedvssl.tasks.ctp", "fedvssl.tasks.patches", "fedvssl.tasks.recognition"),
     *("fedvssl.strategy.fedvssl", "fedvssl.evaluation.retrieval", "fedvssl.evaluation.knn"),
 )
@@ -89,10 +90,10 @@ def arm(killer: Killer) -> None:
     RunLog.write, Scalars.add = write_half, killer.before("scalars", Scalars.add)
 
 
-def in_process(server_app: ServerApp, client_app: ClientApp, *, config: Config, **_: Any) -> None:
-    """Stand-in for `fedvssl.main.simulate`; node ids differ between starts, as the engine's do."""
-    grid = LocalGrid(client_app, config["pool_size"], seed=os.getpid())
-    server_app(grid, Context(1, 0, {}, RecordDict(), {}))
+def in_process(run: Run, site: Site, *, config: Config) -> None:
+    """Stand-in for `fedvssl.engines.simulate`; node ids differ between starts, as the engine's do."""
+    grid = LocalGrid(build_client_app(site), config["pool_size"], seed=os.getpid())
+    run_rounds(wire_over(grid, run, config), run)
 
 
 def start(config: Config, run_dir: Path, *, at: int = 0) -> list[str] | None:
@@ -109,7 +110,7 @@ def start(config: Config, run_dir: Path, *, at: int = 0) -> list[str] | None:
     if child == 0:
         code = 1
         try:
-            command.simulate, environment.revision = in_process, lambda _: None  # a commit meanwhile is no fault
+            ENGINES["simulation"], environment.revision = in_process, lambda _: None  # a commit meanwhile is no fault
             killer = Killer(at)
             arm(killer)
             with owned(run_dir, writes=command.WRITES, tell=lambda _: None):

@@ -5,27 +5,27 @@ from collections.abc import Callable
 from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from flwr.app import RecordDict
 from omegaconf import OmegaConf
 
 from data_tools import partition
 from fedvssl import evaluate, export, finetune, finetune_preprocess, report, sweep, test
-from fedvssl.client_app import train_client
+from fedvssl.client.training import ClientError
 from fedvssl.config import compose, to_dict
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from fedvssl.data.video import find_video
-from fedvssl.files.arrays import save_arrays
+from fedvssl.files.arrays import Arrays, save_arrays
 from fedvssl.preflight import check_data
-from fedvssl.server_app import build_monitor, initial_arrays
-from fedvssl.wire.record import pack
+from fedvssl.server_evaluation import build_evaluations
+from fedvssl.server_run import initial_arrays
+from fedvssl.wire.record import pack, unpack
 from fedvssl.wire.replies import UNKNOWN, read_update
+from fedvssl.wire.wire import TRAIN, Reply
 from tests.action_set import TINY, TINY_TEST
 from tests.federation import TINY as TINY_PRETRAINING
-from tests.federation import site_of, training_content
+from tests.federation import client_of, order_of, sent_arrays
 from tests.reliability.name_entries import Entry, stay_inside, write_zip
 from tests.run_folders import write_evaluations
 from tests.videos import moving_square, write_frames
@@ -81,8 +81,16 @@ def found(own: Path, name: str) -> None:
 def trained(own: Path, name: str) -> None:
     """A client with such a list."""
     zips, config = write_lists(own, name), config_for(own, "base")
-    train_client(training_content(config), site=site_of(config, own), partition_id=0, write=lambda _: None)
+    train_client(own, config, sent_arrays(config))
     stay_inside(zips, [zips / f"{name}.zip"])
+
+
+def train_client(own: Path, config: Any, arrays: Arrays) -> None:
+    """Have client 0 train; an error is raised as it was before the client told of it."""
+    try:
+        client_of(config, own, 0).answer(TRAIN, arrays, order_of(config))
+    except ClientError as error:
+        raise error.__cause__ or error from None
 
 
 # Settings
@@ -123,20 +131,13 @@ def array_file(own: Path, name: str) -> None:
 
 def array_to_client(own: Path, name: str) -> None:
     write_lists(own, "walk/v")
-    config = config_for(own, "base")
-    content = training_content(config)
-    sent = RecordDict({"arrays": pack({name: np.zeros(3, np.float32)}), "config": content["config"]})
-    train_client(sent, site=site_of(config, own), partition_id=0, write=lambda _: None)
+    train_client(own, config_for(own, "base"), unpack(pack({name: np.zeros(3, np.float32)})))
 
 
 def array_to_server(own: Path, name: str) -> None:
-    record = pack({name: np.zeros(3, np.float32)})
-    content = {"arrays": record, "metrics": RecordDict()}
-    reply: Any = SimpleNamespace(content=content, has_error=lambda: False)
-    save_arrays(
-        own / "round.npz",
-        read_update(reply, partition_id=0, expected={"w": np.zeros(3)}, num_examples=1, report=UNKNOWN).arrays,
-    )
+    reply = Reply(0, unpack(pack({name: np.zeros(3, np.float32)})), {"loss": 1.0, "num-examples": 1})
+    update = read_update(reply, expected={"w": np.zeros(3, np.float32)}, num_examples=1, report=UNKNOWN)
+    save_arrays(own / "round.npz", update.arrays)
 
 
 # Results of others
@@ -167,7 +168,7 @@ def write_results(own: Path, name: str) -> None:
 
 COMMANDS: dict[str, Entry] = {
     "main, a client's list": partial(listed, command="base", run=check_data),
-    "main, the server's lists": partial(listed, command="base", run=build_monitor),
+    "main, the server's lists": partial(listed, command="base", run=build_evaluations),
     "a client": trained,
     "finetune": partial(listed, command="finetune", run=finetune.finetune),
     "test": partial(listed, command="test", run=test.run_test),

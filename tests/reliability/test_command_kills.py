@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.killing import chosen
+from tests.reliability.command_killer import chosen
 
 ROOT = Path(__file__).parents[2]
 

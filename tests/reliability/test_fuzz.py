@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fedvssl.strategy import fedavg
-from fedvssl.strategy.fedavg import FedAvg
+from fedvssl.strategy import rounds
 from tests.reliability.changes import CHANGES
 from tests.reliability.fuzz import Recording, record_round, run_trial
 
@@ -25,19 +24,19 @@ def test_whatever_clients_send_the_round_goes_on_or_ends_in_one_sentence(recordi
 
 
 def test_the_fuzz_sees_a_foreign_name_in_the_records(recording, monkeypatch):
-    real = FedAvg._read
+    real = rounds.read_update
 
     def take_all(*args, **kwargs):
         update = real(*args, **kwargs)
         update.metrics["evil"] = 1.0
         return update
 
-    monkeypatch.setattr(FedAvg, "_read", take_all)
+    monkeypatch.setattr(rounds, "read_update", take_all)
     trials = [run_trial(recording, number=number, seed=13) for number in range(10)]
     assert any("unknown names ['evil']" in trial.faults for trial in trials)
 
 
 def test_the_fuzz_sees_an_exception_that_nobody_expects(recording, monkeypatch):
-    monkeypatch.setattr(fedavg, "reason", lambda error: 1 / 0)
+    monkeypatch.setattr(rounds, "reason", lambda error: 1 / 0)
     trials = [run_trial(recording, number=number, seed=13) for number in range(10)]
     assert any("ZeroDivisionError: division by zero" in trial.faults for trial in trials)

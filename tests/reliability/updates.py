@@ -2,7 +2,8 @@
 
     python -m tests.reliability.updates
 
-Trains federations of clients with 4, 40 and 400 videos in this process, through a tenfold decay of the learning rate.
+Trains federations in this process: honest clients with 4, 40 and 400 videos, through a tenfold decay of the learning
+rate, and enlarged updates of one of three clients with 40 videos each, or of all.
 """
 
 import math
@@ -21,10 +22,10 @@ from fedvssl.files.run_log import Record, read_records
 from fedvssl.strategy.bounds import STATISTICS
 from fedvssl.wire.record import pack, unpack
 from fedvssl.wire.wire import FederationError
-from tests.federation import site_of, tiny_config, train, write_clients
+from tests.federation import client_of, tiny_config, train, write_clients
 from tests.reliability.table import Row, store
 
-NUM_VIDEOS = (4, 40, 400)
+NUM_VIDEOS, EQUAL = (4, 40, 400), (40, 40, 40)
 ROUNDS, ROUNDS_OF_THE_BAD = 6, 2
 DECAY = "training.steps=[2,4]"
 PROMISED = "the update is rejected, the round goes on"
@@ -33,7 +34,7 @@ PROMISED = "the update is rejected, the round goes on"
 def enlarged(message: Message, *, times: float, config: dict[str, Any], run_dir: Path, partition_id: int) -> Message:
     """Reply of a client that has trained, with the change of its weights enlarged, running statistics left alone."""
     sent = unpack(message.content["arrays"])  # pyright: ignore[reportArgumentType]
-    reply = answer(message, site=site_of(config, run_dir), partition_id=partition_id)
+    reply = answer(message, client=client_of(config, run_dir, partition_id))
     trained = unpack(reply.content["arrays"])  # pyright: ignore[reportArgumentType]
     reply.content["arrays"] = pack(
         {n: a if n.endswith(STATISTICS) else _further(a, sent[n], times) for n, a in trained.items()}
@@ -92,7 +93,7 @@ def one_bad(data_dir: Path, folder: Callable[[], Path], *, times: float) -> Row:
     failed = failures(records)
     return Row(
         f"weights move {times:g} times as far",
-        f"the client of {NUM_VIDEOS[1]} videos, in each of {ROUNDS_OF_THE_BAD} rounds",
+        f"one of three clients of {EQUAL[1]} videos, in each of {ROUNDS_OF_THE_BAD} rounds",
         PROMISED,
         f"{failed.count(1)} rejected, of other clients {len(failed) - failed.count(1)}",
         ROUNDS_OF_THE_BAD,
@@ -102,7 +103,7 @@ def one_bad(data_dir: Path, folder: Callable[[], Path], *, times: float) -> Row:
 def all_bad(data_dir: Path, folder: Callable[[], Path], *, times: float) -> Row:
     run_dir = folder()
     try:
-        run(data_dir, run_dir, bad=dict.fromkeys(range(len(NUM_VIDEOS)), times))
+        run(data_dir, run_dir, bad=dict.fromkeys(range(len(EQUAL)), times))
         seen = "the run went on"
     except FederationError as error:
         seen = f"{type(error).__name__}: {str(error).split(':')[0]}; {len(saved_rounds(run_dir))} rounds saved"
@@ -118,17 +119,18 @@ def all_bad(data_dir: Path, folder: Callable[[], Path], *, times: float) -> Row:
 def main() -> None:
     """Run all and store their rows."""
     with tempfile.TemporaryDirectory() as scratch:
-        data_dir, numbers = Path(scratch) / "data", iter(range(100))
-        write_clients(data_dir, NUM_VIDEOS)
+        different, equal, numbers = Path(scratch) / "different", Path(scratch) / "equal", iter(range(100))
+        write_clients(different, NUM_VIDEOS)
+        write_clients(equal, EQUAL)
 
         def folder() -> Path:
             path = Path(scratch) / f"run-{next(numbers)}"
             path.mkdir()
             return path
 
-        rows = [honest(data_dir, folder)]
-        rows += [one_bad(data_dir, folder, times=times) for times in (30, 1e3, 1e30)]
-        rows += [all_bad(data_dir, folder, times=1e30)]
+        rows = [honest(different, folder)]
+        rows += [one_bad(equal, folder, times=times) for times in (30, 1e3, 1e30)]
+        rows += [all_bad(equal, folder, times=1e30)]
     store("updates", rows)
     for row in rows:
         print(row)

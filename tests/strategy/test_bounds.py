@@ -9,8 +9,7 @@ import pytest
 
 from fedvssl.strategy.bounds import Step, UpdateBound, check_growth, lower_median, norm
 from fedvssl.wire.wire import FederationError, Update
-from tests.federation import LocalGrid
-from tests.strategy.test_fedavg import echo_app, reply_with, run_round, strategy_for
+from tests.strategy.echo import EchoWire, echo, run_round, strategy_for
 
 START = {"w": np.arange(4, dtype=np.float32), "n": np.array(3)}
 
@@ -147,18 +146,26 @@ def test_weights_that_no_training_makes_are_not_saved():
 
 
 def test_a_client_with_an_oversized_update_fails_in_its_round_only(caplog):
-    def times_30(partition_id, message):
-        if (partition_id, message.content["config"]["server-round"]) == (1, 2):
-            return reply_with(message, step=30, **{"num-examples": 20})
-        return None
+    def times_30(partition_id, arrays, order):
+        return echo(partition_id, arrays, step=30) if (partition_id, order["server-round"]) == (1, 2) else None
 
-    grid, strategy = LocalGrid(echo_app(), 3, times_30), strategy_for(3, min_fit_clients=2, max_factor=10)
+    wire, strategy = EchoWire(3, times_30), strategy_for(3, min_fit_clients=2, max_factor=10)
     with caplog.at_level(logging.WARNING, logger="fedvssl"):
-        outcomes = [run_round(strategy, grid, server_round)[1] for server_round in (1, 2, 3)]
-    assert [metrics["failed-partition-ids"] for metrics in outcomes] == [[], [1], []]
-    assert outcomes[0]["update-norm"] == pytest.approx([math.sqrt(6 / n) * n / math.sqrt(10) for n in (1, 2, 3)])
+        reports = [run_round(strategy, wire, server_round)[1] for server_round in (1, 2, 3)]
+    assert [list(report.failures) for report in reports] == [[], [1], []]
+    sizes = [math.sqrt(6 / n) * n / math.sqrt(10) for n in (1, 2, 3)]
+    assert [client["update-norm"] for client in reports[0].clients.values()] == pytest.approx(sizes)
     (line,) = caplog.messages
     assert "client 1 (client_dist2.json) failed: its update is" in line
+
+
+def test_the_bound_of_a_round_is_the_typical_update_of_the_last_accepted_one():
+    strategy = strategy_for(3, max_factor=10)
+    _, report = run_round(strategy, EchoWire(3))
+    middle = sorted(report.clients.values(), key=lambda client: client["update-norm"])[1]
+    typical = strategy.rounds.bound.typical
+    assert typical is not None and typical.size == middle["update-norm"]
+    assert report.typical == [typical.norm, typical.least, typical.most]
 
 
 def trained(

@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 
+from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.average import RunningMean
-from fedvssl.strategy.fedavg import FedAvg, weight_columns
-from fedvssl.strategy.fedvssl import FedVSSL, swa
+from fedvssl.strategy.fedavg import FedAvg
+from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.strategy.intake import Intake
+from fedvssl.strategy.rounds import weight_columns
 from fedvssl.wire.wire import Update
 
-ROUNDS = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 3, "seed": 7, "round_timeout": 10.0}
+ROUNDS = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 3, "seed": 7}
 
 
 def client(partition_id: int, *, loss: float = 1.0, num_videos: int = 10) -> Update:
@@ -19,12 +21,14 @@ def client(partition_id: int, *, loss: float = 1.0, num_videos: int = 10) -> Upd
     return Update(partition_id, arrays, {"loss": loss, "num-examples": num_videos})
 
 
-def aggregate(strategy: FedAvg, clients: list[Update], server_round: int = 1) -> dict[str, np.ndarray]:
+def aggregate(
+    strategy: FedAvg, clients: list[Update], server_round: int = 1, previous: Arrays | None = None
+) -> dict[str, np.ndarray]:
     partition_ids = [client.partition_id for client in clients]
     intake = Intake(partition_ids, averages=strategy.averages(), log_weights=strategy.log_weights)
     for client in clients:
         intake.add(client)
-    return strategy.aggregate(server_round, intake.finish())
+    return strategy.aggregate(server_round, intake.finish(), previous or {})
 
 
 def weigh(strategy: FedAvg, clients: list[Update]) -> dict[str, np.ndarray]:
@@ -64,9 +68,10 @@ def test_an_average_without_a_share_is_not_made(mix_coeff, num_means, monkeypatc
     assert len(made) == num_means
 
 
-def test_swa_is_half_and_half_and_counters_never_go_back():
-    new = {"w": np.float32([1, 3]), "n": np.array(217)}
-    mean = swa(new, {"w": np.float32([3, 3]), "n": np.array(117)})
+def test_the_average_over_rounds_is_half_and_half_and_counters_never_go_back():
+    means = {"video": {"w": np.float32([1, 3]), "n": np.array(217)}}
+    strategy = FedVSSL(mix_coeff=0, swbeta=1, **ROUNDS)
+    mean = strategy.aggregate(2, means, {"w": np.float32([3, 3]), "n": np.array(117)})
     np.testing.assert_array_equal(mean["w"], np.float32([2, 3]))
     assert mean["n"] == 217
 
@@ -88,9 +93,9 @@ def test_alpha_zero_is_fedavg_and_alpha_one_ignores_the_videos():
 
 def test_beta_does_nothing_in_round_1_and_halves_from_round_2():
     plain, averaged = FedVSSL(mix_coeff=0.9, swbeta=0, **ROUNDS), FedVSSL(mix_coeff=0.9, swbeta=1, **ROUNDS)
-    averaged.global_arrays = {name: np.zeros_like(array) for name, array in CLIENTS[0].arrays.items()}
-    assert_same(aggregate(averaged, CLIENTS, 1), aggregate(plain, CLIENTS, 1))
-    halved = aggregate(averaged, CLIENTS, 2)
+    previous = {name: np.zeros_like(array) for name, array in CLIENTS[0].arrays.items()}
+    assert_same(aggregate(averaged, CLIENTS, 1, previous), aggregate(plain, CLIENTS, 1))
+    halved = aggregate(averaged, CLIENTS, 2, previous)
     np.testing.assert_allclose(halved["backbone.w"], aggregate(plain, CLIENTS, 2)["backbone.w"] / 2, rtol=1e-6)
     assert halved["backbone.n"] == 2
 

@@ -1,35 +1,51 @@
 """The fault of the published port, as benchmarks/flower_port.py has it, against the arithmetic of its description."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 from benchmarks.flower_port import FlowerPort
 from fedvssl.config import compose
 from fedvssl.files.arrays import Arrays
-from fedvssl.server_app import build_strategy, initial_arrays
+from fedvssl.server_run import build_strategy, initial_arrays
+from fedvssl.wire.introductions import Introductions
+from fedvssl.wire.local import LocalWire
+from fedvssl.wire.wire import Facts, Order
 from tests.federation import TINY
-from tests.strategy.test_fedavg import replies_to
 
-ROUNDS = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 2, "seed": 7, "round_timeout": 5.0}
+ROUNDS = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 2, "seed": 7}
 OVERRIDES = ["strategy._target_=benchmarks.flower_port.FlowerPort", "~strategy.fedavg"]
 
 
+@dataclass(frozen=True)
+class Adds:
+    """A client with 10 videos that adds 1 to what it gets, or with 20 that adds 2."""
+
+    step: int
+
+    def introduce(self) -> Facts:
+        return {"partition-id": self.step - 1, "num-examples": 10 * self.step}
+
+    def answer(self, action: str, arrays: Arrays, order: Order) -> tuple[Arrays, Facts]:
+        added = {name: np.asarray(array + array.dtype.type(self.step)) for name, array in arrays.items()}
+        return added, {"loss": 1 / self.step, "num-examples": 10 * self.step}
+
+
 def global_models(*, alpha: float, beta: int, num_rounds: int, start: Arrays) -> list[Arrays]:
-    strategy, arrays, models = FlowerPort(mix_coeff=alpha, swbeta=beta, **ROUNDS), start, []
+    strategy, models = FlowerPort(mix_coeff=alpha, swbeta=beta, **ROUNDS), [start]
+    wire = LocalWire({0: Adds(1), 1: Adds(2)}, Introductions(2))
     for server_round in range(1, num_rounds + 1):
-        record, _ = strategy.aggregate_train(server_round, replies_to(strategy, arrays))
-        arrays = {name: array.numpy() for name, array in record.items()}
-        models.append(arrays)
-    return models
+        models.append(strategy.round(wire, server_round, models[-1], {})[0])
+    return models[1:]
 
 
 def test_the_backbone_is_alpha_times_fedavg_whatever_the_losses() -> None:
-    """The clients of this test add 1 and 2 to what they get, and have 10 and 20 videos; see replies_to."""
     start = {"backbone.w": np.full(3, 4, np.float32), "backbone.n": np.array(100)}
     (first, second) = global_models(alpha=0.5, beta=0, num_rounds=2, start=start)
-    fedavg = FlowerPort(mix_coeff=1.0, swbeta=0, **ROUNDS)
-    record, _ = fedavg.aggregate_train(1, replies_to(fedavg, start))
-    mean = record["backbone.w"].numpy()
+    (fedavg,) = global_models(alpha=1.0, beta=0, num_rounds=1, start=start)
+    mean = fedavg["backbone.w"]
+    np.testing.assert_allclose(mean, 4 + (1 * 10 + 2 * 20) / 30, rtol=1e-6)
     np.testing.assert_allclose(first["backbone.w"], 0.5 * mean)
     np.testing.assert_allclose(second["backbone.w"], 0.5 * (first["backbone.w"] + mean - 4))
     assert first["backbone.n"] == 51 and first["backbone.n"].dtype == np.array(100).dtype, "half of 102"
@@ -51,8 +67,8 @@ def test_a_backbone_that_does_not_learn_shrinks(beta: int, factor: float) -> Non
     strategy = FlowerPort(mix_coeff=0.9, swbeta=beta, **ROUNDS)
     arrays: Arrays = {"backbone.running_var": np.ones(2, np.float32)}
     for server_round in (1, 2, 3):
-        strategy.global_arrays = arrays
-        arrays = strategy.aggregate(server_round, {name: array.copy() for name, array in arrays.items()})
+        mean = {name: array.copy() for name, array in arrays.items()}
+        arrays = strategy.aggregate(server_round, {"video": mean}, arrays)
     np.testing.assert_allclose(arrays["backbone.running_var"], factor, rtol=1e-6)
     assert arrays["backbone.running_var"].dtype == np.float32
 

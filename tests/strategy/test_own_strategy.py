@@ -5,9 +5,9 @@ import pytest
 
 from fedvssl.config import compose
 from fedvssl.files.arrays import Arrays
-from fedvssl.server_app import build_strategy
+from fedvssl.server_run import build_strategy
 from fedvssl.strategy.fedavg import FedAvg
-from tests.strategy.test_fedavg import replies_to
+from tests.strategy.echo import EchoWire
 
 
 class Median(FedAvg):
@@ -32,8 +32,9 @@ class Momentum(FedAvg):
     def log_weights(self, metrics) -> dict[str, float]:
         return {"client": 0.0}
 
-    def aggregate(self, server_round: int, mean: Arrays) -> Arrays:
-        for name, old in self.global_arrays.items():
+    def aggregate(self, server_round, means, previous: Arrays) -> Arrays:
+        mean = means["client"]
+        for name, old in previous.items():
             if old.dtype.kind == "f":
                 self.velocity[name] = self.momentum * self.velocity.get(name, 0) + mean[name] - old
                 mean[name] = old + self.velocity[name]
@@ -41,14 +42,13 @@ class Momentum(FedAvg):
 
 
 def test_momentum_goes_on_in_the_last_direction():
-    rounds = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 2, "seed": 7, "round_timeout": 5.0}
+    rounds = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 2, "seed": 7}
     strategy = Momentum(momentum=0.5, **rounds)
     arrays = {"w": np.zeros(3, np.float32), "n": np.array(0)}
     for expected in (1.5, 1.5 + 0.5 * 1.5 + 1.5):  # the clients of this test add 1 and 2 to what they get
-        record, metrics = strategy.aggregate_train(1, replies_to(strategy, arrays))
-        arrays = {name: array.numpy() for name, array in record.items()}
+        arrays, report = strategy.round(EchoWire(2), 1, arrays, {})
         np.testing.assert_array_equal(arrays["w"], np.full(3, expected, np.float32))
-    assert arrays["n"] == 4 and metrics["weight"] == [0.5, 0.5]
+    assert arrays["n"] == 4 and [client["weight"] for client in report.clients.values()] == [0.5, 0.5]
 
 
 MEDIAN = f"_target_: {__name__}.Median\n"
@@ -69,11 +69,12 @@ def own_strategy(tmp_path):
 def test_a_strategy_is_one_class_and_one_yaml(own_strategy):
     strategy = build_strategy(own_strategy(MEDIAN + "trim: 0.2\n"))
     assert type(strategy) is Median and strategy.trim == 0.2
-    assert (strategy.fraction_fit, strategy.min_fit_clients) == (1.0, 5), "those of conf/base.yaml"
+    assert (strategy.rounds.fraction_fit, strategy.rounds.min_fit_clients) == (1.0, 5), "those of conf/base.yaml"
     of_its_own = own_strategy(MEDIAN + "trim: 0.2\nfraction_fit: 0.5\nmin_fit_clients: 2\n")
-    assert build_strategy(of_its_own).fraction_fit == 0.5 and build_strategy(of_its_own).min_fit_clients == 2
+    rounds = build_strategy(of_its_own).rounds
+    assert (rounds.fraction_fit, rounds.min_fit_clients) == (0.5, 2)
     by_hand = own_strategy(MEDIAN + "trim: 0.2\n", "strategy.min_fit_clients=4", "strategy.trim=0.3")
-    assert (build_strategy(by_hand).min_fit_clients, by_hand["strategy"]["trim"]) == (4, 0.3)
+    assert (build_strategy(by_hand).rounds.min_fit_clients, by_hand["strategy"]["trim"]) == (4, 0.3)
 
 
 @pytest.mark.parametrize("preset", ["kinetics400", "small"])

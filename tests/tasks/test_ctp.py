@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedvssl import config
+from fedvssl import building, config
 from fedvssl.data import geometry
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import ClipDataset, train_loader
@@ -39,7 +39,7 @@ def draw_batch(sample: CtPSample, count: int, *, seed: int = 0) -> dict[str, tor
 
 
 def test_sample_has_the_promised_shapes(small: dict) -> None:
-    batch = draw_batch(config.build_sample(small), 2)
+    batch = draw_batch(building.build_sample(small), 2)
     assert batch["frames"].shape == (2, 16, 32, 32, 3) and batch["frames"].dtype == torch.uint8
     assert batch["boxes"].shape == (2, 3, 16, 4)
     assert {name: tuple(batch[name].shape) for name in ("flip", "hue", "brightness", "opacity")} == {
@@ -52,7 +52,7 @@ def test_sample_has_the_promised_shapes(small: dict) -> None:
 
 
 def test_sample_depends_on_its_generator_only(small: dict) -> None:
-    sample = config.build_sample(small)
+    sample = building.build_sample(small)
     first, again, other = (draw_batch(sample, 2, seed=seed) for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["boxes"], other["boxes"])
@@ -61,12 +61,12 @@ def test_sample_depends_on_its_generator_only(small: dict) -> None:
 def test_a_crop_larger_than_the_frames_is_refused() -> None:
     bad = config.compose("base", [*SMALL, "task.sample.crop_size=40"])
     with pytest.raises(ValueError, match=r"crop_size=40.*short_sides"):
-        config.build_sample(bad)
+        building.build_sample(bad)
 
 
 def test_a_clip_length_the_backbone_cannot_divide_is_refused() -> None:
     with pytest.raises(ValueError, match=r"clip_len=20 must be a multiple of 8"):
-        config.build_task(config.compose("base", [*SMALL, "task.sample.clip_len=20"]))
+        building.build_task(config.compose("base", [*SMALL, "task.sample.clip_len=20"]))
 
 
 @pytest.mark.parametrize(("strides", "stride"), [((1, 2, 2, 1), 8), ((1, 2, 2, 2), 16), ((1, 1, 2, 1), 4)])
@@ -92,7 +92,7 @@ def test_a_backbone_that_hides_its_strides_is_refused() -> None:
 
 def test_flip_and_short_side_are_drawn_as_published() -> None:
     stored = load_json("transform_param_stats")
-    sample = config.build_sample(config.compose("base", []))
+    sample = building.build_sample(config.compose("base", []))
     video = ArrayVideo(np.zeros((20, 144, 192, 3), np.uint8))
     sides: list[int] = []
     rng, random_crop = np.random.default_rng(0), geometry.random_crop
@@ -106,8 +106,8 @@ def test_flip_and_short_side_are_drawn_as_published() -> None:
 
 def test_augment_pastes_patches_inside_their_boxes_only(small: dict) -> None:
     quiet = config.compose("base", [*SMALL, *(f"task.sample.{n}_prob=0" for n in ("hue", "brightness", "contrast"))])
-    batch = draw_batch(config.build_sample(quiet), 4)
-    task = config.build_task(quiet)
+    batch = draw_batch(building.build_sample(quiet), 4)
+    task = building.build_task(quiet)
     done = task.augment(batch)
     plain = task.augment({**batch, "pasted": torch.zeros_like(batch["pasted"])})
     changed = (done["clips"] - plain["clips"]).abs().sum(1) > 0
@@ -123,15 +123,15 @@ def test_augment_pastes_patches_inside_their_boxes_only(small: dict) -> None:
 
 def test_augment_flips_before_it_pastes(small: dict) -> None:
     """The boxes are drawn in the flipped picture, so that mirroring the input and the flag changes nothing."""
-    batch = draw_batch(config.build_sample(small), 2)
-    task = config.build_task(small)
+    batch = draw_batch(building.build_sample(small), 2)
+    task = building.build_task(small)
     mirrored = {**batch, "frames": batch["frames"].flip(3), "flip": ~batch["flip"]}
     assert torch.equal(task.augment(batch)["clips"], task.augment(mirrored)["clips"])
 
 
 def test_colour_parameters_are_distributed_as_published() -> None:
     stored = load_json("transform_param_stats")
-    sample = config.build_sample(config.compose("base", []))
+    sample = building.build_sample(config.compose("base", []))
     rng = np.random.default_rng(0)
     draws = [sample.draw_colour(rng) for _ in range(8000)]
     joined = {name: np.stack([draw[name] for draw in draws]) for name in draws[0]}
@@ -151,17 +151,17 @@ def test_colour_parameters_are_distributed_as_published() -> None:
 
 
 def test_gradients_reach_every_parameter(small: dict) -> None:
-    task = config.build_task(small)
-    task(task.augment(draw_batch(config.build_sample(small), 2)))["loss"].backward()
+    task = building.build_task(small)
+    task(task.augment(draw_batch(building.build_sample(small), 2)))["loss"].backward()
     for name, parameter in task.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
 def test_initial_loss_falls_on_four_clips(small: dict) -> None:
     torch.manual_seed(0)
-    batch = draw_batch(config.build_sample(small), 4)
+    batch = draw_batch(building.build_sample(small), 4)
     fabric = build_fabric(device="cpu", precision="32-true")
-    task = config.build_task(config.compose("base", [*SMALL, "task.module.hidden_channels=128"]))
+    task = building.build_task(config.compose("base", [*SMALL, "task.module.hidden_channels=128"]))
     optimizer = torch.optim.SGD(task.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
     task, optimizer = set_up(fabric, task, optimizer)
     losses = [train_epoch(fabric, task, optimizer, [batch], max_norm=40).metrics["loss"] for _ in range(120)]
@@ -171,12 +171,12 @@ def test_initial_loss_falls_on_four_clips(small: dict) -> None:
 def test_mixed_precision_does_not_round_boxes_and_targets(small: dict) -> None:
     """Fabric turns the floating-point inputs of a module into bfloat16; odd coordinates above 256 would not survive."""
     fabric = build_fabric(device="cpu", precision="bf16-mixed")
-    task = config.build_task(small)
+    task = building.build_task(small)
     seen = {}
     task.head.loss = lambda predictions, boxes: (
         seen.update(boxes=boxes) or {"loss_ctr": predictions.sum(), "loss_size": 0}
     )
-    batch = task.augment(draw_batch(config.build_sample(small), 1))
+    batch = task.augment(draw_batch(building.build_sample(small), 1))
     batch["boxes"] = batch["boxes"] + 501
     fabric.setup(task)(batch)
     assert torch.equal(seen["boxes"], batch["boxes"].float())
@@ -187,7 +187,7 @@ def test_clips_do_not_depend_on_the_number_of_workers(small: dict, tmp_path: Pat
     for number, annotation in enumerate(annotations):
         frames = moving_square(num_frames=30, height=40, width=48, seed=number)
         write_frames(tmp_path / f"{annotation.name}.zip", frames)
-    dataset = ClipDataset(tmp_path, annotations, config.build_sample(small), seed_key=(7, 1, 0, 0))
+    dataset = ClipDataset(tmp_path, annotations, building.build_sample(small), seed_key=(7, 1, 0, 0))
     alone, *others = (list(train_loader(dataset, batch_size=2, num_workers=number)) for number in (0, 1, 2))
     for batches in others:
         for expected, batch in zip(alone, batches, strict=True):
@@ -199,8 +199,8 @@ def test_clips_do_not_depend_on_the_number_of_workers(small: dict, tmp_path: Pat
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_augment_agrees_between_cpu_and_gpu(small: dict) -> None:
     """Within 1e-4, but for the few values that hue's rounding to whole grey levels sends to the other side."""
-    batch = draw_batch(config.build_sample(small), 4)
-    task = config.build_task(small)
+    batch = draw_batch(building.build_sample(small), 4)
+    task = building.build_task(small)
     there = task.augment({name: value.cuda() for name, value in batch.items()})["clips"].cpu()
     difference = (there - task.augment(batch)["clips"]).abs()
     assert (difference <= 1e-4).float().mean() > 0.999
@@ -211,8 +211,8 @@ def test_augment_agrees_between_cpu_and_gpu(small: dict) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_nothing_waits_for_the_gpu(small: dict) -> None:
     """From the copied batch to the gradients; the first time constants are brought to the device."""
-    task = config.build_task(small).cuda()
-    batch = {name: value.cuda() for name, value in draw_batch(config.build_sample(small), 4).items()}
+    task = building.build_task(small).cuda()
+    batch = {name: value.cuda() for name, value in draw_batch(building.build_sample(small), 4).items()}
     task(task.augment(batch))["loss"].backward()
     torch.cuda.set_sync_debug_mode("error")
     try:

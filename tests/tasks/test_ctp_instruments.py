@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedvssl import config
+from fedvssl import building, config
 from fedvssl.preflight import measure_task
 from fedvssl.tasks.boxes import box_iou, box_targets
 from fedvssl.training.loop import build_fabric, set_up, train_epoch
@@ -24,8 +24,8 @@ def small() -> dict:
 
 
 def test_standing_still_is_the_loss_of_a_head_that_predicts_nothing(small: dict) -> None:
-    task = config.build_task(small)
-    batch = task.augment(draw_batch(config.build_sample(small), 3))
+    task = building.build_task(small)
+    batch = task.augment(draw_batch(building.build_sample(small), 3))
     for parameter in task.head.pred_head.parameters():
         torch.nn.init.zeros_(parameter)
     scalars = task(batch)
@@ -36,14 +36,14 @@ def test_standing_still_is_the_loss_of_a_head_that_predicts_nothing(small: dict)
 
 
 def test_standing_still_needs_no_picture(small: dict) -> None:
-    task = config.build_task(small)
-    batch = task.augment(draw_batch(config.build_sample(small), 2))
+    task = building.build_task(small)
+    batch = task.augment(draw_batch(building.build_sample(small), 2))
     assert task.trivial({"boxes": batch["boxes"]})["still"] == task.trivial(batch)["still"]
 
 
 def test_health_tells_a_living_from_a_dead_head(small: dict) -> None:
-    task = config.build_task(small)
-    batch = task.augment(draw_batch(config.build_sample(small), 2))
+    task = building.build_task(small)
+    batch = task.augment(draw_batch(building.build_sample(small), 2))
     task(batch)["loss"].backward()
     alive = task.health()
     norms = [weight.grad.norm() for weight in task.backbone.parameters()]
@@ -57,8 +57,8 @@ def test_health_tells_a_living_from_a_dead_head(small: dict) -> None:
 
 
 def test_instruments_are_logged_as_means_per_clip(small: dict) -> None:
-    task, fabric = config.build_task(small), build_fabric(device="cpu", precision="32-true")
-    batches = [draw_batch(config.build_sample(small), size, seed=size) for size in (3, 1)]
+    task, fabric = building.build_task(small), build_fabric(device="cpu", precision="32-true")
+    batches = [draw_batch(building.build_sample(small), size, seed=size) for size in (3, 1)]
     still = [task.trivial(batch)["still"].item() for batch in batches]
     wrapped, optimizer = set_up(fabric, task, torch.optim.SGD(task.parameters(), lr=1e-6))
     metrics = train_epoch(fabric, wrapped, optimizer, batches, max_norm=40).metrics  # pyright: ignore
@@ -68,7 +68,7 @@ def test_instruments_are_logged_as_means_per_clip(small: dict) -> None:
 
 def test_the_hidden_layer_of_the_kaiming_head_has_larger_weights(small: dict) -> None:
     published, kaiming = (
-        config.build_task(compose(f"task.module.head_init={name}")) for name in ("published", "kaiming")
+        building.build_task(compose(f"task.module.head_init={name}")) for name in ("published", "kaiming")
     )
     fan_in = published.head.fc1.in_features
     assert published.head.fc1.weight.std().item() == pytest.approx(0.001, rel=0.05)
@@ -88,7 +88,7 @@ def test_the_hidden_layer_of_the_kaiming_head_has_larger_weights(small: dict) ->
 )
 def test_a_head_that_cannot_be_built_gets_a_sentence(word: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        config.build_task(compose(word))
+        building.build_task(compose(word))
 
 
 def test_automatic_deviations_are_measured_on_draws_and_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -96,11 +96,11 @@ def test_automatic_deviations_are_measured_on_draws_and_told(caplog: pytest.LogC
     with caplog.at_level(logging.INFO, logger="fedvssl"):
         stds = measure_task(cfg)["task"]["module"]["target_stds"]
     assert f"task.module.target_stds=auto measured: {stds}" in caplog.text
-    sample, rng = config.build_sample(cfg), np.random.default_rng(99)
+    sample, rng = building.build_sample(cfg), np.random.default_rng(99)
     draws = [sample.patches.draw(rng, num_frames=16, height=32, width=32)["boxes"] for _ in range(500)]
     targets = box_targets(torch.from_numpy(np.stack(draws)).float())[:, :, 1:]
     assert stds == pytest.approx(targets.square().mean(dim=(0, 1, 2)).sqrt().tolist(), rel=0.1)
-    assert config.build_task(measure_task(cfg)).head.target_stds.tolist() == pytest.approx(stds)
+    assert building.build_task(measure_task(cfg)).head.target_stds.tolist() == pytest.approx(stds)
     assert measure_task(cfg) == measure_task(cfg), "the same draws each time"
 
 
@@ -109,7 +109,7 @@ def test_patches_that_keep_their_size_are_not_scaled_by_rounding() -> None:
     cfg = compose("task.module.target_stds=auto", "task.sample.patches.size_velocity=0")
     *_, width, height = measure_task(cfg)["task"]["module"]["target_stds"]
     rng = np.random.default_rng(5)
-    boxes = config.build_sample(cfg).patches.draw(rng, num_frames=16, height=32, width=32)["boxes"]
+    boxes = building.build_sample(cfg).patches.draw(rng, num_frames=16, height=32, width=32)["boxes"]
     noise = box_targets(torch.from_numpy(boxes[None]).float())[..., 2:].square().mean().sqrt().item()
     assert min(width, height) > 2 * noise
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from fedvssl.config import build_optimizer, compose
+from fedvssl.building import build_optimizer
+from fedvssl.config import compose
 from fedvssl.preflight import check_recipe
 from fedvssl.training.optimizer import STEPS, load_state, parameter_groups, state_arrays, state_bytes
 

@@ -3,8 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flwr.app import Error, Message, MetricRecord, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 
 from fedvssl.wire.introductions import Client, Introductions, read_clients
 
@@ -14,15 +12,9 @@ def heard(introductions: Introductions, *said: tuple[int, Any, Any]) -> dict[int
     asked = introductions.begin([node_id for node_id, *_ in said])
     for node_id, partition_id, num_examples in said:
         if node_id in asked:
-            introductions.hear(node_id, introduction(partition_id, num_examples))
+            facts = {"partition-id": partition_id, "num-examples": num_examples}
+            introductions.hear(node_id, lambda facts=facts: facts)
     return introductions.settle([node_id for node_id, *_ in said])
-
-
-def introduction(partition_id: Any, num_examples: Any) -> Message:
-    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
-    facts = MetricRecord()
-    facts.__dict__["_data"].update({"partition-id": partition_id, "num-examples": num_examples})
-    return Message(RecordDict({"client": facts}), reply_to=Message(RecordDict(), 5, "query"))
 
 
 @pytest.fixture
@@ -45,15 +37,16 @@ def test_a_number_of_videos_is_a_whole_number(num_examples, lines):
 
 
 def test_an_error_or_no_introduction_at_all_leaves_a_node_out(lines):
+    def fail() -> dict:
+        raise ValueError("no\nlist")
+
     introductions = Introductions(2)
-    query = Message(RecordDict(), 5, "query")
-    for reply in (Message(Error(2, "no\nlist"), reply_to=query), Message(RecordDict(), reply_to=query), None):
+    for introduce in (fail, dict, lambda: None):
         introductions.begin([9])
-        introductions.hear(9, reply)  # pyright: ignore[reportArgumentType]
+        introductions.hear(9, introduce)  # pyright: ignore[reportArgumentType]
         assert introductions.settle([9]) == {}
-    assert [line.removeprefix("node 9 cannot take part: ") for line in lines.messages][:2] == [
-        "no",
-        "its introduction lacks 'client'",
+    assert [line.removeprefix("node 9 cannot take part: ")[:22] for line in lines.messages] == [
+        *("no list", "its partition-id is No", "AttributeError: 'NoneT")
     ]
 
 

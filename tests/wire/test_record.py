@@ -112,3 +112,14 @@ def test_between_machines_a_record_is_one_of_flower():
     received = pickle.loads(pickle.dumps(record, protocol=5))
     assert record.deflate() == plain.deflate() == received.deflate()
     assert record.object_id == plain.object_id == received.object_id
+
+
+def test_a_view_on_a_record_is_packed_without_a_copy() -> None:
+    arrays = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(5), "empty": np.zeros((0, 2), np.int32)}
+    packed = pack(arrays)
+    again = pack(unpack(packed))
+    assert all(again[name].data is packed[name].data for name in ("w", "n"))
+    views = unpack(packed)
+    for other in (views["w"][::-1], views["w"][:1], views["w"].T, views["w"].view(np.int32), views["w"].reshape(3, 2)):
+        np.testing.assert_array_equal(pack({"w": other})["w"].numpy(), other)
+        assert pack({"w": other})["w"].numpy().dtype == other.dtype

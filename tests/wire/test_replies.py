@@ -3,11 +3,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 
-from fedvssl.wire.record import pack
 from fedvssl.wire.replies import LONGEST_LINE, Report, first_line, one_line, read_update, reason
+from fedvssl.wire.wire import Reply, Update
 
 REPORT = Report(("iou", "grad_norm"))
 FACTS = {"loss": 1.0, "iou": 0.5, "num-clips": 7.0, "data-share": 0.25, "num-examples": 7}
@@ -25,11 +23,9 @@ def read(facts: dict[str, Any], report: Report = REPORT) -> dict[str, float]:
     return report.read(facts, num_examples=7)
 
 
-def update_with(**arrays: Any):
-    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
-    content = {"arrays": pack({**SENT, **arrays}), "metrics": MetricRecord({"loss": 1.0, "num-examples": 7})}
-    reply = Message(RecordDict(content), reply_to=Message(RecordDict(), 5, "train"))
-    return read_update(reply, partition_id=0, expected=SENT, num_examples=7, report=REPORT)
+def update_with(arrays: dict[str, Any] | None = None, **facts: Any) -> Update:
+    reply = Reply(0, {**SENT, **(arrays or {})}, {"loss": 1.0, "num-examples": 7, **facts}, bytes_up=5, seconds=2.0)
+    return read_update(reply, expected=SENT, num_examples=7, report=REPORT)
 
 
 def test_known_metrics_come_in_the_order_of_the_server():
@@ -46,7 +42,18 @@ def test_a_metric_that_is_missing_is_left_out():
 @pytest.mark.parametrize(
     "name",
     [
-        *("server-round", "partition_id", "weight", "loss-weight", "lr", "seconds", "bytes-up", "eval_R@1", "epoch"),
+        *(
+            "server-round",
+            "partition_id",
+            "weight",
+            "loss-weight",
+            "lr",
+            "seconds",
+            "bytes-up",
+            "bytes-down",
+            "eval_R@1",
+            "epoch",
+        ),
         *("update-norm", "update_norm"),
     ],
 )
@@ -110,22 +117,25 @@ def test_the_number_of_videos_is_the_introduced_one(number):
 )
 def test_arrays_that_no_training_makes_are_refused(name, array):
     with pytest.raises(ValueError, match=f"'{name}' has values "):
-        update_with(**{name: array})
+        update_with({name: array})
 
 
 def test_arrays_that_a_training_makes_are_taken():
     grown = {"bn.running_var": np.float32([0, 1e9]), "bn.num_batches_tracked": np.array(100 + 2**31)}
-    update = update_with(**grown, w=np.full((2, 3), -1e9, np.float32), pointer=np.array([0]))
+    update = update_with({**grown, "w": np.full((2, 3), -1e9, np.float32), "pointer": np.array([0])})
     assert update.arrays.keys() == SENT.keys() and update.metrics["loss"] == 1.0
-    assert not update.arrays["flag"].flags.writeable
 
 
-def test_a_record_of_another_kind_is_refused():
-    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
-    for content in ({"arrays": MetricRecord(), "metrics": ArrayRecord()}, {"arrays": pack(SENT)}, {}):
-        reply = Message(RecordDict(content), reply_to=Message(RecordDict(), 5, "train"))
-        with pytest.raises(ValueError, match="the reply lacks 'arrays' or 'metrics'"):
-            read_update(reply, partition_id=0, expected=SENT, num_examples=7, report=REPORT)
+def test_an_error_is_the_reason_for_the_rejection():
+    with pytest.raises(ValueError, match="out of memory"):
+        read_update(Reply(0, error="out of memory"), expected=SENT, num_examples=7, report=REPORT)
+
+
+def test_the_server_counts_bytes_and_the_round_trip_without_the_clients_own_work():
+    update = update_with(**{"seconds-on-client": 0.5})
+    assert (update.metrics["bytes-up"], update.metrics["seconds-communication"]) == (5, 1.5)
+    assert update_with(**{"seconds-on-client": 1e9}).metrics["seconds-communication"] == 0.0, "never below zero"
+    assert "seconds-communication" not in update_with().metrics
 
 
 def test_first_line():

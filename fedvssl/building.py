@@ -1,0 +1,94 @@
+"""From a section of the configuration to an object.
+
+There is no registry: the dotted `_target_` in a YAML file names the class. It comes from the user's own configuration,
+so it is trusted like the user's own code; nothing that was downloaded is ever instantiated.
+"""
+
+import inspect
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import hydra.utils
+from hydra.errors import InstantiationException
+
+from fedvssl.config import Config, quoted, refuse_renamed
+
+if TYPE_CHECKING:  # torch is imported when something is built
+    from fedvssl.client.order import Training
+
+
+def build(config: Config, **kwargs: Any) -> Any:
+    """Instantiate `config["_target_"]` with the other entries; `kwargs` may hold live objects such as a backbone.
+
+    Raises:
+        ValueError: if the dotted name does not exist or does not take these entries.
+    """
+    try:
+        return hydra.utils.instantiate({**config, "_partial_": True, "_convert_": "all"})(**kwargs)
+    except (InstantiationException, TypeError) as error:
+        if isinstance(error.__cause__, ValueError):  # a part that it is built of refuses its settings
+            raise ValueError(str(error.__cause__)) from error
+        refuse_renamed(quoted(error))
+        raise ValueError(f"{config['_target_']} cannot be built: {' '.join(str(error).split())}") from error
+
+
+def build_task(config: Config) -> Any:
+    """Build the task `config["task"]["module"]` around the backbone `config["model"]`, with initial weights."""
+    backbone = build({**config["model"], **config["task"]["backbone"]})
+    return build(config["task"]["module"], backbone=backbone)
+
+
+def build_optimizer(training: Config, module: Any, *, on_gpu: bool) -> Any:
+    """Build the optimizer `training["optimizer"]` of a module, with one kernel for all weights on a GPU.
+
+    Raises:
+        ValueError: if its class is unknown, does not take the settings, or no parameter has a name that they ask for.
+    """
+    from fedvssl.training.optimizer import check_optimizer, parameter_groups
+
+    settings = dict(training["optimizer"])
+    patterns, decay = settings.pop("param_groups") or {}, settings.pop("decay_norm_and_bias")
+    if not (isinstance(patterns, dict) and all(isinstance(values, dict) for values in patterns.values())):
+        raise ValueError(
+            f"training.optimizer.param_groups={patterns} must be settings by pattern, such as {{head.*: {{lr: 0.1}}}}."
+        )
+    groups = parameter_groups(module, patterns, decay_norm_and_bias=decay)
+    known = _parameters_of(settings["_target_"])
+    for name in settings.keys() - {"_target_"} - known if known else ():
+        raise ValueError(
+            f"{settings['_target_']} takes no {name}: start from another file of conf/optimizer, such as "
+            f"optimizer=adamw, or write ~training.optimizer.{name} training.{name}=null."
+        )
+    optimizer = build(settings, params=groups, **({"fused": True} if on_gpu and "fused" in known else {}))
+    check_optimizer(optimizer)
+    return optimizer
+
+
+def _parameters_of(target: str) -> set[str]:
+    """Names of the parameters of a class; empty if it does not exist or takes anything."""
+    try:
+        parameters = inspect.signature(hydra.utils.get_class(target)).parameters
+    except (ImportError, ValueError, TypeError, AttributeError):
+        return set()  # `build` tells what is wrong with it
+    return set() if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else {*parameters}
+
+
+def build_sample(config: Config) -> Any:
+    """Build the pretext task's Sample, which a worker applies to one video."""
+    return build(config["task"]["sample"])
+
+
+def build_training(settings: str) -> "Training":
+    """Build what a client trains, with initial weights from the seed.
+
+    Args:
+        settings: "model", "task", "training" and "seed" of the server's configuration, as JSON text.
+    """
+    from fedvssl.client.order import Training
+    from fedvssl.training.loop import seed_torch
+
+    config = json.loads(settings)
+    seed_torch((config["seed"],))
+    task, optimizer = build_task(config), partial(build_optimizer, config["training"])
+    return Training(task, build_sample(config), optimizer, config["training"], config["seed"])

@@ -1,0 +1,179 @@
+"""Engines: what runs the clients of a federated run, and the server beside them.
+
+simulation   Flower's engine on Ray: as many clients at a time as fit on the machine, each in a process
+local        this process: one client after the other, by direct calls
+"""
+
+import logging
+import os
+import sys
+import threading
+import traceback
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedvssl.config import Config
+from fedvssl.files.ending import Terminated, end_descendants, ending_descendants, failed, one_line, take_sigterm
+from fedvssl.files.lock import release_all
+
+if TYPE_CHECKING:  # torch, flwr and ray are imported when a run starts, so that --help answers at once
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import ServerApp
+
+    from fedvssl.client.order import Site
+    from fedvssl.server_app import Outcome
+    from fedvssl.server_rounds import Run
+
+log = logging.getLogger(__name__)
+FLOWER_LOG = "flower.log"
+GRACE_SECONDS = 60.0  # for Flower's engine to end its actors
+
+
+def train_here(run: "Run", site: "Site", *, config: Config) -> None:
+    """Train the clients in this process, one after the other, each with the threads that the simulation gives it."""
+    import torch
+
+    from fedvssl.building import build_training
+    from fedvssl.client.training import Client
+    from fedvssl.server_rounds import run_rounds
+    from fedvssl.wire.local import LocalWire
+
+    torch.set_num_threads(int(config["client_resources"]["num_cpus"]))
+    clients = {number: Client(number, site, build_training) for number in range(config["pool_size"])}
+    run_rounds(LocalWire(clients, run.introductions), run)
+
+
+def simulate(run: "Run", site: "Site", *, config: Config) -> None:
+    """Train the clients in Flower's simulation engine, as many at a time as fit on the machine."""
+    from fedvssl.client_app import build_client_app
+    from fedvssl.server_app import Outcome, build_server_app
+
+    outcome, limits = Outcome(), {"num_clients": config["pool_size"], "timeout": config["round_timeout"]}
+    server_app = build_server_app(run, **limits, outcome=outcome)
+    start_engine(server_app, build_client_app(site), config=config, run_dir=run.run_dir, outcome=outcome)
+
+
+def start_engine(
+    server_app: "ServerApp", client_app: "ClientApp", *, config: Config, run_dir: Path, outcome: "Outcome"
+) -> None:
+    """Run both apps in Flower's simulation engine, one actor for each client that trains at a time.
+
+    Only this function uses `run_simulation`, which Flower has deprecated in favour of its own command line.
+
+    Raises:
+        RuntimeError: if the server ends the run or the engine breaks down.
+    """
+    from flwr.simulation import run_simulation
+
+    from fedvssl.wire.wire import FederationError
+
+    verbose = config["verbose"]
+    _send_flower_log_to(run_dir / FLOWER_LOG, terminal=verbose)
+    with (
+        ending_descendants() as before,  # Ray leaves a stopped client behind
+        run_dir.joinpath(FLOWER_LOG).open("a") as ray_log,
+        redirect_stdout(sys.stdout if verbose else ray_log),
+    ):
+        returned = _watch(outcome, run_dir, before)
+        log.info("Starting Flower's simulation engine; in the first round each client's process loads PyTorch ...")
+        try:
+            start_ray(config)
+            run_simulation(server_app, client_app, config["pool_size"], backend_config=backend(config))
+        except FederationError:
+            raise
+        except Exception as error:
+            traceback.print_exception(error, file=ray_log)
+            who = "The server" if error is outcome.error else "Flower's simulation"
+            cause = one_line(error.__cause__ or error)
+            raise RuntimeError(f"{who} broke down ({cause}); see {run_dir / FLOWER_LOG}.") from error
+        finally:
+            returned.set()
+            outcome.stop.set()  # the server's thread must not wait for clients that are gone
+
+
+def start_ray(config: Config) -> None:
+    """Start Ray before Flower does, and take SIGTERM back from it: Ray's own handler prints a stack and aborts.
+
+    Raises:
+        Terminated: if SIGTERM comes meanwhile.
+    """
+    import ray
+
+    from fedvssl.files.environment import num_cores
+    from fedvssl.preflight import num_gpus
+
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of every actor without a GPU
+    path = os.pathsep.join([*sys.path, *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ["PYTHONPATH"] = path  # as Flower does it: the clients' processes import what this one can
+    try:
+        ray.init(
+            address="local",  # not a Ray head that already runs on this machine
+            num_cpus=num_cores(),
+            num_gpus=num_gpus(),
+            include_dashboard=False,
+            logging_level=logging.INFO if config["verbose"] else logging.ERROR,
+            log_to_driver=config["verbose"],
+            runtime_env={"env_vars": {"PYTHONPATH": path}},
+        )
+    except SystemExit as error:
+        raise Terminated from error
+    take_sigterm()
+
+
+def backend(config: Config) -> Any:
+    """Options of Flower's engine: one actor for each client that trains at a time."""
+    resources = {
+        **config["client_resources"],
+        # A killed actor would go back into Flower's pool and fail in every later round. A restarted one repeats its
+        # training call, which gives the same numbers: it starts from files and a seed.
+        "max_restarts": -1,
+        "max_task_retries": 1,
+    }
+    return {"client_resources": resources}
+
+
+def _watch(outcome: "Outcome", run_dir: Path, before: set[int]) -> threading.Event:
+    """End the process if the engine does not return soon after the run's end; the caller sets the event when it does.
+
+    The engine waits for every client that still trains, even after the round's timeout. Processes that were there
+    before it stay.
+    """
+    returned = threading.Event()
+
+    def watch() -> None:
+        outcome.stop.wait()
+        if not returned.wait(GRACE_SECONDS):
+            log.warning("Flower's engine has not ended within %g s of the run; it is ended now.", GRACE_SECONDS)
+            code = failed(end_of_run(outcome.error, run_dir), code=1) if outcome.error else 0
+            end_descendants(but=before)
+            release_all()
+            os._exit(code)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return returned
+
+
+def _send_flower_log_to(path: Path, *, terminal: bool) -> None:
+    """Write Flower's log to a file, and to the terminal only if asked for."""
+    flower = logging.getLogger("flwr")
+    flower.propagate = False  # Hydra's root handler would print every line a second time
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(message)s"))
+    flower.handlers = [handler, *(flower.handlers if terminal else [])]
+
+
+def end_of_run(error: object, run_dir: Path) -> str:
+    """Sentence on the end of a run, and on how to go on; a run that diverged would only fail again."""
+    reason = one_line(error).removesuffix(".")
+    if "diverged" in reason or "not saved" in reason:
+        return (
+            f"{reason}. To go back to a round before that, run again with hydra.run.dir={run_dir} and "
+            "from_round=<number> (0: the start). A run with another learning rate needs another folder, and may start "
+            "from a round with init=<round file>."
+        )
+    return f"{reason}. Run again with hydra.run.dir={run_dir} to continue."
+
+
+ENGINES = {"simulation": simulate, "local": train_here}

@@ -1,0 +1,138 @@
+"""From the configuration to a federated run: model, strategy, and what an earlier start has left in its folder."""
+
+import json
+import logging
+from pathlib import Path
+
+from fedvssl.building import build, build_optimizer, build_task
+from fedvssl.config import Config
+from fedvssl.files.arrays import Arrays, load_arrays
+from fedvssl.files.backbone import load_backbone
+from fedvssl.files.rounds import accepted_rounds, check_disk, last_round, round_path, typical_update
+from fedvssl.files.tensors import to_arrays
+from fedvssl.server_evaluation import build_evaluations
+from fedvssl.server_rounds import Run
+from fedvssl.strategy.bounds import Step, UpdateBound
+from fedvssl.strategy.fedavg import FedAvg
+from fedvssl.training.loop import seed_torch
+from fedvssl.training.optimizer import state_bytes
+from fedvssl.wire.introductions import CLIENTS_FILE, Introductions
+from fedvssl.wire.replies import UNKNOWN, Report
+
+log = logging.getLogger(__name__)
+FEDVSSL = "fedvssl.strategy.fedvssl.FedVSSL"
+SENT = ("model", "task", "training", "seed")  # sections of the configuration that clients get
+COUNTED = ("batch_size", "local_epochs", "warmup_steps", "keep_optimizer")  # for the number of a client's steps
+
+
+def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run:
+    """Build a run, or the continuation of the one that is found in its folder.
+
+    Args:
+        config: the resolved configuration.
+        run_dir: the run's folder.
+        report: metrics that clients may report.
+
+    Raises:
+        ValueError: if a setting is invalid, the folder holds arrays of another model, or the disk is too small.
+    """
+    strategy, introductions = build_strategy(config, run_dir=run_dir), Introductions(config["pool_size"])
+    strategy.rounds.report = report
+    state = initial_arrays(config)
+    shared = {name: array for name, array in state.items() if strategy.is_shared(name)}
+    done = last_round(run_dir)
+    if done:
+        saved = load_arrays(round_path(run_dir, done))
+        if {name: array.shape for name, array in saved.items()} != {name: a.shape for name, a in shared.items()}:
+            raise ValueError(f"{round_path(run_dir, done)} holds another model: choose a new hydra.run.dir.")
+        shared = saved
+    restore(strategy, run_dir, done=done)
+    introductions.keep_in(run_dir / CLIENTS_FILE)
+    check_disk(run_dir, needed=bytes_kept(config, strategy, state))
+    return Run(
+        run_dir=run_dir,
+        strategy=strategy,
+        introductions=introductions,
+        done=done,
+        shared=shared,
+        initial=lambda: {name: a for name, a in initial_arrays(config).items() if strategy.is_shared(name)},
+        rounds=config["rounds"],
+        settings=json.dumps({name: config[name] for name in SENT}),
+        lr=config["training"]["optimizer"]["lr"],
+        lr_factor=build(config["training"]["schedule"]),
+        evaluations=build_evaluations(config),
+        keep_last=config["keep_last"],
+        warn_after=config["training"]["warn_after"],
+    )
+
+
+def build_strategy(config: Config, *, run_dir: Path | None = None) -> FedAvg:
+    """Build the strategy of `config["strategy"]`; the published switch `strategy.fedavg=true` selects FedAvg.
+
+    Args:
+        run_dir: for updates that have to wait on the disk; None is the system's temporary folder.
+
+    Raises:
+        ValueError: if a setting is out of range or unknown, or `fedavg` is set for another strategy than FedVSSL.
+    """
+    settings = dict(config["strategy"])
+    target = settings["_target_"]
+    limits = {"max_factor": settings.pop("max_update_factor"), "oversized": settings.pop("oversized_updates")}
+    if settings.get("fedavg") and target != FEDVSSL:
+        raise ValueError(f"strategy.fedavg=true takes the place of FedVSSL, but the strategy is {target}: drop one.")
+    if target == FEDVSSL and settings.pop("fedavg"):
+        sampling = {name: settings[name] for name in ("fraction_fit", "min_fit_clients")}
+        settings = {"_target_": "fedvssl.strategy.fedavg.FedAvg", **sampling}
+    counted = {name: config["training"][name] for name in COUNTED}
+    bound = UpdateBound(**limits, **counted, folder=run_dir)
+    return build(settings, num_clients=config["pool_size"], seed=config["seed"], bound=bound)
+
+
+def restore(strategy: FedAvg, run_dir: Path, *, done: int) -> None:
+    """Give a strategy what it knew after round `done`, from the records of the run.
+
+    Raises:
+        ValueError: if the records do not reach this round.
+    """
+    strategy.rounds.head_rounds = accepted_rounds(run_dir, done=done)
+    if typical := typical_update(run_dir, server_round=done):
+        strategy.rounds.bound.typical = Step(*typical)
+
+
+def initial_arrays(config: Config) -> Arrays:
+    """Whole state of the task, freshly initialised from the seed, with the backbone of `init` if there is one.
+
+    Raises:
+        ValueError: if `init` is no checkpoint of this backbone.
+    """
+    seed_torch((config["seed"],))
+    task = build_task(config)
+    if config["init"] is not None:
+        load_backbone(task.backbone, Path(config["init"]).expanduser())
+        log.info("init: all %d arrays of the backbone from %s", len(task.backbone.state_dict()), config["init"])
+    return to_arrays(task)
+
+
+def bytes_kept(config: Config, strategy: FedAvg, state: Arrays) -> int:
+    """Upper bound on the run's disk use in bytes: round files, and two files of each sampled client.
+
+    A client's file holds its head, and the state of its optimizer if `training.keep_optimizer` is true.
+    """
+    sizes = {True: 0, False: optimizer_bytes(config)}
+    for name, array in state.items():
+        sizes[strategy.is_shared(name)] += array.nbytes
+    rounds, pool_size = config["rounds"], config["pool_size"]
+    # The oldest round file is deleted after the newest is written.
+    num_files = rounds if config["keep_last"] is None else min(rounds, config["keep_last"] + 1)
+    if strategy.rounds.bound.max_factor is not None:
+        num_files = max(num_files, strategy.rounds.sample_size)  # the first round keeps its updates on the disk
+    num_heads = 2 * min(pool_size, rounds * strategy.rounds.sample_size)
+    return num_files * sizes[True] + num_heads * sizes[False]
+
+
+def optimizer_bytes(config: Config) -> int:
+    """Bytes of the optimizer's state that a client keeps; 0 if it keeps none."""
+    if not config["training"]["keep_optimizer"]:
+        return 0
+    task = build_task(config)
+    return state_bytes(build_optimizer(config["training"], task, on_gpu=False), task)

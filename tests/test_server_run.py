@@ -1,0 +1,103 @@
+import json
+import logging
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fedvssl.files.arrays import load_arrays, save_arrays
+from fedvssl.files.rounds import round_path
+from fedvssl.server_run import build_run, build_strategy, bytes_kept, initial_arrays
+from fedvssl.strategy.fedavg import FedAvg
+from fedvssl.strategy.fedvssl import FedVSSL
+from tests.federation import tiny_config, train, write_clients
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    write_clients(path)
+    return path
+
+
+def test_a_run_whose_records_are_lost_is_refused(data_dir, tmp_path):
+    config = tiny_config(data_dir, "rounds=1")
+    train(config, tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"metrics\.jsonl does not reach round 1"):
+        build_run(config, run_dir=tmp_path)
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_start(data_dir, tmp_path, monkeypatch):
+    config = tiny_config(data_dir, "rounds=4", "keep_last=2", "pool_size=3")
+    strategy, state = build_strategy(config), initial_arrays(config)
+    sizes = [sum(a.nbytes for n, a in state.items() if n.startswith(part)) for part in ("backbone.", "head.")]
+    needed = bytes_kept(config, strategy, state)
+    assert needed == 3 * sizes[0] + 2 * 3 * sizes[1]
+    assert bytes_kept({**config, "keep_last": None}, strategy, state) - needed == sizes[0]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
+    with pytest.raises(ValueError, match=r"need 0\.\d GB more in .*, 0\.\d GB are free: lower keep_last"):
+        build_run(config, run_dir=tmp_path)
+    head = tmp_path / "clients/client_1/head-round-1.npz"
+    head.parent.mkdir(parents=True)
+    head.write_bytes(b"..")
+    build_run(config, run_dir=tmp_path)  # what is there already is not needed again
+
+
+def test_the_disk_check_counts_the_state_of_optimizers(data_dir, tmp_path):
+    config = tiny_config(data_dir, "rounds=2", "optimizer=adamw")
+    keeping = {**config, "training": {**config["training"], "keep_optimizer": True}}
+    strategy, state = build_strategy(config), initial_arrays(config)
+    train(keeping, tmp_path)
+    head_bytes = sum(array.nbytes for name, array in state.items() if name.startswith("head."))
+    kept = load_arrays(tmp_path / "clients/client_0/head-round-2.npz")
+    more = sum(array.nbytes for array in kept.values()) - head_bytes
+    assert more > 2 * sum(array.nbytes for array in state.values()) - 10_000, "two moments of every weight"
+    assert bytes_kept(keeping, strategy, state) - bytes_kept(config, strategy, state) == 2 * 3 * more
+
+
+def test_a_run_starts_from_the_backbone_of_init(data_dir, tmp_path, caplog):
+    config = tiny_config(data_dir)
+    fresh, other = initial_arrays(config), initial_arrays({**config, "seed": 11})
+    shared = {name: array for name, array in other.items() if name.startswith("backbone.")}
+    save_arrays(tmp_path / "round-3-weights.npz", shared)
+    with caplog.at_level(logging.INFO, logger="fedvssl"):
+        arrays = initial_arrays({**config, "init": str(tmp_path / "round-3-weights.npz")})
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, {**fresh, **shared}[name])
+    assert f"init: all {len(shared)} arrays of the backbone from {tmp_path}" in caplog.text
+    with pytest.raises(ValueError, match=r"No file .*round-9"):
+        initial_arrays({**config, "init": str(tmp_path / "round-9-weights.npz")})
+    wider = tiny_config(data_dir, "model.width=8", f"init={tmp_path / 'round-3-weights.npz'}")
+    with pytest.raises(ValueError, match=r"in .*round-3-weights.npz and .* in this configuration"):
+        initial_arrays(wider)
+
+
+def test_the_published_switch_selects_fedavg(data_dir):
+    assert type(build_strategy(tiny_config(data_dir))) is FedVSSL
+    assert type(build_strategy(tiny_config(data_dir, "strategy.fedavg=true"))) is FedAvg
+    published = tiny_config(data_dir)["strategy"]
+    shared = {name: value for name, value in published.items() if name not in ("mix_coeff", "swbeta", "fedavg")}
+    by_target = {**shared, "_target_": "fedvssl.strategy.fedavg.FedAvg"}
+    assert type(build_strategy({**tiny_config(data_dir), "strategy": by_target})) is FedAvg
+
+
+def test_the_learning_rate_follows_the_rounds(data_dir, tmp_path):
+    run = build_run(tiny_config(data_dir, "training.steps=[2,4]"), run_dir=tmp_path)
+    factors = [run.order(server_round)["lr-factor"] for server_round in range(1, 7)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert json.loads(str(run.order(1)["config"]))["training"]["batch_size"] == 4
+
+
+def test_the_seed_decides_the_initial_model(data_dir):
+    one, same, other = (initial_arrays(tiny_config(data_dir, f"seed={seed}")) for seed in (1, 1, 2))
+    name = "backbone.stem.conv.weight"
+    np.testing.assert_array_equal(one[name], same[name])
+    assert not np.array_equal(one[name], other[name])
+
+
+def test_arrays_of_another_model_in_the_folder_are_refused(data_dir, tmp_path):
+    save_arrays(round_path(tmp_path, 1), {"backbone.w": np.zeros(1)})
+    with pytest.raises(ValueError, match="holds another model"):
+        build_run(tiny_config(data_dir), run_dir=tmp_path)
