@@ -5,6 +5,7 @@ A run's folder:
     settings.json              settings and hashes of lists that decide the numbers; a resumed run must have the same
     environment.json           the machine and the versions
     round-<N>-weights.npz      the shared arrays after round N, named, without pickle
+    round-<N>-strategy.npz     what the strategy keeps for later rounds, such as a momentum, where it keeps something
     metrics.jsonl              a line for each round and each valid client in it; also as tensorboard/, loss.png
     clients.json               node and number of videos of each client, as first introduced
     clients/client_<id>/       a client's own heads and log
@@ -19,7 +20,7 @@ from pathlib import Path
 from fedvssl.files.arrays import Arrays, save_arrays
 from fedvssl.files.progress import Progress
 from fedvssl.files.round_records import to_records
-from fedvssl.files.rounds import forget_rounds, round_path
+from fedvssl.files.rounds import forget_rounds, round_path, state_path
 from fedvssl.files.run_log import METRICS_FILE, RunLog, plot_losses, speed
 from fedvssl.server_evaluation import Evaluations
 from fedvssl.strategy.fedavg import FedAvg
@@ -89,6 +90,8 @@ def run_rounds(wire: Wire, run: Run) -> None:
             told = to_records(report, server_round=server_round, lr=run.lr * float(order["lr-factor"]))
             for line in told:
                 run_log.write(line)
+            if state := run.strategy.state():
+                save_arrays(state_path(run.run_dir, server_round), state)  # first: a round file means that it is there
             save_arrays(round_path(run.run_dir, server_round), run.shared)
             run.done = server_round
             forget_rounds(run.run_dir, keep_last=run.keep_last)

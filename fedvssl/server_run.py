@@ -2,20 +2,22 @@
 
 import json
 import logging
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fedvssl.building import build, build_optimizer, build_task
 from fedvssl.config import Config
-from fedvssl.files.arrays import Arrays, load_arrays
+from fedvssl.files.arrays import BACKBONE, Arrays, load_arrays
 from fedvssl.files.backbone import load_backbone
-from fedvssl.files.rounds import accepted_rounds, check_disk, last_round, round_path, typical_update
+from fedvssl.files.rounds import accepted_rounds, check_disk, last_round, round_path, state_path, typical_update
 from fedvssl.files.tensors import to_arrays
 from fedvssl.server_evaluation import build_evaluations
 from fedvssl.server_rounds import Run
 from fedvssl.strategy.bounds import Step, UpdateBound
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.training.loop import seed_torch
-from fedvssl.training.optimizer import state_bytes
+from fedvssl.training.optimizer import state_bytes as optimizer_state_bytes
 from fedvssl.wire.introductions import CLIENTS_FILE, Introductions
 from fedvssl.wire.replies import UNKNOWN, Report
 
@@ -40,13 +42,14 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     strategy.rounds.report = report
     state = initial_arrays(config)
     shared = {name: array for name, array in state.items() if strategy.is_shared(name)}
+    check_share(strategy, list(state), is_evaluated=config["eval"]["every"] is not None)
     done = last_round(run_dir)
     if done:
         saved = load_arrays(round_path(run_dir, done))
         if {name: array.shape for name, array in saved.items()} != {name: a.shape for name, a in shared.items()}:
             raise ValueError(f"{round_path(run_dir, done)} holds another model: choose a new hydra.run.dir.")
         shared = saved
-    restore(strategy, run_dir, done=done)
+    restore(strategy, run_dir, shared, done=done)
     introductions.keep_in(run_dir / CLIENTS_FILE)
     check_disk(run_dir, needed=bytes_kept(config, strategy, state))
     return Run(
@@ -67,7 +70,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
 
 
 def build_strategy(config: Config, *, run_dir: Path | None = None) -> FedAvg:
-    """Build the strategy of `config["strategy"]`; the published switch `strategy.fedavg=true` selects FedAvg.
+    """Build the strategy of `config["strategy"]`.
 
     Args:
         run_dir: for updates that have to wait on the disk; None is the system's temporary folder.
@@ -80,20 +83,47 @@ def build_strategy(config: Config, *, run_dir: Path | None = None) -> FedAvg:
     limits = {"max_factor": settings.pop("max_update_factor"), "oversized": settings.pop("oversized_updates")}
     if settings.get("fedavg") and target != FEDVSSL:
         raise ValueError(f"strategy.fedavg=true takes the place of FedVSSL, but the strategy is {target}: drop one.")
-    if target == FEDVSSL and settings.pop("fedavg"):
-        sampling = {name: settings[name] for name in ("fraction_fit", "min_fit_clients")}
-        settings = {"_target_": "fedvssl.strategy.fedavg.FedAvg", **sampling}
     counted = {name: config["training"][name] for name in COUNTED}
     bound = UpdateBound(**limits, **counted, folder=run_dir)
     return build(settings, num_clients=config["pool_size"], seed=config["seed"], bound=bound)
 
 
-def restore(strategy: FedAvg, run_dir: Path, *, done: int) -> None:
-    """Give a strategy what it knew after round `done`, from the records of the run.
+def check_share(strategy: FedAvg, names: Sequence[str], *, is_evaluated: bool) -> None:
+    """Check that each pattern of `strategy.share` fits an array of the task, and that something is shared.
+
+    Args:
+        names: all arrays of the task.
+        is_evaluated: the server evaluates the backbone between rounds, so it needs the whole of it.
 
     Raises:
-        ValueError: if the records do not reach this round.
+        ValueError: naming the first pattern, or array of the backbone, for which this is not so.
     """
+    for pattern in strategy.share:
+        if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in names):
+            raise ValueError(f"strategy.share: no array of the task is called '{pattern}'; there is {names[0]}.")
+    if not any(map(strategy.is_shared, names)):
+        raise ValueError(f"strategy.share={strategy.share} shares nothing: begin with 'backbone.*', for example.")
+    kept = [name for name in names if name.startswith(BACKBONE) and not strategy.is_shared(name)]
+    if kept and is_evaluated:
+        raise ValueError(
+            f"eval.every needs the whole backbone, but strategy.share leaves {len(kept)} of its arrays with the "
+            f"clients, such as {kept[0]}: set eval.every=null."
+        )
+
+
+def restore(strategy: FedAvg, run_dir: Path, shared: Arrays, *, done: int) -> None:
+    """Give a strategy what it knew after round `done`, from its state and the records of the run.
+
+    Raises:
+        ValueError: if the records do not reach this round, or the state is missing or of another run.
+    """
+    strategy.restore({}, shared)
+    expected, path = strategy.state(), state_path(run_dir, done)
+    if done and (expected or path.is_file()):
+        state = load_arrays(path)
+        if {name: a.shape for name, a in state.items()} != {name: a.shape for name, a in expected.items()}:
+            raise ValueError(f"{path} holds the state of another strategy: choose a new hydra.run.dir.")
+        strategy.restore(state, shared)
     strategy.rounds.head_rounds = accepted_rounds(run_dir, done=done)
     if typical := typical_update(run_dir, server_round=done):
         strategy.rounds.bound.typical = Step(*typical)
@@ -126,8 +156,9 @@ def bytes_kept(config: Config, strategy: FedAvg, state: Arrays) -> int:
     num_files = rounds if config["keep_last"] is None else min(rounds, config["keep_last"] + 1)
     if strategy.rounds.bound.max_factor is not None:
         num_files = max(num_files, strategy.rounds.sample_size)  # the first round keeps its updates on the disk
+    state_bytes = sum(array.nbytes for array in strategy.state().values())
     num_heads = 2 * min(pool_size, rounds * strategy.rounds.sample_size)
-    return num_files * sizes[True] + num_heads * sizes[False]
+    return num_files * (sizes[True] + state_bytes) + num_heads * sizes[False]
 
 
 def optimizer_bytes(config: Config) -> int:
@@ -135,4 +166,4 @@ def optimizer_bytes(config: Config) -> int:
     if not config["training"]["keep_optimizer"]:
         return 0
     task = build_task(config)
-    return state_bytes(build_optimizer(config["training"], task, on_gpu=False), task)
+    return optimizer_state_bytes(build_optimizer(config["training"], task, on_gpu=False), task)

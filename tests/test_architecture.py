@@ -76,7 +76,7 @@ PARTS_OF_LEAVES = {"tasks/patches": "tasks/ctp", "tasks/boxes": "tasks/ctp"}  # 
 ONLY_IN = {
     "hydra": {*COMMANDS, "building", "config", "overrides"},
     "omegaconf": {*COMMANDS, "config", "identity"},
-    "flwr": {"engines", "server_app", "client_app", "wire/grid", "wire/record"},
+    "flwr": {"engines", "server_app", "client_app", "wire/grid", "wire/record", "strategy/flower"},
     "av": {"data/video"},
     "mmcv": {"data"},
     "cv2": {"data"},

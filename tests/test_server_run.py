@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -74,13 +75,39 @@ def test_a_run_starts_from_the_backbone_of_init(data_dir, tmp_path, caplog):
         initial_arrays(wider)
 
 
-def test_the_published_switch_selects_fedavg(data_dir):
-    assert type(build_strategy(tiny_config(data_dir))) is FedVSSL
-    assert type(build_strategy(tiny_config(data_dir, "strategy.fedavg=true"))) is FedAvg
-    published = tiny_config(data_dir)["strategy"]
-    shared = {name: value for name, value in published.items() if name not in ("mix_coeff", "swbeta", "fedavg")}
-    by_target = {**shared, "_target_": "fedvssl.strategy.fedavg.FedAvg"}
-    assert type(build_strategy({**tiny_config(data_dir), "strategy": by_target})) is FedAvg
+def test_the_published_switch_is_fedavg_of_the_whole_model(data_dir):
+    plain, switched, named = (
+        build_strategy(tiny_config(data_dir, *words)) for words in ((), ("strategy.fedavg=true",), ("strategy=fedavg",))
+    )
+    assert (type(plain), type(switched), type(named)) == (FedVSSL, FedVSSL, FedAvg)
+    assert switched.share == named.share == ["*"] and switched.averages() == named.averages() == {"video": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        ("[backbon.*]", "no array of the task is called 'backbon.*'; there is backbone.stem.conv.weight"),
+        ('["*","!batchnorm"]', "no array of the task is called '!batchnorm'"),
+        ('["!head.*"]', "shares nothing: begin with 'backbone.*'"),
+        ("[]", "shares nothing"),
+    ],
+)
+def test_what_is_shared_is_checked_before_the_run(share, words, data_dir, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        build_run(tiny_config(data_dir, f"strategy.share={share}"), run_dir=tmp_path)
+
+
+def test_batchnorm_stays_with_each_client_under_fedbn(data_dir, tmp_path):
+    config = tiny_config(data_dir, "strategy=fedbn", "rounds=2")
+    train(config, tmp_path)
+    shared = load_arrays(round_path(tmp_path, 2))
+    kept = [load_arrays(tmp_path / f"clients/client_{number}/head-round-2.npz") for number in range(3)]
+    assert shared and not any("bn" in name for name in shared) and all("bn" in name for name in kept[0])
+    assert shared.keys() | kept[0].keys() == initial_arrays(config).keys()
+    name = "backbone.stem.bn.running_mean"
+    assert not np.array_equal(kept[0][name], kept[1][name])
+    with pytest.raises(ValueError, match=r"eval\.every needs the whole backbone, but strategy\.share leaves \d+"):
+        build_run(tiny_config(data_dir, "strategy=fedbn", "eval.every=1"), run_dir=tmp_path / "other")
 
 
 def test_the_learning_rate_follows_the_rounds(data_dir, tmp_path):

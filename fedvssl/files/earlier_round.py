@@ -8,6 +8,7 @@ earlier.
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from fedvssl.files.rounds import accepted_rounds, round_path, saved_rounds
@@ -51,7 +52,7 @@ def go_back(run_dir: Path, server_round: int) -> str:
     copy_records(run_dir, staging)
     for number in reversed(later):
         os.replace(round_path(run_dir, number), round_path(staging, number))
-    set_heads_aside(run_dir, staging, server_round=server_round)
+    set_aside(run_dir, staging, server_round=server_round)
     lost = lost_heads(run_dir, staging, done=server_round)
     records = RunLog(run_dir, done=server_round)  # drops the later ones
     if lost:
@@ -70,7 +71,12 @@ def has_later(run_dir: Path, *, server_round: int) -> bool:
 
 
 def later_heads(run_dir: Path, *, server_round: int) -> list[Path]:
-    numbers = {path: re.fullmatch(r"head-round-(\d+)", path.stem) for path in sorted(run_dir.glob(HEADS))}
+    """Heads of the clients of later rounds than `server_round`."""
+    return _later(run_dir.glob(HEADS), server_round)
+
+
+def _later(paths: Iterable[Path], server_round: int) -> list[Path]:
+    numbers = {path: re.fullmatch(r"(?:head-)?round-(\d+)(?:-strategy)?", path.stem) for path in sorted(paths)}
     return [path for path, number in numbers.items() if number and int(number[1]) > server_round]
 
 
@@ -82,9 +88,10 @@ def copy_records(run_dir: Path, staging: Path) -> None:
             os.replace(staging / f"{name}.part", staging / name)
 
 
-def set_heads_aside(run_dir: Path, staging: Path, *, server_round: int) -> None:
-    """Move the heads of later rounds than `server_round`."""
-    for path in later_heads(run_dir, server_round=server_round):
+def set_aside(run_dir: Path, staging: Path, *, server_round: int) -> None:
+    """Move the heads and the strategy's state of later rounds than `server_round`."""
+    states = _later(run_dir.glob("round-*-strategy.npz"), server_round)
+    for path in [*later_heads(run_dir, server_round=server_round), *states]:
         target = staging / path.relative_to(run_dir)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)

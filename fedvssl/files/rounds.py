@@ -12,6 +12,11 @@ def round_path(run_dir: Path, server_round: int) -> Path:
     return run_dir / f"round-{server_round}-weights.npz"
 
 
+def state_path(run_dir: Path, server_round: int) -> Path:
+    """File of what the strategy keeps after a round, where it keeps something."""
+    return run_dir / f"round-{server_round}-strategy.npz"
+
+
 def saved_rounds(run_dir: Path) -> list[int]:
     """Numbers of the saved rounds, ascending."""
     numbers = map(round_of, run_dir.glob("round-*-weights.npz"))
@@ -30,10 +35,11 @@ def last_round(run_dir: Path) -> int:
 
 
 def forget_rounds(run_dir: Path, *, keep_last: int | None) -> None:
-    """Delete all but the last `keep_last` round files; None keeps all."""
+    """Delete all but the last `keep_last` round files, and the strategy's state with them; None keeps all."""
     if keep_last is not None:
         for number in saved_rounds(run_dir)[:-keep_last]:
             round_path(run_dir, number).unlink()
+            state_path(run_dir, number).unlink(missing_ok=True)
 
 
 def check_disk(run_dir: Path, *, needed: int) -> None:
@@ -43,7 +49,7 @@ def check_disk(run_dir: Path, *, needed: int) -> None:
         ValueError: if they do not fit.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    written = [*run_dir.glob("round-*-weights.npz"), *run_dir.glob("clients/*/head-round-*.npz")]
+    written = [*run_dir.glob("round-*.npz"), *run_dir.glob("clients/*/head-round-*.npz")]
     missing = needed - sum(path.stat().st_size for path in written)
     if missing > (free := free_bytes(run_dir)):
         raise ValueError(

@@ -1,35 +1,41 @@
-"""Federated averaging (McMahan et al., arXiv 1602.05629) of the whole model, which every strategy here builds on."""
+"""Federated averaging (McMahan et al., arXiv 1602.05629), which every strategy here builds on."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.round_records import RoundReport
 from fedvssl.strategy.average import mix
+from fedvssl.strategy.intake import Intake
 from fedvssl.strategy.rounds import Rounds
 from fedvssl.wire.wire import Order, Wire
 
 
 class FedAvg:
-    """Share every array and average by number of videos.
+    """Average the shared arrays by number of videos.
 
-    A subclass chooses the shared arrays (`is_shared`), the kinds of average (`averages`), a client's weight in each
-    (`log_weights`) and the use of the means (`aggregate`).
+    A subclass chooses the kinds of average (`averages`), a client's weight in each (`log_weights`), the use of the
+    means (`aggregate`), and what it keeps from round to round (`state`, `restore`).
 
     Args:
+        share: patterns of the names of arrays that travel, such as "backbone.*"; one that begins with "!" excludes.
+            The last pattern that fits a name decides.
         rounds: the arguments of `Rounds`.
 
     Raises:
         ValueError: if an argument is out of range.
     """
 
-    def __init__(self, **rounds: Any) -> None:
+    def __init__(self, *, share: Sequence[str], **rounds: Any) -> None:
+        self.share = list(share)
         self.rounds = Rounds(**rounds)
 
     def is_shared(self, name: str) -> bool:
         """True if the state entry `name` travels."""
-        return True
+        fitting = [pattern for pattern in self.share if fnmatchcase(name, pattern.removeprefix("!"))]
+        return bool(fitting) and not fitting[-1].startswith("!")
 
     def averages(self) -> dict[str, float]:
         """Share of each kind of average over the replies; the shares sum to 1, and a kind with share 0 is not made."""
@@ -51,6 +57,21 @@ class FedAvg:
             previous: the shared arrays that the clients started from, read-only.
         """
         return mix(means, self.averages())
+
+    def state(self) -> Arrays:
+        """What the strategy keeps for later rounds, saved beside each round file."""
+        return {}
+
+    def restore(self, state: Arrays, shared: Arrays) -> None:
+        """Take what `state` gave after the last saved round; {} at the start of a run, which decides names and shapes.
+
+        Args:
+            shared: the shared arrays at that time, read-only.
+        """
+
+    def intake(self, partition_ids: Iterable[int]) -> Intake:
+        """An intake for the replies of these clients."""
+        return Intake(partition_ids, averages=self.averages(), log_weights=self.log_weights)
 
     def round(self, wire: Wire, server_round: int, shared: Arrays, order: Order) -> tuple[Arrays, RoundReport]:
         """One round: all that lies between two checkpoints.

@@ -9,39 +9,43 @@ Notation: client k has n_k videos, mean training loss L_k and backbone theta_k.
     beta = 1 and round > 1:  theta = (theta + previous theta) / 2
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedvssl.files.arrays import BACKBONE, Arrays
+from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.average import mix, move
 from fedvssl.strategy.fedavg import FedAvg
 
 
 class FedVSSL(FedAvg):
-    """Share `backbone.*` only; pretext heads stay with their clients.
+    """Share the backbone; pretext heads stay with their clients.
 
     Args:
         mix_coeff: alpha in [0, 1]; 0 weighs by videos, 1 by loss.
         swbeta: beta in {0, 1}; 1 averages with the previous global model.
-        rounds: the arguments of FedAvg.
+        share: as for `FedAvg`.
+        fedavg: plain FedAvg of the whole model instead, as under the published switch.
+        rounds: the arguments of `Rounds`.
 
     Raises:
         ValueError: if an argument is out of range.
     """
 
-    def __init__(self, *, mix_coeff: float, swbeta: int, **rounds: Any) -> None:
-        super().__init__(**rounds)
+    def __init__(
+        self, *, mix_coeff: float, swbeta: int, share: Sequence[str], fedavg: bool = False, **rounds: Any
+    ) -> None:
+        super().__init__(share=["*"] if fedavg else share, **rounds)
         if not 0 <= mix_coeff <= 1:
             raise ValueError(f"strategy.mix_coeff={mix_coeff} (alpha) must lie in [0, 1].")
         if swbeta not in (0, 1):
             raise ValueError(f"strategy.swbeta={swbeta} (beta) must be 0 or 1.")
-        self.mix_coeff = mix_coeff
-        self.swbeta = swbeta
-
-    def is_shared(self, name: str) -> bool:
-        return name.startswith(BACKBONE)
+        self.mix_coeff = 0 if fedavg else mix_coeff
+        self.swbeta = 0 if fedavg else swbeta
+        self.fedavg = fedavg
 
     def averages(self) -> dict[str, float]:
+        if self.fedavg:
+            return super().averages()
         return {"loss": self.mix_coeff, "video": 1 - self.mix_coeff}
 
     def log_weights(self, metrics: Mapping[str, float]) -> dict[str, float]:

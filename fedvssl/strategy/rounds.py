@@ -27,6 +27,8 @@ class Method(Protocol):
 
     def averages(self) -> dict[str, float]: ...
 
+    def intake(self, partition_ids: Iterable[int]) -> Intake: ...
+
     def log_weights(self, metrics: Mapping[str, float]) -> dict[str, float]: ...
 
     def aggregate(self, server_round: int, means: Mapping[str, Arrays], previous: Arrays) -> Arrays: ...
@@ -98,7 +100,7 @@ class Rounds:
         sent = time.perf_counter()
         label = f"round {server_round}: clients"
         replies = Arrivals(wire.ask(TRAIN, orders), sent=sent, expected=len(orders), label=label)
-        intake = Intake(chosen, averages=method.averages(), log_weights=method.log_weights)
+        intake = method.intake(chosen)
         failures = self._take_in(replies, intake, start=shared, examples=examples, method=method)
         means = intake.finish()
         self._check_number(server_round, len(intake.metrics), failures)
@@ -208,7 +210,12 @@ def client_name(partition_id: int) -> str:
 
 
 def weight_columns(log_weights: Sequence[Mapping[str, float]], averages: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """Columns [len(log_weights)] of sum 1: "weight" in the mean, and with several averages "<kind>-weight" in each."""
+    """Columns [len(log_weights)] of sum 1: "weight" in the mean, and with several averages "<kind>-weight" in each.
+
+    Without any average there is no weight.
+    """
+    if not averages:
+        return {}
     columns = {f"{kind}-weight": softmax([weights[kind] for weights in log_weights]) for kind in averages}
     mixed = sum(share * column for share, column in zip(averages.values(), columns.values(), strict=True))
     return {**(columns if len(columns) > 1 else {}), "weight": np.asarray(mixed)}

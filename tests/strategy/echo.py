@@ -45,7 +45,7 @@ class EchoWire:
 
 
 def strategy_for(num_clients: int, *, max_factor: float | None = None, **settings: Any) -> FedAvg:
-    defaults = {"fraction_fit": 1.0, "min_fit_clients": num_clients, "seed": 7}
+    defaults = {"fraction_fit": 1.0, "min_fit_clients": num_clients, "seed": 7, "share": ["*"]}
     return FedAvg(num_clients=num_clients, bound=UpdateBound(max_factor=max_factor), **{**defaults, **settings})
 
 

@@ -9,7 +9,7 @@ from fedvssl.strategy.intake import Intake
 from fedvssl.strategy.rounds import weight_columns
 from fedvssl.wire.wire import Update
 
-ROUNDS = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 3, "seed": 7}
+ROUNDS = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 3, "seed": 7, "share": ["backbone.*"]}
 
 
 def client(partition_id: int, *, loss: float = 1.0, num_videos: int = 10) -> Update:
@@ -108,7 +108,29 @@ def test_the_order_of_clients_is_irrelevant_to_the_bit():
 def test_fedvssl_shares_the_backbone_and_fedavg_everything():
     names = ["backbone.stem.bn.running_mean", "head.fc1.weight", "head.backbone.weight"]
     assert [FedVSSL(mix_coeff=0.9, swbeta=1, **ROUNDS).is_shared(name) for name in names] == [True, False, False]
-    assert all(FedAvg(**ROUNDS).is_shared(name) for name in names)
+    whole = FedVSSL(mix_coeff=0.9, swbeta=1, fedavg=True, **ROUNDS)
+    assert all(strategy.is_shared(name) for strategy in (whole, FedAvg(**{**ROUNDS, "share": ["*"]})) for name in names)
+
+
+def test_the_published_switch_is_fedavg_to_the_bit():
+    switch, fedavg = FedVSSL(mix_coeff=0.9, swbeta=1, fedavg=True, **ROUNDS), FedAvg(**{**ROUNDS, "share": ["*"]})
+    previous = CLIENTS[2].arrays
+    assert_same(aggregate(switch, CLIENTS, 2, previous), aggregate(fedavg, CLIENTS, 2, previous))
+    assert set(weigh(switch, CLIENTS)) == {"weight"}
+
+
+@pytest.mark.parametrize(
+    ("share", "travels"),
+    [
+        (["*"], [True, True, True]),
+        (["*", "!*bn*"], [False, True, True]),
+        (["backbone.*", "!*.running_*"], [False, False, False]),
+        (["*", "!head.*", "head.fc1.*"], [True, True, False]),
+    ],
+)
+def test_the_last_pattern_that_fits_decides_what_travels(share, travels):
+    names = ["backbone.stem.bn.running_mean", "head.fc1.weight", "head.backbone.weight"]
+    assert [FedAvg(**{**ROUNDS, "share": share}).is_shared(name) for name in names] == travels
 
 
 def test_the_recorded_weights_are_distributions():

@@ -14,7 +14,7 @@ from fedvssl.wire.local import LocalWire
 from fedvssl.wire.wire import Facts, Order
 from tests.federation import TINY
 
-ROUNDS = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 2, "seed": 7}
+ROUNDS = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 2, "seed": 7, "share": ["backbone.*"]}
 OVERRIDES = ["strategy._target_=benchmarks.flower_port.FlowerPort", "~strategy.fedavg"]
 
 

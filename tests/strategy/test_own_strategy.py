@@ -21,10 +21,9 @@ class Median(FedAvg):
 class Momentum(FedAvg):
     """The server goes on in the direction of the rounds before (Hsu et al., arXiv 1909.06335), all clients alike."""
 
-    def __init__(self, *, momentum: float, **rounds) -> None:
-        super().__init__(**rounds)
+    def __init__(self, *, momentum: float, **settings) -> None:
+        super().__init__(**settings)
         self.momentum = momentum
-        self.velocity: Arrays = {}
 
     def averages(self) -> dict[str, float]:
         return {"client": 1.0}
@@ -32,26 +31,40 @@ class Momentum(FedAvg):
     def log_weights(self, metrics) -> dict[str, float]:
         return {"client": 0.0}
 
-    def aggregate(self, server_round, means, previous: Arrays) -> Arrays:
+    def aggregate(self, server_round: int, means, previous: Arrays) -> Arrays:
         mean = means["client"]
-        for name, old in previous.items():
-            if old.dtype.kind == "f":
-                self.velocity[name] = self.momentum * self.velocity.get(name, 0) + mean[name] - old
-                mean[name] = old + self.velocity[name]
+        for name, velocity in self.velocity.items():
+            velocity *= self.momentum
+            velocity += mean[name] - previous[name]
+            mean[name] = previous[name] + velocity
         return mean
 
+    def state(self) -> Arrays:
+        return self.velocity
 
-def test_momentum_goes_on_in_the_last_direction():
-    rounds = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 2, "seed": 7}
-    strategy = Momentum(momentum=0.5, **rounds)
+    def restore(self, state: Arrays, shared: Arrays) -> None:
+        self.velocity = state or {n: np.zeros_like(a) for n, a in shared.items() if a.dtype.kind == "f"}
+
+
+SETTINGS = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 2, "seed": 7, "share": ["*"]}
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_momentum_goes_on_in_the_last_direction(is_resumed):
+    """Also in a run that is continued after its first round."""
+    strategy = Momentum(momentum=0.5, **SETTINGS)
     arrays = {"w": np.zeros(3, np.float32), "n": np.array(0)}
+    strategy.restore({}, arrays)
     for expected in (1.5, 1.5 + 0.5 * 1.5 + 1.5):  # the clients of this test add 1 and 2 to what they get
         arrays, report = strategy.round(EchoWire(2), 1, arrays, {})
         np.testing.assert_array_equal(arrays["w"], np.full(3, expected, np.float32))
+        if is_resumed:
+            state, strategy = strategy.state(), Momentum(momentum=0.5, **SETTINGS)
+            strategy.restore(state, arrays)
     assert arrays["n"] == 4 and [client["weight"] for client in report.clients.values()] == [0.5, 0.5]
 
 
-MEDIAN = f"_target_: {__name__}.Median\n"
+MEDIAN = f"_target_: {__name__}.Median\nshare: ['*']\n"
 
 
 @pytest.fixture

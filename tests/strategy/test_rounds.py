@@ -154,7 +154,7 @@ def test_a_metric_that_a_weight_needs_and_a_client_lacks_costs_its_client_only(c
     assert "client 0 (client_dist1.json) failed: KeyError: 'iou'" in caplog.text
 
 
-BOTH_AVERAGES = {"mix_coeff": 0.9, "swbeta": 1, "fraction_fit": 1.0, "seed": 7}
+BOTH_AVERAGES = {"mix_coeff": 0.9, "swbeta": 1, "fraction_fit": 1.0, "seed": 7, "share": ["*"]}
 
 
 def test_memory_does_not_grow_with_the_number_of_clients():
