@@ -25,7 +25,7 @@ from benchmarks.plain import scale, to_tensor
 from fedvssl.building import build, build_task
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation
-from fedvssl.data.dataset import ClipDataset
+from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.sampling import uniform_clips
 from fedvssl.evaluation.prediction import predict
 from fedvssl.training.loop import build_fabric, seed_torch
@@ -62,7 +62,7 @@ def ours(folder: Path, names: list[str]) -> float:
     annotations = [Annotation(name, 0) for name in names]
 
     def test(videos: list[Annotation]) -> None:
-        dataset = ClipDataset(folder, videos, build(config["test_sample"]))
+        dataset = SampleDataset(folder, videos, build(config["test_sample"]))
         predict(fabric, task, dataset, batch_size=config["test_batch_size"], num_workers="auto")
 
     test(annotations[:2])

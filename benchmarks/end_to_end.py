@@ -15,7 +15,7 @@ from benchmarks.clips import Clips, clip_parser, prepared
 from benchmarks.measure import Result, spread
 from fedvssl.building import build_optimizer, build_sample, build_task
 from fedvssl.config import compose
-from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.data.dataset import SampleDataset, train_loader
 from fedvssl.training.loop import EpochResult, build_fabric, set_up, train_epoch
 
 BATCH_SIZE = 4
@@ -31,7 +31,7 @@ def measure(clips: Clips) -> Result:
     wrapped, optimizer = set_up(fabric, task, build_optimizer(config["training"], task, on_gpu=on_gpu))
     num_clips, repeats = CLIPS_AND_REPEATS[fabric.device.type]
     videos = list(islice(cycle(clips.annotations), num_clips))
-    dataset = ClipDataset(clips.ours, videos, build_sample(config), seed_key=(7, 1, 0, 0))
+    dataset = SampleDataset(clips.ours, videos, build_sample(config), seed_key=(7, 1, 0, 0))
     augment = task.augment
 
     def epoch() -> EpochResult:

@@ -20,7 +20,7 @@ from benchmarks.plain import PlainSample
 from fedvssl.building import build_sample, build_task
 from fedvssl.config import compose
 from fedvssl.data import geometry, sampling
-from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.data.dataset import SampleDataset, train_loader
 from fedvssl.data.video import decode_frames, open_video
 from fedvssl.training.memory import keep_freed_memory
 
@@ -35,7 +35,7 @@ def measure(clips: Clips) -> tuple[Result, Result]:
     settings = build_sample(compose("base", []))
     task = build_task(compose("base", ["model.width=8"]))  # its backbone is not used
     plain = PlainSample(settings)
-    dataset = ClipDataset(clips.ours, clips.annotations, settings, seed_key=(7, 1, 0, 0))
+    dataset = SampleDataset(clips.ours, clips.annotations, settings, seed_key=(7, 1, 0, 0))
     batches = list(train_loader(dataset, batch_size=BATCH_SIZE, num_workers=0))
 
     def ours() -> None:

@@ -26,7 +26,7 @@ from fedvssl.building import build_sample
 from fedvssl.config import Config, compose
 from fedvssl.data import sampling
 from fedvssl.data.annotations import write_annotations
-from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.data.dataset import SampleDataset, train_loader
 from fedvssl.data.video import open_video
 from fedvssl.files.atomic import atomic_path, write_json
 from fedvssl.files.environment import machine, num_cores
@@ -82,7 +82,7 @@ def measure(clips: Clips) -> Scaling:
 def loader_rate(clips: Clips, *, num_workers: int) -> float:
     """Clips per second of the training loader, without its first tenth, because workers take long to start."""
     videos = list(islice(cycle(clips.annotations), SAMPLES))
-    dataset = ClipDataset(clips.ours, videos, build_sample(compose("base", [])), seed_key=(7, 1, 0, 0))
+    dataset = SampleDataset(clips.ours, videos, build_sample(compose("base", [])), seed_key=(7, 1, 0, 0))
     loader = train_loader(dataset, batch_size=BATCH_SIZE, num_workers=num_workers)
     release_freed_memory(loader)
     skipped, started = SAMPLES // 10 // BATCH_SIZE, 0.0

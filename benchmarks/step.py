@@ -94,7 +94,7 @@ def side(name: str, *, compiled: bool = False) -> dict:
     optimizer = build_optimizer(config["training"], task, on_gpu=fabric.device.type == "cuda")
     task, optimizer = set_up(fabric, task, optimizer, compiled=compiled)
     sample = build_sample(config)
-    items = [sample(StillVideo(), np.random.default_rng(seed)) for seed in range(BATCH_SIZE)]
+    items = [sample.read(StillVideo(), np.random.default_rng(seed)) for seed in range(BATCH_SIZE)]
     batch = torch.utils.data.default_collate([{**item, "index": index} for index, item in enumerate(items)])
     batch = fabric.to_device(batch)
     ready = task.module.augment(batch)

@@ -20,17 +20,16 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.fabric import Fabric
 
 from fedvssl.building import build
 from fedvssl.config import Config, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation
-from fedvssl.data.dataset import ClipDataset, LabellingSample, evaluation_datasets
+from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
+from fedvssl.data.media import picture_of_sample
 from fedvssl.data.seen import read_seen, seen_facts, seen_words
 from fedvssl.data.splits import evaluation_lists, few_videos, few_words, lists_digest, numbers_of_videos, test_part
 from fedvssl.data.validation import check_unseen, evaluated_videos, part_facts
-from fedvssl.data.video import find_video, open_video
 from fedvssl.evaluation.calibration import calibrate_once
 from fedvssl.evaluation.features import contents_digest, extract, fingerprint, load
 from fedvssl.evaluation.intervals import Difference, paired_difference
@@ -127,7 +126,8 @@ def evaluate(name: str, config: Config) -> None:
                 print(table(report))
                 shown = next(iter(features.values()))
                 write_json(path, report)
-                protocol.draw(path.with_name(f"{name}.png"), results, **shown, frame=partial(middle_frame, folder))
+                frame = partial(picture_of_sample, folder)
+                protocol.draw(path.with_name(f"{name}.png"), results, **shown, frame=frame)
                 print(f"{path} and .png")
 
 
@@ -156,7 +156,7 @@ def load_backbones(config: Config) -> dict[str, Any]:
 
 
 def extract_rows(
-    fabric: Fabric, backbones: dict[str, Any], datasets: dict[str, ClipDataset], *, config: Config
+    fabric: Fabric, backbones: dict[str, Any], datasets: dict[str, SampleDataset], *, config: Config
 ) -> dict[tuple[str, str], Path]:
     """Extract the features of each row and list, and return their folders; the random backbone is calibrated first."""
     calibrate_once(
@@ -174,7 +174,7 @@ def extract_rows(
     }
 
 
-def extract_kept(fabric: Fabric, backbone: Any, dataset: ClipDataset, *, config: Config, label: str) -> Path:
+def extract_kept(fabric: Fabric, backbone: Any, dataset: SampleDataset, *, config: Config, label: str) -> Path:
     """Extract the features of one list, unless they are kept, and return their folder."""
     folder = Path(config["feature_dir"]) / fingerprint(backbone, dataset, precision=fabric._precision.precision)
     progress = Progress(label, len(dataset), write=fabric.print)
@@ -210,7 +210,7 @@ def list_facts(config: Config, videos: dict[str, list[Annotation]], *, labelled:
     }
 
 
-def settings_of(config: Config, datasets: dict[str, ClipDataset]) -> dict[str, Any]:
+def settings_of(config: Config, datasets: dict[str, SampleDataset]) -> dict[str, Any]:
     """Entries of <protocol>.json about the settings; clips also apart, as in the results of tests."""
     settings = {key: config[key] for key in ("protocol", "test_sample", "model", "precision")}
     return {
@@ -254,12 +254,6 @@ def table(report: dict[str, Any]) -> str:
         f"{evaluated_videos(report, report['num_test'])} and {report['num_train']} training videos of "
         f"{report['dataset']} split {report['split']}, {clip_words(report)}{seen_words(report)}; {report['checkpoint']}"
     )
-
-
-def middle_frame(media_dir: Path, name: str) -> np.ndarray:
-    """Middle frame of a video: uint8 [H,W,3]."""
-    video = open_video(find_video(media_dir, name))
-    return video.read(np.array([len(video) // 2]))[0]
 
 
 def result_folder(config: Config, name: str, facts: dict[str, Any]) -> Path:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from fedvssl.building import build, build_optimizer, build_task
 from fedvssl.config import Config, read_command_line
 from fedvssl.data.annotations import Annotation
-from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.data.dataset import SampleDataset, train_loader
 from fedvssl.data.seen import FINETUNING, for_pth, may_see_tests, merged, read_seen, seen_facts, seen_videos
 from fedvssl.data.splits import labelled_videos, lists_read, numbers_of_videos, refuse_shared, test_part
 from fedvssl.evaluation.intervals import wilson
@@ -81,7 +81,7 @@ def finetune(config: Config) -> None:
     settings, seen = settings_of(config), videos_seen(config, videos)
     module = build_recognition_task(config)
     build_optimizer(config["training"], module, on_gpu=False)  # a mistake in its settings shows here
-    clips = part_dataset(config, "train", videos["train"], seed_key=(config["seed"],))
+    clips = dataset_of(config, "train", videos["train"], seed_key=(config["seed"],))
     precision = checked_precision(config["precision"], device=config["device"], task=module, dataset=clips, warn=print)
     with owned(work_dir := Path(config["work_dir"]), writes=WRITES):
         last = last_checkpoint(work_dir / "last.pth", settings)
@@ -144,9 +144,9 @@ def build_recognition_task(config: Config) -> Any:
     return task
 
 
-def part_dataset(config: Config, part: str, videos: list[Annotation], *, seed_key: tuple[int, ...] = ()) -> ClipDataset:
+def dataset_of(config: Config, part: str, videos: list[Annotation], *, seed_key: tuple[int, ...] = ()) -> SampleDataset:
     """The clips of one part, "train" or "test"."""
-    return ClipDataset(Path(config["data"]["media_dir"]), videos, build(config[f"{part}_sample"]), seed_key=seed_key)
+    return SampleDataset(Path(config["data"]["media_dir"]), videos, build(config[f"{part}_sample"]), seed_key=seed_key)
 
 
 def start(
@@ -227,7 +227,7 @@ class Run:
             means per clip and the speed over all processes, and this process's seconds.
         """
         seed, rank, training = self.config["seed"], self.fabric.global_rank, self.config["training"]
-        dataset = part_dataset(self.config, "train", self.videos["train"], seed_key=(seed, 0, 0, self.done))
+        dataset = dataset_of(self.config, "train", self.videos["train"], seed_key=(seed, 0, 0, self.done))
         loader = train_loader(
             dataset,
             batch_size=training["batch_size"],
@@ -264,7 +264,7 @@ class Run:
 
     def evaluate(self) -> dict[str, float]:
         """Accuracies (fractions) on the test or validation videos."""
-        dataset = part_dataset(self.config, "test", self.videos["test"])
+        dataset = dataset_of(self.config, "test", self.videos["test"])
         progress = Progress(f"  {test_part(self.config['data'])} video", len(dataset), write=self.fabric.print)
         logits, labels = predict(
             self.fabric,

@@ -10,8 +10,8 @@ import torch
 from fedvssl.building import build, build_optimizer, build_sample, build_task
 from fedvssl.config import Config, check_flags, check_numbers
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.dataset import ClipDataset, stack
-from fedvssl.data.video import find_video, open_video
+from fedvssl.data.dataset import SampleDataset, stack
+from fedvssl.data.media import find_media
 from fedvssl.files.environment import num_cores
 from fedvssl.training.loop import metric_names, seed_torch
 from fedvssl.training.precision import checked_precision
@@ -91,7 +91,7 @@ def fit_precision(config: Config, videos: list[Annotation]) -> Config:
         ValueError: if the task cannot be built, or its weights cannot be trained with these settings.
     """
     training = config["training"]
-    dataset = ClipDataset(
+    dataset = SampleDataset(
         Path(config["data"]["media_dir"]), videos[:2], build_sample(config), seed_key=(config["seed"],)
     )
     seed_torch((config["seed"],))
@@ -116,7 +116,7 @@ def expected_report(config: Config, videos: list[Annotation]) -> Report:
         ValueError: if the task cannot make a step, or uses a name that is taken.
     """
     task, media_dir = build_task(config), Path(config["data"]["media_dir"])
-    dataset = ClipDataset(media_dir, videos[:1], build_sample(config), seed_key=(config["seed"],))
+    dataset = SampleDataset(media_dir, videos[:1], build_sample(config), seed_key=(config["seed"],))
     try:
         names = metric_names(task, stack([dataset[0]] * 2))  # two, because some normalisations cannot do with one
     except Exception as error:
@@ -153,7 +153,7 @@ def check_data(config: Config) -> list[Annotation]:
         raise ValueError(f"No folder {media_dir}: set data_dir to where the videos were prepared.")
     paths = [folder / f"client_dist{number + 1}.json" for number in range(pool_size)]
     complete = _complete_lists(paths, media_dir, at_least=config["strategy"]["min_fit_clients"])
-    log.info("%d clients, %d videos", len(complete), sum(map(len, complete)))
+    log.info("%d clients, %d samples", len(complete), sum(map(len, complete)))
     _warn_of_warm_up(config, complete)
     return _first_sampled(complete, media_dir, build_sample(config), seed=config["seed"])
 
@@ -164,7 +164,7 @@ def _first_sampled(lists: list[list[Annotation]], media_dir: Path, sample: Any, 
     for annotations in lists:
         try:
             for annotation in annotations[:2]:
-                sample(open_video(find_video(media_dir, annotation.name)), np.random.default_rng(seed))
+                sample(find_media(media_dir, annotation.name), np.random.default_rng(seed))
             return annotations
         except (ValueError, OSError) as error:
             first_error = first_error or error
@@ -194,7 +194,7 @@ def _complete_lists(paths: list[Path], media_dir: Path, *, at_least: int) -> lis
             lacks.append(str(error) if isinstance(error, ValueError) else f"{path} cannot be read ({error!r})")
             continue
         if missing := [annotation.name for annotation in annotations if not _is_there(media_dir, annotation.name)]:
-            lacks.append(f"{path.name}: {len(missing)} of {len(annotations)} videos are missing in ")
+            lacks.append(f"{path.name}: {len(missing)} of {len(annotations)} samples are missing in ")
             lacks[-1] += f"{media_dir}, the first is {missing[0]}"
         else:
             complete.append(annotations)
@@ -210,7 +210,7 @@ def _complete_lists(paths: list[Path], media_dir: Path, *, at_least: int) -> lis
 
 def _is_there(media_dir: Path, name: str) -> bool:
     try:
-        find_video(media_dir, name)
+        find_media(media_dir, name)
     except (ValueError, OSError):  # the second for a name that no file can have
         return False
     return True

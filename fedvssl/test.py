@@ -21,7 +21,7 @@ from torch import Tensor
 from fedvssl.building import build, build_task
 from fedvssl.config import Config, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation, class_names
-from fedvssl.data.dataset import ClipDataset
+from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.seen import seen_facts, seen_in, seen_words
 from fedvssl.data.splits import labelled_videos, lists_digest
 from fedvssl.data.validation import check_unseen, evaluated_videos, part_facts
@@ -66,7 +66,7 @@ def run_test(config: Config) -> None:
     sample = build(config["test_sample"])
     annotations = labelled_videos(config["data"], "test")
     task, facts = load_recognizer(config, annotations)
-    dataset = ClipDataset(Path(config["data"]["media_dir"]), annotations, sample)
+    dataset = SampleDataset(Path(config["data"]["media_dir"]), annotations, sample)
     precision = checked_inference(
         config["precision"],
         device=config["device"],
@@ -120,7 +120,7 @@ def load_recognizer(config: Config, annotations: Sequence[Annotation]) -> tuple[
     return task, {"epoch": checkpoint.get("epoch"), **seen}
 
 
-def conditions_of(config: Config, dataset: ClipDataset, *, num_classes: int) -> dict[str, Any]:
+def conditions_of(config: Config, dataset: SampleDataset, *, num_classes: int) -> dict[str, Any]:
     """Entries of test.json about the videos and the settings; clips also apart."""
     data, settings = config["data"], {name: config[name] for name in ("test_sample", "precision")}
     return {

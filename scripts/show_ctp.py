@@ -28,7 +28,7 @@ from matplotlib.patches import Rectangle
 from fedvssl import building, config
 from fedvssl.data.annotations import read_annotations
 from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from fedvssl.data.video import find_video, open_video
+from fedvssl.data.media import find_media
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.lock import owned_output
@@ -122,11 +122,11 @@ def draw_learned(checkpoint: Path, video: str | None, output: Path, *, seed: int
 def first_video(cfg: config.Config) -> Path:
     """First video of the run's first client."""
     listed = read_annotations(Path(cfg["partition_dir"]) / "client_dist1.json")
-    return find_video(Path(cfg["data"]["media_dir"]), listed[0].name)
+    return find_media(Path(cfg["data"]["media_dir"]), listed[0].name)
 
 
 def draw_batch(cfg: config.Config, video: Path, *, seed: int) -> dict[str, torch.Tensor]:
-    sample = building.build_sample(cfg)(open_video(video), np.random.default_rng(seed))
+    sample = building.build_sample(cfg)(video, np.random.default_rng(seed))
     return {name: value.unsqueeze(0) for name, value in {**sample, "index": torch.tensor(0)}.items()}
 
 

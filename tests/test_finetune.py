@@ -12,7 +12,7 @@ import torch
 from fedvssl import finetune, finetune_preprocess
 from fedvssl.config import compose
 from fedvssl.data.annotations import read_annotations
-from fedvssl.data.dataset import BatchOrder, ClipDataset
+from fedvssl.data.dataset import BatchOrder, SampleDataset
 from fedvssl.files.arrays import save_arrays
 from fedvssl.files.tensors import load_torch, save_torch, to_arrays
 from fedvssl.models.r3d import R3D
@@ -336,7 +336,7 @@ def test_two_processes_go_on_to_the_numbers_of_an_uninterrupted_run(
 def test_a_damaged_video_in_one_of_two_processes_ends_both(tmp_path: Path, rank: int) -> None:
     data_dir = write_action_set(tmp_path / "data", num_train=4, num_test=3)
     annotations = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")
-    dataset = ClipDataset(data_dir, annotations, None, seed_key=(7, 0, 0, 0))  # pyright: ignore[reportArgumentType]
+    dataset = SampleDataset(data_dir, annotations, None, seed_key=(7, 0, 0, 0))  # pyright: ignore[reportArgumentType]
     index = BatchOrder(dataset, batch_size=4, rank=rank, world_size=2).batches[0][0]
     damaged = data_dir / f"ucf101/zips/{annotations[index].name}.zip"
     damaged.write_bytes(b"no zip")

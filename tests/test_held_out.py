@@ -11,7 +11,7 @@ import pytest
 from fedvssl import evaluate, finetune
 from fedvssl import test as test_command
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
-from fedvssl.data.dataset import ClipDataset
+from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.validation import hold_out
 from fedvssl.files.tensors import load_torch, save_torch
 from fedvssl.server_evaluation import build_evaluations
@@ -62,7 +62,7 @@ class Spy:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch, self.seen = monkeypatch, {}
 
-    def watch(self, module: Any, name: str, datasets: Callable[..., dict[str, ClipDataset]]) -> None:
+    def watch(self, module: Any, name: str, datasets: Callable[..., dict[str, SampleDataset]]) -> None:
         """Watch a function; `datasets` takes its arguments and returns the dataset of each part."""
         original = getattr(module, name)
 

@@ -81,7 +81,7 @@ def test_numbers_out_of_range_are_named(override, data_dir, machine):
 
 def test_good_data_passes(data_dir, lines):
     check_data(tiny_config(data_dir))
-    assert lines.messages == ["3 clients, 12 videos"]
+    assert lines.messages == ["3 clients, 12 samples"]
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def with_gaps(tmp_path):
 def test_clients_without_all_their_videos_are_named_and_the_rest_goes_on(with_gaps, lines):
     check_data(tiny_config(with_gaps, "strategy.min_fit_clients=1"))
     assert [record.levelname for record in lines.records] == ["WARNING", "WARNING", "INFO"]
-    assert lines.messages[0].startswith("client_dist1.json: 1 of 3 videos are missing in ")
-    assert lines.messages[1].startswith("client_dist2.json: 2 of 4 videos") and "Class1/v1_2;" in lines.messages[1]
-    assert lines.messages[2] == "1 clients, 5 videos"
+    assert lines.messages[0].startswith("client_dist1.json: 1 of 3 samples are missing in ")
+    assert lines.messages[1].startswith("client_dist2.json: 2 of 4 samples") and "Class1/v1_2;" in lines.messages[1]
+    assert lines.messages[2] == "1 clients, 5 samples"
 
 
 def test_too_few_clients_with_all_their_videos_are_a_mistake(with_gaps):
@@ -173,7 +173,7 @@ def test_a_broken_list_stops_its_client_only(fault, number, tmp_path, lines):
     (video,) = check_data(config)
     assert video.name == ("Class1/v1_0" if number == 1 else "Class0/v0_0")
     assert [record.levelname for record in lines.records] == ["WARNING", "INFO"]
-    assert f"client_dist{number}.json" in lines.messages[0] and lines.messages[1] == "2 clients, 2 videos"
+    assert f"client_dist{number}.json" in lines.messages[0] and lines.messages[1] == "2 clients, 2 samples"
     with pytest.raises(ValueError, match=rf"asks for 3.*client_dist{number}\.json|holds the lists of 2 clients"):
         check_data(tiny_config(tmp_path))
 

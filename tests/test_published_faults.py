@@ -131,8 +131,8 @@ def check_rounds_differ(data_dir, run_dir) -> None:
 
 def test_each_round_draws_anew(data_dir, tmp_path, monkeypatch):
     check_rounds_differ(data_dir, tmp_path / "sound")
-    real = training.ClipDataset
-    monkeypatch.setattr(training, "ClipDataset", lambda *a, seed_key: real(*a, seed_key=(7,)))
+    real = training.SampleDataset
+    monkeypatch.setattr(training, "SampleDataset", lambda *a, seed_key: real(*a, seed_key=(7,)))
     assert fails(check_rounds_differ, data_dir, tmp_path / "faulty")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from fedvssl.client.order import Order, Site, Training
 from fedvssl.client.state import client_folder, head_path, save_head
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.data.dataset import SampleDataset, train_loader
 from fedvssl.files.arrays import Arrays, load_arrays
 from fedvssl.files.progress import Progress
 from fedvssl.files.tensors import load_arrays_into, to_arrays
@@ -185,7 +185,7 @@ def train_epochs(
         key = (session.training.seed, order.server_round, partition_id, epoch)
         seed_torch(key)
         loader = train_loader(
-            ClipDataset(Path(site.media_dir), annotations, session.training.sample, seed_key=key),
+            SampleDataset(Path(site.media_dir), annotations, session.training.sample, seed_key=key),
             batch_size=settings["batch_size"],
             num_workers=site.num_workers,
             on_gpu=session.fabric.device.type == "cuda",
@@ -204,7 +204,7 @@ def train_epochs(
             ),
         )
         session.steps += len(loader)
-        write(f"{result.clips_per_second:.1f} clips/s, {100 * result.data_share:.1f} % of the time waiting for data")
+        write(f"{result.clips_per_second:.1f} samples/s, {100 * result.data_share:.1f} % of the time waiting for data")
         results.append(result)
     return results
 

@@ -74,13 +74,14 @@ def hue_saturation(frames: Tensor, *, flags: Tensor, hue: Tensor, saturation: Te
 
 
 def normalize(frames: Tensor) -> Tensor:
-    """[B,T,H,W,3] in 0..255 -> [B,3,T,H,W] with ImageNet's mean 0 and standard deviation 1.
+    """[B,(T,)H,W,3] in 0..255 -> [B,3,(T,)H,W] with ImageNet's mean 0 and standard deviation 1.
 
-    The result has the memory layout channels_last_3d, which the convolutions want, without a copy.
+    The result has the memory layout channels_last_3d, or channels_last of pictures, which the convolutions want,
+    without a copy.
     """
-    scale, shift = _normalisation(frames.shape[3], frames.device)
+    scale, shift = _normalisation(frames.shape[-2], frames.device)
     # Along a row of W*3 values, since broadcasting along 3 takes a CPU eight times longer.
-    return torch.addcmul(shift, frames.flatten(3), scale).view_as(frames).permute(0, 4, 1, 2, 3)
+    return torch.addcmul(shift, frames.flatten(-2), scale).view_as(frames).movedim(-1, 1)
 
 
 @cache

@@ -1,6 +1,6 @@
-"""Videos of one owner as a PyTorch dataset, with the loaders for training and testing.
+"""Samples of one owner as a PyTorch dataset, with the loaders for training and testing.
 
-A sample depends on (seed, round, partition, epoch, video index) only, not on the number of workers or the batch order.
+A sample depends on (seed, round, partition, epoch, index) only, not on the number of workers or the batch order.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from fedvssl.data.annotations import Annotation
-from fedvssl.data.video import find_video, open_video
+from fedvssl.data.media import find_media
 from fedvssl.files.environment import num_cores
 from fedvssl.files.parent import end_with_parent
 from fedvssl.tasks.task import Batch, Sample
@@ -33,13 +33,13 @@ class LabellingSample(Sample, Protocol):
         ...
 
 
-class ClipDataset(Dataset):
-    """One item per video: the result of `sample`, with "label" (zero-based) and "index" (both int64 scalars).
+class SampleDataset(Dataset):
+    """One item per file: the result of `sample`, with "label" (zero-based) and "index" (both int64 scalars).
 
     Args:
-        media_dir: folder with `<name>.zip`, or another container, for every annotation.
-        annotations: the videos.
-        sample: decodes a clip and draws its random parameters.
+        media_dir: folder with the file of every annotation, see `find_media`.
+        annotations: the videos or pictures.
+        sample: opens a file, decodes what it needs and draws its random parameters.
         seed_key: (seed, server_round, partition_id, epoch); empty if nothing is random.
     """
 
@@ -56,8 +56,7 @@ class ClipDataset(Dataset):
 
     def __getitem__(self, index: int) -> Batch:
         annotation = self.annotations[index]
-        video = open_video(find_video(self.media_dir, annotation.name))
-        sample = self.sample(video, self._rng(index))
+        sample = self.sample(find_media(self.media_dir, annotation.name), self._rng(index))
         return {**sample, "label": torch.tensor(annotation.label), "index": torch.tensor(index)}
 
     def labels(self) -> Tensor:
@@ -72,11 +71,11 @@ class ClipDataset(Dataset):
 
 def evaluation_datasets(
     media_dir: Path, videos: Mapping[str, Sequence[Annotation]], sample: Sample, *, seed: int
-) -> dict[str, ClipDataset]:
+) -> dict[str, SampleDataset]:
     """Dataset of each part, "train" and "test"; a `LabellingSample` draws from (seed, number of the part, index)."""
     draws = isinstance(sample, LabellingSample)
     return {
-        part: ClipDataset(media_dir, annotations, sample, seed_key=(seed, number) if draws else ())
+        part: SampleDataset(media_dir, annotations, sample, seed_key=(seed, number) if draws else ())
         for number, (part, annotations) in enumerate(videos.items())
     }
 
@@ -88,7 +87,7 @@ class BatchOrder:
     number of steps. With one process every video comes exactly once.
     """
 
-    def __init__(self, dataset: ClipDataset, *, batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(self, dataset: SampleDataset, *, batch_size: int, rank: int, world_size: int) -> None:
         order = np.random.default_rng(dataset.seed_key).permutation(len(dataset))
         if missing := -len(order) % world_size:
             order = np.concatenate([order, np.resize(order, missing)])
@@ -103,7 +102,7 @@ class BatchOrder:
 
 
 def train_loader(
-    dataset: ClipDataset, *, batch_size: int, rank: int = 0, world_size: int = 1, **workers: Any
+    dataset: SampleDataset, *, batch_size: int, rank: int = 0, world_size: int = 1, **workers: Any
 ) -> DataLoader:
     """One shuffled epoch, ordered by the dataset's seed_key.
 
@@ -122,7 +121,7 @@ def train_loader(
 
 
 def test_loader(
-    dataset: ClipDataset | Subset, *, batch_size: int, rank: int = 0, world_size: int = 1, **workers: Any
+    dataset: SampleDataset | Subset, *, batch_size: int, rank: int = 0, world_size: int = 1, **workers: Any
 ) -> DataLoader:
     """Every video once over all processes, in order; as `train_loader`, but `batch_size` is for each process."""
     own = range(rank, len(dataset), world_size)

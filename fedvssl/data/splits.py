@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from fedvssl.data.annotations import Annotation, class_names, read_annotations
+from fedvssl.data.media import find_media
 from fedvssl.data.seen import refuse_test_videos
 from fedvssl.data.validation import evaluated_videos, hold_out, part_facts
-from fedvssl.data.video import find_video
 
 
 def split_list(data: Mapping[str, Any], part: str) -> Path:
@@ -44,7 +44,7 @@ def listed_videos(data: dict[str, Any], part: str) -> list[Annotation]:
         train, validation = hold_out(listed, data["validation"], seed=data["validation_seed"])
         annotations = train if part == "train" else validation
     for annotation in annotations:
-        find_video(Path(data["media_dir"]), annotation.name)
+        find_media(Path(data["media_dir"]), annotation.name)
     return annotations
 
 

@@ -3,10 +3,8 @@
 Shapes: T frames, H W pixels. Frames are uint8 [T,H,W,3] RGB, indices are zero-based.
 """
 
-import glob
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -16,9 +14,8 @@ import simplejpeg
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
-from fedvssl.data.frame_zip import directory_digest, open_frames
+from fedvssl.data.frame_zip import open_frames
 from fedvssl.files.names import check_name
-from fedvssl.files.settings import sha256
 
 # Suffixes of videos when a folder is searched; reading itself trusts the content, not the suffix.
 # fmt: off
@@ -135,40 +132,6 @@ def zip_path(media_dir: Path, name: str) -> Path:
         ValueError: if the name leads outside `media_dir`.
     """
     return media_dir / f"{check_name(name, where=media_dir)}.zip"
-
-
-def find_video(media_dir: Path, name: str) -> Path:
-    """Path of the video `name` ("<Class>/<stem>"): its zip, or else a container of that stem.
-
-    Raises:
-        ValueError: if there is neither, or the name leads outside `media_dir`.
-    """
-    path = zip_path(media_dir, name)
-    if path.is_file():
-        return path
-    candidates = sorted(path.parent.glob(f"{glob.escape(path.stem)}.*"))
-    for candidate in candidates:
-        if candidate.stem == path.stem and candidate.suffix.lower() in VIDEO_SUFFIXES:
-            return candidate
-    raise ValueError(f"No video {name} in {media_dir}: neither {name}.zip nor a container of that name is there.")
-
-
-def content_key(path: Path) -> str:
-    """Key of a video's content, by which what was computed from it can be kept: not its place, size or date.
-
-    Raises:
-        VideoError: if the file cannot be read.
-    """
-    try:
-        stat = path.stat()
-        return _content_key(path, stat.st_size, stat.st_mtime_ns)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise VideoError(f"{path} cannot be read ({error}): extract its frames again.") from error
-
-
-@cache
-def _content_key(path: Path, _size: int, _mtime_ns: int) -> str:
-    return directory_digest(path) if path.suffix.lower() == ".zip" else sha256(path)
 
 
 def decode_frames(path: Path) -> Iterator[np.ndarray]:

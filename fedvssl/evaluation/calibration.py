@@ -12,7 +12,7 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fedvssl.data.dataset import ClipDataset, NumWorkers
+from fedvssl.data.dataset import NumWorkers, SampleDataset
 from fedvssl.data.splits import spread
 from fedvssl.evaluation.features import clip_maps, fingerprint, remove_abandoned
 from fedvssl.files.arrays import load_arrays, save_arrays
@@ -22,7 +22,7 @@ from fedvssl.files.tensors import load_arrays_into, to_arrays
 BATCHES, VIDEOS_PER_BATCH = 20, 4
 
 
-def calibrate(fabric: Fabric, backbone: nn.Module, gallery: ClipDataset, *, num_workers: NumWorkers) -> None:
+def calibrate(fabric: Fabric, backbone: nn.Module, gallery: SampleDataset, *, num_workers: NumWorkers) -> None:
     """Replace the running statistics of every BatchNorm by the mean over batches of the gallery, in place.
 
     Args:
@@ -40,7 +40,7 @@ def calibrate(fabric: Fabric, backbone: nn.Module, gallery: ClipDataset, *, num_
 
 
 def calibrate_once(
-    fabric: Fabric, backbone: nn.Module, gallery: ClipDataset, *, feature_dir: Path, num_workers: NumWorkers
+    fabric: Fabric, backbone: nn.Module, gallery: SampleDataset, *, feature_dir: Path, num_workers: NumWorkers
 ) -> None:
     """Calibrate as `calibrate`, with statistics that process 0 computes once and keeps below `feature_dir`.
 
@@ -73,10 +73,10 @@ def _layers(backbone: nn.Module) -> list[_BatchNorm]:
     return [layer for layer in backbone.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
 
 
-def _chosen(gallery: ClipDataset) -> ClipDataset:
+def _chosen(gallery: SampleDataset) -> SampleDataset:
     """Videos of the statistics."""
     videos = spread(gallery.annotations, BATCHES * VIDEOS_PER_BATCH)
-    return ClipDataset(gallery.media_dir, videos, gallery.sample, seed_key=gallery.seed_key)
+    return SampleDataset(gallery.media_dir, videos, gallery.sample, seed_key=gallery.seed_key)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Features of videos, the input of all protocols, kept on disk so that nothing is computed twice.
+"""Features of videos or pictures, the input of all protocols, kept on disk so that nothing is computed twice.
 
-Shapes: V videos, N clips per video, D features (512 for R3D-18), T frames, H W pixels.
+Shapes: V videos, N clips per video, D features (512 for R3D-18), T frames, H W pixels. Pictures have no T.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool3d, normalize
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_avg_pool3d, normalize
 from torch.utils.data import Subset
 
 from fedvssl.data import augment
-from fedvssl.data.dataset import ClipDataset, NumWorkers, test_loader
-from fedvssl.data.video import content_key, find_video
+from fedvssl.data.dataset import NumWorkers, SampleDataset, test_loader
+from fedvssl.data.media import content_key, find_media
 from fedvssl.files.arrays import load_arrays, save_arrays
 from fedvssl.files.atomic import remove_leftovers
 from fedvssl.files.tensors import to_arrays
@@ -36,7 +36,8 @@ class Features:
 
     Args:
         clips: float32 [V,N,D], the global average of the last stage for each clip.
-        grid: float32 [V,18*D], the last stage pooled to 2x3x3 (`GRID`), flattened, and averaged over the clips.
+        grid: float32 [V,18*D], the last stage pooled to 2x3x3 (`GRID`), flattened, and averaged over the clips; of
+            pictures [V,9*D].
         labels: of the videos, int64 [V], zero-based; of the clips, int64 [V,N], where a `LabellingSample` draws them.
         names: of the videos.
     """
@@ -53,7 +54,7 @@ class Features:
 def extract(
     fabric: Fabric,
     backbone: nn.Module,
-    dataset: ClipDataset,
+    dataset: SampleDataset,
     *,
     folder: Path,
     batch_size: int,
@@ -67,7 +68,7 @@ def extract(
     Args:
         fabric: gives device and precision; its processes divide the files among them.
         backbone: on the device. It is set to eval mode.
-        dataset: videos with the clips of `TestSample`, or any sample with "frames" uint8 [N,T,H,W,3].
+        dataset: videos with the clips of `TestSample`, or any sample with "frames" uint8 [N,T,H,W,3], or [N,H,W,3].
         folder: of these features alone, see `fingerprint`.
         batch_size: videos per step and process.
         num_workers: decoding processes for each process; see `test_loader`.
@@ -97,7 +98,7 @@ def remove_abandoned(folder: Path) -> None:
         remove_leftovers(folder, "*.npz", older_than=ABANDONED_SECONDS)
 
 
-def load(folder: Path, dataset: ClipDataset) -> Features:
+def load(folder: Path, dataset: SampleDataset) -> Features:
     """The features that `extract` has saved in `folder`, on the CPU."""
     parts = [load_arrays(path) for path in _files(folder, dataset).values()]
     return Features(
@@ -108,26 +109,27 @@ def load(folder: Path, dataset: ClipDataset) -> Features:
     )
 
 
-def _files(folder: Path, dataset: ClipDataset) -> dict[int, Path]:
+def _files(folder: Path, dataset: SampleDataset) -> dict[int, Path]:
     """Index of the first video of each file -> the file."""
     return {start: folder / f"videos-{start:06d}.npz" for start in range(0, len(dataset), VIDEOS_PER_FILE)}
 
 
 def compute(
-    fabric: Fabric, backbone: nn.Module, dataset: ClipDataset | Subset, *, batch_size: int, num_workers: NumWorkers
+    fabric: Fabric, backbone: nn.Module, dataset: SampleDataset | Subset, *, batch_size: int, num_workers: NumWorkers
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """`Features.clips` and `Features.grid` of the videos, batch by batch, on the CPU."""
     backbone.eval()
     for maps, num_clips in clip_maps(fabric, backbone, dataset, batch_size=batch_size, num_workers=num_workers):
-        clips = maps.mean(dim=(2, 3, 4)).unflatten(0, (-1, num_clips))
-        grid = adaptive_avg_pool3d(maps, GRID).flatten(1).unflatten(0, (-1, num_clips)).mean(dim=1)
+        clips = maps.mean(dim=tuple(range(2, maps.ndim))).unflatten(0, (-1, num_clips))
+        pooled = adaptive_avg_pool3d(maps, GRID) if maps.ndim == 5 else adaptive_avg_pool2d(maps, GRID[1:])
+        grid = pooled.flatten(1).unflatten(0, (-1, num_clips)).mean(dim=1)
         yield clips.cpu(), grid.cpu()
 
 
 def clip_maps(
-    fabric: Fabric, backbone: nn.Module, dataset: ClipDataset | Subset, *, batch_size: int, num_workers: NumWorkers
+    fabric: Fabric, backbone: nn.Module, dataset: SampleDataset | Subset, *, batch_size: int, num_workers: NumWorkers
 ) -> Iterator[tuple[Tensor, int]]:
-    """Last stage of all clips of a batch of videos, float32 [B*N,D,t,h,w] on the device without gradients, and N."""
+    """Last stage of all clips of a batch of videos, float32 [B*N,D,(t,)h,w] on the device without gradients, and N."""
     loader = test_loader(dataset, batch_size=batch_size, num_workers=num_workers, on_gpu=fabric.device.type == "cuda")
     release_freed_memory(loader)
     for batch in loader:
@@ -137,7 +139,7 @@ def clip_maps(
         yield maps, frames.shape[1]
 
 
-def fingerprint(backbone: nn.Module, dataset: ClipDataset, *, precision: str) -> str:
+def fingerprint(backbone: nn.Module, dataset: SampleDataset, *, precision: str) -> str:
     """Hash of all that decides the features: weights, layers, strides, clips and seeds, precision, names, contents."""
     digest = hashlib.sha256()
     for name, array in to_arrays(backbone).items():
@@ -148,13 +150,13 @@ def fingerprint(backbone: nn.Module, dataset: ClipDataset, *, precision: str) ->
     return digest.hexdigest()[:16]
 
 
-def contents(dataset: ClipDataset) -> list[tuple[str, str]]:
+def contents(dataset: SampleDataset) -> list[tuple[str, str]]:
     """Name and key of the content of each video."""
     names = [annotation.name for annotation in dataset.annotations]
-    return [(name, content_key(find_video(dataset.media_dir, name))) for name in names]
+    return [(name, content_key(find_media(dataset.media_dir, name))) for name in names]
 
 
-def contents_digest(datasets: Iterable[ClipDataset]) -> str:
+def contents_digest(datasets: Iterable[SampleDataset]) -> str:
     """Digest of names and contents of the videos of an evaluation."""
     return hashlib.sha256(json.dumps([contents(dataset) for dataset in datasets]).encode()).hexdigest()[:16]
 

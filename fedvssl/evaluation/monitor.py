@@ -13,7 +13,7 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.nn.functional import normalize
 
-from fedvssl.data.dataset import ClipDataset, LabellingSample, evaluation_datasets
+from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
 from fedvssl.data.splits import evaluation_lists, few_videos, few_words, spread
 from fedvssl.data.validation import evaluated_videos, part_facts
 from fedvssl.evaluation.calibration import calibrate, has_initial_statistics
@@ -148,7 +148,7 @@ class Monitor:
     def _fabric(self) -> Fabric:
         return build_fabric(device=self.device, precision=self.precision)
 
-    def _features(self, dataset: ClipDataset) -> Features:
+    def _features(self, dataset: SampleDataset) -> Features:
         batches = compute(
             self._fabric, self.backbone.to(self._fabric.device), dataset, batch_size=self.batch_size, num_workers=0
         )

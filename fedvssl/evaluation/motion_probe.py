@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from fedvssl.data.geometry import resize
 from fedvssl.data.sampling import uniform_clips
-from fedvssl.data.video import Video
+from fedvssl.data.video import Video, open_video
 from fedvssl.evaluation.features import Features
 from fedvssl.evaluation.protocol import Frame, Result, fractions
 from fedvssl.files.atomic import atomic_path
@@ -97,7 +97,10 @@ class MotionSample:
         middle = np.array([height - self.crop_size, width - self.crop_size]) / 2
         return np.rint(middle + self.crop_size * places).astype(np.int64)
 
-    def __call__(self, video: Video, rng: np.random.Generator) -> Batch:
+    def __call__(self, path: Path, rng: np.random.Generator) -> Batch:
+        return self.read(open_video(path), rng)
+
+    def read(self, video: Video, rng: np.random.Generator) -> Batch:
         """Returns "frames" uint8 [N,T,H,W,3]. A short video repeats its last frame; the window moves on."""
         directions = self.draw_labels(rng).numpy()
         clips = uniform_clips(len(video), num_clips=self.num_clips, clip_len=self.clip_len, stride=self.frame_stride)

@@ -9,7 +9,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from fedvssl.data.dataset import ClipDataset, NumWorkers, test_loader
+from fedvssl.data.dataset import NumWorkers, SampleDataset, test_loader
 from fedvssl.tasks.task import VideoClassifier
 from fedvssl.training.memory import release_freed_memory
 from fedvssl.training.processes import reduce
@@ -18,7 +18,7 @@ from fedvssl.training.processes import reduce
 def predict(
     fabric: Fabric,
     task: VideoClassifier,
-    dataset: ClipDataset,
+    dataset: SampleDataset,
     *,
     batch_size: int,
     num_workers: NumWorkers,

@@ -11,6 +11,7 @@ Shapes: B batch, T frames, H W pixels, P patches, D features. Boxes are x1, y1, 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from torchvision.ops import roi_align
 
 from fedvssl.data import augment, geometry, sampling
 from fedvssl.data.keyframes import random_curve
-from fedvssl.data.video import Video
+from fedvssl.data.video import Video, open_video
 from fedvssl.tasks.boxes import box_iou, box_targets, center_and_size
 from fedvssl.tasks.patches import PatchGenerator, paste_patches
 from fedvssl.tasks.task import Batch
@@ -71,7 +72,10 @@ class CtPSample:
                 f"crop_size={self.crop_size} does not fit into short_sides={list(self.short_sides)}: lower crop_size."
             )
 
-    def __call__(self, video: Video, rng: np.random.Generator) -> Batch:
+    def __call__(self, path: Path, rng: np.random.Generator) -> Batch:
+        return self.read(open_video(path), rng)
+
+    def read(self, video: Video, rng: np.random.Generator) -> Batch:
         """Decode and crop. Returns uint8 "frames" [T,H,W,3], the patches of `PatchGenerator.draw`, flip and colour."""
         indices = sampling.random_clip(len(video), rng, clip_len=self.clip_len, strides=self.strides, jitter=True)
         short_side = self.short_sides[int(rng.integers(len(self.short_sides)))]

@@ -7,6 +7,7 @@ Shapes: B batch, N clips per video, T frames, H W pixels, K classes.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedvssl.data import augment, geometry, sampling
-from fedvssl.data.video import Video
+from fedvssl.data.video import Video, open_video
 from fedvssl.tasks.task import Batch
 
 
@@ -52,7 +53,10 @@ class TrainSample:
         _check_whole(clip_len=self.clip_len, frame_stride=self.frame_stride, crop_size=self.crop_size)
         _check_crop(self.crop_size, self.sizes)
 
-    def __call__(self, video: Video, rng: np.random.Generator) -> Batch:
+    def __call__(self, path: Path, rng: np.random.Generator) -> Batch:
+        return self.read(open_video(path), rng)
+
+    def read(self, video: Video, rng: np.random.Generator) -> Batch:
         """Returns "frames" uint8 [T,H,W,3], "brightness" and "contrast" float32 [T], and float32 or bool scalars."""
         indices = sampling.random_clip(
             len(video), rng, clip_len=self.clip_len, strides=[self.frame_stride], jitter=False
@@ -94,7 +98,10 @@ class TestSample:
         _check_whole(crop_size=self.crop_size)
         _check_crop(self.crop_size, [self.size])
 
-    def __call__(self, video: Video, rng: np.random.Generator) -> Batch:
+    def __call__(self, path: Path, rng: np.random.Generator) -> Batch:
+        return self.read(open_video(path), rng)
+
+    def read(self, video: Video, rng: np.random.Generator) -> Batch:
         """Returns "frames" uint8 [N,T,H,W,3]."""
         indices = sampling.uniform_clips(
             len(video), num_clips=self.num_clips, clip_len=self.clip_len, stride=self.frame_stride

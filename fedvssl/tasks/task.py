@@ -3,23 +3,24 @@
 A task of your own is one file beside this one and one YAML that names both.
 """
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
-from fedvssl.data.video import Video
-
 Batch = dict[str, Tensor]
 
 
 class Sample(Protocol):
-    """Work on one video in a worker: decode the needed frames, crop, draw every random parameter.
+    """Work on one file in a worker: open it, decode what is needed, crop, draw every random parameter.
+
+    The file is a video (`data/video.py` reads it), a picture, or what the Sample understands; no other part opens it.
 
     Optional: `measure(rng) -> {name: value}`, values for settings of the task that the configuration leaves to "auto".
     """
 
-    def __call__(self, video: Video, rng: np.random.Generator) -> Batch: ...
+    def __call__(self, path: Path, rng: np.random.Generator) -> Batch: ...
 
 
 class Task(Protocol):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from fedvssl.data import augment
-from fedvssl.data.dataset import ClipDataset, stack
+from fedvssl.data.dataset import SampleDataset, stack
 from fedvssl.tasks.task import Batch
 
 MIXED, FULL = "bf16-mixed", "32-true"
@@ -49,7 +49,7 @@ def has_native_bf16(device: str) -> bool:
 
 
 def checked_precision(
-    precision: str, *, device: str, task: Any, dataset: ClipDataset, warn: Callable[[str], object]
+    precision: str, *, device: str, task: Any, dataset: SampleDataset, warn: Callable[[str], object]
 ) -> str:
     """Precision to train in: the requested one, or float32 if the gradients in bfloat16 disagree.
 
@@ -74,7 +74,7 @@ def checked_precision(
 
 
 def checked_inference(
-    precision: str, *, device: str, backbone: nn.Module, dataset: ClipDataset, warn: Callable[[str], object]
+    precision: str, *, device: str, backbone: nn.Module, dataset: SampleDataset, warn: Callable[[str], object]
 ) -> str:
     """Precision to compute features in: as `checked_precision`, compared on one clip, with the backbone in eval mode.
 

@@ -108,7 +108,7 @@ class Introductions:
             self.left_out[node_id] = f"it is client {before} of this run and says that it is client {partition_id}"
         elif client is not None and client.num_examples != num_examples:
             self.left_out[node_id] = (
-                f"client {partition_id} introduces {num_examples} videos, and {client.num_examples} when this run "
+                f"client {partition_id} introduces {num_examples} samples, and {client.num_examples} when this run "
                 f"began: restore client_dist{partition_id + 1}.json, or begin another run"
             )
         return node_id not in self.left_out

@@ -75,11 +75,11 @@ class Report:
         for name, (low, high) in ranges.items():
             if name in facts:
                 metrics[name] = _number(f"'{name}'", facts[name], low=low, high=high)
-        trained_on = _number("the number of videos", facts.get("num-examples", 0), low=-LARGEST)
+        trained_on = _number("the number of samples", facts.get("num-examples", 0), low=-LARGEST)
         if trained_on <= 0:
-            raise ValueError("it trained on no video")
+            raise ValueError("it trained on no sample")
         if trained_on != num_examples:
-            raise ValueError(f"it trained on {trained_on:g} videos and has introduced {num_examples}: restore its list")
+            raise ValueError(f"it trained on {trained_on:g} samples and introduced {num_examples}: restore its list")
         return {**metrics, "num-examples": float(num_examples)}
 
     def unknown(self, facts: Iterable[str]) -> list[str]:

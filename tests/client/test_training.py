@@ -177,9 +177,9 @@ def test_after_a_failure_the_task_is_built_anew(config, site, monkeypatch):
 
 def test_local_epochs_see_different_samples(config, site, monkeypatch):
     keys = []
-    real = training.ClipDataset
+    real = training.SampleDataset
     monkeypatch.setattr(
-        training, "ClipDataset", lambda *a, seed_key: keys.append(seed_key) or real(*a, seed_key=seed_key)
+        training, "SampleDataset", lambda *a, seed_key: keys.append(seed_key) or real(*a, seed_key=seed_key)
     )
     longer = {**config, "training": {**config["training"], "local_epochs": 2}}
     facts = train(longer, site, server_round=3, partition_id=1)[1]
@@ -228,7 +228,7 @@ def test_a_client_writes_its_progress(config, site):
     train(config, site)
     batch, epoch = (client_folder(site, 0) / "train.log").read_text().splitlines()
     assert "round 1  epoch 1/1  batch 1/1  loss " in batch and batch.endswith("left 0:00")
-    assert "clips/s" in epoch and epoch.endswith("% of the time waiting for data")
+    assert "samples/s" in epoch and epoch.endswith("% of the time waiting for data")
 
 
 def test_a_client_introduces_itself_with_the_length_of_its_list(config, site):

@@ -8,12 +8,13 @@ import torch
 
 from fedvssl.data import dataset as loaders
 from fedvssl.data.annotations import Annotation
-from fedvssl.data.dataset import ClipDataset, train_loader
-from fedvssl.data.video import Video
+from fedvssl.data.dataset import SampleDataset, train_loader
+from fedvssl.data.video import open_video
 from tests.videos import moving_square, write_frames
 
 
-def two_random_frames(video: Video, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+def two_random_frames(path: Path, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    video = open_video(path)
     indices = rng.integers(0, len(video), 2)
     return {"frames": torch.from_numpy(video.read(indices)), "drawn": torch.tensor(rng.random())}
 
@@ -26,9 +27,9 @@ def media_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def dataset(media_dir: Path, **options) -> ClipDataset:
+def dataset(media_dir: Path, **options) -> SampleDataset:
     annotations = [Annotation(f"A/clip{i}", i % 3) for i in range(11)]
-    return ClipDataset(media_dir, annotations, two_random_frames, **options)
+    return SampleDataset(media_dir, annotations, two_random_frames, **options)
 
 
 def epoch(media_dir: Path, key: tuple[int, ...], **options) -> dict[str, torch.Tensor]:
@@ -46,10 +47,10 @@ def test_only_large_tensors_leave_a_worker_through_shared_memory(
 
 
 def test_tensors_that_numpy_does_not_know_leave_a_worker_too(media_dir: Path) -> None:
-    def sample(video: Video, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def sample(path: Path, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         return {"half": torch.ones(2, dtype=torch.bfloat16)}
 
-    data = ClipDataset(media_dir, [Annotation("A/clip0", 0)], sample, seed_key=(0,))
+    data = SampleDataset(media_dir, [Annotation("A/clip0", 0)], sample, seed_key=(0,))
     (batch,) = train_loader(data, batch_size=1, num_workers=1)
     assert batch["half"].dtype == torch.bfloat16 and batch["half"].tolist() == [[1, 1]]
 

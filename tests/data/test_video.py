@@ -6,7 +6,8 @@ import pytest
 
 import fedvssl.data.video
 from data_tools.extract_frames import FrameFormat, extract_video
-from fedvssl.data.video import VideoError, decode_frames, find_video, open_video
+from fedvssl.data.media import find_media
+from fedvssl.data.video import VideoError, decode_frames, open_video
 from tests.videos import moving_square, write_frames, write_video
 
 FRAMES = moving_square(num_frames=7, height=36, width=50)
@@ -124,12 +125,12 @@ def test_find_video_prefers_the_zip(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("v.1.zip", "v.1.avi", "v.2.mp4", "v.2.txt", "v.2.zip.tmp", "v.3.txt", "v[4].MKV", "v4.avi"):
         (folder / name).touch()
-    assert find_video(tmp_path, "Class/v.1") == folder / "v.1.zip"
-    assert find_video(tmp_path, "Class/v.2") == folder / "v.2.mp4"
-    assert find_video(tmp_path, "Class/v[4]") == folder / "v[4].MKV"
+    assert find_media(tmp_path, "Class/v.1") == folder / "v.1.zip"
+    assert find_media(tmp_path, "Class/v.2") == folder / "v.2.mp4"
+    assert find_media(tmp_path, "Class/v[4]") == folder / "v[4].MKV"
     for missing in ("Class/v.3", "Class/v", "Other/v.1"):
         with pytest.raises(ValueError, match=f"No video {missing} in"):
-            find_video(tmp_path, missing)
+            find_media(tmp_path, missing)
 
 
 @pytest.mark.parametrize("name", ["../v", "Class/../../v", "/v", "v\0", "Class\\v"])
@@ -137,4 +138,4 @@ def test_no_name_leads_out_of_the_media_folder(tmp_path: Path, name: str) -> Non
     (tmp_path / "media/Class").mkdir(parents=True)
     (tmp_path / "v.zip").touch()
     with pytest.raises(ValueError, match=r"media: the name .* (leads outside|holds a)"):
-        find_video(tmp_path / "media", name)
+        find_media(tmp_path / "media", name)

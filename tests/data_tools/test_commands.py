@@ -12,7 +12,8 @@ import pytest
 from data_tools.synthetic import SyntheticSet, write_dataset
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.video import find_video, open_video
+from fedvssl.data.media import find_media
+from fedvssl.data.video import open_video
 from tests.videos import moving_square, write_video
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,7 @@ def test_prepare_hmdb51_script(tmp_path: Path) -> None:
     assert sorted(a.name for client in clients for a in client) == [a.name for a in expected]
     config = compose("finetune", ["experiment=finetune_hmdb51", f"data_dir={tmp_path / 'data'}"])["data"]
     assert Path(config["annotation_dir"]) == annotations and config["num_classes"] == 51
-    assert all(len(open_video(find_video(Path(config["media_dir"]), a.name))) == len(FRAMES) for a in expected)
+    assert all(len(open_video(find_media(Path(config["media_dir"]), a.name))) == len(FRAMES) for a in expected)
 
 
 def test_prepare_kinetics400_script(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_prepare_kinetics400_script(tmp_path: Path) -> None:
     assert len(list((annotations / "client_distribution").glob("client_dist*.json"))) == 3
     config = compose("base", ["experiment=kinetics400", f"data_dir={tmp_path / 'data'}"])
     assert Path(config["partition_dir"]) == annotations / "client_distribution" and config["pool_size"] == 100
-    assert all(find_video(Path(config["data"]["media_dir"]), name) for name in names)
+    assert all(find_media(Path(config["data"]["media_dir"]), name) for name in names)
 
 
 @pytest.mark.parametrize("flags", [("--unknown", "1"), ("--num_clients",), ("--num_clients", "0")])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedvssl.data import augment
 from fedvssl.data.annotations import read_annotations
-from fedvssl.data.dataset import ClipDataset
+from fedvssl.data.dataset import SampleDataset
 from fedvssl.evaluation import calibration
 from fedvssl.evaluation.calibration import calibrate, calibrate_once, has_initial_statistics
 from fedvssl.evaluation.pixels import MeanFrame
@@ -35,9 +35,9 @@ class Plain(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def gallery(tmp_path_factory: pytest.TempPathFactory) -> ClipDataset:
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> SampleDataset:
     data = write_action_set(tmp_path_factory.mktemp("data"), num_train=7, num_test=1) / "ucf101"
-    return ClipDataset(data / "zips", read_annotations(data / "annotations/train_split_1.json"), SAMPLE)
+    return SampleDataset(data / "zips", read_annotations(data / "annotations/train_split_1.json"), SAMPLE)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def fabric():
     return build_fabric(device="cpu", precision="32-true")
 
 
-def batch_of(gallery: ClipDataset, indices: Iterable[int]) -> Tensor:
+def batch_of(gallery: SampleDataset, indices: Iterable[int]) -> Tensor:
     """Pixels of some videos: float [3,L]."""
     clips = [augment.normalize(gallery[index]["frames"].float()) for index in indices]
     return torch.cat(clips).transpose(0, 1).flatten(1)

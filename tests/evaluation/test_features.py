@@ -10,7 +10,7 @@ from torch.nn.functional import adaptive_avg_pool3d
 
 from fedvssl.data import augment
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.dataset import ClipDataset
+from fedvssl.data.dataset import SampleDataset
 from fedvssl.evaluation import features
 from fedvssl.evaluation.features import extract, fingerprint, load
 from fedvssl.models.r3d import R3D
@@ -23,9 +23,9 @@ SAMPLE = Clips(num_clips=2, clip_len=8, frame_stride=2, size=(43, 32), crop_size
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> ClipDataset:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> SampleDataset:
     data = write_action_set(tmp_path_factory.mktemp("data"), num_test=5) / "ucf101"
-    return ClipDataset(data / "zips", read_annotations(data / "annotations/test_split_1.json"), SAMPLE)
+    return SampleDataset(data / "zips", read_annotations(data / "annotations/test_split_1.json"), SAMPLE)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def backbone() -> R3D:
     return R3D(10, width=4)
 
 
-def run(backbone: R3D, dataset: ClipDataset, folder: Path, **options):
+def run(backbone: R3D, dataset: SampleDataset, folder: Path, **options):
     fabric = build_fabric(device="cpu", precision="32-true")
     extract(fabric, backbone, dataset, folder=folder, **{"batch_size": 2, "num_workers": 0, **options})
     return load(folder, dataset)
@@ -96,17 +96,17 @@ def test_the_fingerprint_changes_with_all_that_changes_features(backbone, datase
     strides = R3D(10, width=4, spatial_strides=[1, 2, 2, 1])
     strides.load_state_dict(backbone.state_dict())
     sample = dataclasses.replace(SAMPLE, num_clips=3)
-    fewer = ClipDataset(dataset.media_dir, dataset.annotations[:-1], SAMPLE)
+    fewer = SampleDataset(dataset.media_dir, dataset.annotations[:-1], SAMPLE)
     changed = [
         key(backbone=other),
         key(backbone=strides),
         key(precision="bf16-mixed"),
-        key(dataset=ClipDataset(dataset.media_dir, dataset.annotations, sample)),
+        key(dataset=SampleDataset(dataset.media_dir, dataset.annotations, sample)),
         key(dataset=fewer),
     ]
     video = tmp_path / "zips" / f"{dataset.annotations[0].name}.zip"
     write_frames(video, moving_square(num_frames=9, height=36, width=48))
-    one = ClipDataset(tmp_path / "zips", dataset.annotations[:1], SAMPLE)
+    one = SampleDataset(tmp_path / "zips", dataset.annotations[:1], SAMPLE)
     changed.append(key(dataset=one))
     write_frames(video, moving_square(num_frames=10, height=36, width=48))
     changed.append(key(dataset=one))
@@ -114,7 +114,7 @@ def test_the_fingerprint_changes_with_all_that_changes_features(backbone, datase
 
 
 def key_of(backbone: R3D, zips: Path, name: str) -> str:
-    return fingerprint(backbone, ClipDataset(zips, [Annotation(name, 0)], SAMPLE), precision="32-true")
+    return fingerprint(backbone, SampleDataset(zips, [Annotation(name, 0)], SAMPLE), precision="32-true")
 
 
 def test_other_pixels_in_files_of_one_size_and_date_are_other_features(backbone: R3D, tmp_path: Path) -> None:

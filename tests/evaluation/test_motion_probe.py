@@ -10,7 +10,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from fedvssl import building, config
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.dataset import ClipDataset, LabellingSample, evaluation_datasets
+from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
 from fedvssl.data.geometry import resize_to
 from fedvssl.evaluation import features
 from fedvssl.evaluation.features import Features, compute, extract, fingerprint, load
@@ -35,7 +35,7 @@ class PhaseCorrelation(nn.Module):
         return shifts.roll((3, 3), dims=(1, 2))[:, :7, :7].flatten(1)[..., None, None, None]
 
 
-class Textures(ClipDataset):
+class Textures(SampleDataset):
     """Still videos of random colours in cells of 4 to 12 pixels; they change in no way but by the window."""
 
     def __init__(self, part: int) -> None:
@@ -46,7 +46,7 @@ class Textures(ClipDataset):
         rng = np.random.default_rng((*self.seed_key, index, 1))
         cells = rng.integers(0, 256, (rng.integers(4, 12), rng.integers(6, 16), 3), dtype=np.uint8)
         video = ArrayVideo(np.broadcast_to(resize_to(cells, height=48, width=64), (30, 48, 64, 3)))
-        return {**self.sample(video, self._rng(index)), "index": torch.tensor(index)}
+        return {**self.sample.read(video, self._rng(index)), "index": torch.tensor(index)}
 
 
 def places(seed: int = 0, *, sample: MotionSample = SAMPLE, num_frames: int = 40) -> tuple[np.ndarray, Tensor]:
@@ -54,7 +54,7 @@ def places(seed: int = 0, *, sample: MotionSample = SAMPLE, num_frames: int = 40
     height, width = 48, 64
     frame = np.stack([*np.mgrid[:height, :width], np.zeros((height, width))], axis=-1).astype(np.uint8)
     video = ArrayVideo(np.broadcast_to(frame, (num_frames, *frame.shape)))
-    frames = sample(video, np.random.default_rng(seed))["frames"]
+    frames = sample.read(video, np.random.default_rng(seed))["frames"]
     size = sample.crop_size
     assert frames.shape == (sample.num_clips, sample.clip_len, size, size, 3) and frames.dtype == torch.uint8
     assert (frames[:, :, -1, -1, :2] - frames[:, :, 0, 0, :2] == size - 1).all()
@@ -90,7 +90,7 @@ def test_labels_are_drawn_first_by_seed_part_and_index_and_need_no_video() -> No
 
 def test_directions_are_balanced_and_independent_of_the_class() -> None:
     annotations = [Annotation("nowhere", number % 4) for number in range(2000)]
-    labels = ClipDataset(Path("nowhere"), annotations, SAMPLE, seed_key=(7, 0)).labels()
+    labels = SampleDataset(Path("nowhere"), annotations, SAMPLE, seed_key=(7, 0)).labels()
     assert labels.shape == (2000, 2)
     table = np.array([[(labels[kind::4] == direction).sum() for direction in range(8)] for kind in range(4)])
     assert ((table - 125) ** 2 / 125).sum() < 54.1, "chi-square of 31 degrees of freedom, p = .006"

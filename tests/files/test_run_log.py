@@ -42,7 +42,7 @@ def test_a_line_is_strict_json(tmp_path):
 
 def test_speed_tells_what_a_record_has():
     whole = {"clips_per_second": 13.44, "data_share": 0.008}
-    assert speed(whole) == "13.4 clips/s (0.8 % waiting for data)"
+    assert speed(whole) == "13.4 samples/s (0.8 % waiting for data)"
     assert speed({"data_share": 0.008}) == "(0.8 % waiting for data)" and speed({}) == ""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedvssl import building, config
 from fedvssl.data.annotations import Annotation
-from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.data.dataset import SampleDataset, train_loader
 from fedvssl.training.loop import build_fabric, seed_torch, set_up, train_epoch
 from tests.tasks.test_ctp import SMALL
 from tests.videos import moving_square, write_frames
@@ -27,7 +27,7 @@ def loss_curve(folder: Path) -> list[float]:
     fabric = build_fabric(device="cpu", precision="32-true")
     task = building.build_task(cfg)
     task, optimizer = set_up(fabric, task, building.build_optimizer(cfg["training"], task, on_gpu=False))
-    dataset = ClipDataset(folder, annotations, building.build_sample(cfg), seed_key=(7, 1, 0, 0))
+    dataset = SampleDataset(folder, annotations, building.build_sample(cfg), seed_key=(7, 1, 0, 0))
     curve = []
     for batch in train_loader(dataset, batch_size=2, num_workers=0):
         curve.append(train_epoch(fabric, task, optimizer, [batch], max_norm=40).metrics["loss"])

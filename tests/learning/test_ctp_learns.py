@@ -67,7 +67,7 @@ def share_of_standing_still(*words: str, frozen: bool = False) -> tuple[float, f
     wrapped, optimizer = set_up(fabric, task, building.build_optimizer(training, task, on_gpu=False))
     metrics = []
     for step in range(STEPS):
-        items = [sample(Picture(index), np.random.default_rng((step, index))) for index in range(BATCH_SIZE)]
+        items = [sample.read(Picture(index), np.random.default_rng((step, index))) for index in range(BATCH_SIZE)]
         batch = default_collate([{**item, "index": index} for index, item in enumerate(items)])
         factor = warm_up(step, 10)
         result = train_epoch(

@@ -15,7 +15,7 @@ from fedvssl import evaluate, export, finetune, finetune_preprocess, report, swe
 from fedvssl.client.training import ClientError
 from fedvssl.config import compose, to_dict
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
-from fedvssl.data.video import find_video
+from fedvssl.data.media import find_media
 from fedvssl.files.arrays import Arrays, save_arrays
 from fedvssl.preflight import check_data
 from fedvssl.server_evaluation import build_evaluations
@@ -75,7 +75,7 @@ def listed(own: Path, name: str, *, command: str, run: Callable[[Any], object]) 
 
 def found(own: Path, name: str) -> None:
     zips = write_lists(own, name)
-    stay_inside(zips, [find_video(zips, name)])
+    stay_inside(zips, [find_media(zips, name)])
 
 
 def trained(own: Path, name: str) -> None:

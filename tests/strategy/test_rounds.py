@@ -66,17 +66,17 @@ def with_array(name, array):
 
 
 INVALID = {
-    "no video": lambda who, arrays: echo(who, arrays, **{"num-examples": 0}),
+    "no sample": lambda who, arrays: echo(who, arrays, **{"num-examples": 0}),
     "1 arrays with other names than the 2": lambda who, arrays: echo(who, {"backbone.w": arrays["backbone.w"]}),
     "'backbone.w' is float32 (3, 2) instead of": with_array("backbone.w", np.zeros((3, 2), np.float32)),
     "'head.n' is float64": with_array("head.n", np.array(0.5)),
     "'backbone.w' has values that are not finite": with_array("backbone.w", np.full((2, 3), np.nan, np.float32)),
     "the loss is nan": lambda who, arrays: echo(who, arrays, loss=math.nan),
     "ValueError: no list": lambda who, _: Reply(who, error="ValueError: no list"),
-    "it trained on 7 videos and has introduced": lambda who, arrays: echo(who, arrays, **{"num-examples": 7}),
+    "it trained on 7 samples and introduced": lambda who, arrays: echo(who, arrays, **{"num-examples": 7}),
     "'partition-id', which only the server writes": lambda who, arrays: echo(who, arrays, **{"partition-id": 2}),
     "'seconds-on-client' is 'long'": lambda who, arrays: echo(who, arrays, **{"seconds-on-client": "long"}),
-    "the number of videos is 1000000": lambda who, arrays: echo(who, arrays, **{"num-examples": 10**400}),
+    "the number of samples is 1000000": lambda who, arrays: echo(who, arrays, **{"num-examples": 10**400}),
 }
 
 
@@ -106,12 +106,12 @@ def test_an_order_names_the_last_round_in_which_the_reply_counted():
 
 
 def test_too_few_valid_replies_end_the_run_with_one_sentence():
-    wire = EchoWire(3, lambda who, arrays, _: INVALID["no video"](who, arrays) if who else None)
+    wire = EchoWire(3, lambda who, arrays, _: INVALID["no sample"](who, arrays) if who else None)
     with pytest.raises(FederationError) as caught:
         run_round(strategy_for(3, min_fit_clients=2), wire, server_round=6)
     assert str(caught.value) == (
         "Round 6 has 1 valid replies of 3 clients, strategy.min_fit_clients asks for 2: lower it to go on without "
-        "the others. Client 1 (client_dist2.json) failed: it trained on no video (1 more are named in the log)."
+        "the others. Client 1 (client_dist2.json) failed: it trained on no sample (1 more are named in the log)."
     )
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from fedvssl import building, config
 from fedvssl.data import geometry
 from fedvssl.data.annotations import Annotation
-from fedvssl.data.dataset import ClipDataset, train_loader
+from fedvssl.data.dataset import SampleDataset, train_loader
 from fedvssl.models.r3d import R3D
 from fedvssl.tasks.ctp import CtP, CtPSample
 from fedvssl.training.loop import build_fabric, set_up, train_epoch
@@ -34,7 +34,7 @@ def small() -> dict:
 
 def draw_batch(sample: CtPSample, count: int, *, seed: int = 0) -> dict[str, torch.Tensor]:
     video = ArrayVideo(moving_square(num_frames=40, height=48, width=64))
-    items = [{**sample(video, np.random.default_rng([seed, i])), "index": torch.tensor(i)} for i in range(count)]
+    items = [{**sample.read(video, np.random.default_rng([seed, i])), "index": torch.tensor(i)} for i in range(count)]
     return torch.utils.data.default_collate(items)
 
 
@@ -98,7 +98,7 @@ def test_flip_and_short_side_are_drawn_as_published() -> None:
     rng, random_crop = np.random.default_rng(0), geometry.random_crop
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(geometry, "random_crop", lambda side, *a, **k: sides.append(side) or random_crop(144, *a, **k))
-        flips = [bool(sample(video, rng)["flip"]) for _ in range(3000)]
+        flips = [bool(sample.read(video, rng)["flip"]) for _ in range(3000)]
     assert abs(np.mean(flips) - stored["flip_freq_p0_5"]) < 0.03
     for side, share in zip((112, 128, 144), sorted(stored["scale_choice_freq_240x320"].items()), strict=True):
         assert abs(sides.count(side) / 3000 - share[1]) < 0.03
@@ -187,7 +187,7 @@ def test_clips_do_not_depend_on_the_number_of_workers(small: dict, tmp_path: Pat
     for number, annotation in enumerate(annotations):
         frames = moving_square(num_frames=30, height=40, width=48, seed=number)
         write_frames(tmp_path / f"{annotation.name}.zip", frames)
-    dataset = ClipDataset(tmp_path, annotations, building.build_sample(small), seed_key=(7, 1, 0, 0))
+    dataset = SampleDataset(tmp_path, annotations, building.build_sample(small), seed_key=(7, 1, 0, 0))
     alone, *others = (list(train_loader(dataset, batch_size=2, num_workers=number)) for number in (0, 1, 2))
     for batches in others:
         for expected, batch in zip(alone, batches, strict=True):

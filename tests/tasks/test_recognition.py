@@ -40,7 +40,7 @@ class CountedVideo(ArrayVideo):
 def batch_of(sample: TrainSample, *, size: int, labels: list[int]) -> dict[str, torch.Tensor]:
     rng = np.random.default_rng(0)
     video = ArrayVideo(rng.integers(0, 256, (40, 18, 24, 3), dtype=np.uint8))
-    items = [sample(video, np.random.default_rng(i)) for i in range(size)]
+    items = [sample.read(video, np.random.default_rng(i)) for i in range(size)]
     batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
     return {**batch, "label": torch.tensor(labels), "index": torch.arange(size)}
 
@@ -60,7 +60,7 @@ def with_logits(logits: torch.Tensor) -> RecognitionTask:
 def test_a_training_clip_has_every_second_frame_from_a_random_start() -> None:
     starts = set()
     for seed in range(30):
-        item = TrainSample(**TRAIN)(CountedVideo(50), np.random.default_rng(seed))
+        item = TrainSample(**TRAIN).read(CountedVideo(50), np.random.default_rng(seed))
         assert item["frames"].shape == (16, 16, 16, 3) and item["frames"].dtype == torch.uint8
         values = item["frames"][:, 0, 0, 0].int()
         assert (values.diff() == 2).all()
@@ -74,15 +74,15 @@ def test_every_size_is_drawn_and_portrait_videos_are_turned() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(geometry, "resize", lambda *a: shapes.add((r := resize(*a)).shape[:2]) or r)
         for seed in range(20):
-            TrainSample(**TRAIN)(CountedVideo(40), np.random.default_rng(seed))
-            TrainSample(**TRAIN)(CountedVideo(40, height=24, width=18), np.random.default_rng(seed))
+            TrainSample(**TRAIN).read(CountedVideo(40), np.random.default_rng(seed))
+            TrainSample(**TRAIN).read(CountedVideo(40, height=24, width=18), np.random.default_rng(seed))
     assert shapes == {(18, 24), (20, 30), (24, 18), (30, 20)}
 
 
 def test_augmentation_is_drawn_as_often_and_as_strongly_as_published() -> None:
     sample = TrainSample(**{**TRAIN, "clip_len": 2})
     video = CountedVideo(8)
-    items = [sample(video, np.random.default_rng(seed)) for seed in range(2000)]
+    items = [sample.read(video, np.random.default_rng(seed)) for seed in range(2000)]
     drawn = {name: torch.stack([item[name] for item in items]).float() for name in items[0] if name != "frames"}
     assert drawn["flip"].mean() == pytest.approx(0.35, abs=0.04)
     assert drawn["recolour"].mean() == pytest.approx(0.2, abs=0.04)
@@ -99,7 +99,7 @@ def test_augmentation_is_drawn_as_often_and_as_strongly_as_published() -> None:
 @pytest.mark.parametrize("num_frames", [5, 33, 90])
 def test_test_clips_are_the_uniform_clips_and_each_frame_is_read_once(num_frames: int) -> None:
     video = CountedVideo(num_frames)
-    frames = Clips(**TEST)(video, np.random.default_rng(0))["frames"]
+    frames = Clips(**TEST).read(video, np.random.default_rng(0))["frames"]
     assert frames.shape == (10, 16, 16, 16, 3) and frames.dtype == torch.uint8
     expected = sampling.uniform_clips(num_frames, num_clips=10, clip_len=16, stride=2)
     assert frames[..., 0, 0, 0].tolist() == expected.tolist()
@@ -108,7 +108,7 @@ def test_test_clips_are_the_uniform_clips_and_each_frame_is_read_once(num_frames
 
 def test_test_clips_are_cut_from_the_centre() -> None:
     ramp = np.tile(np.arange(24, dtype=np.uint8)[None, None, :, None], (40, 18, 1, 3))
-    frames = Clips(**TEST)(ArrayVideo(ramp), np.random.default_rng(0))["frames"]
+    frames = Clips(**TEST).read(ArrayVideo(ramp), np.random.default_rng(0))["frames"]
     assert frames[0, 0, 0, :, 0].tolist() == list(range(4, 20))
 
 

@@ -108,7 +108,7 @@ def test_the_number_of_videos_is_that_of_the_first_introduction(tmp_path: Path, 
         assert heard(introductions, (7, 0, number)) == ({7: 0} if number == 5 else {})
     assert introductions.clients == {0: Client(7, 5)}
     assert lines.messages == [
-        "node 7 cannot take part: client 0 introduces 500 videos, and 5 when this run began: restore "
+        "node 7 cannot take part: client 0 introduces 500 samples, and 5 when this run began: restore "
         "client_dist1.json, or begin another run"
     ]
 

@@ -95,7 +95,7 @@ def test_a_loss_lies_above_the_least_of_its_task():
 
 @pytest.mark.parametrize("number", [math.inf, 1e12, 8, 6.5, math.nan, True, "7"])
 def test_the_number_of_videos_is_the_introduced_one(number):
-    with pytest.raises(ValueError, match="videos"):
+    with pytest.raises(ValueError, match="samples"):
         read({**FACTS, "num-examples": number})
     assert read({**FACTS, "num-examples": 7.0})["num-examples"] == 7
 

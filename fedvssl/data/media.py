@@ -1,0 +1,66 @@
+"""Files of the samples: a name in a list to the file of a video or picture, whatever its Sample makes of it."""
+
+import glob
+import zipfile
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fedvssl.data.frame_zip import directory_digest
+from fedvssl.data.video import VIDEO_SUFFIXES, VideoError, open_video, zip_path
+from fedvssl.files.settings import sha256
+
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+def find_media(media_dir: Path, name: str) -> Path:
+    """Path of the sample `name` ("<Class>/<stem>"): its zip of frames, or else a video or picture of that stem.
+
+    Raises:
+        ValueError: if there is none, or the name leads outside `media_dir`.
+    """
+    path = zip_path(media_dir, name)
+    if path.is_file():
+        return path
+    for candidate in sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")):
+        if candidate.stem == path.stem and candidate.suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES:
+            return candidate
+    raise ValueError(
+        f"No video {name} in {media_dir}: neither {name}.zip nor a container or picture of that name is there."
+    )
+
+
+def picture_of_sample(media_dir: Path, name: str) -> np.ndarray:
+    """Picture that stands for a sample, uint8 [H,W,3] RGB: the middle frame of a video, or the picture itself.
+
+    Raises:
+        ValueError: if there is no file, or it cannot be read.
+    """
+    path = find_media(media_dir, name)
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        video = open_video(path)
+        return video.read([len(video) // 2])[0]
+    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError(f"{path} is not a readable picture.")
+    return np.ascontiguousarray(picture[..., ::-1])
+
+
+def content_key(path: Path) -> str:
+    """Key of a video's content, by which what was computed from it can be kept: not its place, size or date.
+
+    Raises:
+        VideoError: if the file cannot be read.
+    """
+    try:
+        stat = path.stat()
+        return _content_key(path, stat.st_size, stat.st_mtime_ns)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise VideoError(f"{path} cannot be read ({error}): extract its frames again.") from error
+
+
+@cache
+def _content_key(path: Path, _size: int, _mtime_ns: int) -> str:
+    return directory_digest(path) if path.suffix.lower() == ".zip" else sha256(path)
