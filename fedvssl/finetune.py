@@ -288,7 +288,7 @@ class Run:
 
 
 def summary(record: dict[str, float], *, num_evaluated: int) -> str:
-    """ "loss 2.310 (chance 4.615)  top-1 41.2 %  7.9 clips/s  test top-1 38.0 % [30.1, 46.6]" """
+    """ "loss 2.310 (chance 4.615)  top-1 41.2 %  7.9 samples/s  test top-1 38.0 % [30.1, 46.6]" """
     words = [beside_trivial(record), f"top-1 {100 * record['top1_acc']:.1f} %", speed(record)]
     for part in ("validation", "test"):
         if (acc := record.get(f"{part}_top1_acc")) is not None:

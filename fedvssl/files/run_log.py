@@ -166,7 +166,7 @@ def plot_losses(metrics_jsonl: Path, png: Path) -> None:
 
 
 def speed(record: Record) -> str:
-    """ "13.4 clips/s (0.8 % waiting for data)", without what the record lacks."""
+    """ "13.4 samples/s (0.8 % waiting for data)", without what the record lacks."""
     words = [f"{record['clips_per_second']:.1f} samples/s"] if "clips_per_second" in record else []
     words += [f"({100 * record['data_share']:.1f} % waiting for data)"] if "data_share" in record else []
     return " ".join(words)

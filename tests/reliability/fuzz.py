@@ -197,6 +197,7 @@ def _strategy(recording: Recording, *, mix: bool) -> FedAvg:
         "min_fit_clients": LEAST,
         "num_clients": NUM_CLIENTS,
         "seed": 7,
+        "share": ["backbone.*"],
         "report": recording.report,
     }
     return FedVSSL(mix_coeff=0.9, swbeta=1, **rounds) if mix else FedAvg(**rounds)
