@@ -83,10 +83,10 @@ def sent_arrays() -> ArrayRecord:
 
 
 def average_ours(num_clients: int) -> None:
-    rounds = {"fraction_fit": 1.0, "min_fit_clients": num_clients, "num_clients": num_clients, "seed": 7, "share": ["*"]}
+    rounds = {"fraction_fit": 1.0, "min_fit_clients": num_clients, "num_clients": num_clients, "seed": 7}
     waiting = {"num_clients": num_clients, "timeout": TIMEOUT, "stop": threading.Event()}
     wire = GridWire(Clients(num_clients), Introductions(num_clients), **waiting)
-    FedVSSL(mix_coeff=0.9, swbeta=1, **rounds).round(wire, 2, unpack(sent_arrays()), {})
+    FedVSSL(mix_coeff=0.9, swbeta=1, share=["*"], **rounds).round(wire, 2, unpack(sent_arrays()), {})
 
 
 def average_baseline(num_clients: int) -> None:
