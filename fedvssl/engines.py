@@ -26,22 +26,36 @@ if TYPE_CHECKING:  # torch, flwr and ray are imported when a run starts, so that
     from fedvssl.server_rounds import Run
 
 log = logging.getLogger(__name__)
-FLOWER_LOG = "flower.log"
+FLOWER_LOG, ERROR_LOG = "flower.log", "error.log"
 GRACE_SECONDS = 60.0  # for Flower's engine to end its actors
 
 
 def train_here(run: "Run", site: "Site", *, config: Config) -> None:
-    """Train the clients in this process, one after the other, each with the threads that the simulation gives it."""
+    """Train the clients in this process, one after the other, each with the threads that the simulation gives it.
+
+    Raises:
+        RuntimeError: if the server ends the run or breaks down.
+    """
     import torch
 
     from fedvssl.building import build_training
     from fedvssl.client.training import Client
     from fedvssl.server_rounds import run_rounds
     from fedvssl.wire.local import LocalWire
+    from fedvssl.wire.wire import FederationError
 
-    torch.set_num_threads(int(config["client_resources"]["num_cpus"]))
+    if "OMP_NUM_THREADS" not in os.environ:  # as Ray does it
+        torch.set_num_threads(int(config["client_resources"]["num_cpus"]))
     clients = {number: Client(number, site, build_training) for number in range(config["pool_size"])}
-    run_rounds(LocalWire(clients, run.introductions), run)
+    try:
+        run_rounds(LocalWire(clients, run.introductions), run)
+    except (FederationError, OSError):
+        raise
+    except Exception as error:
+        path = run.run_dir / ERROR_LOG
+        with path.open("a") as log_file:
+            traceback.print_exception(error, file=log_file)
+        raise RuntimeError(f"The server broke down ({one_line(error)}); see {path}.") from error
 
 
 def simulate(run: "Run", site: "Site", *, config: Config) -> None:

@@ -6,8 +6,7 @@
 
 The work_dir gets last.pth (model, optimizer, epoch), metrics.jsonl, TensorBoard scalars, loss.png, config.yaml and
 environment.json (machine, versions). With data.validation=0.2 every fifth training video is held out, and best.pth is
-the epoch with the best accuracy on these; the test list is then for fedvssl.test alone. Without it, as published, the
-accuracy on the test list is only reported.
+the epoch with the best accuracy on these. Without it, as published, the accuracy on the test list is only reported.
 
 A repeated command goes on after last.pth and reaches the numbers of an uninterrupted run. With another kind or number
 of processors, or another precision, they may differ, and a line says so.

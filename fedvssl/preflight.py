@@ -26,6 +26,7 @@ LEAST = {
 }
 # Published spellings of settings of the optimizer and the schedule.
 SPELLINGS = {"optimizer": ("lr", "momentum", "weight_decay"), "schedule": ("steps", "gamma")}
+FOR_CLIENTS = "fedvssl.training.fedprox.FedProx"  # an optimizer whose start is that of a round
 LEAST_FINETUNING = {
     **{"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 1, "dropout": 0.0},
     **{"training.epochs": 1, "training.batch_size": 1},
@@ -228,6 +229,8 @@ def check_finetuning(config: Config) -> None:
     check_numbers(config, least, or_auto=["num_workers", "data.num_classes"])
     check_flags(config, ["from_scratch", "training.compile"])
     check_recipe(training)
+    if training["optimizer"]["_target_"] == FOR_CLIENTS:
+        raise ValueError(f"{FOR_CLIENTS} is for the rounds of a federation: take another training.optimizer.")
     if (batch_size := training["batch_size"]) % devices:
         raise ValueError(f"training.batch_size={batch_size} does not divide over {devices} processes: use a multiple.")
     for part in ("train", "test"):

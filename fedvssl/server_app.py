@@ -28,7 +28,7 @@ def build_server_app(run: Run, *, num_clients: int, timeout: float, outcome: Out
     app = ServerApp()
 
     @app.main()
-    def main(grid: Grid, context: Context) -> None:
+    def serve(grid: Grid, context: Context) -> None:
         wire = GridWire(grid, run.introductions, num_clients=num_clients, timeout=timeout, stop=outcome.stop)
         try:
             run_rounds(wire, run)

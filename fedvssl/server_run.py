@@ -42,7 +42,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     strategy.rounds.report = report
     state = initial_arrays(config)
     shared = {name: array for name, array in state.items() if strategy.is_shared(name)}
-    check_share(strategy, list(state), is_evaluated=config["eval"]["every"] is not None)
+    check_share(strategy, list(state), needs_backbone=needs_backbone(config))
     done = last_round(run_dir)
     if done:
         saved = load_arrays(round_path(run_dir, done))
@@ -88,12 +88,20 @@ def build_strategy(config: Config, *, run_dir: Path | None = None) -> FedAvg:
     return build(settings, num_clients=config["pool_size"], seed=config["seed"], bound=bound)
 
 
-def check_share(strategy: FedAvg, names: Sequence[str], *, is_evaluated: bool) -> None:
+def needs_backbone(config: Config) -> str:
+    """Setting that needs the whole backbone on the server, "" if there is none."""
+    if config["eval"]["every"] is not None:
+        return "eval.every"
+    return "init" if config["init"] is not None else ""
+
+
+def check_share(strategy: FedAvg, names: Sequence[str], *, needs_backbone: str) -> None:
     """Check that each pattern of `strategy.share` fits an array of the task, and that something is shared.
 
     Args:
         names: all arrays of the task.
-        is_evaluated: the server evaluates the backbone between rounds, so it needs the whole of it.
+        needs_backbone: setting that needs the whole backbone on the server: clients begin with their own part of it,
+            whatever `init` has, and a part cannot be evaluated.
 
     Raises:
         ValueError: naming the first pattern, or array of the backbone, for which this is not so.
@@ -104,10 +112,10 @@ def check_share(strategy: FedAvg, names: Sequence[str], *, is_evaluated: bool) -
     if not any(map(strategy.is_shared, names)):
         raise ValueError(f"strategy.share={strategy.share} shares nothing: begin with 'backbone.*', for example.")
     kept = [name for name in names if name.startswith(BACKBONE) and not strategy.is_shared(name)]
-    if kept and is_evaluated:
+    if kept and needs_backbone:
         raise ValueError(
-            f"eval.every needs the whole backbone, but strategy.share leaves {len(kept)} of its arrays with the "
-            f"clients, such as {kept[0]}: set eval.every=null."
+            f"{needs_backbone} needs the whole backbone, but strategy.share leaves {len(kept)} of its arrays with the "
+            f"clients, such as {kept[0]}: set {needs_backbone}=null."
         )
 
 
@@ -120,9 +128,12 @@ def restore(strategy: FedAvg, run_dir: Path, shared: Arrays, *, done: int) -> No
     strategy.restore({}, shared)
     expected, path = strategy.state(), state_path(run_dir, done)
     if done and (expected or path.is_file()):
+        advice = f"restore it, go back with from_round={done - 1}, or choose a new hydra.run.dir"
+        if not path.is_file():
+            raise ValueError(f"{path} is missing: {advice}.")
         state = load_arrays(path)
-        if {name: a.shape for name, a in state.items()} != {name: a.shape for name, a in expected.items()}:
-            raise ValueError(f"{path} holds the state of another strategy: choose a new hydra.run.dir.")
+        if expected and {name: a.shape for name, a in state.items()} != {n: a.shape for n, a in expected.items()}:
+            raise ValueError(f"{path} holds the state of another strategy: {advice}.")
         strategy.restore(state, shared)
     strategy.rounds.head_rounds = accepted_rounds(run_dir, done=done)
     if typical := typical_update(run_dir, server_round=done):

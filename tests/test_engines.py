@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,6 +99,24 @@ def test_whatever_ends_the_server_becomes_one_sentence(error, sentence, engine, 
         run_engine(compose("base", []), tmp_path, Outcome(error=error))
     assert str(caught.value) == f"The server broke down ({sentence}); see {tmp_path / 'flower.log'}."
     assert "Traceback" in (tmp_path / "flower.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (KeyError("w"), r"The server broke down \(KeyError: 'w'\); see .*error\.log"),
+        (FederationError("Round 3"), "^Round 3$"),
+    ],
+)
+def test_whatever_ends_a_run_in_this_process_becomes_one_sentence(error, sentence, tmp_path, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("fedvssl.server_rounds.run_rounds", fail)
+    site, config = SimpleNamespace(), compose("base", ["pool_size=1", "engine=local"])
+    with pytest.raises(RuntimeError, match=sentence):
+        engines.train_here(SimpleNamespace(run_dir=tmp_path, introductions=None), site, config=config)
+    assert (tmp_path / "error.log").is_file() == isinstance(error, KeyError)
 
 
 @pytest.mark.parametrize("when", ["in ray.init", "after it"])

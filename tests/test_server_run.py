@@ -108,6 +108,11 @@ def test_batchnorm_stays_with_each_client_under_fedbn(data_dir, tmp_path):
     assert not np.array_equal(kept[0][name], kept[1][name])
     with pytest.raises(ValueError, match=r"eval\.every needs the whole backbone, but strategy\.share leaves \d+"):
         build_run(tiny_config(data_dir, "strategy=fedbn", "eval.every=1"), run_dir=tmp_path / "other")
+    with pytest.raises(ValueError, match=r"init needs the whole backbone"):
+        save_arrays(
+            tmp_path / "init.npz", {n: a for n, a in initial_arrays(config).items() if n.startswith("backbone.")}
+        )
+        build_run(tiny_config(data_dir, "strategy=fedbn", f"init={tmp_path / 'init.npz'}"), run_dir=tmp_path / "other")
 
 
 def test_the_learning_rate_follows_the_rounds(data_dir, tmp_path):

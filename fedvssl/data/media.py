@@ -9,10 +9,8 @@ import cv2
 import numpy as np
 
 from fedvssl.data.frame_zip import directory_digest
-from fedvssl.data.video import VIDEO_SUFFIXES, VideoError, open_video, zip_path
+from fedvssl.data.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, VideoError, open_video, zip_path
 from fedvssl.files.settings import sha256
-
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 def find_media(media_dir: Path, name: str) -> Path:
@@ -24,9 +22,11 @@ def find_media(media_dir: Path, name: str) -> Path:
     path = zip_path(media_dir, name)
     if path.is_file():
         return path
-    for candidate in sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")):
-        if candidate.stem == path.stem and candidate.suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES:
-            return candidate
+    candidates = [file for file in sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")) if file.stem == path.stem]
+    for suffixes in (VIDEO_SUFFIXES, PICTURE_SUFFIXES):  # in this order: a picture beside a video is its thumbnail
+        for candidate in candidates:
+            if candidate.suffix.lower() in suffixes:
+                return candidate
     raise ValueError(
         f"No video {name} in {media_dir}: neither {name}.zip nor a container or picture of that name is there."
     )

@@ -27,6 +27,7 @@ VIDEO_SUFFIXES = frozenset({
 # fmt: on
 
 
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 Indices = Sequence[int] | np.ndarray
 Step = Callable[[np.ndarray], np.ndarray]
 
@@ -120,8 +121,10 @@ def open_video(path: Path) -> Video:
     """Open a zip of JPEG frames or a container.
 
     Raises:
-        VideoError: if the file cannot be read or holds no frame.
+        VideoError: if the file is a picture, cannot be read or holds no frame.
     """
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        raise VideoError(f"{path} is a picture, and this Sample needs a video.")
     return ZipVideo(path) if path.suffix.lower() == ".zip" else ContainerVideo(path)
 
 

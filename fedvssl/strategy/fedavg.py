@@ -29,6 +29,8 @@ class FedAvg:
     """
 
     def __init__(self, *, share: Sequence[str], **rounds: Any) -> None:
+        if isinstance(share, str):
+            raise ValueError(f"strategy.share={share} must be a list, such as [{share}].")
         self.share = list(share)
         self.rounds = Rounds(**rounds)
 

@@ -4,6 +4,7 @@ Only their aggregation is used: whom to ask, which replies count and what is rec
 get floating-point arrays. Dtypes are restored, as many of them return float64, and counters take their maximum.
 """
 
+import gc
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class FlowerStrategy(FedAvg):
 
     def __init__(self, *, strategy: Any, share: Sequence[str], **rounds: Any) -> None:
         super().__init__(share=share, **rounds)
+        if not isinstance(strategy, flower.Strategy):
+            raise ValueError(f"strategy.strategy={strategy} is no strategy of flwr.serverapp.strategy.")
         if type(strategy).configure_train is not flower.FedAvg.configure_train:
             raise ValueError(
                 f"strategy.strategy: {type(strategy).__name__} keeps something of its own between rounds or clients: "
@@ -89,21 +92,23 @@ class FlowerStrategy(FedAvg):
         log.info("%s needs all %d replies of a round at once: %.1f GB.", self._name, number, 2 * number * size / 1e9)
 
     def aggregate(self, server_round: int, means: Mapping[str, Any], previous: Arrays) -> Arrays:
+        """Let Flower's strategy aggregate the replies, which are freed."""
         updates: list[Update] = means[REPLIES]
         counters = [name for name, array in previous.items() if array.dtype.kind != "f"]
         highest = {name: np.max([update.arrays[name] for update in updates], axis=0) for name in counters}
-        replies = [_Reply(_content(update, without=counters)) for update in updates]
+        replies: list[Any] = [_Reply(_content(update, without=counters)) for update in updates]
         try:
-            aggregated, _ = self.strategy.aggregate_train(server_round, replies)
-            found = unpack(aggregated)
+            aggregated: Any = self.strategy.aggregate_train(server_round, replies)[0]
+            found = highest | {name: np.asarray(array) for name, array in unpack(aggregated).items()}
+            return {name: found[name].astype(array.dtype) for name, array in previous.items()}
         except Exception as error:
             raise FederationError(
                 f"Round {server_round}: {self._name} cannot aggregate {len(updates)} replies ({reason(error)})."
             ) from error
-        return {
-            name: np.asarray(highest[name] if name in highest else found[name]).astype(array.dtype)
-            for name, array in previous.items()
-        }
+        finally:
+            replies.clear()
+            updates.clear()
+            gc.collect()  # Flower's records refer to themselves, and would keep all replies until then
 
 
 def _content(update: Update, *, without: Sequence[str]) -> RecordDict:

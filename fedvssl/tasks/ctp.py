@@ -68,9 +68,8 @@ class CtPSample:
 
     def __post_init__(self) -> None:
         if self.crop_size > min(self.short_sides):
-            raise ValueError(
-                f"crop_size={self.crop_size} does not fit into short_sides={list(self.short_sides)}: lower crop_size."
-            )
+            sides = list(self.short_sides)
+            raise ValueError(f"crop_size={self.crop_size} does not fit into short_sides={sides}: lower crop_size.")
 
     def __call__(self, path: Path, rng: np.random.Generator) -> Batch:
         return self.read(open_video(path), rng)
@@ -126,8 +125,7 @@ class CtP(nn.Module):
     """The pretext task around a backbone.
 
     Args:
-        backbone: [B,3,T,H,W] -> [B,D,T/t,H/s,W/s], with the attributes `out_channels` = D, `temporal_stride` = t and
-            `spatial_stride` = s.
+        backbone: [B,3,T,H,W] -> [B,D,T/t,H/s,W/s], with `out_channels` = D, `temporal_stride` = t, `spatial_stride` = s.
         clip_len: T, a multiple of t.
         hidden_channels, roi_size, target_stds, head_init: see `CtPHead`.
 

@@ -43,25 +43,25 @@ class LocalWire:
         return {who: self._introductions.clients[who].num_examples for who in reached.values()}
 
     def ready(self, arrays: Arrays) -> Arrays:
-        return arrays
+        return read_only({name: array.view() for name, array in arrays.items()})
 
     def ask(self, action: str, orders: Mapping[int, tuple[Arrays, Order]]) -> Iterator[Reply]:
         """Have each client do what it is asked for when its turn comes; iterate over the replies, see `Wire`."""
         for partition_id, (arrays, order) in orders.items():
-            started = time.perf_counter()
-            try:
-                trained, facts = self._clients[partition_id].answer(action, arrays, order)
-            except Exception as error:
-                yield Reply(partition_id, error=one_line(error))
-                continue
-            yield Reply(
-                partition_id,
-                copied(trained),  # because the client's arrays change with the next training in this process
-                facts,
-                bytes_up=npy_bytes(trained),
-                bytes_down=npy_bytes(arrays),
-                seconds=time.perf_counter() - started,
-            )
+            reply = [self._answer(partition_id, action, arrays, order)]
+            yield reply.pop()  # and no reference is left here
+
+    def _answer(self, partition_id: int, action: str, arrays: Arrays, order: Order) -> Reply:
+        """Reply of a client; whatever goes wrong costs this reply only."""
+        started = time.perf_counter()
+        try:
+            trained, facts = self._clients[partition_id].answer(action, arrays, order)
+            # A copy, because the client's arrays change with the next training in this process.
+            copies = read_only({name: np.array(array, order="C") for name, array in trained.items()})
+            sizes = (npy_bytes(copies), npy_bytes(arrays))
+            return Reply(partition_id, copies, dict(facts), "", *sizes, seconds=time.perf_counter() - started)
+        except Exception as error:
+            return Reply(partition_id, error=one_line(error) or type(error).__name__)
 
 
 def _introduction(client: LocalClient) -> Facts:
@@ -71,12 +71,11 @@ def _introduction(client: LocalClient) -> Facts:
         raise ValueError(one_line(error)) from error
 
 
-def copied(arrays: Arrays) -> Arrays:
-    """Read-only copies."""
-    copies = {name: np.array(array, order="C") for name, array in arrays.items()}
-    for array in copies.values():
+def read_only(arrays: Arrays) -> Arrays:
+    """The same arrays, made read-only."""
+    for array in arrays.values():
         array.flags.writeable = False
-    return copies
+    return arrays
 
 
 def npy_bytes(arrays: Arrays) -> int:

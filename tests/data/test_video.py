@@ -139,3 +139,13 @@ def test_no_name_leads_out_of_the_media_folder(tmp_path: Path, name: str) -> Non
     (tmp_path / "v.zip").touch()
     with pytest.raises(ValueError, match=r"media: the name .* (leads outside|holds a)"):
         find_media(tmp_path / "media", name)
+
+
+def test_a_picture_beside_a_video_is_its_thumbnail_and_no_video(tmp_path: Path) -> None:
+    for suffix in (".jpg", ".mp4", ".PNG"):
+        (tmp_path / f"v{suffix}").touch()
+    assert find_media(tmp_path, "v").suffix == ".mp4"
+    (tmp_path / "v.mp4").unlink()
+    picture = find_media(tmp_path, "v")
+    with pytest.raises(VideoError, match="is a picture, and this Sample needs a video"):
+        open_video(picture)

@@ -3,6 +3,7 @@ import torch
 
 from fedvssl.building import build_optimizer
 from fedvssl.config import compose
+from fedvssl.preflight import check_finetuning
 from fedvssl.training.fedprox import FedProx
 
 
@@ -42,3 +43,8 @@ def test_it_is_an_optimizer_of_the_configuration_with_groups_of_their_own() -> N
                 torch.nn.Linear(2, 2),
                 on_gpu=False,
             )
+
+
+def test_it_is_refused_in_fine_tuning_whose_start_a_continued_run_would_forget() -> None:
+    with pytest.raises(ValueError, match="FedProx is for the rounds of a federation"):
+        check_finetuning(compose("finetune", ["optimizer=fedprox", "device=cpu"]))

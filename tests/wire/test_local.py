@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +72,20 @@ def test_whatever_a_client_raises_is_its_failure_in_one_line() -> None:
     wire = wire_of(*map(Adder, range(3)))
     replies = list(wire.ask("train", {who: (ARRAYS, {"fails": 1}) for who in wire.clients()}))
     assert [reply.error for reply in replies] == ["", "no video", ""]
+
+
+@pytest.mark.parametrize("answer", [None, (None, {}), ({"w": [object()]}, None)])
+def test_a_malformed_answer_costs_its_client_only(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mute, "answer", lambda *_: answer)
+    clients = {0: Adder(0), 1: Mute(1)}
+    monkeypatch.setattr(Mute, "introduce", Adder.introduce)
+    replies = list(asked(LocalWire(clients, Introductions(2))))
+    assert [bool(reply.error) for reply in replies] == [False, True]
+
+
+def test_the_shared_arrays_of_a_round_are_read_only() -> None:
+    ready = wire_of(Adder(0)).ready(ARRAYS)
+    assert all(not array.flags.writeable for array in ready.values()) and ARRAYS["backbone.w"].flags.writeable
 
 
 def test_a_client_without_a_list_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
