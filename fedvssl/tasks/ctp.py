@@ -125,7 +125,7 @@ class CtP(nn.Module):
     """The pretext task around a backbone.
 
     Args:
-        backbone: [B,3,T,H,W] -> [B,D,T/t,H/s,W/s], with `out_channels` = D, `temporal_stride` = t, `spatial_stride` = s.
+        backbone: [B,3,T,H,W] -> [B,D,T/t,H/s,W/s], with `out_channels` D, `temporal_stride` t, `spatial_stride` s.
         clip_len: T, a multiple of t.
         hidden_channels, roi_size, target_stds, head_init: see `CtPHead`.
 
