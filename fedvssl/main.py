@@ -12,6 +12,7 @@ Settings and presets are in conf/: base.yaml, strategy/, experiment/. Results go
 import logging
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import hydra
@@ -77,6 +78,8 @@ def run(config: Config, *, run_dir: Path) -> None:
     """
     if config["engine"] not in ENGINES:
         raise ValueError(f"engine={config['engine']} is unknown: choose {' or '.join(ENGINES)}.")
+    if config["engine"] == "simulation" and find_spec("ray") is None:
+        raise ValueError("engine=simulation needs Ray: pip install ray, or set engine=local.")
     log.info("Loading PyTorch ...")
     from fedvssl.client.order import Site
     from fedvssl.data.client_lists import check_client_lists
