@@ -8,13 +8,11 @@ files in the cache of the system after a warm-up.
 """
 
 import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,25 @@ from fedvssl.data.annotations import Annotation, write_annotations
 ROOT = Path(__file__).parents[1]
 REPEATS, LIMIT = 5, 5.0  # seconds
 NUM_CLIENTS = 3
-IMPORTS = "import fedvssl.preflight, fedvssl.server_run, fedvssl.client.training"
+# What a run imports, in this order; `PARTS` prints the seconds of each, and first those of composing its configuration.
+IMPORTED = {
+    "torch": ("torch",),
+    "torchvision": ("torchvision.ops",),
+    "Lightning": ("lightning.fabric",),
+    "ours": ("fedvssl.preflight", "fedvssl.server_run", "fedvssl.client.training"),
+}
+PARTS = """
+import importlib, sys, time
+begun = time.perf_counter()
+from fedvssl.config import compose
+compose("base", ["experiment=small"])
+print(time.perf_counter() - begun)
+for modules in sys.argv[1:]:
+    begun = time.perf_counter()
+    for module in modules.split():
+        importlib.import_module(module)
+    print(time.perf_counter() - begun)
+"""
 SETTINGS = ("experiment=small", "rounds=1", "training.local_epochs=1", "training.warmup_steps=0")
 
 
@@ -64,20 +80,15 @@ def environment() -> dict[str, str]:
     return {**os.environ, **silence, "PYTHONPATH": str(ROOT)}
 
 
-def seconds_of_imports() -> dict[str, float]:
-    """Seconds of importing what a run needs, by library; measuring them costs some more."""
-    command = [sys.executable, "-X", "importtime", "-c", IMPORTS]
-    told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stderr
-    found: dict[str, float] = defaultdict(float)
-    for microseconds, module in re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", told):
-        package, _, rest = module.partition(".")
-        part = rest.partition(".")[0]
-        is_compiler = package == "torch" and part in ("_dynamo", "_inductor")
-        found[f"torch.{part}" if is_compiler else package] += int(microseconds) / 1e6
-    return found
+def seconds_of_parts() -> dict[str, float]:
+    """Seconds of composing the configuration and of each import that a run needs, in a process of their own."""
+    command = [sys.executable, "-c", PARTS, *map(" ".join, IMPORTED.values())]
+    told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
+    return dict(zip(("composing", *IMPORTED), map(float, told.split()), strict=True))
 
 
 def measure() -> Result:
+    """Seconds to the first step with either engine; prints where they go."""
     with tempfile.TemporaryDirectory() as folder:
         write_data(Path(folder))
         sides = {
@@ -87,10 +98,8 @@ def measure() -> Result:
         found: dict[str, list[float]] = {engine: [] for engine in sides}
         alternate(sides, repeats=REPEATS)
     local, simulation = (found[engine][1:] for engine in ("local", "simulation"))  # without the warm-up
-    imports = seconds_of_imports()
-    slowest = sorted(imports, key=imports.__getitem__, reverse=True)[:8]
-    largest = ", ".join(f"{name} {imports[name]:.2f}" for name in slowest)
-    print(f"imports {sum(imports.values()):.1f} s with the time of measuring them: {largest} s")
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in seconds_of_parts().items())
+    print(f"of a start: {parts} s; the rest are the interpreter, the checks and building")
     met = "met" if statistics.median(local) <= LIMIT else "NOT met"
     return Result("first_step", "s", local, simulation, note=f"engine=local, simulation; limit {LIMIT:g} s {met}")
 

@@ -29,6 +29,7 @@ def build_server_app(run: Run, *, num_clients: int, timeout: float, outcome: Out
 
     @app.main()
     def serve(grid: Grid, context: Context) -> None:
+        """Run the rounds, and tell the starter how they have ended."""
         wire = GridWire(grid, run.introductions, num_clients=num_clients, timeout=timeout, stop=outcome.stop)
         try:
             run_rounds(wire, run)
