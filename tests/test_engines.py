@@ -24,16 +24,7 @@ from fedvssl.files.lock import started as process_start
 from fedvssl.files.run_log import read_records
 from fedvssl.server_app import Outcome
 from fedvssl.wire.wire import FederationError
-from tests.federation import overrides, run_main, write_clients
-
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data")
-    write_clients(path)
-    return path
+from tests.federation import ROOT, overrides, run_main
 
 
 @pytest.fixture

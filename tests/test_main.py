@@ -25,13 +25,6 @@ from fedvssl.wire.wire import FederationError
 from tests.federation import overrides, run_main, tiny_config, write_clients
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data")
-    write_clients(path)
-    return path
-
-
 @pytest.fixture
 def lists(tmp_path):
     """The lists of two clients, in a folder of their own."""

@@ -8,13 +8,6 @@ from fedvssl.tasks.ctp import CtP
 from tests.federation import tiny_config, write_clients
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data")
-    write_clients(path)
-    return path
-
-
 @pytest.fixture
 def lines(caplog):
     caplog.set_level(logging.INFO, logger="fedvssl")

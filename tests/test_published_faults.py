@@ -20,15 +20,8 @@ from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.training.schedule import Steps
 from fedvssl.wire.wire import TRAIN
-from tests.federation import client_of, order_of, sent_arrays, site_of, tiny_config, train, write_clients
+from tests.federation import client_of, order_of, sent_arrays, site_of, tiny_config, train
 from tests.strategy.test_fedvssl import CLIENTS, ROUNDS, aggregate, weigh
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data")
-    write_clients(path)
-    return path
 
 
 def fails(check, *arguments) -> bool:

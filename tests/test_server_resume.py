@@ -8,14 +8,7 @@ from fedvssl.files.rounds import last_round, round_path, state_path
 from fedvssl.files.run_log import read_records
 from fedvssl.server_run import build_run, build_strategy, restore
 from fedvssl.strategy.bounds import Step
-from tests.federation import tiny_config, train, write_clients
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data")
-    write_clients(path)
-    return path
+from tests.federation import tiny_config, train
 
 
 def test_the_typical_update_is_remembered_over_a_resume(data_dir, tmp_path):

@@ -16,15 +16,8 @@ from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.strategy.intake import Intake
 from fedvssl.wire.wire import FederationError
-from tests.federation import site_of, tiny_config, train, write_clients
+from tests.federation import site_of, tiny_config, train
 from tests.test_server_app import context_of
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data")
-    write_clients(path)
-    return path
 
 
 def told(caplog) -> list[str]:

@@ -12,14 +12,7 @@ from fedvssl.files.rounds import round_path
 from fedvssl.server_run import build_run, build_strategy, bytes_kept, initial_arrays
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
-from tests.federation import tiny_config, train, write_clients
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data")
-    write_clients(path)
-    return path
+from tests.federation import tiny_config, train
 
 
 def test_a_run_whose_records_are_lost_is_refused(data_dir, tmp_path):
