@@ -199,7 +199,9 @@ def whole_way(own: Path, names: tuple[str, ...]) -> None:
     partition.main([f"--json_path={data / 'annotations'}", f"--output_path={lists}", "--num_clients=1"])
     assert len(read_annotations(lists / "client_dist1.json")) == len(check_data(config_for(own, "base")))
     places = {"work_dir": str(own / "work"), "feature_dir": str(own / "features")}
+    same_lists = {"num_classes": 3, "allow_test_videos": True}
     for command, run in (("finetune", finetune.finetune), ("test", test.run_test)):
         config = {**config_for(own, command), **places, "checkpoint": str(own / "work/last.pth")}
-        run({**config, "data": {**config["data"], "num_classes": 3}})
-    evaluate.evaluate("retrieval", {**config_for(own, "retrieval"), **places})
+        run({**config, "data": {**config["data"], **same_lists}})
+    config = config_for(own, "retrieval")
+    evaluate.evaluate("retrieval", {**config, **places, "data": {**config["data"], **same_lists}})
