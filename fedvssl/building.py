@@ -6,6 +6,7 @@ so it is trusted like the user's own code; nothing that was downloaded is ever i
 
 import inspect
 import json
+from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from hydra.errors import InstantiationException
 from fedvssl.config import Config, quoted, refuse_renamed
 
 if TYPE_CHECKING:  # torch is imported when something is built
-    from fedvssl.client.order import Training
+    from fedvssl.client.training import LocalTraining
 
 
 def build(config: Config, **kwargs: Any) -> Any:
@@ -79,16 +80,26 @@ def build_sample(config: Config) -> Any:
     return build(config["task"]["sample"])
 
 
-def build_training(settings: str) -> "Training":
+def build_training(settings: str, sent: Collection[str]) -> "LocalTraining":
     """Build what a client trains, with initial weights from the seed.
 
     Args:
-        settings: "model", "task", "training" and "seed" of the server's configuration, as JSON text.
+        settings: "model", "task", "training", "rule" and "seed" of the server's configuration, as JSON text.
+        sent: names of the arrays that travel.
     """
-    from fedvssl.client.order import Training
+    from fedvssl.client.training import LocalTraining
+    from fedvssl.files.tensors import to_arrays
     from fedvssl.training.loop import seed_torch
 
     config = json.loads(settings)
     seed_torch((config["seed"],))
-    task, optimizer = build_task(config), partial(build_optimizer, config["training"])
-    return Training(task, build_sample(config), optimizer, config["training"], config["seed"])
+    task = build_task(config)
+    return LocalTraining(
+        task,
+        build_sample(config),
+        build_optimizer=partial(build_optimizer, config["training"]),
+        rule=build(config["rule"]),
+        settings=config["training"],
+        seed=config["seed"],
+        initial={name: array.copy() for name, array in to_arrays(task).items() if name not in sent},
+    )

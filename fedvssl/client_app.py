@@ -7,8 +7,8 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
 from fedvssl.building import build_training
+from fedvssl.client.client import Client, ClientError, one_line
 from fedvssl.client.order import Site
-from fedvssl.client.training import Client, ClientError, one_line
 from fedvssl.wire.record import ARRAYS, CLIENT, CONFIG, METRICS, pack, unpack
 
 

@@ -39,7 +39,7 @@ def train_here(run: "Run", site: "Site", *, config: Config) -> None:
     import torch
 
     from fedvssl.building import build_training
-    from fedvssl.client.training import Client
+    from fedvssl.client.client import Client
     from fedvssl.server_rounds import run_rounds
     from fedvssl.wire.local import LocalWire
     from fedvssl.wire.wire import FederationError

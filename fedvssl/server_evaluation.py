@@ -39,7 +39,7 @@ class Evaluations:
     def missed(self, run_dir: Path, *, done: int) -> list[int]:
         """Rounds up to `done` whose evaluation is due and has no record."""
         records = read_records(run_dir / METRICS_FILE)
-        others = {"num_clients", "partition_id", "lost_heads"}  # of a round, of a client, of going back
+        others = {"num_clients", "partition_id", "lost_kept"}  # of a round, of a client, of going back
         told = {record["server_round"] for record in records if not others & record.keys()}
         return [number for number in range(done + 1) if self.is_due(number) and number not in told]
 

@@ -8,7 +8,7 @@ A run's folder:
     round-<N>-strategy.npz     what the strategy keeps for later rounds, such as a momentum, where it keeps something
     metrics.jsonl              a line for each round and each valid client in it; also as tensorboard/, loss.png
     clients.json               node and number of videos of each client, as first introduced
-    clients/client_<id>/       a client's own heads and log
+    clients/client_<id>/       what a client keeps, in a file a round, and its log
 """
 
 import logging

@@ -23,7 +23,7 @@ from fedvssl.wire.replies import UNKNOWN, Report
 
 log = logging.getLogger(__name__)
 FEDVSSL = "fedvssl.strategy.fedvssl.FedVSSL"
-SENT = ("model", "task", "training", "seed")  # sections of the configuration that clients get
+SENT = ("model", "task", "training", "seed")  # of the configuration, to clients; and the strategy's rule
 COUNTED = ("batch_size", "local_epochs", "warmup_steps", "keep_optimizer")  # for the number of a client's steps
 
 
@@ -39,10 +39,11 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
         ValueError: if a setting is invalid, the folder holds arrays of another model, or the disk is too small.
     """
     strategy, introductions = build_strategy(config, run_dir=run_dir), Introductions(config["pool_size"])
-    strategy.rounds.report = report
-    state = initial_arrays(config)
+    rule, state = build(config["strategy"]["rule"]), initial_arrays(config)
+    strategy.rounds.report = Report((*report.names, *rule.reports), report.least_loss)
     shared = {name: array for name, array in state.items() if strategy.is_shared(name)}
     check_share(strategy, list(state), needs_backbone=needs_backbone(config))
+    rule.check(state, shared.keys())
     done = last_round(run_dir)
     if done:
         saved = load_arrays(round_path(run_dir, done))
@@ -51,7 +52,8 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
         shared = saved
     restore(strategy, run_dir, shared, done=done)
     introductions.keep_in(run_dir / CLIENTS_FILE)
-    check_disk(run_dir, needed=bytes_kept(config, strategy, state))
+    kept = rule.keep({}, state, state, shared.keys())
+    check_disk(run_dir, needed=bytes_kept(config, strategy, shared, kept))
     return Run(
         run_dir=run_dir,
         strategy=strategy,
@@ -60,7 +62,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
         shared=shared,
         initial=lambda: {name: a for name, a in initial_arrays(config).items() if strategy.is_shared(name)},
         rounds=config["rounds"],
-        settings=json.dumps({name: config[name] for name in SENT}),
+        settings=sent_settings(config),
         lr=config["training"]["optimizer"]["lr"],
         lr_factor=build(config["training"]["schedule"]),
         evaluations=build_evaluations(config),
@@ -79,7 +81,7 @@ def build_strategy(config: Config, *, run_dir: Path | None = None) -> FedAvg:
         ValueError: if a setting is out of range or unknown, or `fedavg` is set for another strategy than FedVSSL.
     """
     settings = dict(config["strategy"])
-    target = settings["_target_"]
+    target, _ = settings["_target_"], settings.pop("rule")  # which the clients build
     limits = {"max_factor": settings.pop("max_update_factor"), "oversized": settings.pop("oversized_updates")}
     if settings.get("fedavg") and target != FEDVSSL:
         raise ValueError(f"strategy.fedavg=true takes the place of FedVSSL, but the strategy is {target}: drop one.")
@@ -135,7 +137,7 @@ def restore(strategy: FedAvg, run_dir: Path, shared: Arrays, *, done: int) -> No
         if expected and {name: a.shape for name, a in state.items()} != {n: a.shape for n, a in expected.items()}:
             raise ValueError(f"{path} holds the state of another strategy: {advice}.")
         strategy.restore(state, shared)
-    strategy.rounds.head_rounds = accepted_rounds(run_dir, done=done)
+    strategy.rounds.kept_rounds = accepted_rounds(run_dir, done=done)
     if typical := typical_update(run_dir, server_round=done):
         strategy.rounds.bound.typical = Step(*typical)
 
@@ -154,22 +156,31 @@ def initial_arrays(config: Config) -> Arrays:
     return to_arrays(task)
 
 
-def bytes_kept(config: Config, strategy: FedAvg, state: Arrays) -> int:
+def sent_settings(config: Config) -> str:
+    """Settings that decide a client's training, as JSON text."""
+    return json.dumps({**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]})
+
+
+def bytes_kept(config: Config, strategy: FedAvg, shared: Arrays, kept: Arrays) -> int:
     """Upper bound on the run's disk use in bytes: round files, and two files of each sampled client.
 
-    A client's file holds its head, and the state of its optimizer if `training.keep_optimizer` is true.
+    Args:
+        shared: arrays of a round file.
+        kept: those that a client's rule keeps; the file holds the state of its optimizer too if
+            `training.keep_optimizer` is true.
     """
-    sizes = {True: 0, False: optimizer_bytes(config)}
-    for name, array in state.items():
-        sizes[strategy.is_shared(name)] += array.nbytes
     rounds, pool_size = config["rounds"], config["pool_size"]
     # The oldest round file is deleted after the newest is written.
     num_files = rounds if config["keep_last"] is None else min(rounds, config["keep_last"] + 1)
     if strategy.rounds.bound.max_factor is not None:
         num_files = max(num_files, strategy.rounds.sample_size)  # the first round keeps its updates on the disk
-    state_bytes = sum(array.nbytes for array in strategy.state().values())
-    num_heads = 2 * min(pool_size, rounds * strategy.rounds.sample_size)
-    return num_files * (sizes[True] + state_bytes) + num_heads * sizes[False]
+    num_kept = 2 * min(pool_size, rounds * strategy.rounds.sample_size)
+    round_bytes = num_bytes(shared) + num_bytes(strategy.state())
+    return num_files * round_bytes + num_kept * (num_bytes(kept) + optimizer_bytes(config))
+
+
+def num_bytes(arrays: Arrays) -> int:
+    return sum(array.nbytes for array in arrays.values())
 
 
 def optimizer_bytes(config: Config) -> int:

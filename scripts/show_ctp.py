@@ -99,7 +99,7 @@ def draw_learned(checkpoint: Path, video: str | None, output: Path, *, seed: int
     path = Path(video) if video else first_video(cfg)
     batch = draw_batch(cfg, path, seed=seed)
     before, shared = initial_arrays(cfg), load_arrays(checkpoint)
-    head = run_dir / "clients" / "client_0" / f"head-round-{number}.npz"
+    head = run_dir / "clients" / "client_0" / f"kept-round-{number}.npz"
     if not (head.is_file() or before.keys() <= shared.keys()):
         raise ValueError(f"There is no {head}: clients keep the heads of the last two rounds; name one of these.")
     kept = load_arrays(head) if head.is_file() else {}

@@ -1,7 +1,6 @@
 """A federation small enough for a test: a configuration, videos for each client, a grid without a simulation engine."""
 
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -17,8 +16,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedvssl.building import build_training
+from fedvssl.client.client import Client, list_path
 from fedvssl.client.order import Site
-from fedvssl.client.training import Client, list_path
 from fedvssl.client_app import build_client_app
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
@@ -26,7 +25,7 @@ from fedvssl.files.arrays import Arrays
 from fedvssl.preflight import expected_report
 from fedvssl.server_evaluation import Evaluations
 from fedvssl.server_rounds import Run, run_rounds
-from fedvssl.server_run import SENT, build_run, initial_arrays
+from fedvssl.server_run import build_run, initial_arrays, sent_settings
 from fedvssl.wire.grid import GridWire
 from tests.videos import moving_square, write_frames
 
@@ -79,10 +78,9 @@ def sent_arrays(config: dict[str, Any], *, prefix: str = "backbone.") -> Arrays:
     return {name: array for name, array in initial_arrays(config).items() if name.startswith(prefix)}
 
 
-def order_of(config: dict[str, Any], server_round: int = 1, *, head_round: int = 0) -> dict[str, Any]:
+def order_of(config: dict[str, Any], server_round: int = 1, *, kept_round: int = 0) -> dict[str, Any]:
     """Order that the server would send, at full learning rate."""
-    settings = json.dumps({name: config[name] for name in SENT})
-    return {"config": settings, "lr-factor": 1.0, "server-round": server_round, "head-round": head_round}
+    return {"config": sent_settings(config), "lr-factor": 1.0, "server-round": server_round, "kept-round": kept_round}
 
 
 class InProcess(Grid):

@@ -41,9 +41,9 @@ def test_an_introduction_is_a_message_or_an_error_of_one_line(config, tmp_path: 
 
 
 def test_a_failure_is_an_error_of_one_line(config, tmp_path: Path) -> None:
-    order = ConfigRecord({**order_of(config), "head-round": 4})
+    order = ConfigRecord({**order_of(config), "kept-round": 4})
     message = Message(RecordDict({"arrays": pack(sent_arrays(config)), "config": order}), 5, "train")
     reply = answer(message, client=client_of(config, tmp_path, 0))
-    assert "head-round-4.npz" in str(reply.error.reason) and "\n" not in str(reply.error.reason)
+    assert "kept-round-4.npz" in str(reply.error.reason) and "\n" not in str(reply.error.reason)
     empty = answer(Message(RecordDict(), 5, "train"), client=client_of(config, tmp_path, 0))
     assert str(empty.error.reason).startswith("KeyError: ") and "\n" not in str(empty.error.reason)

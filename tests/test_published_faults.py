@@ -8,8 +8,8 @@ import pytest
 
 import fedvssl
 from fedvssl import server_rounds
-from fedvssl.client import training
-from fedvssl.client.state import client_folder, head_path
+from fedvssl.client import client, training
+from fedvssl.client.state import client_folder, kept_path
 from fedvssl.client_app import answer
 from fedvssl.data import partition
 from fedvssl.files.arrays import load_arrays
@@ -187,7 +187,7 @@ def check_each_client_goes_on_with_its_own_accepted_head(data_dir, run_dir) -> N
         if (server_round, partition_id) == (2, 1):
             return "silence"
         folder = client_folder(site_of(config, run_dir), partition_id)
-        accepted[partition_id] = load_arrays(head_path(folder, server_round))[HEAD]
+        accepted[partition_id] = load_arrays(kept_path(folder, server_round))[HEAD]
         return reply
 
     train(config, run_dir, on_train=on_train)
@@ -198,7 +198,7 @@ HEAD = "head.fc1.weight"
 
 
 def load_the_newest(path: Path) -> dict[str, np.ndarray]:
-    return load_arrays(max(path.parent.glob("head-round-*.npz")))
+    return load_arrays(max(path.parent.glob("kept-round-*.npz")))
 
 
 def one_folder_for_all(site, partition_id: int) -> Path:
@@ -208,7 +208,7 @@ def one_folder_for_all(site, partition_id: int) -> Path:
 @pytest.mark.parametrize(("name", "fault"), [("load_arrays", load_the_newest), ("client_folder", one_folder_for_all)])
 def test_heads_are_not_found_by_listing_files(name, fault, data_dir, tmp_path, monkeypatch):
     check_each_client_goes_on_with_its_own_accepted_head(data_dir, tmp_path / "sound")
-    monkeypatch.setattr(training, name, fault)
+    monkeypatch.setattr(client, name, fault)
     assert fails(check_each_client_goes_on_with_its_own_accepted_head, data_dir, tmp_path / "faulty")
 
 

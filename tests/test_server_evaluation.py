@@ -98,7 +98,7 @@ def test_missed_evaluations_are_made_up_for_on_continuing_and_in_order(data_dir,
 
 
 def test_the_record_of_going_back_is_no_evaluation(data_dir, tmp_path):
-    lines = [{"server_round": n, "eval_R@1": 0.5} for n in (0, 2)] + [{"server_round": 4, "lost_heads": [0]}]
+    lines = [{"server_round": n, "eval_R@1": 0.5} for n in (0, 2)] + [{"server_round": 4, "lost_kept": [0]}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     evaluations = build_evaluations(evaluating(data_dir, "rounds=6"))
     assert evaluations and evaluations.missed(tmp_path, done=4) == [4]

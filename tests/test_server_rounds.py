@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedvssl.client import training
+from fedvssl.client import client, training
 from fedvssl.client_app import build_client_app
 from fedvssl.files.arrays import load_arrays, save_arrays
 from fedvssl.files.round_records import RoundReport, to_records
@@ -56,7 +56,7 @@ def test_heads_never_leave_the_clients(data_dir, tmp_path):
     grid = train(tiny_config(data_dir), tmp_path, on_train=lambda _, message: names.update(message.content["arrays"]))
     assert names and all(name.startswith("backbone.") for name in names)
     assert all(name.startswith("backbone.") for name in load_arrays(round_path(tmp_path, 2))) and grid.sent
-    heads = [load_arrays(tmp_path / f"clients/client_{n}/head-round-2.npz")["head.fc1.weight"] for n in range(3)]
+    heads = [load_arrays(tmp_path / f"clients/client_{n}/kept-round-2.npz")["head.fc1.weight"] for n in range(3)]
     assert not np.array_equal(heads[0], heads[1]) and not np.array_equal(heads[1], heads[2])
 
 
@@ -83,8 +83,8 @@ def test_a_dead_head_of_one_client_is_named(data_dir, tmp_path, caplog, monkeypa
             torch.nn.init.constant_(task.head.fc1.bias, -1e4)
 
     active = []
-    folder = training.client_folder
-    monkeypatch.setattr(training, "client_folder", lambda *args: active.append(folder(*args)) or active[-1])
+    folder = client.client_folder
+    monkeypatch.setattr(client, "client_folder", lambda *args: active.append(folder(*args)) or active[-1])
     monkeypatch.setattr(training, "load_state", kill)
     with caplog.at_level(logging.WARNING, logger="fedvssl"):
         train(tiny_config(data_dir, "rounds=1"), tmp_path)
@@ -112,9 +112,9 @@ def test_a_resumed_run_gives_the_same_numbers(recipe, data_dir, tmp_path):
         patch.setattr(FedAvg, "aggregate", lambda *_: 1 / 0)
         patch.setattr(FedVSSL, "aggregate", lambda *_: 1 / 0)
         train(config, stopped)
-    assert list(stopped.glob("clients/*/head-round-3.npz"))
+    assert list(stopped.glob("clients/*/kept-round-3.npz"))
     for folder in stopped.glob("clients/*"):
-        assert len(list(folder.glob("head-round-*.npz"))) <= 2
+        assert len(list(folder.glob("kept-round-*.npz"))) <= 2
     train(config, stopped)
     whole, resumed = (load_arrays(round_path(folder, 3)) for folder in (tmp_path / "whole", stopped))
     assert whole.keys() == resumed.keys()
@@ -160,12 +160,12 @@ def test_a_client_that_was_given_up_goes_on_with_its_last_accepted_head(data_dir
             return "silence"
 
     train(config, tmp_path, on_train=reply_late)
-    assert (tmp_path / "clients/client_1/head-round-2.npz").is_file()
+    assert (tmp_path / "clients/client_1/kept-round-2.npz").is_file()
     assert accepted_rounds(tmp_path, done=2) == {0: 2, 1: 1, 2: 2} and accepted_rounds(tmp_path, done=0) == {}
     grid = train({**config, "rounds": 3}, tmp_path)
-    named = {partition_id: message.content["config"]["head-round"] for partition_id, message in grid.sent}
+    named = {partition_id: message.content["config"]["kept-round"] for partition_id, message in grid.sent}
     assert named == {0: 2, 1: 1, 2: 2}
-    assert build_run(config, run_dir=tmp_path).strategy.rounds.head_rounds == {0: 3, 1: 3, 2: 3}
+    assert build_run(config, run_dir=tmp_path).strategy.rounds.kept_rounds == {0: 3, 1: 3, 2: 3}
 
 
 def test_communication_is_the_round_trip_without_the_clients_own_work(data_dir, tmp_path):

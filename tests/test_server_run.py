@@ -23,17 +23,23 @@ def test_a_run_whose_records_are_lost_is_refused(data_dir, tmp_path):
         build_run(config, run_dir=tmp_path)
 
 
+def parts(config) -> list[dict[str, np.ndarray]]:
+    """Initial arrays of the backbone and of the head."""
+    state = initial_arrays(config)
+    return [{n: a for n, a in state.items() if n.startswith(part)} for part in ("backbone.", "head.")]
+
+
 def test_a_disk_that_is_too_small_is_told_before_the_start(data_dir, tmp_path, monkeypatch):
     config = tiny_config(data_dir, "rounds=4", "keep_last=2", "pool_size=3")
-    strategy, state = build_strategy(config), initial_arrays(config)
-    sizes = [sum(a.nbytes for n, a in state.items() if n.startswith(part)) for part in ("backbone.", "head.")]
-    needed = bytes_kept(config, strategy, state)
+    strategy, (shared, head) = build_strategy(config), parts(config)
+    sizes = [sum(a.nbytes for a in part.values()) for part in (shared, head)]
+    needed = bytes_kept(config, strategy, shared, head)
     assert needed == 3 * sizes[0] + 2 * 3 * sizes[1]
-    assert bytes_kept({**config, "keep_last": None}, strategy, state) - needed == sizes[0]
+    assert bytes_kept({**config, "keep_last": None}, strategy, shared, head) - needed == sizes[0]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
     with pytest.raises(ValueError, match=r"need 0\.\d GB more in .*, 0\.\d GB are free: lower keep_last"):
         build_run(config, run_dir=tmp_path)
-    head = tmp_path / "clients/client_1/head-round-1.npz"
+    head = tmp_path / "clients/client_1/kept-round-1.npz"
     head.parent.mkdir(parents=True)
     head.write_bytes(b"..")
     build_run(config, run_dir=tmp_path)  # what is there already is not needed again
@@ -42,13 +48,15 @@ def test_a_disk_that_is_too_small_is_told_before_the_start(data_dir, tmp_path, m
 def test_the_disk_check_counts_the_state_of_optimizers(data_dir, tmp_path):
     config = tiny_config(data_dir, "rounds=2", "optimizer=adamw")
     keeping = {**config, "training": {**config["training"], "keep_optimizer": True}}
-    strategy, state = build_strategy(config), initial_arrays(config)
+    strategy, (shared, head) = build_strategy(config), parts(config)
     train(keeping, tmp_path)
-    head_bytes = sum(array.nbytes for name, array in state.items() if name.startswith("head."))
-    kept = load_arrays(tmp_path / "clients/client_0/head-round-2.npz")
+    head_bytes = sum(array.nbytes for array in head.values())
+    kept = load_arrays(tmp_path / "clients/client_0/kept-round-2.npz")
     more = sum(array.nbytes for array in kept.values()) - head_bytes
-    assert more > 2 * sum(array.nbytes for array in state.values()) - 10_000, "two moments of every weight"
-    assert bytes_kept(keeping, strategy, state) - bytes_kept(config, strategy, state) == 2 * 3 * more
+    weights = sum(array.nbytes for array in [*shared.values(), *head.values()])
+    assert more > 2 * weights - 10_000, "two moments of every weight"
+    found = [bytes_kept(some, strategy, shared, head) for some in (keeping, config)]
+    assert found[0] - found[1] == 2 * 3 * more
 
 
 def test_a_run_starts_from_the_backbone_of_init(data_dir, tmp_path, caplog):
@@ -94,7 +102,7 @@ def test_batchnorm_stays_with_each_client_under_fedbn(data_dir, tmp_path):
     config = tiny_config(data_dir, "strategy=fedbn", "rounds=2")
     train(config, tmp_path)
     shared = load_arrays(round_path(tmp_path, 2))
-    kept = [load_arrays(tmp_path / f"clients/client_{number}/head-round-2.npz") for number in range(3)]
+    kept = [load_arrays(tmp_path / f"clients/client_{number}/kept-round-2.npz") for number in range(3)]
     assert shared and not any("bn" in name for name in shared) and all("bn" in name for name in kept[0])
     assert shared.keys() | kept[0].keys() == initial_arrays(config).keys()
     name = "backbone.stem.bn.running_mean"

@@ -10,16 +10,16 @@ def client_folder(site: Site, partition_id: int) -> Path:
     return Path(site.state_dir) / f"client_{partition_id}"
 
 
-def head_path(folder: Path, server_round: int) -> Path:
-    return folder / f"head-round-{server_round}.npz"
+def kept_path(folder: Path, server_round: int) -> Path:
+    return folder / f"kept-round-{server_round}.npz"
 
 
-def save_head(folder: Path, arrays: Arrays, order: Order) -> None:
-    """Save the client's own arrays of this round; delete earlier files but the one that it started from.
+def save_kept(folder: Path, arrays: Arrays, order: Order) -> None:
+    """Save what the client keeps of this round; delete earlier files but the one that it started from.
 
     That one is needed once more if the run is killed before the reply counts: the round is then repeated.
     """
-    save_arrays(head_path(folder, order.server_round), arrays)
+    save_arrays(kept_path(folder, order.server_round), arrays)
     for server_round in range(1, order.server_round):
-        if server_round != order.head_round:
-            head_path(folder, server_round).unlink(missing_ok=True)
+        if server_round != order.kept_round:
+            kept_path(folder, server_round).unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """Going back to an earlier round of a federated run, as after a training that diverged.
 
-Nothing is deleted: later round files, heads and the records go to `before-<n>/` in the run's folder. The work can be
-interrupted anywhere and started again, because the latest round file moves first: what is left is a run that ended
-earlier.
+Nothing is deleted: later round files, what clients kept, and the records go to `before-<n>/` in the run's folder. The
+work can be interrupted anywhere and started again, because the latest round file moves first: what is left is a run
+that ended earlier.
 """
 
 import os
@@ -16,7 +16,7 @@ from fedvssl.files.run_log import METRICS_FILE, RunLog, read_records
 
 # Copied, because they belong to the rounds that are set aside too: what these saw, and how they were trained.
 COPIED = (METRICS_FILE, "seen_videos.npz", "config.yaml")
-HEADS = "clients/*/head-round-*.npz"
+KEPT = "clients/*/kept-round-*.npz"
 
 
 def go_back(run_dir: Path, server_round: int) -> str:
@@ -53,30 +53,30 @@ def go_back(run_dir: Path, server_round: int) -> str:
     for number in reversed(later):
         os.replace(round_path(run_dir, number), round_path(staging, number))
     set_aside(run_dir, staging, server_round=server_round)
-    lost = lost_heads(run_dir, staging, done=server_round)
+    lost = lost_kept(run_dir, staging, done=server_round)
     records = RunLog(run_dir, done=server_round)  # drops the later ones
     if lost:
-        records.write({"server_round": server_round, "lost_heads": lost})
+        records.write({"server_round": server_round, "lost_kept": lost})
     records.close()
     os.replace(staging, folder)
-    without = f"; {len(lost)} clients go on with the initial head, as theirs of that time is gone" if lost else ""
+    without = f"; {len(lost)} clients begin anew with their own part, as that of the time is gone" if lost else ""
     return f"Back to round {server_round}: {len(later)} later round files and their records are in {folder}{without}."
 
 
 def has_later(run_dir: Path, *, server_round: int) -> bool:
-    """True if the run has heads or records of later rounds than `server_round`."""
+    """True if the run has arrays of clients, or records, of later rounds than `server_round`."""
     records = read_records(run_dir / METRICS_FILE)
     later = any(record.get("server_round", 0) > server_round for record in records)
-    return later or bool(later_heads(run_dir, server_round=server_round))
+    return later or bool(later_kept(run_dir, server_round=server_round))
 
 
-def later_heads(run_dir: Path, *, server_round: int) -> list[Path]:
-    """Heads of the clients of later rounds than `server_round`."""
-    return _later(run_dir.glob(HEADS), server_round)
+def later_kept(run_dir: Path, *, server_round: int) -> list[Path]:
+    """What the clients kept of later rounds than `server_round`."""
+    return _later(run_dir.glob(KEPT), server_round)
 
 
 def _later(paths: Iterable[Path], server_round: int) -> list[Path]:
-    numbers = {path: re.fullmatch(r"(?:head-)?round-(\d+)(?:-strategy)?", path.stem) for path in sorted(paths)}
+    numbers = {path: re.fullmatch(r"(?:kept-)?round-(\d+)(?:-strategy)?", path.stem) for path in sorted(paths)}
     return [path for path, number in numbers.items() if number and int(number[1]) > server_round]
 
 
@@ -89,18 +89,18 @@ def copy_records(run_dir: Path, staging: Path) -> None:
 
 
 def set_aside(run_dir: Path, staging: Path, *, server_round: int) -> None:
-    """Move the heads and the strategy's state of later rounds than `server_round`."""
+    """Move what clients kept and the strategy's state of later rounds than `server_round`."""
     states = _later(run_dir.glob("round-*-strategy.npz"), server_round)
-    for path in [*later_heads(run_dir, server_round=server_round), *states]:
+    for path in [*later_kept(run_dir, server_round=server_round), *states]:
         target = staging / path.relative_to(run_dir)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
 
 
-def lost_heads(run_dir: Path, staging: Path, *, done: int) -> list[int]:
-    """Partition ids of the clients whose head after round `done` is gone; a client keeps its last two."""
-    if not (any(run_dir.glob(HEADS)) or any(staging.glob(HEADS))):
-        return []  # all is shared, or the clients keep their heads elsewhere
+def lost_kept(run_dir: Path, staging: Path, *, done: int) -> list[int]:
+    """Partition ids of the clients whose own arrays after round `done` are gone; a client keeps its last two files."""
+    if not (any(run_dir.glob(KEPT)) or any(staging.glob(KEPT))):
+        return []  # all is shared, or the clients keep their own elsewhere
     accepted = accepted_rounds(run_dir, done=done).items()
     folders = {partition_id: run_dir / "clients" / f"client_{partition_id}" for partition_id, _ in accepted}
-    return [who for who, number in accepted if not (folders[who] / f"head-round-{number}.npz").is_file()]
+    return [who for who, number in accepted if not (folders[who] / f"kept-round-{number}.npz").is_file()]

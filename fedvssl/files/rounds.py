@@ -49,11 +49,11 @@ def check_disk(run_dir: Path, *, needed: int) -> None:
         ValueError: if they do not fit.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    written = [*run_dir.glob("round-*.npz"), *run_dir.glob("clients/*/head-round-*.npz")]
+    written = [*run_dir.glob("round-*.npz"), *run_dir.glob("clients/*/kept-round-*.npz")]
     missing = needed - sum(path.stat().st_size for path in written)
     if missing > (free := free_bytes(run_dir)):
         raise ValueError(
-            f"Round files and heads need {missing / 1e9:.1f} GB more in {run_dir}, {free / 1e9:.1f} GB are free: "
+            f"Round files and clients need {missing / 1e9:.1f} GB more in {run_dir}, {free / 1e9:.1f} GB are free: "
             "lower keep_last (null keeps all rounds), or set hydra.run.dir to a folder on another disk."
         )
 
@@ -61,8 +61,8 @@ def check_disk(run_dir: Path, *, needed: int) -> None:
 def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
     """Last round up to `done` in which a client's reply counted, by partition id.
 
-    Where the line of a client is damaged, the line of its round decides: a client that has written a head of this round
-    was asked, and its reply counted unless it is named as failed.
+    Where the line of a client is damaged, the line of its round decides: a client that has kept arrays of this
+    round was asked, and its reply counted unless it is named as failed.
 
     Raises:
         ValueError: if the run's records end before round `done`, or too many lines are damaged to decide this.
@@ -71,26 +71,25 @@ def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
     records = [record for record in read_records(path, position="server_round") if record["server_round"] <= done]
     if done and (not records or records[-1]["server_round"] < done):
         raise ValueError(
-            f"{path} does not reach round {done}, so which heads the clients go on with is lost: "
-            "choose a new hydra.run.dir."
+            f"{path} does not reach round {done}, so what the clients go on with is lost: choose a new hydra.run.dir."
         )
     rounds = {record["server_round"]: record for record in records if "num_clients" in record}
     accepted = {record["partition_id"]: record["server_round"] for record in records if "partition_id" in record}
     told = Counter(record["server_round"] for record in records if "partition_id" in record)
-    for server_round, clients in sorted(_heads_beyond(run_dir, accepted, done=done).items()):
+    for server_round, clients in sorted(_kept_beyond(run_dir, accepted, done=done).items()):
         line = rounds.get(server_round)
         lost = line["num_clients"] - told[server_round] if line else None
         asked = [client for client in clients if not line or client not in line.get("failed_partition_ids", ())]
         if asked and (lost is None or 0 < lost < len(asked)):
             raise ValueError(
-                f"The lines of round {server_round} in {path} are damaged, so whether the heads of clients "
-                f"{', '.join(map(str, asked))} of this round count is lost: restore the file, go back "
+                f"The lines of round {server_round} in {path} are damaged, so whether what clients "
+                f"{', '.join(map(str, asked))} kept of this round counts is lost: restore the file, go back "
                 f"with from_round={server_round - 1}, or choose a new hydra.run.dir."
             )
         if lost:
             accepted.update(dict.fromkeys(asked, server_round))
     for record in records:
-        for partition_id in record.get("lost_heads", []):  # see files/earlier_round.py
+        for partition_id in record.get("lost_kept", []):  # see files/earlier_round.py
             if accepted.get(partition_id, 0) <= record["server_round"]:
                 accepted.pop(partition_id, None)
     return accepted
@@ -103,11 +102,11 @@ def typical_update(run_dir: Path, *, server_round: int) -> list[float]:
     return next((typical for typical in told if typical), [])
 
 
-def _heads_beyond(run_dir: Path, accepted: dict[int, int], *, done: int) -> dict[int, list[int]]:
-    """Clients with a head of a round up to `done` after the last one in which their reply counted, by round."""
+def _kept_beyond(run_dir: Path, accepted: dict[int, int], *, done: int) -> dict[int, list[int]]:
+    """Clients that kept arrays of a round up to `done` after the last one in which their reply counted, by round."""
     found: dict[int, list[int]] = defaultdict(list)
-    for path in sorted(run_dir.glob("clients/client_*/head-round-*.npz")):
-        name = re.fullmatch(r"client_(\d+)/head-round-(\d+)\.npz", f"{path.parent.name}/{path.name}")
+    for path in sorted(run_dir.glob("clients/client_*/kept-round-*.npz")):
+        name = re.fullmatch(r"client_(\d+)/kept-round-(\d+)\.npz", f"{path.parent.name}/{path.name}")
         if name and accepted.get(int(name[1]), 0) < int(name[2]) <= done:
             found[int(name[2])].append(int(name[1]))
     return found

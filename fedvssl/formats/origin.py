@@ -53,7 +53,9 @@ def _pretraining(config: dict[str, Any], *, server_round: int) -> dict[str, str]
     if strategy.get("fedavg"):
         aggregation = {"strategy": "FedAvg of the whole model"}
     else:
-        aggregation = {"strategy": _class_name(strategy)}
+        aggregation = {"strategy": strategy_name(strategy)}
+        if share := strategy.get("share"):  # earlier versions name none
+            aggregation["arrays that travel"] = ", ".join(share)
         symbols = {"mix_coeff": "alpha (mix_coeff)", "swbeta": "beta (swbeta)"}
         aggregation |= {label: str(strategy[key]) for key, label in symbols.items() if key in strategy}
     return {
@@ -104,6 +106,13 @@ def _test_videos(checkpoint: Path) -> dict[str, str]:
 def _recipe(training: dict[str, Any]) -> dict[str, str]:
     """Classes of the optimizer and its schedule; runs of earlier versions do not name them."""
     return {name: _class_name(training[name]) for name in ("optimizer", "schedule") if name in training}
+
+
+def strategy_name(strategy: dict[str, Any]) -> str:
+    """ "FedVSSL", "FedAvg with FedU on the clients", or "FedMedian" of Flower."""
+    rule = _class_name(strategy["rule"]) if "rule" in strategy else "Replace"
+    name = _class_name(strategy.get("strategy", strategy))
+    return name if rule == "Replace" else f"{name} with {rule} on the clients"
 
 
 def _class_name(config: dict[str, Any]) -> str:

@@ -19,6 +19,9 @@ from fedvssl.reporting.learning import CLIENTS_WITH_NAMES
 
 SETTINGS = {
     "strategy": "strategy._target_",
+    "of Flower": "strategy.strategy._target_",
+    "rule of the clients": "strategy.rule._target_",
+    "arrays that travel": "strategy.share",
     "alpha (mix_coeff)": "strategy.mix_coeff",
     "beta (swbeta)": "strategy.swbeta",
     "clients sampled": "strategy.fraction_fit",

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.round_records import RoundReport
 from fedvssl.strategy.average import mix
 from fedvssl.strategy.intake import Intake
+from fedvssl.strategy.patterns import check_patterns, fits
 from fedvssl.strategy.rounds import Rounds
 from fedvssl.wire.wire import Order, Wire
 
@@ -29,15 +29,12 @@ class FedAvg:
     """
 
     def __init__(self, *, share: Sequence[str], **rounds: Any) -> None:
-        if isinstance(share, str):
-            raise ValueError(f"strategy.share={share} must be a list, such as [{share}].")
-        self.share = list(share)
+        self.share = check_patterns(share, where="strategy.share")
         self.rounds = Rounds(**rounds)
 
     def is_shared(self, name: str) -> bool:
         """True if the state entry `name` travels."""
-        fitting = [pattern for pattern in self.share if fnmatchcase(name, pattern.removeprefix("!"))]
-        return bool(fitting) and not fitting[-1].startswith("!")
+        return fits(name, self.share)
 
     def averages(self) -> dict[str, float]:
         """Share of each kind of average over the replies; the shares sum to 1, and a kind with share 0 is not made."""

@@ -45,7 +45,7 @@ class Rounds:
         seed: decides with the round which clients are sampled, so that a resumed run asks the same ones.
         bound: on the size of an update; by default there is none.
         report: metrics that clients may report.
-        head_rounds: last round in which a client's reply counted, by partition id.
+        kept_rounds: last round in which a client's reply counted, by partition id.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -57,7 +57,7 @@ class Rounds:
     seed: int
     bound: UpdateBound = field(default_factory=lambda: UpdateBound(max_factor=None))
     report: Report = UNKNOWN
-    head_rounds: dict[int, int] = field(default_factory=dict)
+    kept_rounds: dict[int, int] = field(default_factory=dict)
     _told: set[int] = field(default_factory=set)  # partition ids whose unknown metrics have been logged
 
     def __post_init__(self) -> None:
@@ -78,8 +78,8 @@ class Rounds:
     ) -> tuple[Arrays, RoundReport]:
         """Have clients train from the shared arrays, and aggregate the valid replies as they come in.
 
-        Each order names the round of the head to continue from, 0 for none. A client that replies too late may still
-        save a head for its round, but no order will name it.
+        Each order names the round of the client's file to continue from, 0 for none. A client that replies too late
+        may still save one for its round, but no order will name it.
 
         Args:
             order: settings of the round, the same for all clients.
@@ -92,10 +92,10 @@ class Rounds:
         # Of all clients and not of those that can be reached: who connects must not decide how many train.
         size = min(self.sample_size, len(examples))
         chosen = sample_clients(list(examples), size=size, seed=self.seed, server_round=server_round)
-        head_rounds = {partition_id: self.head_rounds.get(partition_id, 0) for partition_id in chosen}
+        kept_rounds = {partition_id: self.kept_rounds.get(partition_id, 0) for partition_id in chosen}
         orders = {
-            partition_id: (shared, {**order, "server-round": server_round, "head-round": head_round})
-            for partition_id, head_round in head_rounds.items()
+            partition_id: (shared, {**order, "server-round": server_round, "kept-round": kept_round})
+            for partition_id, kept_round in kept_rounds.items()
         }
         sent = time.perf_counter()
         label = f"round {server_round}: clients"
@@ -107,7 +107,7 @@ class Rounds:
         arrays = method.aggregate(server_round, means, shared)
         check_growth(arrays, shared, server_round=server_round)
         self.bound.accept(intake.metrics)
-        self.head_rounds |= dict.fromkeys(intake.metrics, server_round)
+        self.kept_rounds |= dict.fromkeys(intake.metrics, server_round)
         finished = time.perf_counter()
         seconds = {"seconds": finished - started, "seconds_clients": replies.seconds}
         seconds["seconds_aggregate"] = finished - sent - replies.seconds

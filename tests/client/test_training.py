@@ -7,9 +7,10 @@ import pytest
 from fedvssl import building
 from fedvssl.building import build_training
 from fedvssl.client import training
+from fedvssl.client.client import Client, ClientError, local_training
 from fedvssl.client.order import Site
 from fedvssl.client.state import client_folder
-from fedvssl.client.training import Client, ClientError, initial_task, load_state, summarise
+from fedvssl.client.training import load_state, summarise
 from fedvssl.files.arrays import Arrays, load_arrays
 from fedvssl.server_run import initial_arrays
 from fedvssl.training.loop import EpochResult
@@ -58,14 +59,14 @@ def test_the_facts_of_a_reply(config, site):
 
 def test_the_head_stays_in_a_file_and_comes_back(config, site, monkeypatch):
     assert not any("head" in name for name in trained(config, site))
-    head = load_arrays(client_folder(site, 0) / "head-round-1.npz")
+    head = load_arrays(client_folder(site, 0) / "kept-round-1.npz")
     fresh = {name: array for name, array in initial_arrays(config).items() if not name.startswith("backbone.")}
     assert head.keys() == fresh.keys()
     assert not np.array_equal(head["head.fc1.weight"], fresh["head.fc1.weight"]), "the head was trained"
     started_from = {}
     real = training.load_arrays_into
     monkeypatch.setattr(training, "load_arrays_into", lambda task, a: started_from.update(a) or real(task, a))
-    train(config, site, server_round=2, head_round=1)
+    train(config, site, server_round=2, kept_round=1)
     for name, array in head.items():
         np.testing.assert_array_equal(started_from[name], array)
 
@@ -74,38 +75,38 @@ def test_the_head_is_that_of_the_client_and_the_round_that_the_order_names(confi
     """Never another client's, never one of a later round in which this client was given up."""
     for partition_id in (0, 1):
         for server_round in (1, 2):
-            train(config, site, server_round=server_round, head_round=server_round - 1, partition_id=partition_id)
-    expected = load_arrays(client_folder(site, 1) / "head-round-1.npz")
+            train(config, site, server_round=server_round, kept_round=server_round - 1, partition_id=partition_id)
+    expected = load_arrays(client_folder(site, 1) / "kept-round-1.npz")
     started_from = {}
     real = training.load_arrays_into
     monkeypatch.setattr(training, "load_arrays_into", lambda task, a: started_from.update(a) or real(task, a))
-    train(config, site, server_round=3, head_round=1, partition_id=1)
+    train(config, site, server_round=3, kept_round=1, partition_id=1)
     for name, array in expected.items():
         np.testing.assert_array_equal(started_from[name], array)
     started_from.clear()
-    train(config, site, server_round=3, head_round=0, partition_id=1)
+    train(config, site, server_round=3, kept_round=0, partition_id=1)
     for name in expected:
         np.testing.assert_array_equal(started_from[name], initial_arrays(config)[name], "the head of the initial model")
 
 
 def test_a_lost_head_is_named(config, site):
-    with pytest.raises(ClientError, match=r"No file .*client_1/head-round-4\.npz"):
-        train(config, site, server_round=5, head_round=4, partition_id=1)
+    with pytest.raises(ClientError, match=r"No file .*client_1/kept-round-4\.npz"):
+        train(config, site, server_round=5, kept_round=4, partition_id=1)
 
 
 def test_a_repeated_round_starts_from_the_round_before(config, site):
     """What a crash after some heads of round 2 leaves: the resumed round 2 must give the same numbers."""
     train(config, site)
-    first, again = (trained(config, site, server_round=2, head_round=1) for _ in range(2))
+    first, again = (trained(config, site, server_round=2, kept_round=1) for _ in range(2))
     for name, array in first.items():
         np.testing.assert_array_equal(array, again[name])
-    from_the_later_head = trained(config, site, server_round=3, head_round=2)
+    from_the_later_head = trained(config, site, server_round=3, kept_round=2)
     assert not np.array_equal(from_the_later_head["backbone.stem.conv.weight"], first["backbone.stem.conv.weight"])
 
 
 def test_when_the_whole_model_is_shared_nothing_is_kept(config, site):
-    assert trained(config, site, prefix="", server_round=2, head_round=1).keys() == initial_arrays(config).keys()
-    assert not list(client_folder(site, 0).glob("head*"))
+    assert trained(config, site, prefix="", server_round=2, kept_round=1).keys() == initial_arrays(config).keys()
+    assert not list(client_folder(site, 0).glob("kept*"))
 
 
 def test_training_is_reproducible_and_differs_between_rounds_and_seeds(config, site, tmp_path):
@@ -120,18 +121,18 @@ def test_training_is_reproducible_and_differs_between_rounds_and_seeds(config, s
 
 @pytest.mark.parametrize(
     "sending",
-    [{"head_round": 1}, {"head_round": 0}, {"head_round": 0, "prefix": ""}],
+    [{"kept_round": 1}, {"kept_round": 0}, {"kept_round": 0, "prefix": ""}],
     ids=["head", "no head", "FedAvg"],
 )
 def test_what_a_process_trained_before_leaves_no_trace(sending, config, site):
     order = {"server_round": 2, "partition_id": 1, **sending}
     train(config, site, partition_id=1)
-    initial_task.cache_clear()
+    local_training.cache_clear()
     fresh = trained(config, site, **order)
     prefix = {"prefix": sending["prefix"]} if "prefix" in sending else {}
     train(config, site, server_round=5, partition_id=0, **prefix)
     used = trained(config, site, **order)
-    assert initial_task.cache_info().misses == 1, "it is the same task"
+    assert local_training.cache_info().misses == 1, "it is the same task"
     for name, array in fresh.items():
         np.testing.assert_array_equal(array, used[name])
 
@@ -140,7 +141,7 @@ def test_a_task_is_built_once_for_a_configuration(config, site, monkeypatch):
     built = []
     real = building.build_task
     monkeypatch.setattr(building, "build_task", lambda c: built.append(c) or real(c))
-    initial_task.cache_clear()
+    local_training.cache_clear()
     for server_round, partition_id in [(1, 0), (1, 1), (2, 0)]:
         train(config, site, server_round=server_round, partition_id=partition_id)
     assert len(built) == 1
@@ -151,9 +152,9 @@ def test_a_task_is_built_once_for_a_configuration(config, site, monkeypatch):
 
 def test_a_kept_task_holds_no_gradients_and_no_hooks(config, site):
     train(config, site)
-    built, own = initial_task(build_training, order_of(config)["config"], frozenset(sent_arrays(config)))
-    task = built.task
-    assert initial_task.cache_info().hits, "the one that was trained"
+    built = local_training(build_training, order_of(config)["config"], frozenset(sent_arrays(config)))
+    task, own = built.task, built.initial
+    assert local_training.cache_info().hits, "the one that was trained"
     assert all(parameter.grad is None for parameter in task.parameters())
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     assert not any(getattr(module, kind) for module in task.modules() for kind in kinds)
@@ -162,7 +163,7 @@ def test_a_kept_task_holds_no_gradients_and_no_hooks(config, site):
 
 
 def test_a_task_with_something_of_another_client_is_not_trained(config):
-    built, _ = initial_task(build_training, order_of(config)["config"], frozenset(sent_arrays(config)))
+    built = local_training(build_training, order_of(config)["config"], frozenset(sent_arrays(config)))
     with pytest.raises(AssertionError, match="what another client has learned"):
         load_state(built.task, sent_arrays(config))
 
@@ -172,7 +173,7 @@ def test_after_a_failure_the_task_is_built_anew(config, site, monkeypatch):
     monkeypatch.setattr(training, "train_epoch", lambda *a, **k: 1 / 0)
     with pytest.raises(ClientError, match="ZeroDivisionError"):
         train(config, site, partition_id=1)
-    assert initial_task.cache_info().currsize == 0
+    assert local_training.cache_info().currsize == 0
 
 
 def test_local_epochs_see_different_samples(config, site, monkeypatch):
@@ -203,7 +204,7 @@ def test_the_order_decides_what_is_trained(config, site):
     other = {**config, "training": {**config["training"], "optimizer": {**config["training"]["optimizer"], "lr": 0.0}}}
     kept = trained(other, site)["backbone.stem.conv.weight"]
     np.testing.assert_array_equal(kept, initial_arrays(config)["backbone.stem.conv.weight"])
-    assert set(json.loads(order_of(config)["config"])) == {"model", "task", "training", "seed"}
+    assert set(json.loads(order_of(config)["config"])) == {"model", "task", "training", "rule", "seed"}
 
 
 @pytest.mark.parametrize("fault", ["no list", "no video", "raises"])

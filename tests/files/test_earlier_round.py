@@ -20,7 +20,7 @@ def write_run(run_dir: Path, *, rounds: int = 4, heads: dict[int, list[int]] | N
     (run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for client, numbers in (heads or {0: [3, 4], 1: [3, 4]}).items():
         for number in numbers:
-            path = run_dir / f"clients/client_{client}/head-round-{number}.npz"
+            path = run_dir / f"clients/client_{client}/kept-round-{number}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"head of {number}")
     (run_dir / "seen_videos.npz").write_text("names")
@@ -44,7 +44,7 @@ def test_later_files_and_records_are_set_aside_and_nothing_is_deleted(tmp_path):
     assert aside["round-4-weights.npz"] == "weights of 4" and len(aside) == 6
     assert (aside["seen_videos.npz"], aside["config.yaml"]) == ("names", "settings"), "of these rounds too"
     assert files(tmp_path)["seen_videos.npz"] == "names"
-    assert not list(tmp_path.glob("clients/*/head-round-4.npz"))
+    assert not list(tmp_path.glob("clients/*/kept-round-4.npz"))
 
 
 def test_the_same_command_given_again_does_not_go_back_again(tmp_path):
@@ -60,14 +60,14 @@ def test_the_same_command_given_again_does_not_go_back_again(tmp_path):
 
 def test_a_client_whose_head_is_gone_starts_from_the_initial_one_and_this_is_told(tmp_path):
     write_run(tmp_path, heads={0: [3, 4], 1: [2, 4]})
-    assert go_back(tmp_path, 2).endswith("; 1 clients go on with the initial head, as theirs of that time is gone.")
+    assert go_back(tmp_path, 2).endswith("; 1 clients begin anew with their own part, as that of the time is gone.")
     assert accepted_rounds(tmp_path, done=2) == {1: 2}
-    assert read_records(tmp_path / "metrics.jsonl")[-1] == {"server_round": 2, "lost_heads": [0]}
+    assert read_records(tmp_path / "metrics.jsonl")[-1] == {"server_round": 2, "lost_kept": [0]}
 
 
 def test_a_whole_model_without_heads_loses_none(tmp_path):
     write_run(tmp_path, heads={0: []})
-    assert "initial head" not in go_back(tmp_path, 1)
+    assert "begin anew" not in go_back(tmp_path, 1)
     assert accepted_rounds(tmp_path, done=1) == {0: 1, 1: 1}
 
 
@@ -110,7 +110,7 @@ def test_a_head_or_a_record_alone_is_set_aside_too(later, tmp_path):
     go_back(tmp_path, 4)
     aside = files(tmp_path / "before-4")
     assert aside["metrics.jsonl"] == before["metrics.jsonl"]
-    assert ("clients/client_0/head-round-5.npz" in aside) == (later == "head")
+    assert ("clients/client_0/kept-round-5.npz" in aside) == (later == "head")
     assert read_records(tmp_path / "metrics.jsonl")[-1]["server_round"] == 4
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fedvssl.files.rounds import accepted_rounds
 
-PATTERN = "whether the heads of clients {} of this round count is lost: restore the file"
+PATTERN = "whether what clients {} kept of this round counts is lost: restore the file"
 
 
 def write_run(run_dir: Path, *, damaged: tuple[int, ...] = (), heads: dict[int, list[int]]) -> None:
@@ -27,17 +27,17 @@ def write_run(run_dir: Path, *, damaged: tuple[int, ...] = (), heads: dict[int, 
     (run_dir / "metrics.jsonl").write_text("".join(f"{text}\n" for text in texts))
     for client, rounds in heads.items():
         for server_round in rounds:
-            path = run_dir / f"clients/client_{client}/head-round-{server_round}.npz"
+            path = run_dir / f"clients/client_{client}/kept-round-{server_round}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
 
 
-HEADS = {0: [2, 3], 1: [1, 3], 2: [1, 2]}
+KEPT = {0: [2, 3], 1: [1, 3], 2: [1, 2]}
 WHOLE = {0: 3, 1: 3, 2: 2}
 
 
 def test_each_client_has_the_last_round_that_counted(tmp_path):
-    write_run(tmp_path, heads=HEADS)
+    write_run(tmp_path, heads=KEPT)
     assert accepted_rounds(tmp_path, done=3) == WHOLE
     assert accepted_rounds(tmp_path, done=2) == {0: 2, 1: 1, 2: 2}, "client 1 has a head of round 2, which failed"
 
@@ -45,7 +45,7 @@ def test_each_client_has_the_last_round_that_counted(tmp_path):
 @pytest.mark.parametrize("line", range(1, 11))
 def test_one_damaged_line_never_drops_or_invents_a_head(line, tmp_path):
     """Lines 1, 5 and 8 are those of the rounds."""
-    write_run(tmp_path, damaged=(line,), heads=HEADS)
+    write_run(tmp_path, damaged=(line,), heads=KEPT)
     assert accepted_rounds(tmp_path, done=3) == WHOLE
 
 
@@ -57,8 +57,8 @@ def test_a_head_that_only_a_failed_reply_explains_is_not_used(tmp_path):
 @pytest.mark.parametrize(
     ("damaged", "heads", "clients"),
     [
-        ((5, 7), HEADS, "2"),  # the line of round 2 and of client 2: its reply may have failed
-        ((9,), {**HEADS, 2: [1, 2, 3]}, "0, 2"),  # client 2 was not asked in round 3: its head is of an abandoned try
+        ((5, 7), KEPT, "2"),  # the line of round 2 and of client 2: its reply may have failed
+        ((9,), {**KEPT, 2: [1, 2, 3]}, "0, 2"),  # client 2 was not asked in round 3: its head is of an abandoned try
     ],
 )
 def test_what_the_records_do_not_decide_is_refused(damaged, heads, clients, tmp_path):

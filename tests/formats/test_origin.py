@@ -65,6 +65,20 @@ def test_fedavg_has_neither_alpha_nor_beta(tmp_path: Path) -> None:
     assert facts["strategy"] == "FedAvg of the whole model" and not [name for name in facts if "alpha" in name]
 
 
+@pytest.mark.parametrize(
+    ("strategy", "name", "share"),
+    [
+        ("fedvssl", "FedVSSL", "backbone.*"),
+        ("fedu", "FedAvg with FedU on the clients", "backbone.*, head.*"),
+        ("fedmedian", "FedMedian", "backbone.*"),
+        ("fedbn", "FedAvg", "*, !*bn*"),
+    ],
+)
+def test_the_card_names_both_halves_of_a_strategy_and_what_travels(strategy, name, share, tmp_path: Path) -> None:
+    facts = training_facts(run_folder(tmp_path, "base", f"strategy={strategy}") / "round-1-weights.npz")
+    assert (facts["strategy"], facts["arrays that travel"]) == (name, share)
+
+
 def test_finetuning(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "finetune", "pretrained=/secret/k400.pth", "training.epochs=3")
     facts = training_facts(folder / "best.pth")

@@ -82,7 +82,8 @@ def results(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(folder.glob("fed*/**/*.npz")):
         with np.load(path) as file:
-            found |= {f"{path.relative_to(folder)} {name}": file[name] for name in file.files}
+            where = str(path.relative_to(folder)).replace("head-round", "kept-round")  # of an older tree
+            found |= {f"{where} {name}": file[name] for name in file.files}
     for path in sorted(folder.glob("*/metrics.jsonl")):
         for number, line in enumerate(path.read_text().splitlines()):
             where = f"{path.relative_to(folder)} line {number}"

@@ -28,7 +28,7 @@ def test_losses_and_norms_are_those_that_were_kept(found: dict) -> None:
 
 def test_the_run_holds_what_is_to_be_compared(found: dict) -> None:
     names = list(found)
-    for part in ("fedvssl/round-3", "fedavg/round-3", "client_2/head-round-3", "fedvssl/metrics.jsonl", "momentum 0"):
+    for part in ("fedvssl/round-3", "fedavg/round-3", "client_2/kept-round-3", "fedvssl/metrics.jsonl", "momentum 0"):
         assert any(part in name for name in names), part
     assert any(name.endswith(" loss") for name in names) and not any("seconds" in name for name in names)
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Message
 
-from fedvssl.client.training import list_path
+from fedvssl.client.client import list_path
 from fedvssl.client_app import answer, build_client_app
 from fedvssl.data.annotations import read_annotations
 from fedvssl.files.arrays import Arrays

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from data_tools import partition
 from fedvssl import evaluate, export, finetune, finetune_preprocess, report, sweep, test
-from fedvssl.client.training import ClientError
+from fedvssl.client.client import ClientError
 from fedvssl.config import compose, to_dict
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from fedvssl.data.media import find_media

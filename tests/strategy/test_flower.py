@@ -79,6 +79,6 @@ def test_it_is_named_in_yaml() -> None:
     krum = ["strategy.strategy._target_=flwr.serverapp.strategy.Krum", "+strategy.strategy.num_malicious_nodes=1"]
     for words, kind in (([], flower.FedMedian), (krum, flower.Krum)):
         settings = compose("base", ["strategy=fedmedian", *words])["strategy"]
-        limits = {"max_update_factor", "oversized_updates"}
+        limits = {"max_update_factor", "oversized_updates", "rule"}
         built = build({n: v for n, v in settings.items() if n not in limits}, num_clients=5, seed=7)
         assert type(built.strategy) is kind and built.share == ["backbone.*"]

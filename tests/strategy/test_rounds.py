@@ -21,7 +21,7 @@ def test_a_round_asks_samples_and_averages_by_videos():
     arrays, report = run_round(strategy_for(3), wire, server_round=4)
     np.testing.assert_allclose(arrays["backbone.w"], (1 * 10 + 2 * 20 + 3 * 30) / 60)
     assert arrays["head.n"] == 3 and arrays["head.n"].dtype == np.int64
-    assert wire.orders[0] == (0, {"server-round": 4, "head-round": 0, "lr-factor": 0.5})
+    assert wire.orders[0] == (0, {"server-round": 4, "kept-round": 0, "lr-factor": 0.5})
     assert list(report.clients) == [0, 1, 2] and report.failures == {}
     np.testing.assert_allclose([client["weight"] for client in report.clients.values()], [1 / 6, 2 / 6, 3 / 6])
 
@@ -101,7 +101,7 @@ def test_an_order_names_the_last_round_in_which_the_reply_counted():
     wire, strategy = EchoWire(2, fall_silent), strategy_for(2, min_fit_clients=1)
     for server_round in (1, 2, 3):
         run_round(strategy, wire, server_round)
-    named = [(who, order["head-round"]) for who, order in wire.orders]
+    named = [(who, order["kept-round"]) for who, order in wire.orders]
     assert named == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 1)]
 
 
@@ -231,7 +231,7 @@ def test_weights_that_explode_end_the_run_before_they_count():
     wire = EchoWire(1, lambda who, arrays, _: Reply(who, {"w": np.full(2, 1e9, np.float32)}, echo(who, arrays).facts))
     with pytest.raises(FederationError, match=r"Round 3 would make the weights 1e\+09 times as large: it is not saved"):
         strategy.round(wire, 3, {"w": np.ones(2, np.float32)}, {})
-    assert strategy.rounds.head_rounds == {} and strategy.rounds.bound.typical is None
+    assert strategy.rounds.kept_rounds == {} and strategy.rounds.bound.typical is None
 
 
 def test_seconds_of_waiting_and_of_averaging_are_apart():

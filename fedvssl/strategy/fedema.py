@@ -1,0 +1,75 @@
+"""FedEMA (Zhuang et al., arXiv 2204.04385): a client mixes its own last weights into those that arrive.
+
+    theta <- mu theta_k + (1 - mu) theta,   mu = min(1, lambda d)       (equations 2 and 3)
+
+d is the divergence of the client's last training, lambda its scaler. The server averages by number of videos (FedAvg).
+"""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from fedvssl.files.arrays import Arrays
+from fedvssl.strategy.bounds import STATISTICS
+from fedvssl.strategy.divergence import check_layers, divergence
+from fedvssl.strategy.patterns import check_patterns, fits
+from fedvssl.strategy.rule import FACT, Replace, When
+
+DIVERGENCE, SCALER = FACT + "divergence", FACT + "scaler"
+
+
+class FedEMA:
+    """Client half of FedEMA.
+
+    Args:
+        scaler: lambda for all clients; None gives each its own, tau / d, after its first training that moved anything.
+        tau: mu at a client's second contact, if `scaler` is None.
+        selective: True begins anew, as at a first contact, if the client did not train in the last round.
+        personal: patterns of the predictor's arrays, which come with the client's own statistics where mu > 0.5. The
+            statistics of all other layers are those that arrive.
+        layers: patterns of the convolutions whose change is the divergence.
+
+    Raises:
+        ValueError: if a setting is out of range.
+    """
+
+    reports = ("divergence", "scaler")
+    keeps_shared = True
+
+    def __init__(
+        self, *, scaler: float | None, tau: float, selective: bool, personal: Sequence[str], layers: Sequence[str]
+    ) -> None:
+        for name, value in {"tau": tau, "scaler": 0.0 if scaler is None else scaler}.items():
+            if not (isinstance(value, int | float) and 0 <= value < np.inf):
+                raise ValueError(f"strategy.rule.{name}={value} must be a number, at least 0.")
+        self.scaler, self.tau, self.selective = scaler, tau, selective
+        self.personal = check_patterns(personal, where="strategy.rule.personal")
+        self.layers = check_patterns(layers, where="strategy.rule.layers")
+
+    def check(self, state: Arrays, shared: Collection[str]) -> None:
+        check_layers(state, shared, layers=self.layers, personal=self.personal)
+
+    def receive(self, arrived: Arrays, kept: Arrays, initial: Arrays, when: When) -> Arrays:
+        if self.selective and when.last_round != when.server_round - 1:
+            kept, when = {}, When(when.server_round, last_round=0)  # as at a first contact
+        state, mu = Replace().receive(arrived, kept, initial, when), self.share_of_own(kept)
+        for name, array in arrived.items():
+            if array.dtype.kind == "f" and not name.endswith(STATISTICS):
+                state[name] = mu * kept[name] + (1 - mu) * array if mu else array
+            elif mu > 0.5 and fits(name, self.personal):
+                state[name] = kept[name]
+        return state
+
+    def share_of_own(self, kept: Arrays) -> float:
+        """mu, in [0, 1]."""
+        scaler = kept.get(SCALER, 0.0) if self.scaler is None else self.scaler
+        return min(1.0, float(scaler * kept[DIVERGENCE])) if kept else 0.0
+
+    def keep(self, kept: Arrays, start: Arrays, state: Arrays, shared: Collection[str]) -> Arrays:
+        moved = divergence(start, state, self.layers)
+        own = {**state, DIVERGENCE: np.array(moved)}
+        if SCALER in kept:
+            own[SCALER] = kept[SCALER]
+        elif moved and self.scaler is None:
+            own[SCALER] = np.array(self.tau / moved)
+        return own

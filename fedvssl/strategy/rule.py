@@ -1,0 +1,94 @@
+"""Client half of a strategy: what a client makes of arriving arrays, and what it keeps for its next round.
+
+A strategy's YAML names its rule as `strategy.rule`. The client calls `receive`, trains, calls `keep`, and saves what it
+gives in a file of the round, which nobody else reads. numpy only: a rule knows names, not models.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fedvssl.files.arrays import Arrays
+
+FACT = "rule/"  # begins the names of 0-d arrays that a rule keeps beside those of the state
+
+
+@dataclass(frozen=True)
+class When:
+    """Time of a contact.
+
+    Args:
+        server_round: from 1.
+        last_round: the last round in which the client's reply counted, 0 at its first contact.
+    """
+
+    server_round: int
+    last_round: int
+
+
+class Rule(Protocol):
+    """Client half of a strategy.
+
+    Attributes:
+        reports: names of facts that it keeps as "rule/<name>", which the client reports with each reply.
+        keeps_shared: whether it keeps arrays that travel, or facts. If not, a client without arrays of its own keeps no
+            file.
+    """
+
+    reports: Sequence[str]
+    keeps_shared: bool
+
+    def check(self, state: Arrays, shared: Collection[str]) -> None:
+        """Reject settings that do not fit a task, before a run starts.
+
+        Args:
+            state: initial arrays of the task.
+            shared: names of those that travel.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        ...
+
+    def receive(self, arrived: Arrays, kept: Arrays, initial: Arrays, when: When) -> Arrays:
+        """State to train from: every array that arrives, and every one that does not.
+
+        Args:
+            arrived: the shared arrays, read-only.
+            kept: what `keep` gave in round `when.last_round`; {} at the first contact.
+            initial: fresh arrays for all that does not travel, read-only.
+        """
+        ...
+
+    def keep(self, kept: Arrays, start: Arrays, state: Arrays, shared: Collection[str]) -> Arrays:
+        """Arrays to keep after training.
+
+        Args:
+            kept: as for `receive`.
+            start: what `receive` gave.
+            state: the same arrays after training.
+            shared: names of those that travel.
+        """
+        ...
+
+
+class Replace:
+    """What arrives replaces, all else is the client's own: FedAvg, FedVSSL, FedBN."""
+
+    reports: Sequence[str] = ()
+    keeps_shared = False
+
+    def check(self, state: Arrays, shared: Collection[str]) -> None:
+        """Any task will do."""
+
+    def receive(self, arrived: Arrays, kept: Arrays, initial: Arrays, when: When) -> Arrays:
+        own = kept if when.last_round else initial
+        return {name: own[name] for name in initial} | arrived
+
+    def keep(self, kept: Arrays, start: Arrays, state: Arrays, shared: Collection[str]) -> Arrays:
+        return {name: array for name, array in state.items() if name not in shared}
+
+
+def facts_of(kept: Mapping[str, object], reports: Sequence[str]) -> dict[str, float]:
+    """Facts that a client reports of what its rule keeps."""
+    return {name: float(kept[FACT + name]) for name in reports if FACT + name in kept}  # pyright: ignore[reportArgumentType]

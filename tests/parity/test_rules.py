@@ -1,0 +1,125 @@
+"""What a client of FedBYOL, FedU or FedEMA installs, beside EasyFL's own code (fixtures: fedssl_policies).
+
+The reference's online encoder and predictor travel, its target encoder does not. At a first contact the target is a
+copy of the arriving encoder, which the task's initial arrays stand for here.
+"""
+
+import numpy as np
+import pytest
+from torch import nn
+
+from fedvssl.files.arrays import Arrays
+from fedvssl.models import r3d
+from fedvssl.strategy.average import RunningMean
+from fedvssl.strategy.divergence import convolutions, divergence
+from fedvssl.strategy.fedema import FedEMA
+from fedvssl.strategy.fedu import FedU
+from fedvssl.strategy.rule import Replace, Rule, When, facts_of
+from tests.parity.reference import hash_weights, load_json, load_npz
+
+ARRAYS, META = load_npz("fedssl_policies"), load_json("fedssl_policies_meta")
+ONLINE, PREDICTOR, TARGET = "online_encoder.", "online_predictor.", "target_encoder."
+NAMES = {"personal": [PREDICTOR + "*"], "layers": [ONLINE + "*", "!*shortcut*"]}
+SIZE = {**NAMES, "tau": 0.7, "selective": False}
+# Case of the fixture -> (rule, divergence and scaler of the last training, the round of it and this one). Cases without
+# a line are ablations of the paper's, which no rule here has.
+CASES: dict[str, tuple[Rule, float | None, float | None, When]] = {
+    "fedbyol": (Replace(), None, None, When(4, 3)),
+    "fedu_uses_global": (FedU(threshold=0.4, **NAMES), 0.399, None, When(4, 3)),
+    "fedu_uses_local": (FedU(threshold=0.4, **NAMES), 0.4, None, When(4, 3)),
+    "fedema_mu0.35": (FedEMA(scaler=None, **SIZE), 0.5, 0.7, When(4, 3)),
+    "fedema_mu0.72": (FedEMA(scaler=None, **SIZE), 0.9, 0.8, When(4, 1)),
+    "fedema_mu_clamped": (FedEMA(scaler=0.8, **SIZE), 2.0, None, When(4, 3)),
+    "fedema_mu0.5_boundary": (FedEMA(scaler=1.0, **SIZE), 0.5, None, When(4, 3)),
+    "fedema_selective_trained_last_round": (FedEMA(scaler=0.8, **{**SIZE, "selective": True}), 0.9, None, When(4, 3)),
+    "fedema_selective_missed_a_round": (FedEMA(scaler=0.8, **{**SIZE, "selective": True}), 0.9, None, When(5, 3)),
+    "first_contact": (FedEMA(scaler=None, **SIZE), None, None, When(4, 0)),
+}
+
+
+def arrays_of(case: str) -> Arrays:
+    """online_encoder.conv1.weight, ... of a case."""
+    found = (name for name in ARRAYS if name.startswith(f"{case}/"))
+    return {name.removeprefix(f"{case}/").replace("/", ".", 1): ARRAYS[name] for name in found}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_client_installs(case):
+    rule, moved, scaler, when = CASES[case]
+    arrived = {name: array for name, array in arrays_of("global").items() if not name.startswith(TARGET)}
+    initial = {name.replace(ONLINE, TARGET): array for name, array in arrived.items() if name.startswith(ONLINE)}
+    kept = arrays_of("local") if when.last_round else {}
+    kept |= {} if moved is None else {"rule/divergence": np.array(moved)}
+    kept |= {} if scaler is None else {"rule/scaler": np.array(scaler)}
+    installed, expected = rule.receive(arrived, kept, initial, when), arrays_of(case)
+    assert installed.keys() == expected.keys()
+    for name, array in expected.items():
+        assert installed[name].dtype == array.dtype and installed[name].shape == array.shape
+        np.testing.assert_allclose(installed[name], array, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_the_threshold_of_fedu():
+    arrived, kept = arrays_of("global"), arrays_of("local")
+    for moved, whose in META["dapu_threshold_0.4"].items():
+        own = {**kept, "rule/divergence": np.array(float(moved))}
+        installed = FedU(threshold=0.4, **NAMES).receive(arrived, own, {}, When(2, 1))
+        for name, array in installed.items():
+            source = kept if whose == "local" and name.startswith(PREDICTOR) else arrived
+            np.testing.assert_array_equal(array, source[name])
+
+
+@pytest.mark.parametrize(("scaler", "rows"), [(None, "autoscaler_tau0.7"), (0.8, "constant_0.8")])
+def test_the_scaler_of_fedema_is_fixed_once(scaler, rows):
+    """The divergence of round r decides mu of round r + 1; the first one decides the scaler of all."""
+    rule, kept = FedEMA(scaler=scaler, **SIZE), {}
+    weight = np.zeros((1, 1, 1, 1))
+    for row in META[rows]:
+        moved = {ONLINE + "w": weight + row["distance"]}  # the norm of its change is the distance
+        kept = rule.keep(kept, {ONLINE + "w": weight}, moved, moved.keys())
+        assert facts_of(kept, ["divergence"]) == {"divergence": pytest.approx(row["distance"])}
+        assert facts_of(kept, ["scaler"]).get("scaler", scaler) == pytest.approx(row["scaler"])
+        assert rule.share_of_own(kept) == pytest.approx(row["mu"], rel=1e-6)
+
+
+class TinyNet(nn.Module):
+    """The convolutions of the reference's model, by its names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(4)
+        block = nn.Module()
+        block.conv1, block.bn1 = nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6)
+        block.conv2, block.bn2 = nn.Conv2d(6, 6, 3, bias=False), nn.BatchNorm2d(6)
+        block.shortcut = nn.Sequential(nn.Conv2d(4, 6, 1, bias=False), nn.BatchNorm2d(6))
+        self.layer1 = nn.Sequential(block)
+
+
+def test_the_divergence_leaves_shortcuts_out():
+    states = []
+    for first_key in (0, 700):
+        hash_weights(net := TinyNet(), first_key)
+        states.append({name: tensor.numpy() for name, tensor in net.state_dict().items()})
+    assert convolutions(states[0], ["*", "!*shortcut*"]) == list(META["divergence"]["tinynet"]["per_layer_l2"])[:3]
+    expected = META["divergence"]["tinynet"]["reference"]
+    assert divergence(*states, ["*", "!*shortcut*"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_r3d18_has_as_many_convolutions_as_the_reference_counts():
+    state = {f"backbone.{name}": tensor.numpy() for name, tensor in r3d.R3D(18, width=4).state_dict().items()}
+    expected = META["divergence"]["resnet18"]["layers_included"]
+    assert len(convolutions(state, ["backbone.*", "!*downsample*"])) == expected == 17
+
+
+def test_the_server_averages_every_entry():
+    """Counters take the maximum here; the reference truncates their mean."""
+    mean = RunningMean()
+    for number, num_images in enumerate(META["average"]["num_images"]):
+        mean.add(arrays_of(f"average/client{number}"), np.log(num_images))
+    expected = arrays_of("average/result")
+    assert mean.result().keys() == expected.keys()
+    for name, array in mean.result().items():
+        if array.dtype.kind == "f":
+            np.testing.assert_allclose(array, expected[name], rtol=1e-6, atol=1e-6, err_msg=name)
+        else:
+            assert array == max(arrays_of(f"average/client{number}")[name] for number in range(3))
