@@ -6,7 +6,7 @@ so it is trusted like the user's own code; nothing that was downloaded is ever i
 
 import inspect
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # torch is imported when something is built
     from fedvssl.client.training import LocalTraining
 
 
-def build(config: Config, **kwargs: Any) -> Any:
+def build(config: Mapping[str, Any], **kwargs: Any) -> Any:
     """Instantiate `config["_target_"]` with the other entries; `kwargs` may hold live objects such as a backbone.
 
     Raises:
@@ -40,7 +40,7 @@ def build_task(config: Config) -> Any:
     return build(config["task"]["module"], backbone=backbone)
 
 
-def build_optimizer(training: Config, module: Any, *, on_gpu: bool) -> Any:
+def build_optimizer(training: Mapping[str, Any], module: Any, *, on_gpu: bool) -> Any:
     """Build the optimizer `training["optimizer"]` of a module, with one kernel for all weights on a GPU.
 
     Raises:

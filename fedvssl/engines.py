@@ -10,10 +10,10 @@ import sys
 import threading
 import traceback
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedvssl.config import Config
 from fedvssl.files.ending import Terminated, end_descendants, ending_descendants, failed, one_line, take_sigterm
 from fedvssl.files.lock import release_all
 
@@ -30,7 +30,25 @@ FLOWER_LOG, ERROR_LOG = "flower.log", "error.log"
 GRACE_SECONDS = 60.0  # for Flower's engine to end its actors
 
 
-def train_here(run: "Run", site: "Site", *, config: Config) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of an engine.
+
+    Args:
+        num_clients: clients of the run.
+        num_cpus, num_gpus: of each client that trains.
+        timeout: seconds that a round waits for its clients.
+        verbose: True shows the messages of Flower and Ray in the terminal too.
+    """
+
+    num_clients: int
+    num_cpus: float
+    num_gpus: float
+    timeout: float
+    verbose: bool = False
+
+
+def train_here(run: "Run", site: "Site", limits: Limits) -> None:
     """Train the clients in this process, one after the other, each with the threads that the simulation gives it.
 
     Raises:
@@ -45,8 +63,8 @@ def train_here(run: "Run", site: "Site", *, config: Config) -> None:
     from fedvssl.wire.wire import FederationError
 
     if "OMP_NUM_THREADS" not in os.environ:  # as Ray does it
-        torch.set_num_threads(int(config["client_resources"]["num_cpus"]))
-    clients = {number: Client(number, site, build_training) for number in range(config["pool_size"])}
+        torch.set_num_threads(int(limits.num_cpus))
+    clients = {number: Client(number, site, build_training) for number in range(limits.num_clients)}
     try:
         run_rounds(LocalWire(clients, run.introductions), run)
     except (FederationError, OSError):
@@ -58,18 +76,18 @@ def train_here(run: "Run", site: "Site", *, config: Config) -> None:
         raise RuntimeError(f"The server broke down ({one_line(error)}); see {path}.") from error
 
 
-def simulate(run: "Run", site: "Site", *, config: Config) -> None:
+def simulate(run: "Run", site: "Site", limits: Limits) -> None:
     """Train the clients in Flower's simulation engine, as many at a time as fit on the machine."""
     from fedvssl.client_app import build_client_app
     from fedvssl.server_app import Outcome, build_server_app
 
-    outcome, limits = Outcome(), {"num_clients": config["pool_size"], "timeout": config["round_timeout"]}
-    server_app = build_server_app(run, **limits, outcome=outcome)
-    start_engine(server_app, build_client_app(site), config=config, run_dir=run.run_dir, outcome=outcome)
+    outcome = Outcome()
+    server_app = build_server_app(run, num_clients=limits.num_clients, timeout=limits.timeout, outcome=outcome)
+    start_engine(server_app, build_client_app(site), limits=limits, run_dir=run.run_dir, outcome=outcome)
 
 
 def start_engine(
-    server_app: "ServerApp", client_app: "ClientApp", *, config: Config, run_dir: Path, outcome: "Outcome"
+    server_app: "ServerApp", client_app: "ClientApp", *, limits: Limits, run_dir: Path, outcome: "Outcome"
 ) -> None:
     """Run both apps in Flower's simulation engine, one actor for each client that trains at a time.
 
@@ -82,18 +100,17 @@ def start_engine(
 
     from fedvssl.wire.wire import FederationError
 
-    verbose = config["verbose"]
-    _send_flower_log_to(run_dir / FLOWER_LOG, terminal=verbose)
+    _send_flower_log_to(run_dir / FLOWER_LOG, terminal=limits.verbose)
     with (
         ending_descendants() as before,  # Ray leaves a stopped client behind
         run_dir.joinpath(FLOWER_LOG).open("a") as ray_log,
-        redirect_stdout(sys.stdout if verbose else ray_log),
+        redirect_stdout(sys.stdout if limits.verbose else ray_log),
     ):
         returned = _watch(outcome, run_dir, before)
         log.info("Starting Flower's simulation engine; in the first round each client's process loads PyTorch ...")
         try:
-            start_ray(config)
-            run_simulation(server_app, client_app, config["pool_size"], backend_config=backend(config))
+            start_ray(verbose=limits.verbose)
+            run_simulation(server_app, client_app, limits.num_clients, backend_config=backend(limits))
         except FederationError:
             raise
         except Exception as error:
@@ -106,7 +123,7 @@ def start_engine(
             outcome.stop.set()  # the server's thread must not wait for clients that are gone
 
 
-def start_ray(config: Config) -> None:
+def start_ray(*, verbose: bool) -> None:
     """Start Ray before Flower does, and take SIGTERM back from it: Ray's own handler prints a stack and aborts.
 
     Raises:
@@ -115,7 +132,7 @@ def start_ray(config: Config) -> None:
     import ray
 
     from fedvssl.files.environment import num_cores
-    from fedvssl.preflight import num_gpus
+    from fedvssl.preflight import gpus_here
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of every actor without a GPU
     path = os.pathsep.join([*sys.path, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -124,10 +141,10 @@ def start_ray(config: Config) -> None:
         ray.init(
             address="local",  # not a Ray head that already runs on this machine
             num_cpus=num_cores(),
-            num_gpus=num_gpus(),
+            num_gpus=gpus_here(),
             include_dashboard=False,
-            logging_level=logging.INFO if config["verbose"] else logging.ERROR,
-            log_to_driver=config["verbose"],
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            log_to_driver=verbose,
             runtime_env={"env_vars": {"PYTHONPATH": path}},
         )
     except SystemExit as error:
@@ -135,10 +152,11 @@ def start_ray(config: Config) -> None:
     take_sigterm()
 
 
-def backend(config: Config) -> Any:
+def backend(limits: Limits) -> Any:
     """Options of Flower's engine: one actor for each client that trains at a time."""
     resources = {
-        **config["client_resources"],
+        "num_cpus": limits.num_cpus,
+        "num_gpus": limits.num_gpus,
         # A killed actor would go back into Flower's pool and fail in every later round. A restarted one repeats its
         # training call, which gives the same numbers: it starts from files and a seed.
         "max_restarts": -1,

@@ -6,16 +6,13 @@ A client's list that cannot be read concerns this client alone, so it is compare
 
 import logging
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from fedvssl.config import Config
-from fedvssl.files.atomic import atomic_path, read_json, write_json
-from fedvssl.files.settings import first_change, run_settings
+from fedvssl.files.atomic import read_json, write_json
+from fedvssl.files.settings import Settings, first_change, run_settings
 
 log = logging.getLogger(__name__)
-CONFIG_FILE, SETTINGS_FILE = "config.yaml", "settings.json"
+SETTINGS_FILE = "settings.json"
 LIST = "contents of client_dist"  # how the names of the clients' lists begin among the settings
 # Two settings that decide together how many clients a round samples: that number is compared in their place, so that
 # a run which misses replies can go on with a lower least number of them.
@@ -33,8 +30,8 @@ FREE = SAMPLING | {
 }
 
 
-def reject_other_run(run_dir: Path, config: Config) -> None:
-    """Compare the settings that decide the numbers with those of an earlier start in this folder.
+def reject_other_run(run_dir: Path, now: Settings) -> None:
+    """Compare `decisive_settings` with those of an earlier start in this folder.
 
     Raises:
         ValueError: if the folder holds another run.
@@ -42,14 +39,13 @@ def reject_other_run(run_dir: Path, config: Config) -> None:
     before = _recorded(run_dir)
     if before is None:
         return
-    now = decisive_settings(config)
     unread = {name for name in before.keys() ^ now.keys() if name.startswith(LIST)}
     if change := first_change(*({n: v for n, v in one.items() if n not in unread} for one in (before, now))):
         sample = "change strategy.fraction_fit so that as many are sampled, or " if change.startswith(SAMPLED) else ""
         raise ValueError(f"{run_dir} is of another run, {change}: {sample}name another hydra.run.dir.")
 
 
-def decisive_settings(config: Config) -> dict[str, Any]:
+def decisive_settings(config: Config) -> Settings:
     """Settings and contents of files that decide the numbers of a run."""
     from fedvssl.data.client_lists import read_lists
     from fedvssl.strategy.rounds import sample_size
@@ -62,24 +58,25 @@ def decisive_settings(config: Config) -> dict[str, Any]:
     return {**run_settings(config, free=FREE, files=files), SAMPLED: sample_size(config["pool_size"], **sampling)}
 
 
-def claim(run_dir: Path, config: Config) -> None:
-    """Write config.yaml and settings.json. A list that cannot be read now stays recorded as it was.
+def claim(run_dir: Path, now: Settings) -> None:
+    """Write settings.json. A list that cannot be read now stays recorded as it was.
+
+    Args:
+        now: `decisive_settings`.
 
     Raises:
         ValueError: if the folder holds another run.
     """
-    reject_other_run(run_dir, config)
-    before, now = _recorded(run_dir), decisive_settings(config)
+    reject_other_run(run_dir, now)
+    before = _recorded(run_dir)
     lists = {name: digest for name, digest in (before or {}).items() if name.startswith(LIST)}
     for name in now.keys() - lists.keys() if before else ():
         if name.startswith(LIST):
             log.info("%s, which no earlier start could read, can be read now.", name.removeprefix("contents of "))
     write_json(run_dir / SETTINGS_FILE, {**now, **lists})
-    with atomic_path(run_dir / CONFIG_FILE) as temporary:
-        OmegaConf.save(OmegaConf.create(config), temporary)
 
 
-def _recorded(run_dir: Path) -> dict[str, Any] | None:
+def _recorded(run_dir: Path) -> Settings | None:
     """Settings of the earlier starts in this folder; None if there was none."""
     path = run_dir / SETTINGS_FILE
     if not path.is_file():

@@ -18,20 +18,21 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, for_hydra, to_dict
-from fedvssl.engines import ENGINES, end_of_run
+from fedvssl.engines import ENGINES, Limits, end_of_run
+from fedvssl.files.atomic import atomic_path
 from fedvssl.files.ending import end_code, end_word, failed, interruptible, one_line
 from fedvssl.files.lock import owned
-from fedvssl.identity import CONFIG_FILE, SETTINGS_FILE, claim, reject_other_run
+from fedvssl.identity import SETTINGS_FILE, claim, decisive_settings, reject_other_run
 
 log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
 
 # Files that a run writes, as patterns below its folder.
 WRITES = (
-    *(SETTINGS_FILE, CONFIG_FILE, "environment.json", "metrics.jsonl", "clients.json", "seen_videos.npz"),
+    *(SETTINGS_FILE, "config.yaml", "environment.json", "metrics.jsonl", "clients.json", "seen_videos.npz"),
     *("*.png", "round-*", "clients/*/*.npz"),
 )
 
@@ -86,18 +87,23 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.data.seen import keep_seen
     from fedvssl.files.earlier_round import go_back
     from fedvssl.files.environment import record_environment
-    from fedvssl.preflight import check_data, expected_report, fit_precision, fit_to_machine, measure_task
+    from fedvssl.preflight import expected_report, fit_precision, settle, try_out
     from fedvssl.server_rounds import complete
     from fedvssl.server_run import build_run
 
-    config = measure_task(fit_to_machine(config))
-    videos, seen = check_data(config), check_client_lists(config)
-    config = fit_precision(config, videos)
+    config = settle(config)
+    trial, seen = try_out(config), check_client_lists(config)
+    device = "cuda" if config["client_resources"]["num_gpus"] else "cpu"
+    precision = fit_precision(config["training"], trial, device=device)
+    config = {**config, "training": {**config["training"], "precision": precision}}
+    settings = decisive_settings(config)
     if config["from_round"] is not None:
-        reject_other_run(run_dir, config)
+        reject_other_run(run_dir, settings)
         log.info("%s", go_back(run_dir, config["from_round"]))
-    built = build_run(config, run_dir=run_dir, report=expected_report(config, videos))
-    claim(run_dir, config)
+    built = build_run(config, run_dir=run_dir, report=expected_report(trial))
+    claim(run_dir, settings)
+    with atomic_path(run_dir / "config.yaml") as temporary:
+        OmegaConf.save(OmegaConf.create(config), temporary)
     keep_seen(run_dir, seen)
     if built.done >= built.rounds:
         complete(built)
@@ -109,10 +115,11 @@ def run(config: Config, *, run_dir: Path) -> None:
         media_dir=os.path.abspath(config["data"]["media_dir"]),
         partition_dir=os.path.abspath(config["partition_dir"]),
         state_dir=os.path.abspath(run_dir / "clients"),
-        device="cuda" if config["client_resources"]["num_gpus"] else "cpu",
+        device=device,
         num_workers=config["training"]["num_workers"],
     )
-    ENGINES[config["engine"]](built, site, config=config)
+    alone = {"num_clients": config["pool_size"], "timeout": config["round_timeout"], "verbose": config["verbose"]}
+    ENGINES[config["engine"]](built, site, Limits(**config["client_resources"], **alone))
     log.info("Done: %s", run_dir)
 
 

@@ -1,6 +1,8 @@
 """Checks before training starts: the machine, the settings, the data."""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,130 +35,142 @@ LEAST_FINETUNING = {
 }
 
 
-def num_gpus() -> int:
+def gpus_here() -> int:
     return torch.cuda.device_count()
 
 
-def fit_to_machine(config: Config) -> Config:
-    """Lower the configuration to the limits of the machine and the number of clients; every change is logged.
+@dataclass(frozen=True)
+class Trial:
+    """What is tried before a run: its task with initial weights, and samples of videos that are there."""
 
-    Ray would wait forever for resources that do not exist.
+    task: Any
+    dataset: SampleDataset
+
+
+def settle(config: Config) -> Config:
+    """Check the settings of a federated run, and fit them to the machine, the number of clients and the task.
+
+    Every change is logged. Ray would wait forever for resources that do not exist.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: if a setting is out of range, or "auto" for a task that does not measure it.
     """
-    _check_numbers(config)
-    resources, strategy = dict(config["client_resources"]), dict(config["strategy"])
-    if resources["num_gpus"] and not num_gpus():
-        log.info("No GPU here: training runs on the CPU (client_resources.num_gpus=0).")
-        resources["num_gpus"] = 0
-    elif resources["num_gpus"] > num_gpus():
-        log.info("client_resources.num_gpus=%g lowered to the %d here.", resources["num_gpus"], num_gpus())
-        resources["num_gpus"] = num_gpus()
-    if resources["num_cpus"] > num_cores():
-        log.info("client_resources.num_cpus=%g lowered to the %d cores here.", resources["num_cpus"], num_cores())
-        resources["num_cpus"] = num_cores()
+    check_flags(config, ["training.compile", "training.keep_optimizer"])
+    optional = {"keep_last": 1, "from_round": 0}
+    least = LEAST | {name: number for name, number in optional.items() if config[name] is not None}
+    check_numbers(config, least, or_auto=["training.num_workers"])
+    check_recipe(config["training"])
+    strategy, task, resources = dict(config["strategy"]), config["task"], fit_to_machine(**config["client_resources"])
     if strategy["min_fit_clients"] > config["pool_size"]:
         log.info("strategy.min_fit_clients=%d lowered to pool_size.", strategy["min_fit_clients"])
         strategy["min_fit_clients"] = config["pool_size"]
-    return {**config, "client_resources": resources, "strategy": strategy}
+    task = {**task, "module": measured(task["module"], build(task["sample"]), seed=config["seed"])}
+    return {**config, "client_resources": resources, "strategy": strategy, "task": task}
 
 
-def measure_task(config: Config) -> Config:
-    """Replace each "auto" among the task's settings by the value that its Sample measures.
+def fit_to_machine(*, num_gpus: float, num_cpus: float) -> dict[str, float]:
+    """Resources of a client, lowered to what the machine has."""
+    if num_gpus and not gpus_here():
+        log.info("No GPU here: training runs on the CPU (client_resources.num_gpus=0).")
+        num_gpus = 0
+    elif num_gpus > gpus_here():
+        log.info("client_resources.num_gpus=%g lowered to the %d here.", num_gpus, gpus_here())
+        num_gpus = gpus_here()
+    if num_cpus > num_cores():
+        log.info("client_resources.num_cpus=%g lowered to the %d cores here.", num_cpus, num_cores())
+        num_cpus = num_cores()
+    return {"num_gpus": num_gpus, "num_cpus": num_cpus}
+
+
+def measured(module: Mapping[str, Any], sample: Any, *, seed: int) -> dict[str, Any]:
+    """Settings of a task's module, with the values that its Sample measures in the place of "auto".
 
     Raises:
         ValueError: if it does not measure this setting.
     """
-    task = config["task"]
-    wanted = [name for name, value in task["module"].items() if value == "auto"]
-    if not wanted:
-        return config
-    sample = build_sample(config)
-    found = sample.measure(np.random.default_rng(config["seed"])) if hasattr(sample, "measure") else {}
+    wanted = [name for name, value in module.items() if value == "auto"]
+    found = sample.measure(np.random.default_rng(seed)) if wanted and hasattr(sample, "measure") else {}
     for name in wanted:
         if name not in found:
             raise ValueError(f"task.module.{name}=auto: {type(sample).__name__} does not measure it; give a value.")
         log.info("task.module.%s=auto measured: %s", name, found[name])
-    return {**config, "task": {**task, "module": {**task["module"], **{name: found[name] for name in wanted}}}}
+    return {**module, **{name: found[name] for name in wanted}}
 
 
-def fit_precision(config: Config, videos: list[Annotation]) -> Config:
-    """Set the precision of training, the same for all clients; see `training.precision`.
+def try_out(config: Config) -> Trial:
+    """Read every client's list, look for every video, take a sample of two, and build the task.
 
     Args:
-        config: result of `fit_to_machine`.
-        videos: some available videos.
+        config: result of `settle`.
 
     Raises:
-        ValueError: if the task cannot be built, or its weights cannot be trained with these settings.
+        ValueError: if too few clients have a list and all their videos, no client's videos can be sampled, or the task
+            cannot be built.
     """
-    training = config["training"]
-    dataset = SampleDataset(
-        Path(config["data"]["media_dir"]), videos[:2], build_sample(config), seed_key=(config["seed"],)
+    media_dir, seed = Path(config["data"]["media_dir"]), config["seed"]
+    files = list_files(
+        Path(config["partition_dir"]), config["pool_size"], at_least=config["strategy"]["min_fit_clients"]
     )
-    seed_torch((config["seed"],))
-    task = build_task(config)
-    build_optimizer(training, task, on_gpu=False)  # a mistake in its settings shows here, not in every client
+    if not media_dir.is_dir():
+        raise ValueError(f"No folder {media_dir}: set data_dir to where the videos were prepared.")
+    lists = _complete_lists(files, media_dir, at_least=config["strategy"]["min_fit_clients"])
+    log.info("%d clients, %d samples", len(lists), sum(map(len, lists)))
+    _warn_of_warm_up(config["training"], shortest=min(map(len, lists)))
+    sample = build_sample(config)
+    videos = _first_sampled(lists, media_dir, sample, seed=seed)
+    seed_torch((seed,))
+    return Trial(build_task(config), SampleDataset(media_dir, videos[:2], sample, seed_key=(seed,)))
+
+
+def fit_precision(training: Mapping[str, Any], trial: Trial, *, device: str) -> str:
+    """Precision of training, the same for all clients; see `training.precision`.
+
+    Args:
+        training: section of the configuration.
+        device: of the clients.
+
+    Raises:
+        ValueError: if the task's weights cannot be trained with these settings.
+    """
+    build_optimizer(training, trial.task, on_gpu=False)  # a mistake in its settings shows here, not in every client
     for pattern, own in (training["optimizer"]["param_groups"] or {}).items():
         log.info("Parameters called %s have settings of their own: %s", pattern, own)
-    chosen = checked_precision(
-        training["precision"],
-        device="cuda" if config["client_resources"]["num_gpus"] else "cpu",
-        task=task,
-        dataset=dataset,
-        warn=log.warning,
-    )
-    return {**config, "training": {**training, "precision": chosen}}
+    precision = training["precision"]
+    return checked_precision(precision, device=device, task=trial.task, dataset=trial.dataset, warn=log.warning)
 
 
-def expected_report(config: Config, videos: list[Annotation]) -> Report:
-    """Metrics that clients may report, found by a step of the task on one of `videos`.
+def expected_report(trial: Trial) -> Report:
+    """Metrics that clients may report, found by a step of the task.
 
     Raises:
         ValueError: if the task cannot make a step, or uses a name that is taken.
     """
-    task, media_dir = build_task(config), Path(config["data"]["media_dir"])
-    dataset = SampleDataset(media_dir, videos[:1], build_sample(config), seed_key=(config["seed"],))
+    task, dataset = trial.task, trial.dataset
     try:
         names = metric_names(task, stack([dataset[0]] * 2))  # two, because some normalisations cannot do with one
     except Exception as error:
-        raise ValueError(f"{type(task).__name__} fails in a step on {videos[0].name}: {reason(error)}") from error
+        where = dataset.annotations[0].name
+        raise ValueError(f"{type(task).__name__} fails in a step on {where}: {reason(error)}") from error
     return Report(tuple(name for name in names if name != "loss"), least_loss=getattr(task, "least_loss", 0.0))
 
 
-def check_data(config: Config) -> list[Annotation]:
-    """Read every client's list, look for every video and take a sample of two.
-
-    A client whose list cannot be read, or that lacks a video, will fail. It is logged; the run goes on if enough are
-    left.
-
-    Returns:
-        The videos of the first client that has all of them and whose first two can be sampled.
+def list_files(folder: Path, pool_size: int, *, at_least: int) -> list[Path]:
+    """Files of the clients' lists, in the order of the clients.
 
     Raises:
-        ValueError: if fewer than `strategy.min_fit_clients` clients have a list and all their videos, if more lists are
-            missing than are there, or if no client's videos can be sampled.
+        ValueError: if there are fewer than `at_least`, or more are missing than are there.
     """
-    folder, media_dir = Path(config["partition_dir"]), Path(config["data"]["media_dir"])
-    pool_size = config["pool_size"]
     num_files = len(list(folder.glob("client_dist*.json")))
     if not num_files:
         raise ValueError(f"No client_dist<N>.json in {folder}: make the partition, or set data_dir or partition_dir.")
-    if num_files < pool_size and (2 * num_files < pool_size or num_files < config["strategy"]["min_fit_clients"]):
+    if num_files < pool_size and (2 * num_files < pool_size or num_files < at_least):
         raise ValueError(
             f"pool_size={pool_size}, but {folder} holds the lists of {num_files} clients: "
             f"set pool_size={num_files} or make the partition again."
         )
     if num_files > pool_size:
         log.info("%s holds the lists of %d clients; the first %d take part.", folder, num_files, pool_size)
-    if not media_dir.is_dir():
-        raise ValueError(f"No folder {media_dir}: set data_dir to where the videos were prepared.")
-    paths = [folder / f"client_dist{number + 1}.json" for number in range(pool_size)]
-    complete = _complete_lists(paths, media_dir, at_least=config["strategy"]["min_fit_clients"])
-    log.info("%d clients, %d samples", len(complete), sum(map(len, complete)))
-    _warn_of_warm_up(config, complete)
-    return _first_sampled(complete, media_dir, build_sample(config), seed=config["seed"])
+    return [folder / f"client_dist{number + 1}.json" for number in range(pool_size)]
 
 
 def _first_sampled(lists: list[list[Annotation]], media_dir: Path, sample: Any, *, seed: int) -> list[Annotation]:
@@ -173,10 +187,9 @@ def _first_sampled(lists: list[list[Annotation]], media_dir: Path, sample: Any, 
     raise first_error
 
 
-def _warn_of_warm_up(config: Config, lists: list[list[Annotation]]) -> None:
-    """Warn of a warm-up that no round completes."""
-    training = config["training"]
-    steps = min(-(-len(annotations) // training["batch_size"]) for annotations in lists) * training["local_epochs"]
+def _warn_of_warm_up(training: Mapping[str, Any], *, shortest: int) -> None:
+    """Warn of a warm-up that no round completes, not even of the client with the shortest list."""
+    steps = -(-shortest // training["batch_size"]) * training["local_epochs"]
     if training["warmup_steps"] > steps and not training["keep_optimizer"]:
         log.warning(
             "training.warmup_steps=%d: a client makes %d steps in a round with a new optimizer, so its learning rate "
@@ -186,7 +199,11 @@ def _warn_of_warm_up(config: Config, lists: list[list[Annotation]]) -> None:
 
 
 def _complete_lists(paths: list[Path], media_dir: Path, *, at_least: int) -> list[list[Annotation]]:
-    """Lists of the clients that have all their videos; the other clients are logged."""
+    """Lists of the clients that have all their videos.
+
+    A client whose list cannot be read, or that lacks a video, will fail. It is logged; the run goes on if enough are
+    left.
+    """
     complete, lacks = [], []
     for path in paths:
         try:
@@ -237,7 +254,7 @@ def check_finetuning(config: Config) -> None:
         build(config[f"{part}_sample"])
 
 
-def check_recipe(training: Config) -> None:
+def check_recipe(training: Mapping[str, Any]) -> None:
     """Check the settings of the optimizer and its learning rates; `build_optimizer` checks those of its class.
 
     Args:
@@ -268,12 +285,3 @@ def check_recipe(training: Config) -> None:
     check_numbers({"training": training}, least)
     check_flags({"training": training}, ["training.optimizer.decay_norm_and_bias"])
     build(training["schedule"])
-
-
-def _check_numbers(config: Config) -> None:
-    check_flags(config, ["training.compile", "training.keep_optimizer"])
-    least = LEAST if config["keep_last"] is None else {**LEAST, "keep_last": 1}
-    if config["from_round"] is not None:
-        least = {**least, "from_round": 0}
-    check_numbers(config, least, or_auto=["training.num_workers"])
-    check_recipe(config["training"])

@@ -2,9 +2,11 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fedvssl.building import build, build_optimizer, build_task
 from fedvssl.config import Config
@@ -16,8 +18,9 @@ from fedvssl.server_evaluation import build_evaluations
 from fedvssl.server_rounds import Run
 from fedvssl.strategy.bounds import Step, UpdateBound
 from fedvssl.strategy.fedavg import FedAvg
+from fedvssl.strategy.rounds import Rounds
 from fedvssl.training.loop import seed_torch
-from fedvssl.training.optimizer import state_bytes as optimizer_state_bytes
+from fedvssl.training.optimizer import state_bytes
 from fedvssl.wire.introductions import CLIENTS_FILE, Introductions
 from fedvssl.wire.replies import UNKNOWN, Report
 
@@ -38,71 +41,86 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     Raises:
         ValueError: if a setting is invalid, the folder holds arrays of another model, or the disk is too small.
     """
-    strategy, introductions = build_strategy(config, run_dir=run_dir), Introductions(config["pool_size"])
-    rule, state = build(config["strategy"]["rule"]), initial_arrays(config)
-    strategy.rounds.report = Report((*report.names, *rule.reports), report.least_loss)
+    training, sizes = config["training"], {"num_clients": config["pool_size"], "seed": config["seed"]}
+    strategy = build_strategy(config["strategy"], training, folder=run_dir, **sizes)
+    new_task, rule = partial(build_task, config), build(config["strategy"]["rule"])
+    fresh = partial(initial_arrays, new_task, seed=config["seed"], init=config["init"])
+    state = fresh()
     shared = {name: array for name, array in state.items() if strategy.is_shared(name)}
-    check_share(strategy, list(state), needs_backbone=needs_backbone(config))
+    strategy.rounds.report = Report((*report.names, *rule.reports), report.least_loss)
+    uses = {"eval.every": config["eval"]["every"], "init": config["init"]}
+    check_share(strategy, list(state), whole_backbone=[name for name, value in uses.items() if value is not None])
     rule.check(state, shared.keys())
-    done = last_round(run_dir)
-    if done:
-        saved = load_arrays(round_path(run_dir, done))
-        if {name: array.shape for name, array in saved.items()} != {name: a.shape for name, a in shared.items()}:
-            raise ValueError(f"{round_path(run_dir, done)} holds another model: choose a new hydra.run.dir.")
-        shared = saved
+    done, shared = continued(run_dir, shared)
     restore(strategy, run_dir, shared, done=done)
+    kept_bytes = num_bytes(rule.keep({}, state, state, shared.keys()))
+    if training["keep_optimizer"]:
+        spare = new_task()
+        kept_bytes += state_bytes(build_optimizer(training, spare, on_gpu=False), spare)
+    sizes = {"round_bytes": num_bytes(shared) + num_bytes(strategy.state()), "kept_bytes": kept_bytes}
+    lengths = {"rounds": config["rounds"], "keep_last": config["keep_last"]}
+    check_disk(run_dir, needed=bytes_kept(strategy.rounds, **lengths, **sizes))
+    introductions = Introductions(config["pool_size"])
     introductions.keep_in(run_dir / CLIENTS_FILE)
-    kept = rule.keep({}, state, state, shared.keys())
-    check_disk(run_dir, needed=bytes_kept(config, strategy, shared, kept))
     return Run(
         run_dir=run_dir,
         strategy=strategy,
         introductions=introductions,
         done=done,
         shared=shared,
-        initial=lambda: {name: a for name, a in initial_arrays(config).items() if strategy.is_shared(name)},
-        rounds=config["rounds"],
-        settings=sent_settings(config),
-        lr=config["training"]["optimizer"]["lr"],
-        lr_factor=build(config["training"]["schedule"]),
+        initial=lambda: {name: array for name, array in fresh().items() if strategy.is_shared(name)},
+        settings=json.dumps({**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]}),
+        lr=training["optimizer"]["lr"],
+        lr_factor=build(training["schedule"]),
         evaluations=build_evaluations(config),
-        keep_last=config["keep_last"],
-        warn_after=config["training"]["warn_after"],
+        warn_after=training["warn_after"],
+        **lengths,
     )
 
 
-def build_strategy(config: Config, *, run_dir: Path | None = None) -> FedAvg:
-    """Build the strategy of `config["strategy"]`.
+def build_strategy(
+    strategy: Mapping[str, Any], training: Mapping[str, Any], *, folder: Path | None = None, **rounds: int
+) -> FedAvg:
+    """Build the server's half of a strategy.
 
     Args:
-        run_dir: for updates that have to wait on the disk; None is the system's temporary folder.
+        strategy, training: sections of the configuration.
+        folder: for updates that have to wait on the disk; None is the system's temporary folder.
+        rounds: further arguments of `Rounds`: num_clients and seed.
 
     Raises:
         ValueError: if a setting is out of range or unknown, or `fedavg` is set for another strategy than FedVSSL.
     """
-    settings = dict(config["strategy"])
+    settings = dict(strategy)
     target, _ = settings["_target_"], settings.pop("rule")  # which the clients build
     limits = {"max_factor": settings.pop("max_update_factor"), "oversized": settings.pop("oversized_updates")}
     if settings.get("fedavg") and target != FEDVSSL:
         raise ValueError(f"strategy.fedavg=true takes the place of FedVSSL, but the strategy is {target}: drop one.")
-    counted = {name: config["training"][name] for name in COUNTED}
-    bound = UpdateBound(**limits, **counted, folder=run_dir)
-    return build(settings, num_clients=config["pool_size"], seed=config["seed"], bound=bound)
+    bound = UpdateBound(**limits, **{name: training[name] for name in COUNTED}, folder=folder)
+    return build(settings, bound=bound, **rounds)
 
 
-def needs_backbone(config: Config) -> str:
-    """Setting that needs the whole backbone on the server, "" if there is none."""
-    if config["eval"]["every"] is not None:
-        return "eval.every"
-    return "init" if config["init"] is not None else ""
+def continued(run_dir: Path, shared: Arrays) -> tuple[int, Arrays]:
+    """The last saved round and its arrays; 0 and the initial ones if there is none.
+
+    Raises:
+        ValueError: if the saved arrays are of another model.
+    """
+    done = last_round(run_dir)
+    if not done:
+        return 0, shared
+    saved = load_arrays(round_path(run_dir, done))
+    if {name: array.shape for name, array in saved.items()} != {name: a.shape for name, a in shared.items()}:
+        raise ValueError(f"{round_path(run_dir, done)} holds another model: choose a new hydra.run.dir.")
+    return done, saved
 
 
-def check_share(strategy: FedAvg, names: Sequence[str], *, needs_backbone: str) -> None:
+def check_share(strategy: FedAvg, names: Sequence[str], *, whole_backbone: Sequence[str] = ()) -> None:
     """Check that each pattern of `strategy.share` fits an array of the task, and that something is shared.
 
     Args:
         names: all arrays of the task.
-        needs_backbone: setting that needs the whole backbone on the server: clients begin with their own part of it,
+        whole_backbone: settings that need the whole backbone on the server: clients begin with their own part of it,
             whatever `init` has, and a part cannot be evaluated.
 
     Raises:
@@ -114,10 +132,10 @@ def check_share(strategy: FedAvg, names: Sequence[str], *, needs_backbone: str) 
     if not any(map(strategy.is_shared, names)):
         raise ValueError(f"strategy.share={strategy.share} shares nothing: begin with 'backbone.*', for example.")
     kept = [name for name in names if name.startswith(BACKBONE) and not strategy.is_shared(name)]
-    if kept and needs_backbone:
+    for setting in whole_backbone if kept else ():
         raise ValueError(
-            f"{needs_backbone} needs the whole backbone, but strategy.share leaves {len(kept)} of its arrays with the "
-            f"clients, such as {kept[0]}: set {needs_backbone}=null."
+            f"{setting} needs the whole backbone, but strategy.share leaves {len(kept)} of its arrays with the "
+            f"clients, such as {kept[0]}: set {setting}=null."
         )
 
 
@@ -142,50 +160,36 @@ def restore(strategy: FedAvg, run_dir: Path, shared: Arrays, *, done: int) -> No
         strategy.rounds.bound.typical = Step(*typical)
 
 
-def initial_arrays(config: Config) -> Arrays:
-    """Whole state of the task, freshly initialised from the seed, with the backbone of `init` if there is one.
+def initial_arrays(new_task: Callable[[], Any], *, seed: int, init: str | None) -> Arrays:
+    """Whole state of a task, freshly initialised from the seed, with the backbone of `init` if there is one.
 
     Raises:
         ValueError: if `init` is no checkpoint of this backbone.
     """
-    seed_torch((config["seed"],))
-    task = build_task(config)
-    if config["init"] is not None:
-        load_backbone(task.backbone, Path(config["init"]).expanduser())
-        log.info("init: all %d arrays of the backbone from %s", len(task.backbone.state_dict()), config["init"])
+    seed_torch((seed,))
+    task = new_task()
+    if init is not None:
+        load_backbone(task.backbone, Path(init).expanduser())
+        log.info("init: all %d arrays of the backbone from %s", len(task.backbone.state_dict()), init)
     return to_arrays(task)
 
 
-def sent_settings(config: Config) -> str:
-    """Settings that decide a client's training, as JSON text."""
-    return json.dumps({**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]})
-
-
-def bytes_kept(config: Config, strategy: FedAvg, shared: Arrays, kept: Arrays) -> int:
+def bytes_kept(rounds_of: Rounds, *, rounds: int, keep_last: int | None, round_bytes: int, kept_bytes: int) -> int:
     """Upper bound on the run's disk use in bytes: round files, and two files of each sampled client.
 
     Args:
-        shared: arrays of a round file.
-        kept: those that a client's rule keeps; the file holds the state of its optimizer too if
-            `training.keep_optimizer` is true.
+        rounds_of: tells how many clients are sampled.
+        rounds, keep_last: number of rounds, and of round files that are kept.
+        round_bytes: of a round file and the strategy's state.
+        kept_bytes: of a client's file.
     """
-    rounds, pool_size = config["rounds"], config["pool_size"]
     # The oldest round file is deleted after the newest is written.
-    num_files = rounds if config["keep_last"] is None else min(rounds, config["keep_last"] + 1)
-    if strategy.rounds.bound.max_factor is not None:
-        num_files = max(num_files, strategy.rounds.sample_size)  # the first round keeps its updates on the disk
-    num_kept = 2 * min(pool_size, rounds * strategy.rounds.sample_size)
-    round_bytes = num_bytes(shared) + num_bytes(strategy.state())
-    return num_files * round_bytes + num_kept * (num_bytes(kept) + optimizer_bytes(config))
+    num_files = rounds if keep_last is None else min(rounds, keep_last + 1)
+    if rounds_of.bound.max_factor is not None:
+        num_files = max(num_files, rounds_of.sample_size)  # the first round keeps its updates on the disk
+    num_kept = 2 * min(rounds_of.num_clients, rounds * rounds_of.sample_size)
+    return num_files * round_bytes + num_kept * kept_bytes
 
 
 def num_bytes(arrays: Arrays) -> int:
     return sum(array.nbytes for array in arrays.values())
-
-
-def optimizer_bytes(config: Config) -> int:
-    """Bytes of the optimizer's state that a client keeps; 0 if it keeps none."""
-    if not config["training"]["keep_optimizer"]:
-        return 0
-    task = build_task(config)
-    return optimizer_state_bytes(build_optimizer(config["training"], task, on_gpu=False), task)

@@ -34,7 +34,7 @@ from fedvssl.files.atomic import atomic_path
 from fedvssl.files.lock import owned_output
 from fedvssl.files.tensors import load_arrays_into
 from fedvssl.overrides import parse_overrides
-from fedvssl.preflight import measure_task
+from fedvssl.preflight import settle
 from fedvssl.server_run import initial_arrays
 from fedvssl.training.processes import exit_code
 
@@ -74,7 +74,7 @@ def draw(args: argparse.Namespace, words: list[str]) -> None:
 
 def draw_input(video: Path, output: Path, *, seed: int, overrides: list[str]) -> None:
     """Draw one clip as in training, with the boxes of its patches."""
-    cfg = measure_task(config.compose("base", overrides))
+    cfg = settle(config.compose("base", overrides))
     batch = draw_batch(cfg, video, seed=seed)
     augmented = building.build_task({**cfg, "model": {**cfg["model"], "width": 4}}).augment(batch)
     figure, axes = frames_figure(to_pictures(augmented["clips"][0]), repeats=1)
@@ -98,7 +98,10 @@ def draw_learned(checkpoint: Path, video: str | None, output: Path, *, seed: int
     cfg = config.compose(str(run_dir / "config.yaml"), overrides)
     path = Path(video) if video else first_video(cfg)
     batch = draw_batch(cfg, path, seed=seed)
-    before, shared = initial_arrays(cfg), load_arrays(checkpoint)
+    before, shared = (
+        initial_arrays(lambda: building.build_task(cfg), seed=cfg["seed"], init=cfg["init"]),
+        load_arrays(checkpoint),
+    )
     head = run_dir / "clients" / "client_0" / f"kept-round-{number}.npz"
     if not (head.is_file() or before.keys() <= shared.keys()):
         raise ValueError(f"There is no {head}: clients keep the heads of the last two rounds; name one of these.")

@@ -1,6 +1,7 @@
 """A federation small enough for a test: a configuration, videos for each client, a grid without a simulation engine."""
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -15,18 +16,20 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedvssl.building import build_training
-from fedvssl.client.client import Client, list_path
+from fedvssl import server_run
+from fedvssl.building import build_task, build_training
+from fedvssl.client.client import Client
 from fedvssl.client.order import Site
 from fedvssl.client_app import build_client_app
 from fedvssl.config import compose
-from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
+from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.files.arrays import Arrays
-from fedvssl.preflight import expected_report
+from fedvssl.preflight import expected_report, try_out
 from fedvssl.server_evaluation import Evaluations
 from fedvssl.server_rounds import Run, run_rounds
-from fedvssl.server_run import build_run, initial_arrays, sent_settings
+from fedvssl.server_run import SENT, build_run
 from fedvssl.wire.grid import GridWire
+from fedvssl.wire.replies import Report
 from tests.videos import moving_square, write_frames
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +76,22 @@ def client_of(config: dict[str, Any], run_dir: Path, partition_id: int) -> Clien
     return Client(partition_id, site_of(config, run_dir), build_training)
 
 
+def initial_arrays(config: dict[str, Any]) -> Arrays:
+    """What a run of this configuration starts from."""
+    return server_run.initial_arrays(lambda: build_task(config), seed=config["seed"], init=config["init"])
+
+
+def strategy_of(config: dict[str, Any]) -> Any:
+    """The server's half of a configuration's strategy."""
+    sizes = {"num_clients": config["pool_size"], "seed": config["seed"]}
+    return server_run.build_strategy(config["strategy"], config["training"], **sizes)
+
+
+def report_of(config: dict[str, Any]) -> Report:
+    """What the clients of a configuration may report."""
+    return expected_report(try_out(config))
+
+
 def sent_arrays(config: dict[str, Any], *, prefix: str = "backbone.") -> Arrays:
     """The initial arrays whose names start with `prefix`."""
     return {name: array for name, array in initial_arrays(config).items() if name.startswith(prefix)}
@@ -80,7 +99,8 @@ def sent_arrays(config: dict[str, Any], *, prefix: str = "backbone.") -> Arrays:
 
 def order_of(config: dict[str, Any], server_round: int = 1, *, kept_round: int = 0) -> dict[str, Any]:
     """Order that the server would send, at full learning rate."""
-    return {"config": sent_settings(config), "lr-factor": 1.0, "server-round": server_round, "kept-round": kept_round}
+    settings = json.dumps({**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]})
+    return {"config": settings, "lr-factor": 1.0, "server-round": server_round, "kept-round": kept_round}
 
 
 class InProcess(Grid):
@@ -145,8 +165,7 @@ class LocalGrid(InProcess):
 
 def train(config: dict[str, Any], run_dir: Path, *, on_train=lambda *_: None, monitor: Any = None) -> LocalGrid:
     """What the apps do over Flower's grid, in this process; node ids differ between calls as between simulations."""
-    report = expected_report(config, read_annotations(list_path(site_of(config, run_dir), 0)))
-    run = build_run(config, run_dir=run_dir, report=report)
+    run = build_run(config, run_dir=run_dir, report=report_of(config))
     if monitor:
         run.evaluations = Evaluations(monitor, config["eval"]["every"], config["rounds"])
     grid = LocalGrid(build_client_app(site_of(config, run_dir)), config["pool_size"], on_train, seed=run.done)

@@ -14,7 +14,7 @@ from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.partition import uniform
 from fedvssl.files.environment import record_environment
-from fedvssl.identity import claim
+from fedvssl.identity import claim, decisive_settings
 
 NUM_CLIENTS, NUM_ROUNDS = 3, 4
 EVALUATION = {
@@ -36,9 +36,10 @@ def write_pretraining(folder: Path, *, evaluated: bool = True, overrides: tuple[
     annotations = [Annotation(f"Class{n % 5}/v{n}", n % 5) for n in range(31)]
     write_partition(annotations, uniform([a.label for a in annotations], NUM_CLIENTS), lists)
     run.mkdir(parents=True)
-    claim(
-        run, compose("base", [f"pool_size={NUM_CLIENTS}", f"rounds={NUM_ROUNDS}", f"partition_dir={lists}", *overrides])
-    )
+    words = [f"pool_size={NUM_CLIENTS}", f"rounds={NUM_ROUNDS}", f"partition_dir={lists}", *overrides]
+    config = compose("base", words)
+    claim(run, decisive_settings(config))
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
     records = [
         record for n in range(1, NUM_ROUNDS + 1) for record in round_records(n, evaluated=evaluated and n % 2 == 0)
     ]

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from fedvssl import building, config
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.overrides import parse_overrides
-from fedvssl.server_run import build_strategy
+from tests.federation import strategy_of
 
 EXPERIMENTS = sorted(path.stem for path in (config.conf_dir() / "experiment").glob("*.yaml"))
 SMALL = ["small", "small_clips"]  # folders with a section for each kind of command
@@ -42,7 +42,7 @@ def test_what_sweeps_pass_on_is_known_to_the_commands(name: str) -> None:
     words = cfg["overrides"]
     for row in cfg["rows"].values():
         pretraining = config.compose("base", [*words["all"], *words["main"], *row.get("overrides", [])])
-        assert build_strategy(pretraining).is_shared("backbone.conv1.weight")
+        assert strategy_of(pretraining).is_shared("backbone.conv1.weight")
     config.compose("finetune", [*words["all"], *words["recognition"], *words["finetune"]])
     for command in ("test", "retrieval", "linear_probe"):
         config.compose(command, [*words["all"], *words["recognition"]])
@@ -396,7 +396,7 @@ def test_settings_are_composed_before_hydra_reads_them() -> None:
 
 def test_the_strategy_file_and_the_published_switch_select_the_same() -> None:
     by_file, by_switch = (
-        build_strategy(config.compose("base", [word])) for word in ("strategy=fedavg", "strategy.fedavg=true")
+        strategy_of(config.compose("base", [word])) for word in ("strategy=fedavg", "strategy.fedavg=true")
     )
     assert by_file.share == by_switch.share == ["*"] and by_file.averages() == by_switch.averages()
     assert by_file.rounds == by_switch.rounds

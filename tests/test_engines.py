@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +16,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
 from fedvssl import engines
-from fedvssl.config import compose
-from fedvssl.engines import start_engine
+from fedvssl.engines import Limits, start_engine
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.ending import Terminated, interruptible
 from fedvssl.files.environment import read_environment
@@ -46,35 +46,37 @@ def engine(monkeypatch):
         yield replace
 
 
-def run_engine(config, run_dir, outcome: Outcome | None = None) -> None:
+LIMITS = Limits(num_clients=3, num_cpus=1, num_gpus=0, timeout=60)
+
+
+def run_engine(limits, run_dir, outcome: Outcome | None = None) -> None:
     outcome = outcome or Outcome()
     try:
-        start_engine(ServerApp(), ClientApp(), config=config, run_dir=run_dir, outcome=outcome)
+        start_engine(ServerApp(), ClientApp(), limits=limits, run_dir=run_dir, outcome=outcome)
     finally:
         assert outcome.stop.is_set(), "the server's thread would wait for ever"
 
 
 def test_the_engine_gets_a_local_ray_whose_actors_come_back(engine, tmp_path, capsys):
     calls = engine(lambda: print("raylet noise"))
-    config = compose("base", ["pool_size=3", "client_resources={num_gpus: 0, num_cpus: 1}"])
-    run_engine(config, tmp_path)
+    run_engine(LIMITS, tmp_path)
     (call,) = calls
     assert call["num_supernodes"] == 3
     resources, init = call["client_resources"], call["ray"]
     assert resources == {"num_gpus": 0, "num_cpus": 1, "max_restarts": -1, "max_task_retries": 1}
     assert init["address"] == "local" and init["include_dashboard"] is False and init["log_to_driver"] is False
     assert capsys.readouterr().out == "" and "raylet noise" in (tmp_path / "flower.log").read_text()
-    run_engine({**config, "verbose": True}, tmp_path)
+    run_engine(replace(LIMITS, verbose=True), tmp_path)
     assert capsys.readouterr().out == "raylet noise\n" and calls[1]["ray"]["log_to_driver"] is True
 
 
 def test_an_engine_that_breaks_down_stops_the_server_and_says_where_to_look(engine, tmp_path):
     engine(lambda: (_ for _ in ()).throw(RuntimeError("Simulation Runtime crashed.")))
     with pytest.raises(RuntimeError, match=r"broke down \(Simulation Runtime crashed\.\); see .*flower\.log"):
-        run_engine(compose("base", []), tmp_path)
+        run_engine(LIMITS, tmp_path)
     engine(lambda: (_ for _ in ()).throw(FederationError("Round 3 has 1 valid replies.")))
     with pytest.raises(FederationError, match=r"^Round 3 has 1 valid replies\.$"):
-        run_engine(compose("base", []), tmp_path)
+        run_engine(LIMITS, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_an_engine_that_breaks_down_stops_the_server_and_says_where_to_look(engi
 def test_whatever_ends_the_server_becomes_one_sentence(error, sentence, engine, tmp_path):
     engine(lambda: (_ for _ in ()).throw(error))
     with pytest.raises(RuntimeError) as caught:
-        run_engine(compose("base", []), tmp_path, Outcome(error=error))
+        run_engine(LIMITS, tmp_path, Outcome(error=error))
     assert str(caught.value) == f"The server broke down ({sentence}); see {tmp_path / 'flower.log'}."
     assert "Traceback" in (tmp_path / "flower.log").read_text()
 
@@ -104,9 +106,8 @@ def test_whatever_ends_a_run_in_this_process_becomes_one_sentence(error, sentenc
         raise error
 
     monkeypatch.setattr("fedvssl.server_rounds.run_rounds", fail)
-    site, config = SimpleNamespace(), compose("base", ["pool_size=1", "engine=local"])
     with pytest.raises(RuntimeError, match=sentence):
-        engines.train_here(SimpleNamespace(run_dir=tmp_path, introductions=None), site, config=config)
+        engines.train_here(SimpleNamespace(run_dir=tmp_path, introductions=None), SimpleNamespace(), LIMITS)
     assert (tmp_path / "error.log").is_file() == isinstance(error, KeyError)
 
 
@@ -122,7 +123,7 @@ def test_ray_does_not_keep_sigterm(when, engine, tmp_path, monkeypatch):
     engine(lambda: signal.raise_signal(signal.SIGTERM))
     monkeypatch.setattr("ray.init", start)
     with pytest.raises(Terminated):
-        run_engine(compose("base", []), tmp_path)
+        run_engine(LIMITS, tmp_path)
 
 
 def test_what_the_engine_has_started_and_left_ends_with_it(engine, tmp_path):
@@ -135,7 +136,7 @@ def test_what_the_engine_has_started_and_left_ends_with_it(engine, tmp_path):
             os.kill(started[0].pid, signal.SIGSTOP)
 
         engine(leave)
-        run_engine(compose("base", []), tmp_path)
+        run_engine(LIMITS, tmp_path)
         assert started[0].wait(timeout=10) is not None and before.poll() is None
         before.kill()
 
@@ -148,7 +149,7 @@ def test_an_engine_that_waits_for_a_lost_client_does_not_hold_the_command(error,
     monkeypatch.setattr(engines, "GRACE_SECONDS", 0.1)
     monkeypatch.setattr(engines.os, "_exit", lambda code: codes.append(code) or left.set())
     engine(lambda: outcome.stop.set() or left.wait(30))
-    run_engine(compose("base", []), tmp_path, outcome)
+    run_engine(LIMITS, tmp_path, outcome)
     assert codes[:3] == ["ended", "released", 1 if error else 0]
     sentence = f"error: Round 3 has 0 valid replies. Run again with hydra.run.dir={tmp_path} to continue.\n"
     assert capsys.readouterr().err == (sentence if error else "")

@@ -1,16 +1,16 @@
 """The presets of the published tables."""
 
 from fedvssl.config import compose
-from fedvssl.server_run import build_strategy
+from tests.federation import strategy_of
 
 
 def test_the_presets_of_pretraining() -> None:
     ucf101 = compose("base", [])
     fedavg, kinetics = (compose("base", [f"experiment={name}"]) for name in ("ucf101_fedavg", "kinetics400"))
-    assert build_strategy(ucf101).share == ["backbone.*"] and build_strategy(fedavg).share == ["*"]
+    assert strategy_of(ucf101).share == ["backbone.*"] and strategy_of(fedavg).share == ["*"]
     assert {**fedavg, "strategy": ucf101["strategy"], "exp_name": ucf101["exp_name"]} == ucf101
     assert (kinetics["pool_size"], kinetics["rounds"], kinetics["training"]["steps"]) == (100, 540, [])
-    strategy = build_strategy(kinetics)
+    strategy = strategy_of(kinetics)
     assert strategy.rounds.sample_size == 5
     assert strategy.rounds.min_fit_clients == 3, "one lost client does not end 540 rounds"
     assert kinetics["keep_last"] == 5, "540 files would be 72 GB"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from fedvssl import main
+from fedvssl import identity, main
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.engines import ENGINES
@@ -17,12 +17,10 @@ from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.ending import Terminated
 from fedvssl.files.lock import owned
 from fedvssl.files.settings import NAMES
-from fedvssl.identity import claim
 from fedvssl.main import run
-from fedvssl.preflight import fit_to_machine
-from fedvssl.server_run import initial_arrays
+from fedvssl.preflight import settle
 from fedvssl.wire.wire import FederationError
-from tests.federation import overrides, run_main, tiny_config, write_clients
+from tests.federation import initial_arrays, overrides, run_main, tiny_config, write_clients
 
 
 @pytest.fixture
@@ -39,6 +37,10 @@ def write_lists(folder: Path, names: list[str]) -> Path:
 
 def config_of(lists: Path, *others: str) -> dict:
     return compose("base", ["pool_size=2", f"partition_dir={lists}", *others])
+
+
+def claim(run_dir: Path, config: dict) -> None:
+    identity.claim(run_dir, identity.decisive_settings(config))
 
 
 def test_a_run_with_other_settings_is_refused(lists, tmp_path):
@@ -137,7 +139,7 @@ def test_a_data_set_may_move_but_its_partition_may_not_be_made_again(lists, tmp_
 
 def test_a_finished_run_is_not_taken_for_one_with_other_clips(data_dir, tmp_path, monkeypatch):
     """Not "all rounds are already in" where the folder of the quickstart is used again."""
-    claim(tmp_path, fit_to_machine(tiny_config(data_dir)))
+    claim(tmp_path, settle(tiny_config(data_dir)))
     other = tmp_path / "other"
     write_clients(other, (3, 3, 3))
     finished = SimpleNamespace(done=2, rounds=2)

@@ -3,9 +3,9 @@ import logging
 import pytest
 
 from fedvssl import preflight
-from fedvssl.preflight import check_data, expected_report, fit_precision, fit_to_machine
+from fedvssl.preflight import fit_precision, settle, try_out
 from fedvssl.tasks.ctp import CtP
-from tests.federation import tiny_config, write_clients
+from tests.federation import report_of, tiny_config, write_clients
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def machine(monkeypatch):
 
     def be(cores: int, gpus: int) -> None:
         monkeypatch.setattr(preflight, "num_cores", lambda: cores)
-        monkeypatch.setattr(preflight, "num_gpus", lambda: gpus)
+        monkeypatch.setattr(preflight, "gpus_here", lambda: gpus)
 
     be(2, 0)
     return be
@@ -40,14 +40,14 @@ def machine(monkeypatch):
 def test_resources_are_lowered_to_what_exists(cores, gpus, asked, given, told, data_dir, machine, lines):
     machine(cores, gpus)
     config = tiny_config(data_dir, f"client_resources={{num_gpus: {asked[0]}, num_cpus: {asked[1]}}}")
-    resources = fit_to_machine(config)["client_resources"]
+    resources = settle(config)["client_resources"]
     assert (resources["num_gpus"], resources["num_cpus"]) == given
     assert len(lines.messages) == len(told) and all(a in b for a, b in zip(told, lines.messages, strict=True))
 
 
 def test_fewer_clients_than_the_default_minimum_lower_the_minimum(data_dir, machine, lines):
     config = tiny_config(data_dir, "pool_size=3", "strategy.min_fit_clients=5")
-    assert fit_to_machine(config)["strategy"]["min_fit_clients"] == 3
+    assert settle(config)["strategy"]["min_fit_clients"] == 3
     assert lines.messages == ["strategy.min_fit_clients=5 lowered to pool_size."]
     assert config["strategy"]["min_fit_clients"] == 5, "the argument stays as it was"
 
@@ -69,11 +69,11 @@ def test_fewer_clients_than_the_default_minimum_lower_the_minimum(data_dir, mach
 )
 def test_numbers_out_of_range_are_named(override, data_dir, machine):
     with pytest.raises(ValueError, match=f"{override} must be .*at least"):
-        fit_to_machine(tiny_config(data_dir, override))
+        settle(tiny_config(data_dir, override))
 
 
 def test_good_data_passes(data_dir, lines):
-    check_data(tiny_config(data_dir))
+    try_out(tiny_config(data_dir))
     assert lines.messages == ["3 clients, 12 samples"]
 
 
@@ -92,7 +92,7 @@ def test_good_data_passes(data_dir, lines):
 )
 def test_wrong_types_are_named(override, sentence, data_dir, machine):
     with pytest.raises(ValueError, match=sentence):
-        fit_to_machine(tiny_config(data_dir, override))
+        settle(tiny_config(data_dir, override))
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def with_gaps(tmp_path):
 
 
 def test_clients_without_all_their_videos_are_named_and_the_rest_goes_on(with_gaps, lines):
-    check_data(tiny_config(with_gaps, "strategy.min_fit_clients=1"))
+    try_out(tiny_config(with_gaps, "strategy.min_fit_clients=1"))
     assert [record.levelname for record in lines.records] == ["WARNING", "WARNING", "INFO"]
     assert lines.messages[0].startswith("client_dist1.json: 1 of 3 samples are missing in ")
     assert lines.messages[1].startswith("client_dist2.json: 2 of 4 samples") and "Class1/v1_2;" in lines.messages[1]
@@ -116,11 +116,11 @@ def test_too_few_clients_with_all_their_videos_are_a_mistake(with_gaps):
     with pytest.raises(
         ValueError, match=r"1 of 3 clients have all .* asks for 2: .* \(client_dist1\.json: 1 of 3 .*v0_0"
     ):
-        check_data(tiny_config(with_gaps, "strategy.min_fit_clients=2"))
+        try_out(tiny_config(with_gaps, "strategy.min_fit_clients=2"))
 
 
 def test_more_lists_than_clients_are_told(data_dir, lines):
-    check_data(tiny_config(data_dir, "pool_size=2"))
+    try_out(tiny_config(data_dir, "pool_size=2"))
     assert "holds the lists of 3 clients; the first 2 take part" in lines.messages[0]
 
 
@@ -136,12 +136,12 @@ def test_more_lists_than_clients_are_told(data_dir, lines):
 )
 def test_mistakes_are_found_before_the_start(overrides, message, data_dir):
     with pytest.raises(ValueError, match=message):
-        check_data(tiny_config(data_dir, *overrides))
+        try_out(tiny_config(data_dir, *overrides))
 
 
 def test_a_missing_first_video_is_named(data_dir, tmp_path):
     with pytest.raises(ValueError, match="v0_0"):
-        check_data(tiny_config(data_dir, f"data.media_dir={tmp_path}"))
+        try_out(tiny_config(data_dir, f"data.media_dir={tmp_path}"))
 
 
 LISTS = "ucf101/annotations/client_distribution"
@@ -163,26 +163,28 @@ def test_a_broken_list_stops_its_client_only(fault, number, tmp_path, lines):
     write_clients(tmp_path, (1, 1, 1))
     BROKEN[fault](tmp_path / LISTS / f"client_dist{number}.json")
     config = tiny_config(tmp_path, "strategy.min_fit_clients=2")
-    (video,) = check_data(config)
+    (video,) = try_out(config).dataset.annotations
     assert video.name == ("Class1/v1_0" if number == 1 else "Class0/v0_0")
     assert [record.levelname for record in lines.records] == ["WARNING", "INFO"]
     assert f"client_dist{number}.json" in lines.messages[0] and lines.messages[1] == "2 clients, 2 samples"
     with pytest.raises(ValueError, match=rf"asks for 3.*client_dist{number}\.json|holds the lists of 2 clients"):
-        check_data(tiny_config(tmp_path))
+        try_out(tiny_config(tmp_path))
 
 
 def test_a_damaged_video_stops_its_client_only(tmp_path):
     write_clients(tmp_path, (2, 1))
     (tmp_path / "ucf101/zips/Class0/v0_1.zip").write_bytes(b"PK")
-    assert [video.name for video in check_data(tiny_config(tmp_path, num_clients=2))] == ["Class1/v1_0"]
+    assert [video.name for video in try_out(tiny_config(tmp_path, num_clients=2)).dataset.annotations] == [
+        "Class1/v1_0"
+    ]
     (tmp_path / "ucf101/zips/Class1/v1_0.zip").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"v0_1\.zip is not a readable zip"):
-        check_data(tiny_config(tmp_path, num_clients=2))
+        try_out(tiny_config(tmp_path, num_clients=2))
 
 
 def test_a_step_before_the_run_tells_what_clients_may_report(data_dir):
     config = tiny_config(data_dir)
-    report = expected_report(config, check_data(config))
+    report = report_of(config)
     assert report.names[:4] == ("loss_ctr", "loss_size", "iou", "iou_still") and report.least_loss == 0
     assert {"trivial_still", "active_share", "backbone_grad_norm", "grad_norm", "clipped_share"} < set(report.names)
 
@@ -204,7 +206,7 @@ class Broken(CtP):
 def test_a_mistake_in_a_task_of_ones_own_is_told_before_the_run(data_dir):
     def report(name: str):
         config = tiny_config(data_dir, f"task.module._target_={__name__}.{name}")
-        return expected_report(config, check_data(config))
+        return report_of(config)
 
     with pytest.raises(ValueError, match="The task reports a metric 'lr', a name that is taken"):
         report("Peculiar")
@@ -215,27 +217,26 @@ def test_a_mistake_in_a_task_of_ones_own_is_told_before_the_run(data_dir):
 def test_a_task_tells_its_least_loss(data_dir, monkeypatch):
     monkeypatch.setattr(CtP, "least_loss", -2.0, raising=False)
     config = tiny_config(data_dir)
-    assert expected_report(config, check_data(config)).least_loss == -2.0
+    assert report_of(config).least_loss == -2.0
 
 
 def test_precision_is_settled_before_the_run(data_dir, monkeypatch):
     """What the clients are sent is the precision that was checked, and no "auto" that each would settle for itself."""
     config = tiny_config(data_dir, "training.precision=auto")
-    videos = check_data(config)
-    assert fit_precision(config, videos)["training"]["precision"] in ("bf16-mixed", "32-true")
+    trial, training = try_out(config), config["training"]
+    assert fit_precision(training, trial, device="cpu") in ("bf16-mixed", "32-true")
     asked = []
     monkeypatch.setattr(preflight, "checked_precision", lambda *a, **k: asked.append(k) or "32-true")
-    fitted = fit_precision(config, videos)
-    assert fitted["training"] == {**config["training"], "precision": "32-true"}
-    unknown = {**config["training"]["optimizer"], "param_groups": {"haed.*": {"lr": 1.0}}}
+    assert fit_precision(training, trial, device="cpu") == "32-true"
+    unknown = {**training["optimizer"], "param_groups": {"haed.*": {"lr": 1.0}}}
     with pytest.raises(ValueError, match=r"no parameter is left for 'haed\.\*'"):
-        fit_precision({**config, "training": {**config["training"], "optimizer": unknown}}, videos)
+        fit_precision({**training, "optimizer": unknown}, trial, device="cpu")
     assert asked[0]["device"] == "cpu" and len(asked[0]["dataset"]) == 2
 
 
 def test_a_warm_up_that_no_round_completes_is_told(data_dir, lines):
-    check_data(tiny_config(data_dir, "training.warmup_steps=9"))
+    try_out(tiny_config(data_dir, "training.warmup_steps=9"))
     assert "training.warmup_steps=9: a client makes 1 steps in a round" in lines.text
     lines.clear()
-    check_data(tiny_config(data_dir, "training.warmup_steps=9", "training.keep_optimizer=true"))
+    try_out(tiny_config(data_dir, "training.warmup_steps=9", "training.keep_optimizer=true"))
     assert "training.warmup_steps" not in lines.text

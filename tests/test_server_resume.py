@@ -6,15 +6,15 @@ from fedvssl.files.arrays import load_arrays
 from fedvssl.files.earlier_round import go_back
 from fedvssl.files.rounds import last_round, round_path, state_path
 from fedvssl.files.run_log import read_records
-from fedvssl.server_run import build_run, build_strategy, restore
+from fedvssl.server_run import build_run, restore
 from fedvssl.strategy.bounds import Step
-from tests.federation import tiny_config, train
+from tests.federation import strategy_of, tiny_config, train
 
 
 def test_the_typical_update_is_remembered_over_a_resume(data_dir, tmp_path):
     config = tiny_config(data_dir, "rounds=1")
     train(config, tmp_path)
-    strategy = build_strategy(config)
+    strategy = strategy_of(config)
     restore(strategy, tmp_path, {}, done=1)
     (typical,) = [r["typical_update"] for r in read_records(tmp_path / "metrics.jsonl") if "typical_update" in r]
     assert strategy.rounds.bound.typical == Step(*typical) and typical[0] > 0 and typical[1] == typical[2] == 1

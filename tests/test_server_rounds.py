@@ -11,12 +11,12 @@ from fedvssl.files.arrays import load_arrays, save_arrays
 from fedvssl.files.round_records import RoundReport, to_records
 from fedvssl.files.rounds import accepted_rounds, forget_rounds, last_round, round_path, saved_rounds
 from fedvssl.files.run_log import read_records
-from fedvssl.server_run import build_run, initial_arrays
+from fedvssl.server_run import build_run
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
 from fedvssl.strategy.intake import Intake
 from fedvssl.wire.wire import FederationError
-from tests.federation import site_of, tiny_config, train
+from tests.federation import initial_arrays, site_of, tiny_config, train
 from tests.test_server_app import context_of
 
 

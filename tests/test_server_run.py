@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from fedvssl import server_run
 from fedvssl.files.arrays import load_arrays, save_arrays
 from fedvssl.files.rounds import round_path
-from fedvssl.server_run import build_run, build_strategy, bytes_kept, initial_arrays
+from fedvssl.server_run import build_run, bytes_kept
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.fedvssl import FedVSSL
-from tests.federation import tiny_config, train
+from tests.federation import initial_arrays, strategy_of, tiny_config, train
 
 
 def test_a_run_whose_records_are_lost_is_refused(data_dir, tmp_path):
@@ -31,11 +32,12 @@ def parts(config) -> list[dict[str, np.ndarray]]:
 
 def test_a_disk_that_is_too_small_is_told_before_the_start(data_dir, tmp_path, monkeypatch):
     config = tiny_config(data_dir, "rounds=4", "keep_last=2", "pool_size=3")
-    strategy, (shared, head) = build_strategy(config), parts(config)
+    strategy, (shared, head) = strategy_of(config), parts(config)
     sizes = [sum(a.nbytes for a in part.values()) for part in (shared, head)]
-    needed = bytes_kept(config, strategy, shared, head)
+    files = {"rounds": 4, "round_bytes": sizes[0], "kept_bytes": sizes[1]}
+    needed = bytes_kept(strategy.rounds, keep_last=2, **files)
     assert needed == 3 * sizes[0] + 2 * 3 * sizes[1]
-    assert bytes_kept({**config, "keep_last": None}, strategy, shared, head) - needed == sizes[0]
+    assert bytes_kept(strategy.rounds, keep_last=None, **files) - needed == sizes[0]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
     with pytest.raises(ValueError, match=r"need 0\.\d GB more in .*, 0\.\d GB are free: lower keep_last"):
         build_run(config, run_dir=tmp_path)
@@ -45,18 +47,21 @@ def test_a_disk_that_is_too_small_is_told_before_the_start(data_dir, tmp_path, m
     build_run(config, run_dir=tmp_path)  # what is there already is not needed again
 
 
-def test_the_disk_check_counts_the_state_of_optimizers(data_dir, tmp_path):
+def test_the_disk_check_counts_the_state_of_optimizers(data_dir, tmp_path, monkeypatch):
     config = tiny_config(data_dir, "rounds=2", "optimizer=adamw")
     keeping = {**config, "training": {**config["training"], "keep_optimizer": True}}
-    strategy, (shared, head) = build_strategy(config), parts(config)
+    shared, head = parts(config)
     train(keeping, tmp_path)
     head_bytes = sum(array.nbytes for array in head.values())
     kept = load_arrays(tmp_path / "clients/client_0/kept-round-2.npz")
     more = sum(array.nbytes for array in kept.values()) - head_bytes
     weights = sum(array.nbytes for array in [*shared.values(), *head.values()])
     assert more > 2 * weights - 10_000, "two moments of every weight"
-    found = [bytes_kept(some, strategy, shared, head) for some in (keeping, config)]
-    assert found[0] - found[1] == 2 * 3 * more
+    needs = []
+    monkeypatch.setattr(server_run, "check_disk", lambda run_dir, *, needed: needs.append(needed))
+    for number, some in enumerate((keeping, config)):
+        build_run(some, run_dir=tmp_path / str(number))
+    assert needs[0] - needs[1] == 2 * 3 * more
 
 
 def test_a_run_starts_from_the_backbone_of_init(data_dir, tmp_path, caplog):
@@ -78,7 +83,7 @@ def test_a_run_starts_from_the_backbone_of_init(data_dir, tmp_path, caplog):
 
 def test_the_published_switch_is_fedavg_of_the_whole_model(data_dir):
     plain, switched, named = (
-        build_strategy(tiny_config(data_dir, *words)) for words in ((), ("strategy.fedavg=true",), ("strategy=fedavg",))
+        strategy_of(tiny_config(data_dir, *words)) for words in ((), ("strategy.fedavg=true",), ("strategy=fedavg",))
     )
     assert (type(plain), type(switched), type(named)) == (FedVSSL, FedVSSL, FedAvg)
     assert switched.share == named.share == ["*"] and switched.averages() == named.averages() == {"video": 1.0}

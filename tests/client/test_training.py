@@ -12,9 +12,8 @@ from fedvssl.client.order import Site
 from fedvssl.client.state import client_folder
 from fedvssl.client.training import load_state, summarise
 from fedvssl.files.arrays import Arrays, load_arrays
-from fedvssl.server_run import initial_arrays
 from fedvssl.training.loop import EpochResult
-from tests.federation import order_of, sent_arrays, site_of, tiny_config, write_clients
+from tests.federation import initial_arrays, order_of, sent_arrays, site_of, tiny_config, write_clients
 
 
 @pytest.fixture(scope="module")

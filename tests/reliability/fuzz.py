@@ -24,12 +24,9 @@ from typing import Any
 import numpy as np
 from flwr.app import Message
 
-from fedvssl.client.client import list_path
 from fedvssl.client_app import answer, build_client_app
-from fedvssl.data.annotations import read_annotations
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.round_records import to_records
-from fedvssl.preflight import expected_report
 from fedvssl.server_rounds import Run
 from fedvssl.server_run import build_run
 from fedvssl.strategy.fedavg import FedAvg
@@ -38,7 +35,7 @@ from fedvssl.wire.grid import GridWire
 from fedvssl.wire.introductions import Introductions
 from fedvssl.wire.replies import FACTS, LONGEST_LINE, SERVERS_OWN, Report
 from fedvssl.wire.wire import FederationError
-from tests.federation import InProcess, LocalGrid, client_of, site_of, tiny_config, wire_over, write_clients
+from tests.federation import InProcess, LocalGrid, client_of, report_of, site_of, tiny_config, wire_over, write_clients
 from tests.reliability.changes import CHANGES, NUM_CLIENTS, Draft, pick
 from tests.reliability.table import Row, store
 
@@ -84,7 +81,7 @@ def record_round(folder: Path) -> Recording:
     write_clients(folder, (2, 3, 4, 2))
     config, run_dir = tiny_config(folder, num_clients=NUM_CLIENTS), folder / "run"
     site = site_of(config, run_dir)
-    run = build_run(config, run_dir=run_dir, report=expected_report(config, read_annotations(list_path(site, 0))))
+    run = build_run(config, run_dir=run_dir, report=report_of(config))
     drafts: dict[int, Draft] = {}
 
     def keep(partition_id: int, message: Message) -> Message:

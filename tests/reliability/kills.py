@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ from fedvssl import main as command
 from fedvssl.client.order import Site
 from fedvssl.client_app import build_client_app
 from fedvssl.config import Config
-from fedvssl.engines import ENGINES
+from fedvssl.engines import ENGINES, Limits
 from fedvssl.files import environment
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.environment import read_environment
@@ -38,8 +39,9 @@ from fedvssl.files.lock import owned
 from fedvssl.files.run_log import RunLog, _line, read_records
 from fedvssl.files.scalars import Scalars
 from fedvssl.server_rounds import Run, run_rounds
+from fedvssl.wire.grid import GridWire
 from tests.action_set import write_action_set
-from tests.federation import LocalGrid, tiny_config, wire_over, write_clients
+from tests.federation import LocalGrid, tiny_config, write_clients
 from tests.reliability.table import Row, store
 
 KINDS = {"replace": "renames", "unlink": "deletions", "line": "half lines", "scalars": "scalars"}
@@ -90,10 +92,13 @@ def arm(killer: Killer) -> None:
     RunLog.write, Scalars.add = write_half, killer.before("scalars", Scalars.add)
 
 
-def in_process(run: Run, site: Site, *, config: Config) -> None:
+def in_process(run: Run, site: Site, limits: Limits) -> None:
     """Stand-in for `fedvssl.engines.simulate`; node ids differ between starts, as the engine's do."""
-    grid = LocalGrid(build_client_app(site), config["pool_size"], seed=os.getpid())
-    run_rounds(wire_over(grid, run, config), run)
+    grid = LocalGrid(build_client_app(site), limits.num_clients, seed=os.getpid())
+    wire = GridWire(
+        grid, run.introductions, num_clients=limits.num_clients, timeout=limits.timeout, stop=threading.Event()
+    )
+    run_rounds(wire, run)
 
 
 def start(config: Config, run_dir: Path, *, at: int = 0) -> list[str] | None:

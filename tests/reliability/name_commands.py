@@ -14,18 +14,17 @@ from data_tools import partition
 from fedvssl import evaluate, export, finetune, finetune_preprocess, report, sweep, test
 from fedvssl.client.client import ClientError
 from fedvssl.config import compose, to_dict
-from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
+from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.data.media import find_media
 from fedvssl.files.arrays import Arrays, save_arrays
-from fedvssl.preflight import check_data
+from fedvssl.preflight import try_out
 from fedvssl.server_evaluation import build_evaluations
-from fedvssl.server_run import initial_arrays
 from fedvssl.wire.record import pack, unpack
 from fedvssl.wire.replies import UNKNOWN, read_update
 from fedvssl.wire.wire import TRAIN, Reply
 from tests.action_set import TINY, TINY_TEST
 from tests.federation import TINY as TINY_PRETRAINING
-from tests.federation import client_of, order_of, sent_arrays
+from tests.federation import client_of, initial_arrays, order_of, sent_arrays
 from tests.reliability.name_entries import Entry, stay_inside, write_zip
 from tests.run_folders import write_evaluations
 from tests.videos import moving_square, write_frames
@@ -167,7 +166,7 @@ def write_results(own: Path, name: str) -> None:
 
 
 COMMANDS: dict[str, Entry] = {
-    "main, a client's list": partial(listed, command="base", run=check_data),
+    "main, a client's list": partial(listed, command="base", run=try_out),
     "main, the server's lists": partial(listed, command="base", run=build_evaluations),
     "a client": trained,
     "finetune": partial(listed, command="finetune", run=finetune.finetune),
@@ -197,7 +196,7 @@ def whole_way(own: Path, names: tuple[str, ...]) -> None:
         write_annotations(data / f"annotations/{part}_split_1.json", annotations)
     lists = data / "annotations/client_distribution"
     partition.main([f"--json_path={data / 'annotations'}", f"--output_path={lists}", "--num_clients=1"])
-    assert len(read_annotations(lists / "client_dist1.json")) == len(check_data(config_for(own, "base")))
+    try_out(config_for(own, "base"))
     places = {"work_dir": str(own / "work"), "feature_dir": str(own / "features")}
     same_lists = {"num_classes": 3, "allow_test_videos": True}
     for command, run in (("finetune", finetune.finetune), ("test", test.run_test)):

@@ -8,11 +8,10 @@ import pytest
 from benchmarks.flower_port import FlowerPort
 from fedvssl.config import compose
 from fedvssl.files.arrays import Arrays
-from fedvssl.server_run import build_strategy, initial_arrays
 from fedvssl.wire.introductions import Introductions
 from fedvssl.wire.local import LocalWire
 from fedvssl.wire.wire import Facts, Order
-from tests.federation import TINY
+from tests.federation import TINY, initial_arrays, strategy_of
 
 ROUNDS = {"fraction_fit": 1.0, "min_fit_clients": 2, "num_clients": 2, "seed": 7, "share": ["backbone.*"]}
 OVERRIDES = ["strategy._target_=benchmarks.flower_port.FlowerPort", "~strategy.fedavg"]
@@ -75,7 +74,7 @@ def test_a_backbone_that_does_not_learn_shrinks(beta: int, factor: float) -> Non
 
 def test_the_row_of_the_sweep_selects_it_and_starts_from_the_weights_of_all_rows() -> None:
     port, ours = compose("base", [*TINY, *OVERRIDES]), compose("base", list(TINY))
-    strategy = build_strategy(port)
+    strategy = strategy_of(port)
     assert type(strategy) is FlowerPort and (strategy.mix_coeff, strategy.swbeta) == (0.9, 1)
     assert strategy.is_shared("backbone.conv1.weight") and not strategy.is_shared("head.fc.weight")
     for name, array in initial_arrays(ours).items():

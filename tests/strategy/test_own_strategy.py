@@ -5,8 +5,8 @@ import pytest
 
 from fedvssl.config import compose
 from fedvssl.files.arrays import Arrays
-from fedvssl.server_run import build_strategy
 from fedvssl.strategy.fedavg import FedAvg
+from tests.federation import strategy_of
 from tests.strategy.echo import EchoWire
 
 
@@ -80,25 +80,25 @@ def own_strategy(tmp_path):
 
 
 def test_a_strategy_is_one_class_and_one_yaml(own_strategy):
-    strategy = build_strategy(own_strategy(MEDIAN + "trim: 0.2\n"))
+    strategy = strategy_of(own_strategy(MEDIAN + "trim: 0.2\n"))
     assert type(strategy) is Median and strategy.trim == 0.2
     assert (strategy.rounds.fraction_fit, strategy.rounds.min_fit_clients) == (1.0, 5), "those of conf/base.yaml"
     of_its_own = own_strategy(MEDIAN + "trim: 0.2\nfraction_fit: 0.5\nmin_fit_clients: 2\n")
-    rounds = build_strategy(of_its_own).rounds
+    rounds = strategy_of(of_its_own).rounds
     assert (rounds.fraction_fit, rounds.min_fit_clients) == (0.5, 2)
     by_hand = own_strategy(MEDIAN + "trim: 0.2\n", "strategy.min_fit_clients=4", "strategy.trim=0.3")
-    assert (build_strategy(by_hand).rounds.min_fit_clients, by_hand["strategy"]["trim"]) == (4, 0.3)
+    assert (strategy_of(by_hand).rounds.min_fit_clients, by_hand["strategy"]["trim"]) == (4, 0.3)
 
 
 @pytest.mark.parametrize("preset", ["kinetics400", "small"])
 def test_presets_do_not_give_another_strategy_the_settings_of_fedvssl(preset, own_strategy):
-    assert type(build_strategy(own_strategy(MEDIAN + "trim: 0.2\n", f"experiment={preset}"))) is Median
+    assert type(strategy_of(own_strategy(MEDIAN + "trim: 0.2\n", f"experiment={preset}"))) is Median
 
 
 def test_the_fedavg_switch_and_unknown_settings_of_another_strategy_are_refused(own_strategy):
     with pytest.raises(ValueError, match=r"fedavg=true takes the place of FedVSSL, but the strategy is .*Median"):
-        build_strategy(own_strategy(MEDIAN + "trim: 0.2\n", "experiment=ucf101_fedavg"))
+        strategy_of(own_strategy(MEDIAN + "trim: 0.2\n", "experiment=ucf101_fedavg"))
     with pytest.raises(ValueError, match=r"Median cannot be built: .*'trim'"):
-        build_strategy(own_strategy(MEDIAN))
+        strategy_of(own_strategy(MEDIAN))
     with pytest.raises(ValueError, match=r"FedVSSL cannot be built: "):
-        build_strategy(compose("base", ["strategy.mix_coeff=much"]))
+        strategy_of(compose("base", ["strategy.mix_coeff=much"]))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fedvssl import building, config
-from fedvssl.preflight import measure_task
+from fedvssl.preflight import settle
 from fedvssl.tasks.boxes import box_iou, box_targets
 from fedvssl.training.loop import build_fabric, set_up, train_epoch
 from tests.tasks.test_ctp import SMALL, draw_batch
@@ -94,20 +94,20 @@ def test_a_head_that_cannot_be_built_gets_a_sentence(word: str, sentence: str) -
 def test_automatic_deviations_are_measured_on_draws_and_told(caplog: pytest.LogCaptureFixture) -> None:
     cfg = compose("task.module.target_stds=auto", "task.sample.patches.size_velocity=0.15")
     with caplog.at_level(logging.INFO, logger="fedvssl"):
-        stds = measure_task(cfg)["task"]["module"]["target_stds"]
+        stds = settle(cfg)["task"]["module"]["target_stds"]
     assert f"task.module.target_stds=auto measured: {stds}" in caplog.text
     sample, rng = building.build_sample(cfg), np.random.default_rng(99)
     draws = [sample.patches.draw(rng, num_frames=16, height=32, width=32)["boxes"] for _ in range(500)]
     targets = box_targets(torch.from_numpy(np.stack(draws)).float())[:, :, 1:]
     assert stds == pytest.approx(targets.square().mean(dim=(0, 1, 2)).sqrt().tolist(), rel=0.1)
-    assert building.build_task(measure_task(cfg)).head.target_stds.tolist() == pytest.approx(stds)
-    assert measure_task(cfg) == measure_task(cfg), "the same draws each time"
+    assert building.build_task(settle(cfg)).head.target_stds.tolist() == pytest.approx(stds)
+    assert settle(cfg) == settle(cfg), "the same draws each time"
 
 
 def test_patches_that_keep_their_size_are_not_scaled_by_rounding() -> None:
     """Boxes in whole pixels change by a pixel; such a deviation would make the loss of the size all noise."""
     cfg = compose("task.module.target_stds=auto", "task.sample.patches.size_velocity=0")
-    *_, width, height = measure_task(cfg)["task"]["module"]["target_stds"]
+    *_, width, height = settle(cfg)["task"]["module"]["target_stds"]
     rng = np.random.default_rng(5)
     boxes = building.build_sample(cfg).patches.draw(rng, num_frames=16, height=32, width=32)["boxes"]
     noise = box_targets(torch.from_numpy(boxes[None]).float())[..., 2:].square().mean().sqrt().item()
@@ -116,4 +116,4 @@ def test_patches_that_keep_their_size_are_not_scaled_by_rounding() -> None:
 
 def test_a_setting_that_the_sample_does_not_measure_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"task.module.roi_size=auto: CtPSample does not measure it; give a value"):
-        measure_task(compose("task.module.roi_size=auto"))
+        settle(compose("task.module.roi_size=auto"))
