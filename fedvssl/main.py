@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, for_hydra, to_dict
+from fedvssl.data.split import Split
 from fedvssl.engines import ENGINES, end_of_run
 from fedvssl.files.ending import end_code, end_word, failed, interruptible, one_line
 from fedvssl.files.lock import owned
@@ -82,7 +83,7 @@ def run(config: Config, *, run_dir: Path) -> None:
         raise ValueError("engine=simulation needs Ray: pip install ray, or set engine=local.")
     log.info("Loading PyTorch ...")
     from fedvssl.client.order import Site
-    from fedvssl.data.client_lists import check_client_lists
+    from fedvssl.data.client_lists import check_client_lists, lists_in
     from fedvssl.data.seen import keep_seen
     from fedvssl.files.earlier_round import go_back
     from fedvssl.files.environment import record_environment
@@ -91,7 +92,9 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.server_run import build_run
 
     config = measure_task(fit_to_machine(config))
-    videos, seen = check_data(config), check_client_lists(config)
+    videos, data = check_data(config), Split.of(config["data"])
+    server = None if config["eval"]["every"] is None else Split.of(config["data"], config["eval"])
+    seen = check_client_lists(data, lists_in(config["partition_dir"], config["pool_size"]), server, init=config["init"])
     config = fit_precision(config, videos)
     if config["from_round"] is not None:
         reject_other_run(run_dir, config)

@@ -1,6 +1,7 @@
 """Checks before training starts: the machine, the settings, the data."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +238,7 @@ def check_finetuning(config: Config) -> None:
         build(config[f"{part}_sample"])
 
 
-def check_recipe(training: Config) -> None:
+def check_recipe(training: Mapping[str, Any]) -> None:
     """Check the settings of the optimizer and its learning rates; `build_optimizer` checks those of its class.
 
     Args:

@@ -37,8 +37,9 @@ ALLOWED = {
     "building": {"config", "client/order", "training/optimizer", "training/loop"},
     "preflight": {"building", "config", "training", "data", "files", "wire/replies"},
     "identity": {"config", "strategy", "data", "files"},
+    "finetune_epochs": {"evaluation", "training", "data", "files", "building"},
     "client_app": {"client", "wire", "building"},
-    "server_evaluation": {"evaluation", "training", "files", "building", "config"},
+    "server_evaluation": {"evaluation", "training", "data/split", "files", "building", "config"},
     "server_rounds": {"server_evaluation", "training", "strategy", "wire", "files"},
     "server_run": {"server_rounds", "server_evaluation", "training", "strategy", "wire", "files", "building", "config"},
     "server_app": {"server_rounds", "wire"},
@@ -69,7 +70,7 @@ LEAVES = {
 } - {
     *("tasks/task", "strategy/average", "strategy/intake", "strategy/bounds", "strategy/fedavg", "strategy/rounds"),
     *(f"evaluation/{name}" for name in ("features", "protocol", "prediction", "monitor", "collapse", "curves")),
-    *(f"evaluation/{name}" for name in ("intervals", "calibration", "pixels")),
+    *(f"evaluation/{name}" for name in ("intervals", "calibration", "pixels", "rows")),
 }
 PARTS_OF_LEAVES = {"tasks/patches": "tasks/ctp", "tasks/boxes": "tasks/ctp"}  # further files of a leaf
 # Libraries -> parts or files that may import them. Other libraries are free.
