@@ -87,6 +87,13 @@ ONLY_IN = {
     "benchmarks": set(),
     "tests": set(),
 }
+# Modules -> functions in them that may take the configuration. A command has one: its door, which makes objects of it.
+# The second line is about configurations themselves, or config.yaml of a finished run; the last is to come down.
+DOORS = {
+    **dict.fromkeys(("evaluate", "export", "finetune", "main", "server_evaluation", "sweep", "test"), 1),
+    **{"config": 5, "building": 4, "files/settings": 2, "formats/origin": 3, "reporting/folders": 1},
+    **{"engines": 5, "identity": 3, "preflight": 8, "server_run": 6},
+}
 HEAVY = {"torch", "torchvision", "lightning"}
 
 
@@ -100,6 +107,16 @@ def imports(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: absolute imports only"
             names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def takes_configuration(function: ast.FunctionDef) -> bool:
+    """True if a parameter is annotated `Config`, or is called `config` and is no path."""
+    own = function.args
+    return any(
+        "Config" in words or (argument.arg == "config" and words != {"str"})
+        for argument in (*own.posonlyargs, *own.args, *own.kwonlyargs)
+        for words in [{node.id for node in ast.walk(argument) if isinstance(node, ast.Name)}]
+    )
 
 
 def place(path: Path) -> str:
@@ -173,6 +190,14 @@ def test_these_need_no_torch(start: str) -> None:
         assert not {name.split(".")[0] for name in top} & HEAVY, f"{start} needs torch by way of {own}"
         names = {name.removeprefix("fedvssl.").replace(".", "/") for name in top if name.startswith("fedvssl.")}
         waiting += sorted((names & PLACES) - seen)
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_the_configuration_becomes_objects_at_the_door(path: Path) -> None:
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    found = [function.name for function in functions if takes_configuration(function)]
+    most = DOORS.get(place(path), 0)
+    assert len(found) <= most, f"{place(path)} has {most} doors, but these take a configuration: {', '.join(found)}"
 
 
 def test_no_import_cycles() -> None:
