@@ -152,11 +152,13 @@ def quoted(error: Exception) -> list[str]:
     return re.findall(r"'([\w.]+)'", str(error))
 
 
-def check_numbers(config: Config, least: Mapping[str, int | float], *, or_auto: Collection[str] = ()) -> None:
+def check_numbers(
+    settings: Mapping[str, Any], least: Mapping[str, int | float], *, or_auto: Collection[str] = ()
+) -> None:
     """Reject settings that are not numbers or are too small.
 
     Args:
-        config: nested settings.
+        settings: nested.
         least: the smallest allowed value of each dotted key; an int asks for a whole number.
         or_auto: keys that may be "auto" instead.
 
@@ -164,7 +166,7 @@ def check_numbers(config: Config, least: Mapping[str, int | float], *, or_auto: 
         ValueError: naming the first key that is wrong.
     """
     for key, minimum in least.items():
-        value: Any = reduce(getitem, key.split("."), config)
+        value: Any = reduce(getitem, key.split("."), settings)
         if key in or_auto and value == "auto":
             continue
         whole = isinstance(minimum, int)
@@ -174,14 +176,14 @@ def check_numbers(config: Config, least: Mapping[str, int | float], *, or_auto: 
             raise ValueError(f"{key}={value} must be {kind}, at least {minimum:g}.")
 
 
-def check_flags(config: Config, keys: Iterable[str]) -> None:
+def check_flags(settings: Mapping[str, Any], keys: Iterable[str]) -> None:
     """Reject settings, named by dotted keys, that are neither true nor false.
 
     Raises:
         ValueError: naming the first of them.
     """
     for key in keys:
-        value: Any = reduce(getitem, key.split("."), config)
+        value: Any = reduce(getitem, key.split("."), settings)
         if not isinstance(value, bool):
             raise ValueError(f"{key}={value} must be true or false.")
 
@@ -211,7 +213,7 @@ def to_dict(config: Any, *, resolve: bool = True) -> Config:
     return resolved  # pyright: ignore[reportReturnType]
 
 
-def _missing_keys(config: Config, reference: Config, prefix: str = "") -> Iterator[str]:
+def _missing_keys(config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Dotted keys of `reference` that `config` lacks. An entry with a `_target_` decides itself which keys it needs."""
     for name, value in reference.items():
         if name not in config:

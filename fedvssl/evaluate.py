@@ -20,37 +20,29 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric import Fabric
-
 from fedvssl.building import build
 from fedvssl.config import Config, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
 from fedvssl.data.media import picture_of_sample
 from fedvssl.data.seen import read_seen, seen_facts, seen_words
-from fedvssl.data.splits import evaluation_lists, few_videos, few_words, lists_digest, numbers_of_videos, test_part
-from fedvssl.data.validation import check_unseen, evaluated_videos, part_facts
-from fedvssl.evaluation.calibration import calibrate_once
-from fedvssl.evaluation.features import contents_digest, extract, fingerprint, load
+from fedvssl.data.split import Split
+from fedvssl.data.splits import evaluation_lists, few_videos, few_words, lists_digest, numbers_of_videos
+from fedvssl.data.validation import evaluated_videos, part_facts
+from fedvssl.evaluation.features import contents_digest, load
 from fedvssl.evaluation.intervals import Difference, paired_difference
-from fedvssl.evaluation.pixels import MeanFrame
-from fedvssl.evaluation.protocol import Result, own_sample
+from fedvssl.evaluation.protocol import EvaluationProtocol, Result, own_sample
+from fedvssl.evaluation.rows import CHECKPOINT, RANDOM, Extraction, extract_rows, load_backbones
 from fedvssl.files.atomic import write_json
-from fedvssl.files.backbone import load_backbone
 from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
-from fedvssl.files.progress import Progress
 from fedvssl.files.results import CHECKPOINT as CHECKPOINT_PATH
 from fedvssl.files.results import change_in, free_folder, from_here, refuse_other
-from fedvssl.files.tensors import load_torch
 from fedvssl.sweeping.comparison import aligned, clip_words, clips_of, deciding, single
-from fedvssl.training.loop import build_fabric, seed_torch
+from fedvssl.training.loop import build_fabric
 from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
 
-CHECKPOINT = "checkpoint"
-RANDOM = "random"  # the baseline of every table, and a checkpoint that asks for the baselines alone
-MEAN_FRAME = "mean frame"  # the baseline without a network
 LEAST = {"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 1}
 
 
@@ -91,14 +83,13 @@ def evaluate(name: str, config: Config) -> None:
     """
     check_numbers(config, LEAST, or_auto=["num_workers", "data.num_classes"])
     check_devices(device=config["device"], devices=config["devices"])
-    protocol, folder = build(config["protocol"]), Path(config["data"]["media_dir"])
-    sample = own_sample(protocol) or build(config["test_sample"])
-    config = {**config, "test_sample": config["protocol"].get("sample", config["test_sample"])}
-    backbones = load_backbones(config)
+    protocol, data, seed = build(config["protocol"]), Split.of(config["data"]), config["seed"]
+    sample, checkpoint = own_sample(protocol) or build(config["test_sample"]), config["checkpoint"]
+    backbones = load_backbones(partial(build, config["model"]), checkpoint=checkpoint, data=data, seed=seed)
     labelled = not isinstance(sample, LabellingSample)
-    videos = evaluation_lists(config["data"], labelled=labelled)
-    facts = list_facts(config, videos, labelled=labelled)
-    datasets = evaluation_datasets(folder, videos, sample, seed=config["seed"])
+    videos = evaluation_lists(data, labelled=labelled)
+    facts = list_facts(data, videos, checkpoint=checkpoint, labelled=labelled)
+    datasets = evaluation_datasets(data.media_dir, videos, sample, seed=seed)
     precision = checked_inference(
         config["precision"],
         device=config["device"],
@@ -106,103 +97,35 @@ def evaluate(name: str, config: Config) -> None:
         dataset=datasets["test"],
         warn=lambda line: print(line),
     )
-    facts |= settings_of({**config, "precision": precision}, datasets)
-    path = result_folder(config, name, facts) / f"{name}.json"
+    used = {"test_sample": config["protocol"].get("sample", config["test_sample"]), "precision": precision}
+    settings = {key: {**config, **used}[key] for key in ("protocol", "test_sample", "model", "precision")}
+    facts |= settings_facts(settings, datasets, checkpoint=checkpoint, seed=seed)
+    folder = result_folder(config["work_dir"], name, facts, data=data, checkpoint=checkpoint)
     # Protocols may run beside each other, each with files of its own.
-    with owned(path.parent, writes=(f"{name}.json", f"{name}.png"), name=f".{name}.lock"):
+    with owned(folder, writes=(f"{name}.json", f"{name}.png"), name=f".{name}.lock"):
         # Everything above is checked once; the line below starts the other processes.
         fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
         with ending_together(fabric):
-            fabric.print(f"{numbers_of_videos(config['data'], videos)}, {where(fabric)}{few_words(facts)}")
-            folders = extract_rows(fabric, backbones, datasets, config=config)
+            fabric.print(f"{numbers_of_videos(data, videos)}, {where(fabric)}{few_words(facts)}")
+            places = Path(config["feature_dir"]), config["test_batch_size"], config["num_workers"]
+            extraction = Extraction(fabric, *places, progress=config["progress"])
+            folders = extract_rows(extraction, backbones, datasets, test_part=data.test_part)
             if fabric.is_global_zero:
-                features = {
-                    row: {part: load(folders[row, part], dataset) for part, dataset in datasets.items()}
-                    for row in backbones
-                }
-                results = {row: protocol(parts["train"], parts["test"]) for row, parts in features.items()}
-                report = {"protocol": name, CHECKPOINT_PATH: from_here(config["checkpoint"], path.parent), **facts}
-                report |= summarise(results)
-                print(table(report))
-                shown = next(iter(features.values()))
-                write_json(path, report)
-                frame = partial(picture_of_sample, folder)
-                protocol.draw(path.with_name(f"{name}.png"), results, **shown, frame=frame)
-                print(f"{path} and .png")
+                conclude(folder / f"{name}.json", protocol, facts, folders, datasets)
 
 
-def load_backbones(config: Config) -> dict[str, Any]:
-    """The backbone of the checkpoint, a random one and the mean frame, on the CPU, by the names of their rows.
-
-    Raises:
-        ValueError: if there is no checkpoint, it is of another model, or it has seen the validation videos.
-    """
-    if not config["checkpoint"]:
-        raise ValueError(
-            "Name the backbone with checkpoint=<file>: a round-<N>-weights.npz, model_pretrained.pth, a fine-tuned "
-            "checkpoint, or checkpoint=random for the baselines alone."
-        )
-    backbones = {}
-    if config["checkpoint"] != RANDOM:
-        backbones[CHECKPOINT] = build(config["model"])
-        path = Path(config["checkpoint"]).expanduser()
-        load_backbone(backbones[CHECKPOINT], path)
-        if config["data"]["validation"] is not None and path.suffix != ".npz":
-            check_unseen(load_torch(path), config["data"], path=path)
-    seed_torch((config["seed"], 0, 0, 0))  # the weights that fine-tuning from scratch starts from
-    backbones[RANDOM] = build(config["model"])
-    backbones[MEAN_FRAME] = MeanFrame()
-    return backbones
-
-
-def extract_rows(
-    fabric: Fabric, backbones: dict[str, Any], datasets: dict[str, SampleDataset], *, config: Config
-) -> dict[tuple[str, str], Path]:
-    """Extract the features of each row and list, and return their folders; the random backbone is calibrated first."""
-    calibrate_once(
-        fabric,
-        backbones[RANDOM],
-        datasets["train"],
-        feature_dir=Path(config["feature_dir"]),
-        num_workers=config["num_workers"],
-    )
-    shown = {"train": "train", "test": test_part(config["data"])}
-    return {
-        (row, part): extract_kept(fabric, backbone, dataset, config=config, label=f"{row}: {shown[part]} video")
-        for row, backbone in backbones.items()
-        for part, dataset in datasets.items()
-    }
-
-
-def extract_kept(fabric: Fabric, backbone: Any, dataset: SampleDataset, *, config: Config, label: str) -> Path:
-    """Extract the features of one list, unless they are kept, and return their folder."""
-    folder = Path(config["feature_dir"]) / fingerprint(backbone, dataset, precision=fabric._precision.precision)
-    progress = Progress(label, len(dataset), write=fabric.print)
-    extract(
-        fabric,
-        backbone.to(fabric.device),
-        dataset,
-        folder=folder,
-        batch_size=config["test_batch_size"],
-        num_workers=config["num_workers"],
-        report=progress.update if config["progress"] else None,
-    )
-    return folder
-
-
-def list_facts(config: Config, videos: dict[str, list[Annotation]], *, labelled: bool) -> dict[str, Any]:
+def list_facts(data: Split, videos: dict[str, list[Annotation]], *, checkpoint: str, labelled: bool) -> dict[str, Any]:
     """Entries of <protocol>.json about the videos.
 
     Raises:
         ValueError: if training has seen evaluated videos and data.allow_test_videos is false.
     """
-    data, checkpoint = config["data"], config["checkpoint"]
     seen = {} if checkpoint == RANDOM else read_seen(Path(checkpoint).expanduser())
     return {
-        "dataset": data["name"],
-        "split": data["split"],
+        "dataset": data.name,
+        "split": data.split,
         **{f"num_{part}": len(own) for part, own in videos.items()},
-        "num_classes": data["num_classes"],
+        "num_classes": data.num_classes,
         **(few_videos(videos) if labelled else {}),
         **part_facts(data, videos["test"]),
         **seen_facts(data, videos["test"], seen, checkpoint=checkpoint, gallery=videos["train"]),
@@ -210,17 +133,45 @@ def list_facts(config: Config, videos: dict[str, list[Annotation]], *, labelled:
     }
 
 
-def settings_of(config: Config, datasets: dict[str, SampleDataset]) -> dict[str, Any]:
-    """Entries of <protocol>.json about the settings; clips also apart, as in the results of tests."""
-    settings = {key: config[key] for key in ("protocol", "test_sample", "model", "precision")}
+def settings_facts(
+    settings: dict[str, Any], datasets: dict[str, SampleDataset], *, checkpoint: str, seed: int
+) -> dict[str, Any]:
+    """Entries of <protocol>.json about the settings; clips also apart, as in the results of tests.
+
+    Args:
+        settings: protocol, test_sample, model and precision, as they are recorded.
+        datasets: the videos of each part.
+        checkpoint: as the user names it.
+        seed: of the random backbone and the protocol.
+    """
     return {
-        "num_clips": config["test_sample"]["num_clips"],
+        "num_clips": settings["test_sample"]["num_clips"],
         **clips_of({"settings": settings}),
-        "checkpoint": str(config["checkpoint"]),
-        "seed": config["seed"],
+        "checkpoint": str(checkpoint),
+        "seed": seed,
         "media": contents_digest(datasets.values()),
         "settings": settings,
     }
+
+
+def conclude(
+    path: Path,
+    protocol: EvaluationProtocol,
+    facts: dict[str, Any],
+    folders: dict[tuple[str, str], Path],
+    datasets: dict[str, SampleDataset],
+) -> None:
+    """Apply the protocol to the features of each row in these folders, print the table and write <protocol>.json."""
+    features = {row: {part: load(folders[row, part], datasets[part]) for part in datasets} for row, _ in folders}
+    results = {row: protocol(parts["train"], parts["test"]) for row, parts in features.items()}
+    report = {"protocol": path.stem, CHECKPOINT_PATH: from_here(facts["checkpoint"], path.parent), **facts}
+    report |= summarise(results)
+    print(table(report))
+    shown = next(iter(features.values()))
+    write_json(path, report)
+    frame = partial(picture_of_sample, datasets["test"].media_dir)
+    protocol.draw(path.with_name(f"{path.stem}.png"), results, **shown, frame=frame)
+    print(f"{path} and .png")
 
 
 def summarise(results: dict[str, Result]) -> dict[str, Any]:
@@ -256,25 +207,24 @@ def table(report: dict[str, Any]) -> str:
     )
 
 
-def result_folder(config: Config, name: str, facts: dict[str, Any]) -> Path:
+def result_folder(work_dir: str | None, name: str, facts: dict[str, Any], *, data: Split, checkpoint: str) -> Path:
     """The configured work_dir, or a folder beside the checkpoint that holds no result of other settings.
 
     Raises:
         ValueError: if the configured one holds a result of other settings.
     """
-    data, checkpoint = config["data"], Path(config["checkpoint"]).expanduser()
 
     def change(folder: Path) -> str | None:
-        now = {**facts, CHECKPOINT_PATH: from_here(config["checkpoint"], folder)}
+        now = {**facts, CHECKPOINT_PATH: from_here(checkpoint, folder)}
         return change_in(folder / f"{name}.json", deciding(now), deciding)
 
-    if config["work_dir"]:
-        folder = Path(config["work_dir"])
+    if work_dir:
+        folder = Path(work_dir)
         refuse_other(folder / f"{name}.json", change(folder))
         return folder
-    held_out = "" if data["validation"] is None else "-validation"
-    usual = f"{checkpoint.stem}-{data['name']}-split{data['split']}{held_out}"
-    return free_folder(checkpoint.parent / "evaluation" / usual, change)
+    path, held_out = Path(checkpoint).expanduser(), "" if data.validation is None else "-validation"
+    usual = f"{path.stem}-{data.name}-split{data.split}{held_out}"
+    return free_folder(path.parent / "evaluation" / usual, change)
 
 
 if __name__ == "__main__":

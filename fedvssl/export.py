@@ -11,7 +11,8 @@ import copy
 import inspect
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -64,16 +65,18 @@ def export(config: Config) -> None:
     started = time.perf_counter()
     check_numbers(config, LEAST)
     formats, checkpoint = checked_formats(config["formats"]), checkpoint_path(config["checkpoint"])
-    backbone = load(config["model"], checkpoint, formats)
+    backbone = load(partial(build, config["model"]), checkpoint, formats)
     out_dir = Path(str(config["out_dir"] or checkpoint.parent / f"export-{checkpoint.stem}")).expanduser()
-    facts = describe(config, checkpoint, backbone)
+    clip_shape = 3, config["clip_len"], config["crop_size"], config["crop_size"]  # C, T, H, W
+    facts = {"model": config["model"], "frame_stride": config["frame_stride"]}
+    facts |= describe(backbone, checkpoint, clip_shape=clip_shape)
     check_space(out_dir, backbone, num_files=len(formats))
     with owned_output(out_dir.resolve()), atomic_folder(out_dir) as folder:
         write_tensors(backbone, folder, formats, seen=read_seen(checkpoint))
         agreement = None
         if "onnx" in formats:
             print("ONNX, and its check against PyTorch (a minute on two cores) ...", flush=True)
-            agreement = write_onnx(backbone, folder / FILES["onnx"], clip_shape=clip_shape(config))
+            agreement = write_onnx(backbone, folder / FILES["onnx"], clip_shape=clip_shape)
             print(f"its features differ by at most {agreement.difference:.2g}, the largest is {agreement.largest:.2g}")
         files = sorted(folder.iterdir())
         card = Card(**facts, agreement=agreement, versions=versions(formats))
@@ -109,13 +112,13 @@ def checkpoint_path(checkpoint: str | None) -> Path:
     return path
 
 
-def load(model: Config, checkpoint: Path, formats: Sequence[str]) -> nn.Module:
+def load(new_backbone: Callable[[], nn.Module], checkpoint: Path, formats: Sequence[str]) -> nn.Module:
     """The backbone of the checkpoint in eval mode, on the CPU.
 
     Raises:
-        ValueError: if it is not of this `model`, holds numbers that are not finite, or does not fit a format.
+        ValueError: if it is not of this model, holds numbers that are not finite, or does not fit a format.
     """
-    backbone = build(model).eval()
+    backbone = new_backbone().eval()
     load_backbone(backbone, checkpoint)
     if "torchvision" in formats:
         to_torchvision(backbone.state_dict())
@@ -136,21 +139,19 @@ def check_space(out_dir: Path, backbone: nn.Module, *, num_files: int) -> None:
         )
 
 
-def describe(config: Config, checkpoint: Path, backbone: nn.Module) -> dict[str, Any]:
-    """Facts of the card that do not depend on the files."""
+def describe(backbone: nn.Module, checkpoint: Path, *, clip_shape: tuple[int, int, int, int]) -> dict[str, Any]:
+    """Facts of the card that do not depend on the files and the settings."""
     module = inspect.getmodule(type(backbone))
     shadow = copy.deepcopy(backbone).to("meta")  # computes shapes only
     with torch.no_grad():
-        features = shadow(torch.empty(1, *clip_shape(config), device="meta"))
+        features = shadow(torch.empty(1, *clip_shape, device="meta"))
     return {
         "checkpoint": checkpoint,
-        "model": config["model"],
         "summary": (inspect.getdoc(module) or "").partition("\n")[0],  # its first line says what the architecture is
         "num_parameters": sum(parameter.numel() for parameter in backbone.parameters()),
         "num_entries": len(backbone.state_dict()),
-        "clip_shape": clip_shape(config),
+        "clip_shape": clip_shape,
         "feature_shape": tuple(features.shape[1:]),
-        "frame_stride": config["frame_stride"],
         "training": training_facts(checkpoint),
         "evaluations": evaluations(checkpoint),
     }
@@ -167,11 +168,6 @@ def write_tensors(backbone: nn.Module, folder: Path, formats: Sequence[str], *, 
     if "pth" in formats:  # inside "state_dict", because the published code knows the prefix only there
         named = {BACKBONE + name: tensor for name, tensor in state.items()}
         save_torch(folder / FILES["pth"], {"state_dict": named, **for_pth(seen)})
-
-
-def clip_shape(config: Config) -> tuple[int, int, int, int]:
-    """Shape of a clip: (3, T, H, W)."""
-    return 3, config["clip_len"], config["crop_size"], config["crop_size"]
 
 
 def versions(formats: Sequence[str]) -> dict[str, str]:

@@ -47,10 +47,10 @@ def reject_other_run(run_dir: Path, now: Settings) -> None:
 
 def decisive_settings(config: Config) -> Settings:
     """Settings and contents of files that decide the numbers of a run."""
-    from fedvssl.data.client_lists import read_lists
+    from fedvssl.data.client_lists import lists_in, read_lists
     from fedvssl.strategy.rounds import sample_size
 
-    lists = (Path(config["partition_dir"]) / f"client_dist{n}.json" for n in range(1, config["pool_size"] + 1))
+    lists = lists_in(config["partition_dir"], config["pool_size"])
     files = {path.name: path for path in map(Path, read_lists(lists))}
     if config["init"] is not None:
         files["init"] = Path(config["init"]).expanduser()

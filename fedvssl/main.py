@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, for_hydra, to_dict
+from fedvssl.data.split import Split
 from fedvssl.engines import ENGINES, Limits, end_of_run
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.ending import end_code, end_word, failed, interruptible, one_line
@@ -83,7 +84,7 @@ def run(config: Config, *, run_dir: Path) -> None:
         raise ValueError("engine=simulation needs Ray: pip install ray, or set engine=local.")
     log.info("Loading PyTorch ...")
     from fedvssl.client.order import Site
-    from fedvssl.data.client_lists import check_client_lists
+    from fedvssl.data.client_lists import check_client_lists, lists_in
     from fedvssl.data.seen import keep_seen
     from fedvssl.files.earlier_round import go_back
     from fedvssl.files.environment import record_environment
@@ -92,7 +93,9 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.server_run import build_run
 
     config = settle(config)
-    trial, seen = try_out(config), check_client_lists(config)
+    trial, data = try_out(config), Split.of(config["data"])
+    server = None if config["eval"]["every"] is None else Split.of(config["data"], config["eval"])
+    seen = check_client_lists(data, lists_in(config["partition_dir"], config["pool_size"]), server, init=config["init"])
     device = "cuda" if config["client_resources"]["num_gpus"] else "cpu"
     precision = fit_precision(config["training"], trial, device=device)
     config = {**config, "training": {**config["training"], "precision": precision}}

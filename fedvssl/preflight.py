@@ -12,6 +12,7 @@ import torch
 from fedvssl.building import build, build_optimizer, build_sample, build_task
 from fedvssl.config import Config, check_flags, check_numbers
 from fedvssl.data.annotations import Annotation, read_annotations
+from fedvssl.data.client_lists import lists_in
 from fedvssl.data.dataset import SampleDataset, stack
 from fedvssl.data.media import find_media
 from fedvssl.files.environment import num_cores
@@ -170,7 +171,7 @@ def list_files(folder: Path, pool_size: int, *, at_least: int) -> list[Path]:
         )
     if num_files > pool_size:
         log.info("%s holds the lists of %d clients; the first %d take part.", folder, num_files, pool_size)
-    return [folder / f"client_dist{number + 1}.json" for number in range(pool_size)]
+    return lists_in(folder, pool_size)
 
 
 def _first_sampled(lists: list[list[Annotation]], media_dir: Path, sample: Any, *, seed: int) -> list[Annotation]:

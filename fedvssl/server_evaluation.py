@@ -9,6 +9,7 @@ import numpy as np
 
 from fedvssl.building import build
 from fedvssl.config import Config, check_numbers
+from fedvssl.data.split import Split
 from fedvssl.evaluation.monitor import Monitor
 from fedvssl.files.arrays import Arrays, load_arrays
 from fedvssl.files.rounds import round_path
@@ -78,21 +79,22 @@ def build_evaluations(config: Config) -> Evaluations | None:
     Raises:
         ValueError: for a mistake in `config["eval"]` or its lists.
     """
-    settings = dict(config["eval"])
-    every = settings.pop("every")
-    if every is None:
+    own = config["eval"]
+    if own["every"] is None:
         return None
     check_numbers(config, {"eval.every": 1, "eval.max_videos": 1, "eval.batch_size": 1, "eval.num_classes": 1})
     precision = config["training"]["precision"]
-    sample = build(settings.pop("sample"))
-    protocols = {name: build(entry) for name, entry in (settings.pop("protocols") or {}).items() if entry}
+    sample = build(own["sample"])
+    protocols = {name: build(entry) for name, entry in (own["protocols"] or {}).items() if entry}
     monitor = Monitor(
         build(config["model"]),
-        settings,
+        Split.of(config["data"], own),
         sample=sample,
         protocols=protocols,
+        max_videos=own["max_videos"],
+        batch_size=own["batch_size"],
         seed=config["seed"],
         device="cuda" if config["client_resources"]["num_gpus"] else "cpu",
         precision=precision if precision in INFERENCE else FULL,
     )
-    return Evaluations(monitor, every, config["rounds"])
+    return Evaluations(monitor, own["every"], config["rounds"])

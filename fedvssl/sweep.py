@@ -16,10 +16,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 
 from fedvssl.config import Config, compose
+from fedvssl.data.split import Split
 from fedvssl.files.ending import run_child
 from fedvssl.files.environment import machine
 from fedvssl.files.lock import owned
@@ -31,13 +33,12 @@ from fedvssl.identity import FREE as FREE_IN_PRETRAINING
 from fedvssl.identity import SAMPLING
 from fedvssl.overrides import parse_overrides
 from fedvssl.sweeping.comparison import markdown
-from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, RANDOM, SCRATCH, Cell, Plan, Step
+from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, RANDOM, SCRATCH, Cell, Measure, Plan, Row, Step, Sweep, flags
 from fedvssl.sweeping.results import add_result, read_measured, read_results, results_file
 from fedvssl.sweeping.tables import caption, draw_leading, headings, write_tables
 from fedvssl.training.precision import choose_precision
 from fedvssl.training.processes import exit_code
 
-ROW_KEYS = {"title", "start", "pooled", "overrides"}
 # Free where a run is continued, but they decide the numbers of a finished one.
 DECISIVE = SAMPLING | {*("rounds", "training.epochs", "strategy.max_update_factor", "strategy.oversized_updates")}
 # Settings of all commands that do not decide the numbers of a finished run; of `init` the content is compared.
@@ -63,35 +64,39 @@ def sweep(words: list[str]) -> list[Step]:
     Raises:
         ValueError: for a mistake in the settings, or results of other settings, before anything is run.
     """
-    config = compose("sweep", words)
-    check(config)
+    settings = read(compose("sweep", words))
     with contextlib.ExitStack() as locks:
-        for folder in sorted({Path(config[name]).resolve() for name in ("work_dir", "results_dir")}):
+        for folder in sorted({settings.work_dir.resolve(), settings.results_dir.resolve()}):
             locks.enter_context(owned(folder, writes=("*.json", "table.*", "*/pool/*.json", "*/clients/*.json")))
-        return complete(config, words)
+        return complete(settings, words)
 
 
-def complete(config: Config, words: list[str]) -> list[Step]:
+def complete(settings: Sweep, words: list[str]) -> list[Step]:
     """Run the missing steps of a checked sweep and print the table; see `sweep`."""
-    plans = [Plan(compose("sweep", [*words, f"data.split={split}"]), free=FREE) for split in config["splits"]]
-    steps = [step for plan in plans for seed in config["seeds"] for step in plan.steps(seed)]
+    by_split = (read(compose("sweep", [*words, f"data.split={split}"])) for split in settings.splits)
+    plans = [Plan(own, free=FREE) for own in by_split]
+    steps = [step for plan in plans for seed in settings.seeds for step in plan.steps(seed)]
     steps.sort(key=lambda step: step.kind == FINETUNE)  # last, because it takes longest: the others fill the table soon
-    results_dir = Path(config["results_dir"])
-    refuse_other_settings(steps, config)
-    failed = run(open_steps(steps, results_dir), config, lambda: write_tables(config, plans, steps))
-    table = write_tables(config, plans, steps)
-    draw_leading(config, table)
-    print(f"\n{markdown(table, headings(config))}\n{caption(config)}")
+    refuse_other_settings(steps, settings)
+    failed = run(open_steps(steps, settings.results_dir), settings, lambda: write_tables(settings, plans, steps))
+    table = write_tables(settings, plans, steps)
+    draw_leading(settings, table)
+    print(f"\n{markdown(table, headings(settings))}\n{caption(settings)}")
     if failed:
         print(f"error: {len(failed)} steps failed or wait for one that did, see the lines above.", file=sys.stderr)
     return failed
 
 
-def check(config: Config) -> None:
-    """Raise a ValueError for invalid settings of conf/sweep.yaml."""
+def read(config: Config) -> Sweep:
+    """Read conf/sweep.yaml with its overrides; rows that are null are left out.
+
+    Raises:
+        ValueError: for invalid settings.
+    """
+    known = sorted(field.name for field in fields(Row))
     for name, row in config["rows"].items():
-        if unknown := sorted({*(row or {})} - ROW_KEYS):
-            raise ValueError(f"rows.{name} has '{unknown[0]}', which is none of: {', '.join(sorted(ROW_KEYS))}.")
+        if unknown := sorted({*(row or {})} - {*known}):
+            raise ValueError(f"rows.{name} has '{unknown[0]}', which is none of: {', '.join(known)}.")
         if row and row.get("start") not in (None, RANDOM, SCRATCH):
             raise ValueError(
                 f"rows.{name}.start={row['start']} is unknown: choose {RANDOM} or {SCRATCH}, or leave it out."
@@ -107,17 +112,27 @@ def check(config: Config) -> None:
         check_name(str(Cell(row, seed, split)), where="rows")
     for kind in config["measures"]:
         check_name(kind, where="measures")
+    return Sweep(
+        data=Split.of(config["data"]),
+        data_words=flags(data_dir=config["data_dir"], **{f"data.{k}": value for k, value in config["data"].items()}),
+        overrides=config["overrides"],
+        work_dir=Path(config["work_dir"]),
+        results_dir=Path(config["results_dir"]),
+        seeds=config["seeds"],
+        splits=config["splits"],
+        rows={name: Row(**{"title": name, **row}) for name, row in config["rows"].items() if row},
+        measures={kind: Measure(measure["rows"], measure["columns"]) for kind, measure in config["measures"].items()},
+    )
 
 
-def refuse_other_settings(steps: Sequence[Step], config: Config) -> None:
+def refuse_other_settings(steps: Sequence[Step], settings: Sweep) -> None:
     """Raise a ValueError if a result in results_dir was made with other settings."""
-    results_dir = Path(config["results_dir"])
     for step in steps:
-        before = read_results(results_dir, step.cell).get(step.kind)
+        before = read_results(settings.results_dir, step.cell).get(step.kind)
         if before and (change := first_change(before["settings"], step.settings)):
             raise ValueError(
-                f"{results_file(results_dir, step.cell)} has a {step.kind} of other settings, {change}: "
-                f"give another results_dir and work_dir, or remove it and {Path(config['work_dir'], str(step.cell))}."
+                f"{results_file(settings.results_dir, step.cell)} has a {step.kind} of other settings, {change}: "
+                f"give another results_dir and work_dir, or remove it and {settings.work_dir / str(step.cell)}."
             )
 
 
@@ -132,11 +147,11 @@ def open_steps(steps: Sequence[Step], results_dir: Path) -> list[Step]:
     ]
 
 
-def run(steps: Sequence[Step], config: Config, tell: Callable[[], object]) -> list[Step]:
+def run(steps: Sequence[Step], settings: Sweep, tell: Callable[[], object]) -> list[Step]:
     """Run the steps in this order, also after a failure; return the failed ones.
 
     Args:
-        steps, config: of the sweep.
+        steps, settings: of the sweep.
         tell: called after each result.
     """
     failed: list[Step] = []
@@ -146,7 +161,7 @@ def run(steps: Sequence[Step], config: Config, tell: Callable[[], object]) -> li
         if any(other.cell == step.cell and other.kind == PRETRAIN for other in failed):
             failed.append(step)  # the pre-training has reported the reason
             continue
-        log = log_of(step, config)
+        log = log_of(step, settings.work_dir)
         _print(f"{step} ...  ({log})")
         started = time.monotonic()
         try:
@@ -158,7 +173,7 @@ def run(steps: Sequence[Step], config: Config, tell: Callable[[], object]) -> li
             continue
         result = {**measured, "seconds": round(time.monotonic() - started, 1), "machine": here}
         result["commands"] = [shlex.join(["python", *command]) for command in step.commands]
-        add_result(Path(config["results_dir"]), step, {**result, "settings": step.settings})
+        add_result(settings.results_dir, step, {**result, "settings": step.settings})
         progress.update(number, f"{step}: {summary(measured['metrics'])}")
         tell()
     return failed
@@ -180,8 +195,8 @@ def summary(metrics: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
 
 
-def log_of(step: Step, config: Config) -> Path:
-    return Path(config["work_dir"]) / "logs" / f"{step.cell}-{step.kind}.log"
+def log_of(step: Step, work_dir: Path) -> Path:
+    return work_dir / "logs" / f"{step.cell}-{step.kind}.log"
 
 
 def _print(line: str) -> None:

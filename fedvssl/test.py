@@ -11,8 +11,9 @@ such as another checkpoint or picture size, is refused.
 
 import csv
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fedvssl.config import Config, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation, class_names
 from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.seen import seen_facts, seen_in, seen_words
+from fedvssl.data.split import Split
 from fedvssl.data.splits import labelled_videos, lists_digest
 from fedvssl.data.validation import check_unseen, evaluated_videos, part_facts
 from fedvssl.evaluation.features import contents_digest
@@ -63,10 +65,10 @@ def run_test(config: Config) -> None:
     """
     check_numbers(config, LEAST, or_auto=["num_workers", "data.num_classes"])
     check_devices(device=config["device"], devices=config["devices"])
-    sample = build(config["test_sample"])
-    annotations = labelled_videos(config["data"], "test")
-    task, facts = load_recognizer(config, annotations)
-    dataset = SampleDataset(Path(config["data"]["media_dir"]), annotations, sample)
+    sample, data = build(config["test_sample"]), Split.of(config["data"])
+    annotations, path = labelled_videos(data, "test"), Path(config["checkpoint"])
+    task, facts = load_recognizer(partial(build_task, config), path, data, annotations)
+    dataset = SampleDataset(data.media_dir, annotations, sample)
     precision = checked_inference(
         config["precision"],
         device=config["device"],
@@ -74,10 +76,10 @@ def run_test(config: Config) -> None:
         dataset=dataset,
         warn=lambda line: print(line),
     )
-    work_dir = Path(config["work_dir"])
-    facts |= conditions_of({**config, "precision": precision}, dataset, num_classes=task.num_classes)
-    change = change_in(work_dir / TEST_FILE, deciding(facts), deciding)
-    refuse_other(work_dir / TEST_FILE, change)
+    work_dir, settings = Path(config["work_dir"]), {"test_sample": config["test_sample"], "precision": precision}
+    named = {"checkpoint": str(config["checkpoint"]), CHECKPOINT: from_here(config["checkpoint"], work_dir)}
+    facts |= conditions_of(settings, data, dataset, checkpoint=named, num_classes=task.num_classes)
+    refuse_other(work_dir / TEST_FILE, change_in(work_dir / TEST_FILE, deciding(facts), deciding))
     # The folder of a fine-tuning that still runs is refused: its test would be of an epoch on the way.
     with owned(work_dir, writes=WRITES):
         # Everything above is checked once; the line below starts the other processes.
@@ -101,40 +103,55 @@ def run_test(config: Config) -> None:
                 write_results(work_dir, result, logits, labels, annotations)
 
 
-def load_recognizer(config: Config, annotations: Sequence[Annotation]) -> tuple[Any, dict[str, Any]]:
+def load_recognizer(
+    new_task: Callable[[], Any], path: Path, data: Split, annotations: Sequence[Annotation]
+) -> tuple[Any, dict[str, Any]]:
     """Recognizer of the checkpoint, on the CPU, and the entries of test.json about its training.
+
+    Args:
+        new_task: builds it with random weights.
+        path: of the checkpoint.
+        data: the split.
+        annotations: its test or validation videos.
 
     Raises:
         ValueError: if there is no checkpoint, it is of another model, or has seen the videos to test with.
     """
-    path = Path(config["checkpoint"])
     if not path.is_file():
         raise ValueError(
             f"No checkpoint {path}: fine-tune first, or name one with checkpoint=<file> or work_dir=<folder>."
         )
     checkpoint = load_torch(path)
-    check_unseen(checkpoint, config["data"], path=path)
-    seen = seen_facts(config["data"], annotations, seen_in(checkpoint), checkpoint=path)
-    task = build_task(config)
+    check_unseen(checkpoint, data, path=path)
+    seen = seen_facts(data, annotations, seen_in(checkpoint), checkpoint=path)
+    task = new_task()
     load_weights(task.recognizer, recognizer_state(checkpoint, path=path), path=path)
     return task, {"epoch": checkpoint.get("epoch"), **seen}
 
 
-def conditions_of(config: Config, dataset: SampleDataset, *, num_classes: int) -> dict[str, Any]:
-    """Entries of test.json about the videos and the settings; clips also apart."""
-    data, settings = config["data"], {name: config[name] for name in ("test_sample", "precision")}
+def conditions_of(
+    settings: dict[str, Any], data: Split, dataset: SampleDataset, *, checkpoint: dict[str, str], num_classes: int
+) -> dict[str, Any]:
+    """Entries of test.json about the videos and the settings; clips also apart.
+
+    Args:
+        settings: test_sample and precision, as they are recorded.
+        data: the split.
+        dataset: its test or validation videos.
+        checkpoint: entries that name it.
+        num_classes: of the recognizer.
+    """
     return {
         "num_videos": len(dataset),
         "num_classes": num_classes,
-        "dataset": data["name"],
-        "split": data["split"],
+        "dataset": data.name,
+        "split": data.split,
         **part_facts(data, dataset.annotations),
         "lists": lists_digest({"test": dataset.annotations}),
         "media": contents_digest([dataset]),
-        "num_clips": config["test_sample"]["num_clips"],
+        "num_clips": settings["test_sample"]["num_clips"],
         **clips_of({"settings": settings}),
-        "checkpoint": str(config["checkpoint"]),
-        CHECKPOINT: from_here(config["checkpoint"], Path(config["work_dir"])),
+        **checkpoint,
         "settings": settings,
     }
 

@@ -12,7 +12,8 @@ from data_tools.prepare import main as prepare
 from fedvssl import evaluate as command
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
-from fedvssl.evaluation import calibration, features
+from fedvssl.data.split import Split
+from fedvssl.evaluation import calibration, features, rows
 from fedvssl.evaluation.intervals import in_percent, wilson
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.atomic import write_json
@@ -139,6 +140,7 @@ def test_evaluations_at_other_settings_never_overwrite_each_other(data_dir, chec
 def test_what_decides_the_place_of_a_result(data_dir, checkpoint):
     """Also other lists of the same length, other files of the same names, and another model as the random row."""
     config = compose("knn", arguments(data_dir, checkpoint))
+    usual = {"data": Split.of(config["data"]), "checkpoint": str(checkpoint)}
     reports = [{**report_of(config), "lists": name} for name in "ab"]
     reports += [{**report_of(config), "media": "other"}, {**report_of(config), "part": "validation"}]
     reports += [
@@ -146,7 +148,7 @@ def test_what_decides_the_place_of_a_result(data_dir, checkpoint):
     ]
     places = []
     for report in (*reports, *reports):
-        folder = command.result_folder(config, "knn", report)
+        folder = command.result_folder(None, "knn", report, **usual)
         path = command.from_here(checkpoint, folder)
         write_json(folder / "knn.json", {**report, "checkpoint_from_here": path})
         places.append(folder.name[-2:])
@@ -155,7 +157,8 @@ def test_what_decides_the_place_of_a_result(data_dir, checkpoint):
 
 def report_of(config: dict) -> dict:
     facts = {"dataset": "ucf101", "split": 1, "num_train": 6, "num_test": 11, "part": "test", "lists": "l"}
-    return {**facts, **command.settings_of({**config, "precision": "32-true"}, {})}
+    settings = {**{name: config[name] for name in ("protocol", "test_sample", "model")}, "precision": "32-true"}
+    return {**facts, **command.settings_facts(settings, {}, checkpoint=config["checkpoint"], seed=config["seed"])}
 
 
 def test_queries_whose_class_has_one_training_video_are_counted(data_dir, checkpoint, tmp_path, capsys):
@@ -174,13 +177,13 @@ def test_queries_whose_class_has_one_training_video_are_counted(data_dir, checkp
 def test_the_random_backbone_has_statistics_of_the_training_videos(data_dir, tmp_path, monkeypatch):
     words = arguments(data_dir, "random", f"feature_dir={tmp_path}", f"work_dir={tmp_path}")
     backbones = {}
-    extracted = command.extract_kept
+    extracted = rows.extract_kept
 
-    def keep(fabric, backbone, dataset, *, config, label):
+    def keep(extraction, backbone, dataset, *, label):
         backbones[label] = backbone
-        return extracted(fabric, backbone, dataset, config=config, label=label)
+        return extracted(extraction, backbone, dataset, label=label)
 
-    monkeypatch.setattr(command, "extract_kept", keep)
+    monkeypatch.setattr(rows, "extract_kept", keep)
     assert command.main("knn", words) == 0
     (path,) = tmp_path.rglob("statistics.npz")
     statistics = load_arrays(path)

@@ -4,18 +4,21 @@ import json
 import os
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from fedvssl import finetune, finetune_preprocess
+from fedvssl.building import build_task
 from fedvssl.config import compose
 from fedvssl.data.annotations import read_annotations
 from fedvssl.data.dataset import BatchOrder, SampleDataset
 from fedvssl.files.arrays import save_arrays
 from fedvssl.files.tensors import load_torch, save_torch, to_arrays
 from fedvssl.models.r3d import R3D
+from fedvssl.tasks.recognition import RecognitionTask
 from fedvssl.training.loop import seed_torch
 from tests.action_set import TINY, TINY_TEST, write_action_set
 
@@ -126,8 +129,14 @@ def test_other_processors_on_a_continued_run_are_told(
     assert "ran on 2 GPU processes, bf16-mixed: from here on the numbers may differ" in capsys.readouterr().out
 
 
+def built(words: list[str], *, pretrained: Path | None = None) -> RecognitionTask:
+    config = compose("finetune", words)
+    start = None if pretrained is None else str(pretrained)
+    return finetune.build_recognition_task(partial(build_task, config), pretrained=start, seed=config["seed"])
+
+
 def write_pretrained(path: Path, data_dir: Path, *, seed: int = 123) -> dict[str, torch.Tensor]:
-    task = finetune.build_recognition_task(compose("finetune", overrides(data_dir, path.parent, f"seed={seed}")))
+    task = built(overrides(data_dir, path.parent, f"seed={seed}"))
     state = {name: value for name, value in task.recognizer.state_dict().items() if name.startswith("backbone.")}
     save_torch(path, state)
     return state
@@ -136,12 +145,8 @@ def write_pretrained(path: Path, data_dir: Path, *, seed: int = 123) -> dict[str
 def test_pretrained_backbone_is_loaded_and_from_scratch_is_not(data_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "pretrained.pth"
     stored = write_pretrained(path, data_dir)
-    options = [*TINY, f"data_dir={data_dir}", f"pretrained={path}"]
-    states = {
-        scratch: finetune.build_recognition_task(compose("finetune", [*options, f"from_scratch={scratch}"])).recognizer
-        for scratch in ("false", "true")
-    }
-    pretrained, scratch = (states[key].state_dict() for key in ("false", "true"))
+    words = [*TINY, f"data_dir={data_dir}"]
+    pretrained, scratch = (built(words, pretrained=start).recognizer.state_dict() for start in (path, None))
     assert all(torch.equal(pretrained[name], value) for name, value in stored.items())
     convolutions = [name for name, value in stored.items() if value.ndim == 5]
     assert not any(torch.equal(scratch[name], stored[name]) for name in convolutions)
@@ -149,8 +154,8 @@ def test_pretrained_backbone_is_loaded_and_from_scratch_is_not(data_dir: Path, t
 
 
 def test_a_whole_recognizer_gives_its_backbone(data_dir: Path, tmp_path: Path, uninterrupted: Path) -> None:
-    config = compose("finetune", [*TINY, f"data_dir={data_dir}", f"pretrained={uninterrupted / 'last.pth'}"])
-    task, stored = finetune.build_recognition_task(config), load_torch(uninterrupted / "last.pth")["model"]
+    task = built([*TINY, f"data_dir={data_dir}"], pretrained=uninterrupted / "last.pth")
+    stored = load_torch(uninterrupted / "last.pth")["model"]
     assert torch.equal(task.recognizer.state_dict()["backbone.stem.conv.weight"], stored["backbone.stem.conv.weight"])
 
 

@@ -3,15 +3,18 @@
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fedvssl import evaluate, finetune
+from fedvssl import evaluate, finetune, finetune_epochs
 from fedvssl import test as test_command
+from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from fedvssl.data.dataset import SampleDataset
+from fedvssl.data.split import Split
 from fedvssl.data.validation import hold_out
 from fedvssl.files.tensors import load_torch, save_torch
 from fedvssl.server_evaluation import build_evaluations
@@ -75,8 +78,8 @@ class Spy:
 
 
 def run_finetune(data_dir: Path, folder: Path, spy: Spy) -> None:
-    spy.watch(finetune, "train_loader", lambda dataset: {"train": dataset})
-    spy.watch(finetune, "predict", lambda _fabric, _task, dataset: {"test": dataset})
+    spy.watch(finetune_epochs, "train_loader", lambda dataset: {"train": dataset})
+    spy.watch(finetune_epochs, "predict", lambda _fabric, _task, dataset: {"test": dataset})
     assert train(data_dir, folder, *HELD_OUT, "training.epochs=1") == 0
 
 
@@ -139,10 +142,9 @@ def test_tables_name_the_part(data_dir: Path, tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_evaluation_beside_the_checkpoint_has_a_folder_of_its_own() -> None:
-    config = {"work_dir": None, "checkpoint": "run/round-2-weights.npz"}
-    data = {"name": "ucf101", "split": 1}
-    configs = [{**config, "data": {**data, "validation": wanted}} for wanted in (None, 0.2)]
-    folders = [evaluate.result_folder(own, "knn", {}).name for own in configs]
+    data, place = Split.of(compose("knn", [])["data"]), {"checkpoint": "run/round-2-weights.npz"}
+    splits = [replace(data, validation=wanted) for wanted in (None, 0.2)]
+    folders = [evaluate.result_folder(None, "knn", {}, data=own, **place).name for own in splits]
     assert folders == ["round-2-weights-ucf101-split1", "round-2-weights-ucf101-split1-validation"]
 
 

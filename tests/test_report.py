@@ -412,8 +412,8 @@ def test_what_was_measured_otherwise_stands_in_a_table_of_its_own(tmp_path: Path
 
 def test_tests_at_other_picture_sizes_stand_apart_and_test_videos_in_training_are_told(tmp_path: Path) -> None:
     run = write_pretraining(tmp_path / "run")
-    data, videos = {"name": "ucf101"}, [Annotation("a/1", 0), Annotation("a/2", 0)]
-    save_arrays(run / SEEN_FILE, seen_videos(data, videos, stage="pre-training", allowed=videos[:1]))
+    videos = [Annotation("a/1", 0), Annotation("a/2", 0)]
+    save_arrays(run / SEEN_FILE, seen_videos("ucf101", videos, stage="pre-training", allowed=videos[:1]))
     clips, folders = {"clip_len": 16, "frame_stride": 2, "size": [171, 128], "crop_size": 112}, []
     for name, own in {"big": clips, "small": {**clips, "crop_size": 32}, "old": {}, "also_big": clips}.items():
         folders.append(write_finetuning(tmp_path / name))

@@ -32,7 +32,7 @@ def weights(data_dir: Path, tmp_path: Path) -> Path:
     path = tmp_path / "run/round-2-weights.npz"
     save_arrays(path, {f"backbone.{name}": array for name, array in to_arrays(R3D(10, width=4)).items()})
     own = [*listed(data_dir, "train"), *listed(data_dir, "test")[:2]]
-    save_arrays(path.parent / SEEN_FILE, seen_videos({"name": "ucf101"}, own, stage="pre-training", allowed=[]))
+    save_arrays(path.parent / SEEN_FILE, seen_videos("ucf101", own, stage="pre-training", allowed=[]))
     return path
 
 

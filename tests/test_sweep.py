@@ -56,8 +56,8 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 
 def planned(words: list[str]) -> list[Step]:
-    config = compose("sweep", words)
-    return [step for seed in config["seeds"] for step in Plan(config, free=sweep.FREE).steps(seed)]
+    settings = sweep.read(compose("sweep", words))
+    return [step for seed in settings.seeds for step in Plan(settings, free=sweep.FREE).steps(seed)]
 
 
 def test_every_table_has_its_rows_and_each_is_measured_by_what_fits_it(data_dir: Path, tmp_path: Path) -> None:
@@ -217,9 +217,9 @@ def test_the_table_has_means_deviations_and_open_cells(words: list[str], command
         cell = json.loads(path.read_text())
         path.write_text(json.dumps({kind: cell[kind] for kind in list(cell)[: 1 + seed]}))
     (results / "random-seed2-split1.json").unlink()
-    config = compose("sweep", [*words, TWO_SEEDS, "rows.scratch=null"])
-    plans = [Plan(config, free=sweep.FREE)]
-    sweep.write_tables(config, plans, [step for seed in (1, 2) for step in plans[0].steps(seed)])
+    settings = sweep.read(compose("sweep", [*words, TWO_SEEDS, "rows.scratch=null"]))
+    plans = [Plan(settings, free=sweep.FREE)]
+    sweep.write_tables(settings, plans, [step for seed in (1, 2) for step in plans[0].steps(seed)])
 
     own = "| FedVSSL (0.9, 1) | 55.00 +- 7.07 | 80.00 +- 0.00 | 90.00 +- 0.00 | "
     lines = (results / "table.md").read_text().splitlines()

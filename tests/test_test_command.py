@@ -211,7 +211,7 @@ def test_test_videos_that_training_had_are_refused_or_told(
     data_dir: Path, work_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tested = read_annotations(data_dir / "ucf101/annotations/test_split_1.json")
-    seen = seen_videos({"name": "ucf101"}, tested[:3], stage="fine-tuning", allowed=[])
+    seen = seen_videos("ucf101", tested[:3], stage="fine-tuning", allowed=[])
     save_torch(work_dir / "last.pth", {**load_torch(work_dir / "last.pth"), **for_pth(seen)})
     assert command.main(arguments(data_dir, work_dir)) == 2
     assert "last.pth had 3 of the 11 test videos in its fine-tuning, such as Climb/test0" in capsys.readouterr().err

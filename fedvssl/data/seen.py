@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fedvssl.data.annotations import Annotation
+from fedvssl.data.split import Split
 from fedvssl.files.arrays import Arrays, load_arrays, save_arrays
 
 SEEN_FILE = "seen_videos.npz"
@@ -22,13 +23,11 @@ ALLOWED = {stage: f"allowed in {stage}" for stage in (PRETRAINING, FINETUNING)} 
 ADVICE = "or set data.allow_test_videos=true, which every result will state"
 
 
-def seen_videos(
-    data: Mapping[str, Any], videos: Iterable[Annotation], *, stage: str, allowed: Iterable[Annotation]
-) -> Arrays:
+def seen_videos(dataset: str, videos: Iterable[Annotation], *, stage: str, allowed: Iterable[Annotation]) -> Arrays:
     """Record of the videos of a stage of training: hashes, int64 [V], ascending, by the names of the entries.
 
     Args:
-        data: its `name` goes into the hashes, because another data set may have videos of the same names.
+        dataset: its name goes into the hashes, because another data set may have videos of the same names.
         videos: of the stage.
         stage: PRETRAINING or FINETUNING.
         allowed: test videos that it may see, and that the stage before it may have seen; a later one may not.
@@ -36,7 +35,7 @@ def seen_videos(
     stages = (PRETRAINING,) if stage == PRETRAINING else (PRETRAINING, FINETUNING)
     permitted = [*allowed]
     entries = {stage: videos, **{ALLOWED[one]: permitted for one in stages}}
-    return {name: np.unique(np.array(_each_hash(data, own), dtype=np.int64)) for name, own in entries.items()}
+    return {name: np.unique(np.array(_each_hash(dataset, own), dtype=np.int64)) for name, own in entries.items()}
 
 
 def merged(*records: Mapping[str, np.ndarray]) -> Arrays:
@@ -89,25 +88,13 @@ def allowed_numbers(record: Mapping[str, np.ndarray]) -> dict[str, int]:
     return {stage: number for stage, number in found.items() if number}
 
 
-def may_see_tests(data: Mapping[str, Any]) -> bool:
-    """The setting `allow_test_videos`; data sets of one's own need not have it.
-
-    Raises:
-        ValueError: if it is neither true nor false.
-    """
-    allow = data.get("allow_test_videos", False)
-    if not isinstance(allow, bool):
-        raise ValueError(f"data.allow_test_videos={allow} must be true or false.")
-    return allow
-
-
 def refuse_test_videos(
-    data: Mapping[str, Any], trained: Mapping[str, Sequence[Annotation]], tested: Sequence[Annotation], *, advice: str
+    data: Split, trained: Mapping[str, Sequence[Annotation]], tested: Sequence[Annotation], *, advice: str
 ) -> list[Annotation]:
     """Reject lists to train on, or galleries, that hold test videos.
 
     Args:
-        data: split, allow_test_videos.
+        data: the split, and whether it allows them.
         trained: the lists, by the words that name them.
         tested: the test list.
         advice: what to do, before the setting that allows it.
@@ -121,9 +108,9 @@ def refuse_test_videos(
     names, found = {video.name for video in tested}, set[str]()
     for list_name, videos in trained.items():
         if seen := sorted(names & {video.name for video in videos}):
-            if not may_see_tests(data):
+            if not data.allow_test_videos:
                 raise ValueError(
-                    f"{list_name} has {len(seen)} of the {len(names)} test videos of split {data['split']}, such as "
+                    f"{list_name} has {len(seen)} of the {len(names)} test videos of split {data.split}, such as "
                     f"{seen[0]}: {advice}, {ADVICE}."
                 )
             found.update(seen)
@@ -131,7 +118,7 @@ def refuse_test_videos(
 
 
 def seen_facts(
-    data: Mapping[str, Any],
+    data: Split,
     evaluated: Sequence[Annotation],
     record: Mapping[str, np.ndarray],
     *,
@@ -141,7 +128,7 @@ def seen_facts(
     """Entry of a result if evaluated videos are no test: {"seen": {stage: how many of them it had}}, or {}.
 
     Args:
-        data: name, allow_test_videos, validation. Pre-training may have had validation videos: it reads no label.
+        data: the split. Pre-training may have had its validation videos: it reads no label.
         evaluated: the videos.
         record: `read_seen` of the checkpoint.
         checkpoint: named in the error.
@@ -150,12 +137,12 @@ def seen_facts(
     Raises:
         ValueError: if they are test videos, or fine-tuning had them, and nobody has allowed it.
     """
-    names = dict(zip(_each_hash(data, evaluated), (video.name for video in evaluated), strict=True))
-    part, found = "test" if data["validation"] is None else "validation", {}
+    names = dict(zip(_each_hash(data.name, evaluated), (video.name for video in evaluated), strict=True))
+    part, found = data.test_part, {}
     for stage in (PRETRAINING, FINETUNING):
         seen = names.keys() & _hashes(record, stage)
         refused = seen - _hashes(record, ALLOWED[stage])
-        if refused and not (may_see_tests(data) or (stage, part) == (PRETRAINING, "validation")):
+        if refused and not (data.allow_test_videos or (stage, part) == (PRETRAINING, "validation")):
             raise ValueError(
                 f"{checkpoint} had {len(refused)} of the {len(names)} {part} videos in its {stage}, such as "
                 f"{min(names[key] for key in refused)}: evaluate it on the split that it was trained for, {ADVICE}."
@@ -175,6 +162,6 @@ def _hashes(record: Mapping[str, np.ndarray], entry: str) -> set[int]:
     return {*record.get(entry, np.array([], dtype=np.int64)).tolist()}
 
 
-def _each_hash(data: Mapping[str, Any], videos: Iterable[Annotation]) -> list[int]:
-    digests = (hashlib.blake2b(f"{data['name']}/{video.name}".encode(), digest_size=8).digest() for video in videos)
+def _each_hash(dataset: str, videos: Iterable[Annotation]) -> list[int]:
+    digests = (hashlib.blake2b(f"{dataset}/{video.name}".encode(), digest_size=8).digest() for video in videos)
     return [int.from_bytes(digest, "little", signed=True) for digest in digests]

@@ -12,75 +12,64 @@ import numpy as np
 from fedvssl.data.annotations import Annotation, class_names, read_annotations
 from fedvssl.data.media import find_media
 from fedvssl.data.seen import refuse_test_videos
+from fedvssl.data.split import Split, list_path
 from fedvssl.data.validation import evaluated_videos, hold_out, part_facts
 
 
-def split_list(data: Mapping[str, Any], part: str) -> Path:
-    """The annotation file of a split; `part` is "train" or "test"."""
-    return Path(data["annotation_dir"]) / f"{part}_split_{data['split']}.json"
-
-
-def lists_read(data: Mapping[str, Any]) -> dict[str, Path]:
-    """The annotation files that decide the videos of a split: without the test list if videos are held out."""
-    parts = ("train", "test") if data["validation"] is None else ("train",)
-    return {f"{part} list": split_list(data, part) for part in parts}
-
-
-def listed_videos(data: dict[str, Any], part: str) -> list[Annotation]:
+def listed_videos(data: Split, part: str) -> list[Annotation]:
     """Read the videos of a split, whatever their labels, and find each of them on disk.
 
     Args:
-        data: media_dir, annotation_dir, split, validation, validation_seed. If `validation` is not None, videos are
-            held out of the training list and take the place of the test list, which is not read.
+        data: if its `validation` is not None, videos are held out of the training list and take the place of the test
+            list, which is not read.
         part: "train" or "test".
 
     Raises:
         ValueError: if the list or a video is missing, or `validation` cannot be held out.
     """
-    if data["validation"] is None:
-        annotations = read_annotations(split_list(data, part))
+    if data.validation is None:
+        annotations = read_annotations(data.list_path(part))
     else:
-        listed = read_annotations(split_list(data, "train"))
-        train, validation = hold_out(listed, data["validation"], seed=data["validation_seed"])
+        listed = read_annotations(data.list_path("train"))
+        train, validation = hold_out(listed, data.validation, seed=data.validation_seed)
         annotations = train if part == "train" else validation
     for annotation in annotations:
-        find_media(Path(data["media_dir"]), annotation.name)
+        find_media(data.media_dir, annotation.name)
     return annotations
 
 
-def labelled_videos(data: dict[str, Any], part: str) -> list[Annotation]:
-    """Read the videos of a split as `listed_videos` does, and check their labels against `data["num_classes"]`.
+def labelled_videos(data: Split, part: str) -> list[Annotation]:
+    """Read the videos of a split as `listed_videos` does, and check their labels against its `num_classes`.
 
     Raises:
         ValueError: if the list or a video is missing, or a label is beyond `num_classes`.
     """
     annotations = listed_videos(data, part)
     highest = 1 + max(annotation.label for annotation in annotations)
-    if highest > data["num_classes"]:
-        path = split_list(data, part if data["validation"] is None else "train")
-        raise ValueError(f"{path} has labels up to {highest}, but data.num_classes is {data['num_classes']}: set it.")
+    if highest > data.num_classes:
+        path = data.list_path(part if data.validation is None else "train")
+        raise ValueError(f"{path} has labels up to {highest}, but data.num_classes is {data.num_classes}: set it.")
     return annotations
 
 
 def count_classes(data: Mapping[str, Any]) -> int | None:
-    """Number of classes: the highest label in the lists of a split; None if there are none yet."""
-    paths = [split_list(data, part) for part in ("train", "test")]
+    """Number of classes: the highest label in the lists of a split; None if there are none yet.
+
+    Args:
+        data: annotation_dir and split; the section of a configuration that is being composed, so no `Split` yet.
+    """
+    paths = [list_path(data["annotation_dir"], data["split"], part) for part in ("train", "test")]
     labels = [annotation.label for path in paths if path.is_file() for annotation in read_annotations(path)]
     return 1 + max(labels) if labels else None
 
 
-def test_part(data: dict[str, Any]) -> str:
-    """Name of what stands in for the part "test": "validation" or "test"."""
-    return "test" if data["validation"] is None else "validation"
-
-
-def numbers_of_videos(data: dict[str, Any], videos: dict[str, list[Annotation]]) -> str:
+def numbers_of_videos(data: Split, videos: dict[str, list[Annotation]]) -> str:
     """Words for a log: "144 training and 36 test videos", or on validation videos how they were held out."""
     evaluated = evaluated_videos(part_facts(data, videos["test"]), len(videos["test"]))
     return f"{len(videos['train'])} training and {evaluated}"
 
 
-def evaluation_lists(data: dict[str, Any], *, labelled: bool) -> dict[str, list[Annotation]]:
+def evaluation_lists(data: Split, *, labelled: bool) -> dict[str, list[Annotation]]:
     """Both lists of a split, "train" and "test"; unless `labelled`, their labels may be anything.
 
     Raises:
@@ -91,14 +80,14 @@ def evaluation_lists(data: dict[str, Any], *, labelled: bool) -> dict[str, list[
     videos = {part: read(data, part) for part in ("train", "test")}
     refuse_shared(data, videos)
     if labelled:
-        check_classes(videos, split_list(data, "train"))
+        check_classes(videos, data.list_path("train"))
     return videos
 
 
-def refuse_shared(data: Mapping[str, Any], videos: Mapping[str, Sequence[Annotation]]) -> None:
+def refuse_shared(data: Split, videos: Mapping[str, Sequence[Annotation]]) -> None:
     """Reject videos that are in the training list and in the test list; see `refuse_test_videos`."""
-    path = split_list(data, "train")
-    refuse_test_videos(data, {str(path): videos["train"]}, videos["test"], advice="take them out of one list")
+    lists = {str(data.list_path("train")): videos["train"]}
+    refuse_test_videos(data, lists, videos["test"], advice="take them out of one list")
 
 
 def check_classes(videos: dict[str, list[Annotation]], train_list: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fedvssl.data.annotations import Annotation
+from fedvssl.data.split import Split
 
 GROUP = re.compile(r"(.+_g\d+)_c\d+")
 
@@ -61,33 +62,33 @@ def how_held_out(validation: Sequence[Annotation]) -> str:
     return f"by video, as the names of {alone} hold no group" if alone else "in whole groups"
 
 
-def part_facts(data: Mapping[str, Any], evaluated: Sequence[Annotation]) -> dict[str, Any]:
+def part_facts(data: Split, evaluated: Sequence[Annotation]) -> dict[str, Any]:
     """Entries of a result that tell which videos it is about.
 
     Args:
-        data: validation, validation_seed.
+        data: the split.
         evaluated: the videos.
 
     Returns:
         "part": "test" or "validation"; for the latter also "validation", "validation_seed" and "held_out".
     """
-    if data["validation"] is None:
-        return {"part": "test"}
-    settings = {name: data[name] for name in ("validation", "validation_seed")}
-    return {"part": "validation", **settings, "held_out": how_held_out(evaluated)}
+    if data.validation is None:
+        return {"part": data.test_part}
+    settings = {"validation": data.validation, "validation_seed": data.validation_seed}
+    return {"part": data.test_part, **settings, "held_out": how_held_out(evaluated)}
 
 
-def check_unseen(checkpoint: Any, data: Mapping[str, Any], *, path: Path) -> None:
+def check_unseen(checkpoint: Any, data: Split, *, path: Path) -> None:
     """Reject validation videos that a checkpoint of fine-tuning was trained on.
 
     Raises:
         ValueError: telling its own `data.validation`.
     """
     trained = checkpoint.get("settings", {}) if isinstance(checkpoint, dict) else {}
-    if data["validation"] is None or trained.get("data.name") != data["name"]:
+    if data.validation is None or trained.get("data.name") != data.name:
         return
     own = {name: trained.get(f"data.{name}") for name in ("validation", "validation_seed", "split")}
-    if any(data[name] != value for name, value in own.items()):
+    if any(getattr(data, name) != value for name, value in own.items()):
         settings = ", ".join(f"data.{name}={'null' if value is None else value}" for name, value in own.items())
         raise ValueError(
             f"{path} was trained on some of these validation videos: it had {settings}. Give the same settings, or "

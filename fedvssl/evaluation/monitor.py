@@ -4,8 +4,6 @@ import logging
 import time
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +12,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
+from fedvssl.data.split import Split
 from fedvssl.data.splits import evaluation_lists, few_videos, few_words, spread
 from fedvssl.data.validation import evaluated_videos, part_facts
 from fedvssl.evaluation.calibration import calibrate, has_initial_statistics
@@ -35,11 +34,12 @@ class Monitor:
 
     Args:
         backbone: with the strides of fine-tuning; its weights are overwritten.
-        settings: media_dir, annotation_dir, split, validation, validation_seed, allow_test_videos, num_classes,
-            max_videos, batch_size.
+        data: the server's videos.
         sample: the clips of a video, as `TestSample`, for the protocols without a sample of their own.
         protocols: name in the log and the records -> protocol with one metric. If none of them looks at the classes of
             the videos, they may have any.
+        max_videos: of each list, evenly spread.
+        batch_size: videos at a time.
         seed: of the clips of a `LabellingSample`, which are the same in every round.
         device, precision: as in `build_fabric`.
 
@@ -50,39 +50,40 @@ class Monitor:
     def __init__(
         self,
         backbone: nn.Module,
-        settings: Mapping[str, Any],
+        data: Split,
         *,
         sample: Sample,
         protocols: Mapping[str, EvaluationProtocol],
+        max_videos: int,
+        batch_size: int,
         seed: int,
         device: str,
         precision: str,
     ) -> None:
-        self.backbone, self.batch_size, self.protocols = backbone, settings["batch_size"], protocols
+        self.backbone, self.batch_size, self.protocols = backbone, batch_size, protocols
         self.device, self.precision = device, precision
         samples = {name: own_sample(protocol) or sample for name, protocol in protocols.items()}
         self.facts: dict[str, int] = {}  # of the record: videos that neighbours can hardly find, or not at all
         labelled = not all(isinstance(sample, LabellingSample) for sample in samples.values())
-        lists = evaluation_lists(dict(settings), labelled=labelled)
-        videos = {part: spread(annotations, settings["max_videos"]) for part, annotations in lists.items()}
+        lists = evaluation_lists(data, labelled=labelled)
+        videos = {part: spread(annotations, max_videos) for part, annotations in lists.items()}
         if labelled:
             known = {annotation.label for annotation in videos["train"]}  # a small gallery lacks some classes
             asked = len(videos["test"])
             videos["test"] = [annotation for annotation in videos["test"] if annotation.label in known]
             self.facts = {"queries_left_out": asked - len(videos["test"]), **few_videos(videos)}
         if not videos["test"]:
-            raise ValueError(f"eval.max_videos={settings['max_videos']} leaves no class in both lists: raise it.")
+            raise ValueError(f"eval.max_videos={max_videos} leaves no class in both lists: raise it.")
         numbers = {part: f"{len(videos[part])} of {len(lists[part])}" for part in ("train", "test")}
         log.info(
             "The server evaluates with %s training and %s, of %d of %d classes%s.",
-            *(numbers["train"], evaluated_videos(part_facts(settings, lists["test"]), numbers["test"])),
+            *(numbers["train"], evaluated_videos(part_facts(data, lists["test"]), numbers["test"])),
             *(len({annotation.label for annotation in some}) for some in (videos["test"], lists["test"])),
             few_words(self.facts),
         )
-        folder = Path(settings["media_dir"])
-        self.datasets = evaluation_datasets(folder, videos, sample, seed=seed)
+        self.datasets = evaluation_datasets(data.media_dir, videos, sample, seed=seed)
         self.own_datasets = {
-            name: evaluation_datasets(folder, videos, own, seed=seed)
+            name: evaluation_datasets(data.media_dir, videos, own, seed=seed)
             for name, own in samples.items()
             if own is not sample
         }

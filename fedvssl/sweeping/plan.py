@@ -1,20 +1,64 @@
 """Plan of a sweep: its cells, their commands, and the settings that decide their numbers."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from fedvssl.config import Config, compose
 from fedvssl.data.annotations import read_annotations, write_annotations
-from fedvssl.data.client_lists import compare_with_tests
-from fedvssl.data.splits import labelled_videos, lists_read
+from fedvssl.data.client_lists import compare_with_tests, lists_in
+from fedvssl.data.split import Split
+from fedvssl.data.splits import labelled_videos
 from fedvssl.files.settings import Settings, run_settings
 from fedvssl.overrides import parse_overrides
 
 PRETRAIN, FINETUNE = "pretrain", "finetune"
 RANDOM, SCRATCH = "random", "scratch"  # values of a row's `start`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the table; conf/sweep.yaml describes the settings."""
+
+    title: str
+    start: str | None = None
+    pooled: bool = False
+    overrides: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure of each row, or of those in `rows`; headings of its metrics in the readable tables."""
+
+    rows: list[str] | None
+    columns: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Settings of a sweep, resolved for one split.
+
+    Args:
+        data: videos of the evaluations.
+        data_words: overrides that give every command these data.
+        overrides: further ones, by the command that gets them.
+        work_dir: folder of the runs, features and logs.
+        results_dir: folder of the cells' JSONs and the tables.
+        seeds, splits: of all cells.
+        rows, measures: by their names, in the order of the table.
+    """
+
+    data: Split
+    data_words: list[str]
+    overrides: dict[str, list[str]]
+    work_dir: Path
+    results_dir: Path
+    seeds: list[int]
+    splits: list[int]
+    rows: dict[str, Row]
+    measures: dict[str, Measure]
 
 
 @dataclass(frozen=True)
@@ -23,7 +67,7 @@ class Cell:
 
     row: str
     seed: int
-    split: int
+    split: int | str
 
     def __str__(self) -> str:
         return f"{self.row}-seed{self.seed}-split{self.split}"
@@ -55,52 +99,47 @@ class Plan:
     """The plan of a sweep on one split.
 
     Args:
-        config: conf/sweep.yaml, resolved for this split.
+        sweep: its settings, resolved for this split.
         free: settings of all commands that do not decide the numbers.
     """
 
-    def __init__(self, config: Config, *, free: Collection[str]) -> None:
-        self.config, self.free = config, free
-        self.split = config["data"]["split"]
-        self.work_dir = Path(config["work_dir"])
-        self.rows = {name: row for name, row in config["rows"].items() if row}
-        self.data = flags(**{f"data.{name}": value for name, value in config["data"].items()})
+    def __init__(self, sweep: Sweep, *, free: Collection[str]) -> None:
+        self.sweep, self.free, self.data = sweep, free, sweep.data
         self.checked: set[Path] = set()  # lists of clients
-        self.lists = lists_read(config["data"])
+        self.lists = self.data.lists_read()
 
     def steps(self, seed: int) -> Iterator[Step]:
         """Steps of one seed, row by row, the pre-training of a row before its measures."""
-        for name, row in self.rows.items():
-            cell, weights = Cell(name, seed, self.split), None
-            if not row.get("start"):
+        for name, row in self.sweep.rows.items():
+            cell, weights = Cell(name, seed, self.data.split), None
+            if not row.start:
                 pretraining = self.pretraining(cell)
                 weights = pretraining.result
                 yield pretraining
-            for kind in self.config["measures"]:
+            for kind in self.sweep.measures:
                 if self.is_measured(name, kind):
                     yield self.finetuning(cell, weights) if kind == FINETUNE else self.evaluation(cell, weights, kind)
 
     def is_measured(self, row: str, kind: str) -> bool:
-        start, chosen = self.rows[row].get("start"), self.config["measures"][kind]["rows"]
+        start, chosen = self.sweep.rows[row].start, self.sweep.measures[kind].rows
         fits = start != RANDOM if kind == FINETUNE else start != SCRATCH
         return fits and (chosen is None or row in chosen)
 
     def pretraining(self, cell: Cell) -> Step:
         """Step of a row's federated run."""
-        row = self.rows[cell.row]
-        words = [*self.words("main"), *row.get("overrides", []), f"seed={cell.seed}"]
-        if self.config["data"]["validation"] is not None:
+        row = self.sweep.rows[cell.row]
+        words = [*self.words("main"), *row.overrides, f"seed={cell.seed}"]
+        if self.data.validation is not None:
             words += flags(partition_dir=self.without_validation(cell, words))
-        if row.get("pooled"):
+        if row.pooled:
             words += flags(pool_size=1, partition_dir=self.pool(cell, words))
         config = composed("base", tuple(words))
-        folder = Path(config["partition_dir"])
-        files = [folder / f"client_dist{number}.json" for number in range(1, config["pool_size"] + 1)]
+        files = lists_in(config["partition_dir"], config["pool_size"])
         self.check_lists(files)
         run_dir = self.folder(cell) / PRETRAIN
         command = ["-m", "fedvssl.main", *words, "keep_last=1", *flags(**{"hydra.run.dir": run_dir})]
         decisive = {name: value for name, value in config.items() if name != "eval"}  # an evaluation changes nothing
-        contents = {file.name: file for file in files} | start_of(config)
+        contents = {file.name: file for file in files} | start_of(config["init"])
         settings = run_settings(decisive, free=self.free, files=contents)
         return Step(cell, PRETRAIN, [command], settings, run_dir / f"round-{config['rounds']}-weights.npz")
 
@@ -108,13 +147,13 @@ class Plan:
         """Step of one protocol on frozen weights; None stands for random ones."""
         words = [*self.words("recognition"), f"seed={cell.seed}"]
         folder = self.folder(cell) / "evaluation"
-        places = flags(checkpoint=weights or RANDOM, work_dir=folder, feature_dir=self.work_dir / "features")
+        places = flags(checkpoint=weights or RANDOM, work_dir=folder, feature_dir=self.sweep.work_dir / "features")
         settings = run_settings(composed(kind, tuple(words)), free=self.free, files=self.lists)
         return Step(cell, kind, [["-m", f"fedvssl.{kind}", *words, *places]], settings, folder / f"{kind}.json")
 
     def finetuning(self, cell: Cell, weights: Path | None) -> Step:
         """Step of fine-tuning and its test, from scratch if `weights` is None."""
-        recipe = [*self.words("recognition"), *self.config["overrides"]["finetune"], f"seed={cell.seed}"]
+        recipe = [*self.words("recognition"), *self.sweep.overrides["finetune"], f"seed={cell.seed}"]
         recipe += ["from_scratch=true" if weights is None else "from_scratch=false"]
         settings = run_settings(composed("finetune", tuple(recipe)), free=self.free, files=self.lists)
         folder, commands = self.folder(cell) / FINETUNE, []
@@ -128,22 +167,20 @@ class Plan:
 
     def words(self, command: str) -> list[str]:
         """Arguments of every run of a command; the user's overrides come last and win."""
-        overrides = self.config["overrides"]
-        return [*flags(data_dir=self.config["data_dir"]), *self.data, *overrides["all"], *overrides[command]]
+        return [*self.sweep.data_words, *self.sweep.overrides["all"], *self.sweep.overrides[command]]
 
     @cached_property
     def held_out(self) -> set[str]:
         """Names of the validation videos."""
-        return {video.name for video in labelled_videos(self.config["data"], "test")}
+        return {video.name for video in labelled_videos(self.data, "test")}
 
     def folder(self, cell: Cell) -> Path:
-        return self.work_dir / str(cell)
+        return self.sweep.work_dir / str(cell)
 
     def pool(self, cell: Cell, words: list[str]) -> Path:
         """Write a partition with one client that has the lists of all, and return its folder."""
         config = composed("base", tuple(words))
-        folder = Path(config["partition_dir"])
-        lists = [read_annotations(folder / f"client_dist{n}.json") for n in range(1, config["pool_size"] + 1)]
+        lists = [read_annotations(file) for file in lists_in(config["partition_dir"], config["pool_size"])]
         pool = self.folder(cell) / "pool"
         write_annotations(pool / "client_dist1.json", dict.fromkeys(video for videos in lists for video in videos))
         return pool
@@ -151,29 +188,28 @@ class Plan:
     def without_validation(self, cell: Cell, words: list[str]) -> Path:
         """Write the clients' lists without the held-out videos, and return their folder."""
         config, folder = composed("base", tuple(words)), self.folder(cell) / "clients"
-        for number in range(1, config["pool_size"] + 1):
-            name = f"client_dist{number}.json"
-            listed = read_annotations(Path(config["partition_dir"]) / name)
-            write_annotations(folder / name, [video for video in listed if video.name not in self.held_out])
+        for file in lists_in(config["partition_dir"], config["pool_size"]):
+            listed = read_annotations(file)
+            write_annotations(folder / file.name, [video for video in listed if video.name not in self.held_out])
         return folder
 
     def check_lists(self, files: Sequence[Path]) -> None:
         """Reject clients that would train on test videos; each list is read once."""
         new = [file for file in files if file not in self.checked]
         lists = {str(file): read_annotations(file) for file in new}
-        compare_with_tests(self.config["data"], lists, section="overrides.main")
+        compare_with_tests(self.data, lists, section="overrides.main")
         self.checked |= {*new}
 
 
-def start_of(config: Config) -> dict[str, Path]:
+def start_of(init: str | None) -> dict[str, Path]:
     """The file of `init`, by this name; {} if the run starts from random weights.
 
     Raises:
         ValueError: if there is no such file.
     """
-    if config["init"] is None:
+    if init is None:
         return {}
-    path = Path(config["init"]).expanduser()
+    path = Path(init).expanduser()
     if not path.is_file():
         raise ValueError(f"No file {path}: init in overrides.main or in a row names the checkpoint to start from.")
     return {"init": path}

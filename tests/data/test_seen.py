@@ -1,5 +1,6 @@
 """Videos that training has seen: what is kept of them, what is refused, what results say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,13 @@ from fedvssl.data.seen import (
     seen_videos,
     seen_words,
 )
+from fedvssl.data.split import Split
 from fedvssl.files.arrays import save_arrays
 from fedvssl.files.tensors import save_torch
 
-DATA = {"name": "ucf101", "split": 2, "validation": None, "allow_test_videos": False}
-ALLOWED = {**DATA, "allow_test_videos": True}
+PLACES = {"media_dir": "zips", "annotation_dir": "annotations", "num_classes": 3}
+DATA = Split.of({**PLACES, "name": "ucf101", "split": 2, "validation": None, "validation_seed": 0})
+ALLOWED = replace(DATA, allow_test_videos=True)
 
 
 def videos(*names: str) -> list[Annotation]:
@@ -31,7 +34,7 @@ def videos(*names: str) -> list[Annotation]:
 
 
 def record(*names: str, stage: str = PRETRAINING, allowed: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    return seen_videos(DATA, videos(*names), stage=stage, allowed=videos(*allowed))
+    return seen_videos(DATA.name, videos(*names), stage=stage, allowed=videos(*allowed))
 
 
 def test_test_videos_in_a_list_are_refused_with_their_number_or_returned() -> None:
@@ -43,8 +46,6 @@ def test_test_videos_in_a_list_are_refused_with_their_number_or_returned() -> No
         refuse_test_videos(DATA, lists, tested, advice="mend it")
     assert refuse_test_videos(ALLOWED, lists, tested, advice="mend it") == tested[:2]
     assert refuse_test_videos(DATA, {"one.json": lists["one.json"]}, tested, advice="") == []
-    with pytest.raises(ValueError, match="allow_test_videos=yes must be true or false"):
-        refuse_test_videos({**DATA, "allow_test_videos": "yes"}, lists, tested, advice="")
 
 
 @pytest.mark.parametrize("stage", [PRETRAINING, FINETUNING])
@@ -57,11 +58,11 @@ def test_a_checkpoint_that_has_seen_test_videos_is_refused_unless_it_is_allowed(
     facts = seen_facts(DATA, tested, run_was_told, checkpoint="x")
     assert facts == {"seen": {stage: 2}} and seen_words(facts) == f"; {stage} had 2 of these videos"
     assert seen_facts(DATA, videos("a/9"), seen, checkpoint="x") == {} == seen_facts(DATA, tested, {}, checkpoint="x")
-    assert seen_facts({**DATA, "name": "hmdb51"}, tested, seen, checkpoint="x") == {}, "other videos of these names"
+    assert seen_facts(replace(DATA, name="hmdb51"), tested, seen, checkpoint="x") == {}, "other videos of these names"
 
 
 def test_validation_videos_may_be_seen_without_labels_alone() -> None:
-    data, held_out = {**DATA, "validation": 0.2}, videos("a/1", "a/2")
+    data, held_out = replace(DATA, validation=0.2), videos("a/1", "a/2")
     assert seen_facts(data, held_out, record("a/1"), checkpoint="x") == {"seen": {PRETRAINING: 1}}
     with pytest.raises(ValueError, match="had 1 of the 2 validation videos in its fine-tuning, such as a/1"):
         seen_facts(data, held_out, record("a/1", stage=FINETUNING), checkpoint="x")

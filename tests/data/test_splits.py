@@ -1,23 +1,25 @@
 """Labelled lists of a split: read, checked against the videos on the disk and the classes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fedvssl.data.annotations import Annotation, write_annotations
-from fedvssl.data.splits import check_classes, evaluation_lists, labelled_videos, lists_read, split_list
+from fedvssl.data.split import Split
+from fedvssl.data.splits import check_classes, count_classes, evaluation_lists, labelled_videos
 from fedvssl.data.splits import numbers_of_videos as words
 from tests.videos import write_frames
 
 
-def write_split(folder: Path, *, labels: list[int], missing: bool = False) -> dict:
+def write_split(folder: Path, *, labels: list[int], missing: bool = False) -> Split:
     annotations = [Annotation(f"A/clip{i}", label) for i, label in enumerate(labels)]
     write_annotations(folder / "annotations/train_split_1.json", annotations)
     for annotation in annotations[missing:]:
         write_frames(folder / f"zips/{annotation.name}.zip", np.zeros((2, 8, 8, 3), np.uint8))
     places = {"media_dir": folder / "zips", "annotation_dir": folder / "annotations", "split": 1, "num_classes": 3}
-    return {**places, "validation": None, "validation_seed": 0}
+    return Split.of({**places, "name": "ucf101", "validation": None, "validation_seed": 0})
 
 
 def test_labelled_videos_are_read_with_zero_based_labels(tmp_path: Path) -> None:
@@ -42,28 +44,49 @@ def test_a_missing_video_or_list_is_named(tmp_path: Path) -> None:
 def test_a_class_without_training_videos_is_refused_by_name(tmp_path: Path) -> None:
     data = write_split(tmp_path, labels=[0, 1])
     train = labelled_videos(data, "train")
-    check_classes({"train": train, "test": train[:1]}, split_list(data, "train"))
+    check_classes({"train": train, "test": train[:1]}, data.list_path("train"))
     test = [Annotation("Swim/x", 2), Annotation("Swim/y", 2)]
     sentence = r"train_split_1\.json has no video of class Swim \(label 3\), which 2 test videos such as Swim/x need"
     with pytest.raises(ValueError, match=sentence):
-        check_classes({"train": train, "test": test}, split_list(data, "train"))
+        check_classes({"train": train, "test": test}, data.list_path("train"))
 
 
 def test_held_out_videos_take_the_place_of_the_test_list_which_is_not_read(tmp_path: Path) -> None:
-    data = {**write_split(tmp_path, labels=[0, 0, 0, 2, 2, 2]), "validation": 2, "validation_seed": 5}
+    data = replace(write_split(tmp_path, labels=[0, 0, 0, 2, 2, 2]), validation=2, validation_seed=5)
+    whole = replace(data, validation=None)
     videos = evaluation_lists(data, labelled=True)  # there is no test list
     assert [len(videos[part]) for part in ("train", "test")] == [4, 2]
-    assert {*videos["train"], *videos["test"]} == {*labelled_videos({**data, "validation": None}, "train")}
+    assert {*videos["train"], *videos["test"]} == {*labelled_videos(whole, "train")}
     assert (
         words(data, videos) == "4 training and 2 validation videos (held out by video, as the names of 2 hold no group)"
     )
-    assert [*lists_read(data)] == ["train list"] and [*lists_read({**data, "validation": None})][1] == "test list"
+    assert [*data.lists_read()] == ["train list"] and [*whole.lists_read()][1] == "test list"
     (tmp_path / "annotations/test_split_1.json").write_text("no JSON")
     assert evaluation_lists(data, labelled=True) == videos
     with pytest.raises(ValueError, match=r"train_split_1\.json has labels up to 3, but data\.num_classes is 2"):
-        labelled_videos({**data, "num_classes": 2}, "test")
+        labelled_videos(replace(data, num_classes=2), "test")
 
 
 def test_a_log_names_the_test_videos(tmp_path: Path) -> None:
     videos = {"train": [Annotation("a", 0)] * 3, "test": [Annotation("b", 0)]}
     assert words(write_split(tmp_path, labels=[0]), videos) == "3 training and 1 test videos"
+
+
+def test_a_section_is_read_and_a_further_one_comes_first(tmp_path: Path) -> None:
+    data = {"name": "ucf101", "media_dir": "zips", "annotation_dir": str(tmp_path), "split": 1, "num_classes": "auto"}
+    data |= {"validation": 0.2, "validation_seed": 0, "of_ones_own": 1}
+    split = Split.of(data)
+    assert split.list_path("test") == tmp_path / "test_split_1.json" and split.test_part == "validation"
+    assert split.allow_test_videos is False, "data sets of one's own need not have it"
+    other = Split.of(data, {"split": "b", "validation": None, "every": 1})
+    assert other == replace(split, split="b", validation=None) and other.test_part == "test"
+    with pytest.raises(ValueError, match=r"data\.allow_test_videos=yes must be true or false"):
+        Split.of({**data, "allow_test_videos": "yes"})
+
+
+def test_classes_are_counted_in_both_lists_of_a_section_that_is_not_whole_yet(tmp_path: Path) -> None:
+    section = {"annotation_dir": str(tmp_path), "split": 1}
+    assert count_classes(section) is None
+    for part, label in (("train", 1), ("test", 4)):
+        write_annotations(tmp_path / f"{part}_split_1.json", [Annotation("A/a", label)])
+    assert count_classes(section) == 5

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
+from fedvssl.data.split import Split
 from fedvssl.data.splits import spread
 from fedvssl.evaluation.features import extract, load
 from fedvssl.evaluation.intervals import in_percent, wilson
@@ -32,14 +33,16 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_action_set(tmp_path_factory.mktemp("data"))
 
 
-def build(data_dir: Path, *, protocols: Mapping[str, EvaluationProtocol] = PROTOCOLS, **changes) -> Monitor:
-    settings = {
+def build(
+    data_dir: Path, *, protocols: Mapping[str, EvaluationProtocol] = PROTOCOLS, max_videos: int = 100, **changes
+) -> Monitor:
+    section = {
         **{"media_dir": data_dir / "ucf101/zips", "annotation_dir": data_dir / "ucf101/annotations"},
-        **{"split": 1, "num_classes": 3, "max_videos": 100, "batch_size": 4},
-        **{"validation": None, "validation_seed": 0, **changes},
+        **{"name": "ucf101", "split": 1, "num_classes": 3, "validation": None, "validation_seed": 0, **changes},
     }
-    run = {"seed": 7, "device": "cpu", "precision": "32-true"}
-    return Monitor(R3D(10, width=4), settings, sample=SAMPLE, protocols=protocols, **run)
+    numbers = {"max_videos": max_videos, "batch_size": 4, "seed": 7}
+    run = {"sample": SAMPLE, "protocols": protocols, "device": "cpu", "precision": "32-true"}
+    return Monitor(R3D(10, width=4), Split.of(section), **run, **numbers)
 
 
 def arrays(seed: int) -> dict:
@@ -193,6 +196,6 @@ def test_lists_without_a_common_class_are_refused(data_dir, monkeypatch):
         build(data_dir, max_videos=1)
 
 
-def two_lists(_data: dict, part: str) -> list[Annotation]:
+def two_lists(_data: Split, part: str) -> list[Annotation]:
     """Sorted by class, but not alike."""
     return [Annotation(f"{part}/{label}", label) for label in ((0, 1) if part == "train" else (1, 0))]

@@ -97,7 +97,7 @@ def test_test_videos_in_the_training_are_told(tmp_path: Path) -> None:
     checkpoint.touch()
     assert "test videos" not in training_facts(checkpoint)
     videos = [Annotation(f"a/{number}", 0) for number in range(3)]
-    save_arrays(tmp_path / SEEN_FILE, seen_videos({"name": "ucf101"}, videos, stage="pre-training", allowed=videos[1:]))
+    save_arrays(tmp_path / SEEN_FILE, seen_videos("ucf101", videos, stage="pre-training", allowed=videos[1:]))
     assert training_facts(checkpoint)["test videos"].startswith("pre-training had 2 of those of its split")
 
 

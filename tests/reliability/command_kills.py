@@ -12,6 +12,7 @@ import itertools
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ import data_tools.prepare
 from data_tools import extract_frames
 from data_tools.command import run_command
 from fedvssl import evaluate, export, finetune, report, sweep, test
+from fedvssl.building import build_task
 from fedvssl.config import compose
 from fedvssl.evaluation import features
 from fedvssl.files import environment
@@ -61,8 +63,8 @@ def write_evaluated(folder: Path) -> None:
 
 def write_fine_tuned(folder: Path) -> None:
     write_videos(folder)
-    words = [*TINY, f"data_dir={folder / 'data'}", "from_scratch=true"]
-    task = finetune.build_recognition_task(compose("finetune", words))
+    config = compose("finetune", [*TINY, f"data_dir={folder / 'data'}"])
+    task = finetune.build_recognition_task(partial(build_task, config), pretrained=None, seed=config["seed"])
     save_torch(folder / "work/last.pth", {"model": task.recognizer.state_dict(), "epoch": 2})
 
 

@@ -104,8 +104,8 @@ def setting(own: Path, name: str, *, key: str) -> None:
 
 def swept(own: Path, name: str, *, key: str) -> None:
     config = config_for(own, "sweep")
-    config[key][name] = {"rows": None} if key == "measures" else {}
-    sweep.check(config)
+    config[key][name] = {"rows": None, "columns": {}} if key == "measures" else {}
+    sweep.read(config)
     stay_inside(own, [own / f"{name}-seed7-split1.json", own / f"{name}.json"])
 
 

@@ -1,0 +1,65 @@
+"""Split: one split of a labelled data set, the section `data` of the configuration as an object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+
+def list_path(annotation_dir: str | Path, split: object, part: str) -> Path:
+    """The annotation file of a split; `part` is "train" or "test"."""
+    return Path(annotation_dir) / f"{part}_split_{split}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Place and settings of the videos of one split.
+
+    Args:
+        name: of the data set; another one may have videos of the same names.
+        media_dir: folder with the files of the videos.
+        annotation_dir: folder with the lists.
+        split: its number or name, in the names of the lists.
+        num_classes: upper bound on the labels. It is still the word auto where there are no lists to count it in, but
+            whoever needs it reads them first.
+        validation: share or number of training videos that take the place of the test list; None for the test list.
+        validation_seed: of their choice.
+        allow_test_videos: True if training may see test videos.
+
+    Raises:
+        ValueError: if `allow_test_videos` is neither true nor false. `hold_out` checks `validation` against the list.
+    """
+
+    name: str
+    media_dir: Path
+    annotation_dir: Path
+    split: int | str
+    num_classes: int
+    validation: float | None
+    validation_seed: int
+    allow_test_videos: bool = False  # data sets of one's own need not have it
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.allow_test_videos, bool):
+            raise ValueError(f"data.allow_test_videos={self.allow_test_videos} must be true or false.")
+
+    @classmethod
+    def of(cls, *sections: Mapping[str, Any]) -> "Split":
+        """Read the section `data`; settings of a further section, such as `eval`, take the place of its own."""
+        names = {field.name for field in fields(cls)}
+        known = {name: value for section in sections for name, value in section.items() if name in names}
+        return cls(**{**known, **{name: Path(known[name]) for name in ("media_dir", "annotation_dir")}})
+
+    @property
+    def test_part(self) -> str:
+        """Name of what stands in for the part "test": "validation" or "test"."""
+        return "test" if self.validation is None else "validation"
+
+    def list_path(self, part: str) -> Path:
+        """The annotation file of the part "train" or "test"."""
+        return list_path(self.annotation_dir, self.split, part)
+
+    def lists_read(self) -> dict[str, Path]:
+        """The annotation files that decide the videos: without the test list if videos are held out."""
+        parts = ("train", "test") if self.validation is None else ("train",)
+        return {f"{part} list": self.list_path(part) for part in parts}
