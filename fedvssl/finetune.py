@@ -13,6 +13,12 @@ of processors, or another precision, they may differ, and a line says so.
 """
 
 import sys
+
+from fedvssl.help import show_help
+
+if __name__ == "__main__" and show_help("finetune"):  # before PyTorch is imported, which takes seconds
+    sys.exit()
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,6 +61,7 @@ from fedvssl.training.processes import (
 from fedvssl.training.schedule import Schedule, warm_up
 from fedvssl.training.watch import Watch, beside_trivial
 
+Videos = dict[str, list[Annotation]]  # of the parts "train" and "test"
 WRITES = ("last.pth", "best.pth", METRICS_FILE, "loss.png", "config.yaml", ENVIRONMENT_FILE)
 # Settings that may change when a run is continued; for paths, the contents of the files are compared instead.
 FREE = {
@@ -116,7 +123,7 @@ def settings_of(config: Config) -> Settings:
     return run_settings(config, free=FREE, files=files)
 
 
-def videos_seen(config: Config, videos: dict[str, list[Annotation]]) -> Arrays:
+def videos_seen(config: Config, videos: Videos) -> Arrays:
     """The record of the videos of this training and of the one that it starts from, see `fedvssl.data.seen`.
 
     Raises:
@@ -148,9 +155,7 @@ def dataset_of(config: Config, part: str, videos: list[Annotation], *, seed_key:
     return SampleDataset(Path(config["data"]["media_dir"]), videos, build(config[f"{part}_sample"]), seed_key=seed_key)
 
 
-def start(
-    fabric: Fabric, module: nn.Module, config: Config, settings: Settings, videos: dict[str, list[Annotation]]
-) -> "Run":
+def start(fabric: Fabric, module: nn.Module, config: Config, settings: Settings, videos: Videos) -> "Run":
     """Wrap the module for this device and these processes."""
     training = config["training"]
     module = synchronise_batch_norm(fabric, module)
@@ -165,7 +170,7 @@ class Run:
 
     config: Config
     settings: Settings
-    videos: dict[str, list[Annotation]]
+    videos: Videos
     fabric: Fabric
     task: Any  # wrapped by Fabric
     optimizer: Any
@@ -211,8 +216,7 @@ class Run:
         """Train over the training videos once and evaluate if it is due. Returns the record of the epoch."""
         training = self.config["training"]
         factor = self.schedule(self.done)
-        lr = training["optimizer"]["lr"] * factor
-        record = {"epoch": self.done + 1, "lr": lr, **self.train_once(factor)}
+        record = {"epoch": self.done + 1, "lr": training["optimizer"]["lr"] * factor, **self.train_once(factor)}
         self.done += 1
         if self.done % (training["eval_every"] or training["epochs"]) == 0 or self.done == training["epochs"]:
             part = test_part(self.config["data"])
@@ -220,11 +224,7 @@ class Run:
         return record
 
     def train_once(self, factor: float) -> dict[str, float]:
-        """Train one epoch with `factor` times the learning rates.
-
-        Returns:
-            means per clip and the speed over all processes, and this process's seconds.
-        """
+        """Train with `factor` times the learning rates; means per clip and speed of all processes, own seconds."""
         seed, rank, training = self.config["seed"], self.fabric.global_rank, self.config["training"]
         dataset = dataset_of(self.config, "train", self.videos["train"], seed_key=(seed, 0, 0, self.done))
         loader = train_loader(

@@ -25,6 +25,7 @@ from fedvssl.config import Config, conf_dir, for_hydra, to_dict
 from fedvssl.engines import ENGINES, end_of_run
 from fedvssl.files.ending import end_code, end_word, failed, interruptible, one_line
 from fedvssl.files.lock import owned
+from fedvssl.help import show_help
 from fedvssl.identity import CONFIG_FILE, SETTINGS_FILE, claim, reject_other_run
 
 log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
@@ -41,6 +42,8 @@ def main() -> None:
 
     The words are first read by the rules of the other commands, then by Hydra.
     """
+    if show_help("main"):
+        return
     try:
         sys.argv[1:] = for_hydra(sys.argv[1:])
         with interruptible():

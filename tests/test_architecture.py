@@ -34,6 +34,7 @@ ALLOWED = {
     },
     "overrides": set(),
     "config": {"overrides", "data/splits", "files/names"},
+    "help": {"config", "overrides", "files/ending"},
     "building": {"config", "client/order", "training/optimizer", "training/loop"},
     "preflight": {"building", "config", "training", "data", "files", "wire/replies"},
     "identity": {"config", "strategy", "data", "files"},
@@ -74,8 +75,8 @@ LEAVES = {
 PARTS_OF_LEAVES = {"tasks/patches": "tasks/ctp", "tasks/boxes": "tasks/ctp"}  # further files of a leaf
 # Libraries -> parts or files that may import them. Other libraries are free.
 ONLY_IN = {
-    "hydra": {*COMMANDS, "building", "config", "overrides"},
-    "omegaconf": {*COMMANDS, "config", "identity"},
+    "hydra": {*COMMANDS, "building", "config", "help", "overrides"},
+    "omegaconf": {*COMMANDS, "config", "help", "identity"},
     "flwr": {"engines", "server_app", "client_app", "wire/grid", "wire/record", "strategy/flower"},
     "av": {"data/video"},
     "mmcv": {"data"},
