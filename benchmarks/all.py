@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import clip_test, end_to_end, loader, memory, preprocess, startup, step
+from benchmarks import clip_test, end_to_end, loader, memory, preprocess, round_parts, startup, step
 from benchmarks import round as server_round
 from benchmarks.clips import Clips, clip_parser, prepare_clips
 from benchmarks.measure import Result
@@ -35,6 +35,7 @@ def benchmarks(clips: Clips) -> dict[str, Callable[[], list]]:
         "test": lambda: [clip_test.measure(clips)],
         "server_memory": lambda: [memory.measure()],
         "round_overhead": lambda: [server_round.measure()],
+        "round_parts": round_parts.measure,
     }
 
 

@@ -10,7 +10,7 @@ clients work at once as there are cores, and nothing is learned.
     baseline  the apps of Flower's quickstart with its own FedAvg, without data or saving. A ClientApp builds the same
               task, loads the message's `to_torch_state_dict()` and replies with `ArrayRecord(state_dict)`.
 A round lasts from its start to the start of the next. The first, in which the actors start, is reported separately. The
-lower bound ("floor") is the time to copy the messages' bytes once.
+lower bound ("floor") is the time to copy the messages' bytes once. The split of our part follows, see round_parts.py.
 """
 
 import os
@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import round_parts
 from benchmarks.measure import Result
 from fedvssl.building import build_task
 from fedvssl.config import Config, compose
@@ -204,6 +205,7 @@ def measure() -> Result:
 
 def main() -> None:
     print(measure().line())
+    print("\n".join(result.line() for result in round_parts.measure()))
 
 
 if __name__ == "__main__":

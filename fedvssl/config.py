@@ -4,6 +4,7 @@ import copy
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -95,6 +96,40 @@ def compose(config: str, overrides: Sequence[str], *, resolve: bool = True) -> C
     Raises:
         ValueError: if the file does not exist, is no YAML, or an override names an unknown key.
     """
+    with hydra_for(config, overrides) as (name, words):
+        composed = hydra_compose(config_name=name, overrides=words)
+        refuse_renamed(key for key in RENAMED if OmegaConf.select(composed, key) is not None)
+        return to_dict(composed, resolve=resolve)
+
+
+@contextmanager
+def hydra_for(config: str, overrides: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Start Hydra for one configuration; yield its name and the overrides for it.
+
+    Args:
+        config, overrides: as for `compose`.
+
+    Raises:
+        ValueError: if the file does not exist, or Hydra finds a mistake.
+    """
+    path = find_configuration(config)
+    overrides = [choose_section(word, path) for word in overrides]
+    search_path = [] if path.resolve().parent == conf_dir() else [f"hydra.searchpath=[file://{conf_dir()}]"]
+    try:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(config_dir=str(path.resolve().parent), version_base="1.3"):
+            yield path.stem, [*search_path, *overrides]
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        refuse_renamed(quoted(error))
+        raise ValueError(f"Configuration '{config}': {' '.join(str(error).split())}") from error
+
+
+def find_configuration(config: str) -> Path:
+    """Path of a configuration, given as for `compose`.
+
+    Raises:
+        ValueError: if the file does not exist.
+    """
     path = Path(config)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         is_ours = path.parent in (Path(), Path("conf"))  # `conf/test.yaml` is what people type, in any folder
@@ -102,17 +137,7 @@ def compose(config: str, overrides: Sequence[str], *, resolve: bool = True) -> C
         if not (is_ours and path.is_file()):
             names = ", ".join(sorted(p.stem for p in conf_dir().glob("*.yaml")))
             raise ValueError(f"No configuration '{config}': give the path of a YAML file or one of: {names}.")
-    overrides = [choose_section(word, path) for word in overrides]
-    search_path = [] if path.resolve().parent == conf_dir() else [f"hydra.searchpath=[file://{conf_dir()}]"]
-    try:
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(config_dir=str(path.resolve().parent), version_base="1.3"):
-            composed = hydra_compose(config_name=path.stem, overrides=[*search_path, *overrides])
-        refuse_renamed(key for key in RENAMED if OmegaConf.select(composed, key) is not None)
-        return to_dict(composed, resolve=resolve)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        refuse_renamed(quoted(error))
-        raise ValueError(f"Configuration '{config}': {' '.join(str(error).split())}") from error
+    return path
 
 
 def choose_section(word: str, config: Path) -> str:

@@ -14,6 +14,12 @@ clips, does not compute them again.
 """
 
 import sys
+
+from fedvssl.help import show_help
+
+if __name__ == "__main__" and show_help("evaluate"):  # before PyTorch is imported, which takes seconds
+    sys.exit()
+
 from collections.abc import Sequence
 from functools import partial
 from itertools import takewhile
@@ -49,8 +55,7 @@ LEAST = {"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 
 def main(protocol: str | None = None, argv: Sequence[str] | None = None) -> int:
     """Command of a protocol, by default of those named by the first words; returns its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    if {"-h", "--help"} & {*words} or not (protocol or words):
-        print(__doc__)
+    if show_help(protocol or "evaluate", words if protocol or words else ["--help"]):
         return 0
     named = list(takewhile(lambda word: "=" not in word and not word.startswith("-"), words))
     protocols = [protocol] if protocol else named or words[:1]

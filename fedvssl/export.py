@@ -7,9 +7,15 @@ Reads a round .npz (ours or a published one), model_pretrained.pth, or last.pth 
 are written and checked in a hidden folder, which is renamed at the end: they appear together or not at all.
 """
 
+import sys
+
+from fedvssl.help import show_help
+
+if __name__ == "__main__" and show_help("export"):  # before PyTorch is imported, which takes seconds
+    sys.exit()
+
 import copy
 import inspect
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -13,6 +13,12 @@ of processors, or another precision, they may differ, and a line says so.
 """
 
 import sys
+
+from fedvssl.help import show_help
+
+if __name__ == "__main__" and show_help("finetune"):  # before PyTorch is imported, which takes seconds
+    sys.exit()
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path

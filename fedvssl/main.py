@@ -27,6 +27,7 @@ from fedvssl.engines import ENGINES, Limits, end_of_run
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.ending import end_code, end_word, failed, interruptible, one_line
 from fedvssl.files.lock import owned
+from fedvssl.help import show_help
 from fedvssl.identity import SETTINGS_FILE, claim, decisive_settings, reject_other_run
 
 log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
@@ -43,6 +44,8 @@ def main() -> None:
 
     The words are first read by the rules of the other commands, then by Hydra.
     """
+    if show_help("main"):
+        return
     try:
         sys.argv[1:] = for_hydra(sys.argv[1:])
         with interruptible():

@@ -7,6 +7,11 @@ Settings: conf/motion_probe.yaml. Inputs and outputs: fedvssl/evaluate.py.
 
 import sys
 
+from fedvssl.help import show_help
+
+if __name__ == "__main__" and show_help("motion_probe"):  # before PyTorch is imported, which takes seconds
+    sys.exit()
+
 from fedvssl.evaluate import main
 
 if __name__ == "__main__":

@@ -10,10 +10,16 @@ numbers. A repeated command computes only missing results and rejects results of
 .csv and .tex in results_dir, at the end .png) is written after each step, with missing results as "open".
 """
 
+import sys
+
+from fedvssl.help import show_help
+
+if __name__ == "__main__" and show_help("sweep"):  # before PyTorch is imported, which takes seconds
+    sys.exit()
+
 import contextlib
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields

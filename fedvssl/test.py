@@ -9,8 +9,14 @@ predictions.csv, per_class.csv and confusion_matrix.png into the work_dir. A wor
 such as another checkpoint or picture size, is refused.
 """
 
-import csv
 import sys
+
+from fedvssl.help import show_help
+
+if __name__ == "__main__" and show_help("test"):  # before PyTorch is imported, which takes seconds
+    sys.exit()
+
+import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial

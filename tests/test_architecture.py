@@ -34,6 +34,7 @@ ALLOWED = {
     },
     "overrides": set(),
     "config": {"overrides", "data/splits", "files/names"},
+    "help": {"config", "overrides", "files/ending"},
     "building": {"config", "client/training", "training/optimizer", "training/loop", "files/tensors"},
     "preflight": {"building", "config", "training", "data", "files", "wire/replies"},
     "identity": {"config", "strategy", "data", "files"},
@@ -80,8 +81,8 @@ PARTS_OF_LEAVES = {
 }
 # Libraries -> parts or files that may import them. Other libraries are free.
 ONLY_IN = {
-    "hydra": {*COMMANDS, "building", "config", "overrides"},
-    "omegaconf": {*COMMANDS, "config"},
+    "hydra": {*COMMANDS, "building", "config", "help", "overrides"},
+    "omegaconf": {*COMMANDS, "config", "help"},
     "flwr": {"engines", "server_app", "client_app", "wire/grid", "wire/record", "strategy/flower"},
     "av": {"data/video"},
     "mmcv": {"data"},

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import learning
+from benchmarks import learning, round_parts
 from benchmarks.measure import Result, alternate
 from benchmarks.plain import PlainSample
 from fedvssl.building import build_sample
@@ -37,6 +37,19 @@ def test_sides_take_turns_after_a_warm_up() -> None:
     calls: list[str] = []
     seconds = alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2)
     assert "".join(calls) == "ababab" and len(seconds["a"]) == len(seconds["b"]) == 2
+
+
+def test_the_parts_of_a_round_do_the_work_of_a_round(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    sent = {"backbone.a.weight": rng.normal(size=(50, 3)).astype(np.float32), "backbone.n": np.array(1)}
+    trained = {name: array + 1 for name, array in sent.items()}
+    monkeypatch.setattr(round_parts, "backbone_arrays", lambda: (sent, trained))
+    results = {result.name.removeprefix("round_"): result for result in round_parts.measure()}
+    assert list(results) == ["copying", "checks", "averaging", "saving"] and not list(tmp_path.iterdir())
+    assert all(len(result.ours) == len(result.baseline) == round_parts.REPEATS for result in results.values())
+    with pytest.raises(ValueError, match="not finite"):
+        round_parts.check(sent, {**trained, "backbone.a.weight": np.full((50, 3), np.nan, np.float32)})
 
 
 MEASURE = """

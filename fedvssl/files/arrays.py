@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -29,8 +29,12 @@ def save_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
             raise ValueError(f"'{name}' holds Python objects: only numeric arrays can be saved.")
-    with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+    with atomic_path(Path(path)) as temporary, ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():  # the bytes that np.savez writes, which copies each array on the way
+            whole = np.asarray(array, order="C")
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                file.write(npy_header(whole))
+                file.write(whole.reshape(-1).view(np.uint8).data)
 
 
 def load_arrays(path: Path | str) -> Arrays:

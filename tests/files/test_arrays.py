@@ -1,5 +1,7 @@
 """Named arrays in files without pickle."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,26 @@ def test_arrays_return_by_name_in_their_order(tmp_path):
     for name, array in arrays.items():
         assert loaded[name].dtype == array.dtype
         np.testing.assert_array_equal(loaded[name], array)
+
+
+def test_a_file_has_the_bytes_of_numpys_own_but_needs_no_copy_of_an_array(tmp_path):
+    rng = np.random.default_rng(0)
+    kinds = [np.float16, np.float32, np.float64, np.int8, np.int64, np.uint8, np.bool_, np.complex64, ">f4"]
+    arrays = {f"layer.{kind}": rng.normal(size=(3, 2, 4)).astype(kind) for kind in kinds}
+    arrays |= {"names": np.array(["a", "\u00fc"]), "days": np.array(["2020-01-01"], "datetime64[D]")}
+    arrays |= {"scalar": np.array(2.0), "empty": np.zeros((0, 2)), "slice": rng.normal(size=(6, 5, 4))[::2, :, 1:]}
+    save_arrays(tmp_path / "ours.npz", arrays)
+    np.savez(tmp_path / "numpys.npz", **arrays)
+    assert (tmp_path / "ours.npz").read_bytes() == (tmp_path / "numpys.npz").read_bytes()
+    fortran = np.asfortranarray(rng.normal(size=(3, 4)))
+    save_arrays(tmp_path / "turned.npz", {"file": fortran})
+    np.testing.assert_array_equal(load_arrays(tmp_path / "turned.npz")["file"], fortran)
+    large = {"a": np.ones(4_000_000, np.float32)}
+    tracemalloc.start()
+    save_arrays(tmp_path / "large.npz", large)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < large["a"].nbytes / 4
 
 
 def test_a_single_array_is_no_file_of_named_ones(tmp_path):

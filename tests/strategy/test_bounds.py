@@ -35,6 +35,7 @@ def test_norm_of_all_floating_point_arrays_together():
     assert norm({"a": long}) == pytest.approx(float(np.linalg.norm(long.astype(np.float64))), rel=1e-12)
     assert norm({"a": np.full(2, 3e38, np.float32)}) == pytest.approx(3e38 * math.sqrt(2), rel=1e-6)
     assert norm({"a": np.array(1e200)}) == math.inf
+    assert norm({"a": long}) == norm({"a": long}, {"a": np.zeros_like(long)}), "the same to the bit"
 
 
 def test_the_lower_median_of_two_is_the_smaller_one():
@@ -143,6 +144,15 @@ def test_weights_that_no_training_makes_are_not_saved():
         with pytest.raises(FederationError, match=r"Round 3 would make the weights .* it is not saved"):
             check_growth({"w": np.full(4, value, np.float32)}, start, server_round=3)
     check_growth({"w": np.full(4, 1e7, np.float32)}, {"w": np.zeros(4, np.float32)}, server_round=1)
+
+
+def test_growth_is_measured_against_all_start_arrays_but_one_that_tells_enough_is_read_alone():
+    counter, small, large = np.array(3), np.full(4, 1e-3, np.float32), np.full(4, 10, np.float32)
+    start = {"n": counter, "small": small, "large": large}
+    check_growth({"w": np.full(4, 5e6, np.float32)}, start, server_round=3)
+    with pytest.raises(FederationError, match=r"Round 3 would make the weights 2e\+06 times as large"):
+        check_growth({"w": np.full(4, 2e7, np.float32)}, start, server_round=3)
+    check_growth({"w": large}, {"large": large, "unread": None}, server_round=3)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_client_with_an_oversized_update_fails_in_its_round_only(caplog):
