@@ -36,7 +36,7 @@ def build(config: Mapping[str, Any], **kwargs: Any) -> Any:
 
 def build_task(config: Config) -> Any:
     """Build the task `config["task"]["module"]` around the backbone `config["model"]`, with initial weights."""
-    backbone = build({**config["model"], **config["task"]["backbone"]})
+    backbone = build({**config["model"], **config["task"].get("backbone", {})})
     return build(config["task"]["module"], backbone=backbone)
 
 

@@ -174,6 +174,9 @@ def conclude(
     print(table(report))
     shown = next(iter(features.values()))
     write_json(path, report)
+    if not hasattr(protocol, "draw"):
+        print(path)
+        return
     frame = partial(picture_of_sample, datasets["test"].media_dir)
     protocol.draw(path.with_name(f"{path.stem}.png"), results, **shown, frame=frame)
     print(f"{path} and .png")

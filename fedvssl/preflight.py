@@ -61,6 +61,11 @@ def settle(config: Config) -> Config:
     least = LEAST | {name: number for name, number in optional.items() if config[name] is not None}
     check_numbers(config, least, or_auto=["training.num_workers"])
     check_recipe(config["training"])
+    for part, inner in (("model", None), ("strategy", None), ("task", "module"), ("task", "sample")):
+        settings = config[part].get(inner) if inner else config[part]
+        if not (isinstance(settings, dict) and "_target_" in settings):
+            name = f"{part}.{inner}" if inner else part
+            raise ValueError(f"{name} needs a _target_, the class to build: name one in the file of conf/{part}.")
     strategy, task, resources = dict(config["strategy"]), config["task"], fit_to_machine(**config["client_resources"])
     if strategy["min_fit_clients"] > config["pool_size"]:
         log.info("strategy.min_fit_clients=%d lowered to pool_size.", strategy["min_fit_clients"])
@@ -148,9 +153,9 @@ def expected_report(trial: Trial) -> Report:
     """
     task, dataset = trial.task, trial.dataset
     try:
-        names = metric_names(task, stack([dataset[0]] * 2))  # two, because some normalisations cannot do with one
+        names = metric_names(task, stack([dataset[0], dataset[len(dataset) - 1]]))  # some normalisations need two
     except Exception as error:
-        where = dataset.annotations[0].name
+        where = " and ".join(dict.fromkeys(annotation.name for annotation in dataset.annotations))
         raise ValueError(f"{type(task).__name__} fails in a step on {where}: {reason(error)}") from error
     return Report(tuple(name for name in names if name != "loss"), least_loss=getattr(task, "least_loss", 0.0))
 

@@ -1,6 +1,7 @@
 import logging
 
 import pytest
+import torch
 
 from fedvssl import preflight
 from fedvssl.preflight import fit_precision, settle, try_out
@@ -210,8 +211,50 @@ def test_a_mistake_in_a_task_of_ones_own_is_told_before_the_run(data_dir):
 
     with pytest.raises(ValueError, match="The task reports a metric 'lr', a name that is taken"):
         report("Peculiar")
-    with pytest.raises(ValueError, match="Broken fails in a step on Class0/v0_0: KeyError: 'no such'"):
+    with pytest.raises(ValueError, match="Broken fails in a step on Class0/v0_0 and Class0/v0_1: KeyError: 'no such'"):
         report("Broken")
+
+
+@pytest.mark.parametrize(
+    ("missing", "name"),
+    [("model", "model"), ("strategy", "strategy"), ("module", "task.module"), ("sample", "task.sample")],
+)
+def test_a_file_that_names_no_class_is_told(missing, name, data_dir):
+    config = tiny_config(data_dir)
+    parts = config["task"] if missing in ("module", "sample") else config
+    parts[missing] = {key: value for key, value in parts[missing].items() if key != "_target_"}
+    with pytest.raises(
+        ValueError, match=f"^{name} needs a _target_, the class to build: name one in the file of conf/"
+    ):
+        settle(config)
+    if parts is not config:
+        del parts[missing]
+        with pytest.raises(ValueError, match=f"^{name} needs a _target_"):
+            settle(config)
+
+
+class Sized:
+    """A Sample whose tensors have another shape for each video, or a name that is taken."""
+
+    def __init__(self, *, name: str) -> None:
+        self.name = name
+
+    def __call__(self, path, rng):
+        return {self.name: torch.zeros(int(path.stem[-1]) + 1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("frames", r"CtP fails in a step on Class0/v0_0 and Class0/v0_1: .*equal size"),
+        ("label", "Sized returns 'label', which every sample gets anyway"),
+    ],
+)
+def test_a_sample_that_cannot_be_stacked_is_told_before_the_run(name, error, data_dir):
+    config = tiny_config(data_dir)
+    config["task"]["sample"] = {"_target_": f"{__name__}.Sized", "name": name}
+    with pytest.raises(ValueError, match=error):
+        report_of(config)
 
 
 def test_a_task_tells_its_least_loss(data_dir, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 import data_tools.prepare
 from data_tools import extract_frames
 from data_tools.command import run_command
-from fedvssl import evaluate, finetune, report, sweep, test
+from fedvssl import evaluate, finetune, finetune_epochs, report, sweep, test
 from fedvssl.evaluation import features
 from fedvssl.files.run_log import read_records
 from tests.action_set import TINY, TINY_TEST
@@ -41,7 +41,7 @@ def prepare() -> int:
 PLACES: dict[str, tuple[Callable[[], int], Any, str, int]] = {
     "finetune": (
         lambda: finetune.main(["finetune", *TINY, "data_dir=data", "work_dir=tuned", "from_scratch=true"]),
-        *(finetune, "train_epoch", 2),
+        *(finetune_epochs, "train_epoch", 2),
     ),
     "test": (lambda: test.main(["test", *TINY_TEST, "data_dir=data", "work_dir=work"]), test, "write_predictions", 1),
     "retrieval": (

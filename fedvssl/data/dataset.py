@@ -57,6 +57,8 @@ class SampleDataset(Dataset):
     def __getitem__(self, index: int) -> Batch:
         annotation = self.annotations[index]
         sample = self.sample(find_media(self.media_dir, annotation.name), self._rng(index))
+        if taken := sample.keys() & {"label", "index"}:
+            raise ValueError(f"{type(self.sample).__name__} returns '{min(taken)}', which every sample gets anyway.")
         return {**sample, "label": torch.tensor(annotation.label), "index": torch.tensor(index)}
 
     def labels(self) -> Tensor:

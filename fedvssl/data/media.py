@@ -16,12 +16,17 @@ from fedvssl.files.settings import sha256
 def find_media(media_dir: Path, name: str) -> Path:
     """Path of the sample `name` ("<Class>/<stem>"): its zip of frames, or else a video or picture of that stem.
 
+    A name with a suffix, such as "a/1.npy", is that file, whatever it holds; its Sample must know how to open it.
+
     Raises:
         ValueError: if there is none, or the name leads outside `media_dir`.
     """
     path = zip_path(media_dir, name)
     if path.is_file():
         return path
+    named = path.with_suffix("")
+    if named.suffix and named.is_file():
+        return named
     candidates = [file for file in sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")) if file.stem == path.stem]
     for suffixes in (VIDEO_SUFFIXES, PICTURE_SUFFIXES):  # in this order: a picture beside a video is its thumbnail
         for candidate in candidates:
@@ -35,10 +40,14 @@ def find_media(media_dir: Path, name: str) -> Path:
 def picture_of_sample(media_dir: Path, name: str) -> np.ndarray:
     """Picture that stands for a sample, uint8 [H,W,3] RGB: the middle frame of a video, or the picture itself.
 
+    Of a file of another kind it is a grey square.
+
     Raises:
         ValueError: if there is no file, or it cannot be read.
     """
     path = find_media(media_dir, name)
+    if path.suffix.lower() not in {".zip", *VIDEO_SUFFIXES, *PICTURE_SUFFIXES}:
+        return np.full((64, 64, 3), 128, np.uint8)
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         video = open_video(path)
         return video.read([len(video) // 2])[0]

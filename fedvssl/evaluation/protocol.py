@@ -46,6 +46,8 @@ class EvaluationProtocol(Protocol):
 
     A protocol with clips of its own has them in the attribute `sample`, a Sample. If that is a `LabellingSample`, the
     labels of the features are what it draws, [V,N], and those of the videos may be anything.
+
+    `draw` is optional; without it there is no picture.
     """
 
     def __call__(self, train: Features, test: Features) -> Result:

@@ -125,6 +125,7 @@ def train_epoch(
         seconds_data += waited
         if lr_factor is not None:
             scale_lr(optimizer, lr_factor(step - 1))
+        size = len(batch["index"])
         batch = fabric.to_device(batch)
         with torch.no_grad():
             batch = task.module.augment(batch)
@@ -136,7 +137,6 @@ def train_epoch(
         optimizer.step()
         assert norm is not None, "clip_gradients returns the norm that it clips to `max_norm`"
         norms.append(norm)
-        size = len(batch["index"])
         num_clips += size
         for name, value in scalars.items():
             sums[name] = sums.get(name, 0.0) + value.detach() * size

@@ -128,6 +128,7 @@ def test_find_video_prefers_the_zip(tmp_path: Path) -> None:
     assert find_media(tmp_path, "Class/v.1") == folder / "v.1.zip"
     assert find_media(tmp_path, "Class/v.2") == folder / "v.2.mp4"
     assert find_media(tmp_path, "Class/v[4]") == folder / "v[4].MKV"
+    assert find_media(tmp_path, "Class/v.3.txt") == folder / "v.3.txt", "a name with a suffix is that file"
     for missing in ("Class/v.3", "Class/v", "Other/v.1"):
         with pytest.raises(ValueError, match=f"No video {missing} in"):
             find_media(tmp_path, missing)
