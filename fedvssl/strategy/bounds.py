@@ -206,7 +206,8 @@ def norm(arrays: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray] | Non
             olds = repeat(None) if start is None else blocks(start[name])
             for new, old in zip(blocks(array), olds, strict=False):
                 change = new.astype(np.float64) if old is None else np.subtract(new, old, dtype=np.float64)
-                total += float(np.dot(change, change))
+                # np.dot would start threads, which wait for each other where clients keep all cores busy.
+                total += float(np.einsum("i,i", change, change))
     return math.sqrt(total) if math.isfinite(total) else math.inf
 
 
