@@ -36,7 +36,7 @@ def build(config: Mapping[str, Any], **kwargs: Any) -> Any:
 
 def build_task(config: Config) -> Any:
     """Build the task `config["task"]["module"]` around the backbone `config["model"]`, with initial weights."""
-    backbone = build({**config["model"], **config["task"].get("backbone", {})})
+    backbone = build({**config["model"], **(config["task"].get("backbone") or {})})
     return build(config["task"]["module"], backbone=backbone)
 
 
@@ -93,13 +93,15 @@ def build_training(settings: str, sent: Collection[str]) -> "LocalTraining":
 
     config = json.loads(settings)
     seed_torch((config["seed"],))
-    task = build_task(config)
+    task, rule = build_task(config), build(config["rule"])
+    state = to_arrays(task)
     return LocalTraining(
         task,
         build_sample(config),
         build_optimizer=partial(build_optimizer, config["training"]),
-        rule=build(config["rule"]),
+        rule=rule,
         settings=config["training"],
         seed=config["seed"],
-        initial={name: array.copy() for name, array in to_arrays(task).items() if name not in sent},
+        initial={name: array.copy() for name, array in state.items() if name not in sent},
+        keeps=bool(rule.keep({}, state, state, sent)) or config["training"]["keep_optimizer"],
     )

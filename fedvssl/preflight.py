@@ -27,6 +27,7 @@ LEAST = {
     **{"training.local_epochs": 1, "training.batch_size": 1, "training.num_workers": 0},
     **{"client_resources.num_gpus": 0.0, "client_resources.num_cpus": 1.0, "round_timeout": 1.0},
 }
+TARGETS = (("model", ""), ("strategy", ""), ("strategy", "rule"), ("task", "module"), ("task", "sample"))
 # Published spellings of settings of the optimizer and the schedule.
 SPELLINGS = {"optimizer": ("lr", "momentum", "weight_decay"), "schedule": ("steps", "gamma")}
 FOR_CLIENTS = "fedvssl.training.fedprox.FedProx"  # an optimizer whose start is that of a round
@@ -56,16 +57,16 @@ def settle(config: Config) -> Config:
     Raises:
         ValueError: if a setting is out of range, or "auto" for a task that does not measure it.
     """
+    for part, inner in TARGETS:
+        settings = config[part] if not inner else config[part].get(inner) if isinstance(config[part], dict) else None
+        if not (isinstance(settings, dict) and "_target_" in settings):
+            name = f"{part}.{inner}" if inner else part
+            raise ValueError(f"{name} needs a _target_, the class to build: name one in the file of conf/{part}.")
     check_flags(config, ["training.compile", "training.keep_optimizer"])
     optional = {"keep_last": 1, "from_round": 0}
     least = LEAST | {name: number for name, number in optional.items() if config[name] is not None}
     check_numbers(config, least, or_auto=["training.num_workers"])
     check_recipe(config["training"])
-    for part, inner in (("model", None), ("strategy", None), ("task", "module"), ("task", "sample")):
-        settings = config[part].get(inner) if inner else config[part]
-        if not (isinstance(settings, dict) and "_target_" in settings):
-            name = f"{part}.{inner}" if inner else part
-            raise ValueError(f"{name} needs a _target_, the class to build: name one in the file of conf/{part}.")
     strategy, task, resources = dict(config["strategy"]), config["task"], fit_to_machine(**config["client_resources"])
     if strategy["min_fit_clients"] > config["pool_size"]:
         log.info("strategy.min_fit_clients=%d lowered to pool_size.", strategy["min_fit_clients"])

@@ -44,7 +44,7 @@ class Run:
         shared: the shared arrays after this round, read-only.
         initial: gives the shared arrays before the first round.
         rounds: number of its rounds.
-        settings: "model", "task", "training" and "seed" of the configuration as JSON text, for the clients.
+        settings: "model", "task", "training", "rule" and "seed" of the configuration as JSON text, for the clients.
         lr: configured learning rate.
         lr_factor: (rounds before this one) -> factor of the learning rates.
         evaluations: of the global backbone between rounds, if any.

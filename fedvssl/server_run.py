@@ -19,10 +19,11 @@ from fedvssl.server_rounds import Run
 from fedvssl.strategy.bounds import Step, UpdateBound
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.rounds import Rounds
+from fedvssl.strategy.rule import When, facts_of
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.optimizer import state_bytes
 from fedvssl.wire.introductions import CLIENTS_FILE, Introductions
-from fedvssl.wire.replies import UNKNOWN, Report
+from fedvssl.wire.replies import FACTS, UNKNOWN, Report, is_servers_own, reason
 
 log = logging.getLogger(__name__)
 FEDVSSL = "fedvssl.strategy.fedvssl.FedVSSL"
@@ -47,13 +48,13 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     fresh = partial(initial_arrays, new_task, seed=config["seed"], init=config["init"])
     state = fresh()
     shared = {name: array for name, array in state.items() if strategy.is_shared(name)}
-    strategy.rounds.report = Report((*report.names, *rule.reports), report.least_loss)
+    kept = try_rule(rule, state, shared)
+    strategy.rounds.report = with_facts(report, rule)
     uses = {"eval.every": config["eval"]["every"], "init": config["init"]}
     check_share(strategy, list(state), whole_backbone=[name for name, value in uses.items() if value is not None])
-    rule.check(state, shared.keys())
     done, shared = continued(run_dir, shared)
     restore(strategy, run_dir, shared, done=done)
-    kept_bytes = num_bytes(rule.keep({}, state, state, shared.keys()))
+    kept_bytes = num_bytes(kept)
     if training["keep_optimizer"]:
         spare = new_task()
         kept_bytes += state_bytes(build_optimizer(training, spare, on_gpu=False), spare)
@@ -98,6 +99,41 @@ def build_strategy(
         raise ValueError(f"strategy.fedavg=true takes the place of FedVSSL, but the strategy is {target}: drop one.")
     bound = UpdateBound(**limits, **{name: training[name] for name in COUNTED}, folder=folder)
     return build(settings, bound=bound, **rounds)
+
+
+def try_rule(rule: Any, state: Arrays, shared: Arrays) -> Arrays:
+    """Try a client's rule on the initial arrays: a first contact, a training that moves nothing, and the next contact.
+
+    Returns:
+        What a client keeps.
+
+    Raises:
+        ValueError: if the rule does not fit the task, raises, or gives other arrays than those of the task.
+    """
+    name, own = type(rule).__name__, {name: array for name, array in state.items() if name not in shared}
+    try:
+        rule.check(state, shared.keys())
+        kept: Arrays = {}
+        for when in (When(server_round=1, last_round=0), When(server_round=2, last_round=1)):
+            start = rule.receive(shared, kept, own, when)
+            if {n: a.shape for n, a in start.items()} != {n: a.shape for n, a in state.items()}:
+                raise ValueError(f"strategy.rule: {name}.receive gives other names or shapes than those of the task.")
+            kept = rule.keep(kept, start, state, shared.keys())
+            facts_of(kept, rule.reports)
+            num_bytes(kept)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"strategy.rule: {name} fails on the initial arrays: {reason(error)}") from error
+    return kept
+
+
+def with_facts(report: Report, rule: Any) -> Report:
+    """Add the facts of a client's rule to the metrics of its task; ValueError if a name is taken."""
+    for name in rule.reports:
+        if name in report.names or is_servers_own(name) or name.replace("_", "-") in {*FACTS, "loss", "num-examples"}:
+            raise ValueError(f"{type(rule).__name__} reports '{name}', a name that is taken: give it another one.")
+    return Report((*report.names, *rule.reports), report.least_loss)
 
 
 def continued(run_dir: Path, shared: Arrays) -> tuple[int, Arrays]:

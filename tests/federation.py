@@ -17,14 +17,15 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedvssl import server_run
-from fedvssl.building import build_task, build_training
+from fedvssl.building import build_sample, build_task, build_training
 from fedvssl.client.client import Client
 from fedvssl.client.order import Site
 from fedvssl.client_app import build_client_app
 from fedvssl.config import compose
-from fedvssl.data.annotations import Annotation, write_annotations
+from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
+from fedvssl.data.dataset import SampleDataset
 from fedvssl.files.arrays import Arrays
-from fedvssl.preflight import expected_report, try_out
+from fedvssl.preflight import Trial, expected_report
 from fedvssl.server_evaluation import Evaluations
 from fedvssl.server_rounds import Run, run_rounds
 from fedvssl.server_run import SENT, build_run
@@ -88,8 +89,11 @@ def strategy_of(config: dict[str, Any]) -> Any:
 
 
 def report_of(config: dict[str, Any]) -> Report:
-    """What the clients of a configuration may report."""
-    return expected_report(try_out(config))
+    """What the clients of a configuration may report, by the videos of the first."""
+    media_dir, lists = Path(config["data"]["media_dir"]), Path(config["partition_dir"])
+    videos = read_annotations(lists / "client_dist1.json")[:2]
+    dataset = SampleDataset(media_dir, videos, build_sample(config), seed_key=(config["seed"],))
+    return expected_report(Trial(build_task(config), dataset))
 
 
 def sent_arrays(config: dict[str, Any], *, prefix: str = "backbone.") -> Arrays:

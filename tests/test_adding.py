@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fedvssl import evaluate
-from fedvssl.config import compose
+from fedvssl.building import build_task
+from fedvssl.config import compose, read_command_line
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from fedvssl.files.atomic import read_json
 from fedvssl.files.run_log import read_records
@@ -83,6 +84,9 @@ def test_a_model(folder: Path, tmp_path: Path) -> None:
     words = [search_path, *own, *SMALL, "data_dir=data", "task=arrow", "model=small", "model.width=4"]
     run(compose("base", words), run_dir=tmp_path)
     assert np.load(tmp_path / "round-2-weights.npz")["backbone.conv2.weight"].shape == (4, 4, 3, 3, 3)
+    (words,) = re.findall(r"`'(hydra\.searchpath=[^']*)'`", SECTION)
+    config = read_command_line("finetune", ["finetune", words, "model=small", "data_dir=data", "data.num_classes=2"])
+    assert build_task(config).recognizer.backbone.out_channels == 32
 
 
 def test_a_protocol(folder: Path) -> None:

@@ -215,21 +215,16 @@ def test_a_mistake_in_a_task_of_ones_own_is_told_before_the_run(data_dir):
         report("Broken")
 
 
-@pytest.mark.parametrize(
-    ("missing", "name"),
-    [("model", "model"), ("strategy", "strategy"), ("module", "task.module"), ("sample", "task.sample")],
-)
-def test_a_file_that_names_no_class_is_told(missing, name, data_dir):
-    config = tiny_config(data_dir)
-    parts = config["task"] if missing in ("module", "sample") else config
-    parts[missing] = {key: value for key, value in parts[missing].items() if key != "_target_"}
-    with pytest.raises(
-        ValueError, match=f"^{name} needs a _target_, the class to build: name one in the file of conf/"
-    ):
-        settle(config)
-    if parts is not config:
-        del parts[missing]
-        with pytest.raises(ValueError, match=f"^{name} needs a _target_"):
+@pytest.mark.parametrize("name", ["model", "strategy", "strategy.rule", "task.module", "task.sample"])
+def test_a_file_that_names_no_class_is_told(name, data_dir):
+    config, (outer, _, inner) = tiny_config(data_dir), name.partition(".")
+    parts, missing = (config[outer], inner) if inner else (config, outer)
+    without = {key: value for key, value in parts[missing].items() if key != "_target_"}
+    for wrong in (without, None, "foo"):
+        parts[missing] = wrong
+        with pytest.raises(
+            ValueError, match=rf"^{name} needs a _target_, the class to build: name one in .* conf/{outer}\."
+        ):
             settle(config)
 
 

@@ -18,10 +18,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from fedvssl.client.order import Order, Site
-from fedvssl.client.state import client_folder, kept_path, save_kept
+from fedvssl.client.state import client_folder, load_kept, save_kept
 from fedvssl.client.training import LocalTraining, Videos
 from fedvssl.data.annotations import read_annotations
-from fedvssl.files.arrays import Arrays, load_arrays
+from fedvssl.files.arrays import Arrays
 from fedvssl.wire import wire
 
 Build = Callable[[str, frozenset[str]], LocalTraining]
@@ -83,7 +83,7 @@ class Client:
         videos = Videos(read_annotations(self._list_path()), self.partition_id)
         training = local_training(self.build, order.config, frozenset(arrays))
         continues = training.keeps and order.kept_round
-        kept = load_arrays(kept_path(folder, order.kept_round)) if continues else {}
+        kept = load_kept(folder, order.kept_round) if continues else {}
         trained, facts, kept = training.train(arrays, order, kept, videos=videos, site=self.site, write=write)
         if training.keeps:
             save_kept(folder, kept, order)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fedvssl.client.order import Order, Site
-from fedvssl.files.arrays import Arrays, save_arrays
+from fedvssl.files.arrays import Arrays, load_arrays, save_arrays
 
 
 def client_folder(site: Site, partition_id: int) -> Path:
@@ -12,6 +12,21 @@ def client_folder(site: Site, partition_id: int) -> Path:
 
 def kept_path(folder: Path, server_round: int) -> Path:
     return folder / f"kept-round-{server_round}.npz"
+
+
+def load_kept(folder: Path, server_round: int) -> Arrays:
+    """Load what the client kept of a round.
+
+    Raises:
+        ValueError: if its file is missing or damaged, with what to do.
+    """
+    try:
+        return load_arrays(kept_path(folder, server_round))
+    except ValueError as error:
+        raise ValueError(
+            f"{str(error).removesuffix('.')}: restore it, or have the server go back with "
+            f"from_round={server_round - 1}; then this client goes on with its file of that time, or begins anew."
+        ) from error
 
 
 def save_kept(folder: Path, arrays: Arrays, order: Order) -> None:

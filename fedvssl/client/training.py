@@ -41,6 +41,7 @@ class LocalTraining:
         settings: section "training" of the configuration.
         seed: of the run.
         initial: copies of the task's initial arrays that do not travel.
+        keeps: True if a client keeps something from round to round.
     """
 
     task: Any
@@ -50,11 +51,7 @@ class LocalTraining:
     settings: Mapping[str, Any]
     seed: int
     initial: Arrays
-
-    @property
-    def keeps(self) -> bool:
-        """True if a client keeps something from round to round."""
-        return bool(self.initial) or self.rule.keeps_shared or self.settings["keep_optimizer"]
+    keeps: bool
 
     def train(
         self, arrived: Arrays, order: Order, kept: Arrays, *, videos: Videos, site: Site, write: Callable[[str], None]

@@ -15,6 +15,8 @@ BOXES = "ctp.png"  # of scripts/show_ctp.py
 LIFE = {
     "active_share": ("Active units of the head's hidden layer", "share"),
     "backbone_grad_norm": ("Gradient norm of the backbone, after clipping", "L2 norm"),
+    "divergence": ("Divergence: how far the backbone moved", "L2 norm, mean over layers"),
+    "own_share": ("Share of the client's own weights at its next contact", "share"),
 }
 
 

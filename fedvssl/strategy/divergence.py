@@ -42,6 +42,12 @@ def check_layers(state: Arrays, shared: Collection[str], *, layers: Sequence[str
         ValueError: if one of them fits nothing.
     """
     if not any(fits(name, personal) for name in shared):
-        raise ValueError(f"strategy.rule.personal={list(personal)} fits no array that travels: see strategy.share.")
+        raise ValueError(
+            f"strategy.rule.personal={list(personal)} fits no array that travels: set task.personal to the names of "
+            "the head, such as [head.*], and see strategy.share."
+        )
+    for pattern in layers:
+        if not convolutions(state, [pattern.removeprefix("!")]):
+            raise ValueError(f"strategy.rule.layers: '{pattern}' fits no convolution of the task.")
     if not convolutions(state, layers):
         raise ValueError(f"strategy.rule.layers={list(layers)} fits no convolution of the task.")

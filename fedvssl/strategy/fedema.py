@@ -15,16 +15,19 @@ from fedvssl.strategy.divergence import check_layers, divergence
 from fedvssl.strategy.patterns import check_patterns, fits
 from fedvssl.strategy.rule import FACT, Replace, When
 
-DIVERGENCE, SCALER = FACT + "divergence", FACT + "scaler"
+DIVERGENCE, SCALER, OWN_SHARE = FACT + "divergence", FACT + "scaler", FACT + "own_share"
 
 
 class FedEMA:
     """Client half of FedEMA.
 
+    It reports the divergence, the scaler, and as "own_share" the mu of the next contact.
+
     Args:
         scaler: lambda for all clients; None gives each its own, tau / d, after its first training that moved anything.
-        tau: mu at a client's second contact, if `scaler` is None.
-        selective: True begins anew, as at a first contact, if the client did not train in the last round.
+        tau: mu at a client's second contact, in [0, 1], if `scaler` is None.
+        selective: True begins anew, as at a first contact, if the client did not train in the last round. An optimizer
+            that is kept goes on.
         personal: patterns of the predictor's arrays, which come with the client's own statistics where mu > 0.5. The
             statistics of all other layers are those that arrive.
         layers: patterns of the convolutions whose change is the divergence.
@@ -33,15 +36,19 @@ class FedEMA:
         ValueError: if a setting is out of range.
     """
 
-    reports = ("divergence", "scaler")
-    keeps_shared = True
+    reports = ("divergence", "scaler", "own_share")
 
     def __init__(
         self, *, scaler: float | None, tau: float, selective: bool, personal: Sequence[str], layers: Sequence[str]
     ) -> None:
-        for name, value in {"tau": tau, "scaler": 0.0 if scaler is None else scaler}.items():
-            if not (isinstance(value, int | float) and 0 <= value < np.inf):
-                raise ValueError(f"strategy.rule.{name}={value} must be a number, at least 0.")
+        if isinstance(scaler, bool) or not (
+            scaler is None or (isinstance(scaler, int | float) and 0 <= scaler < np.inf)
+        ):
+            raise ValueError(f"strategy.rule.scaler={scaler} must be a number, at least 0, or null.")
+        if isinstance(tau, bool) or not (isinstance(tau, int | float) and 0 <= tau <= 1):
+            raise ValueError(f"strategy.rule.tau={tau} must be a number in [0, 1].")
+        if not isinstance(selective, bool):
+            raise ValueError(f"strategy.rule.selective={selective} must be true or false.")
         self.scaler, self.tau, self.selective = scaler, tau, selective
         self.personal = check_patterns(personal, where="strategy.rule.personal")
         self.layers = check_patterns(layers, where="strategy.rule.layers")
@@ -52,7 +59,7 @@ class FedEMA:
     def receive(self, arrived: Arrays, kept: Arrays, initial: Arrays, when: When) -> Arrays:
         if self.selective and when.last_round != when.server_round - 1:
             kept, when = {}, When(when.server_round, last_round=0)  # as at a first contact
-        state, mu = Replace().receive(arrived, kept, initial, when), self.share_of_own(kept)
+        state, mu = Replace().receive(arrived, kept, initial, when), float(kept.get(OWN_SHARE, 0.0))
         for name, array in arrived.items():
             if array.dtype.kind == "f" and not name.endswith(STATISTICS):
                 state[name] = mu * kept[name] + (1 - mu) * array if mu else array
@@ -60,16 +67,11 @@ class FedEMA:
                 state[name] = kept[name]
         return state
 
-    def share_of_own(self, kept: Arrays) -> float:
-        """mu, in [0, 1]."""
-        scaler = kept.get(SCALER, 0.0) if self.scaler is None else self.scaler
-        return min(1.0, float(scaler * kept[DIVERGENCE])) if kept else 0.0
-
     def keep(self, kept: Arrays, start: Arrays, state: Arrays, shared: Collection[str]) -> Arrays:
         moved = divergence(start, state, self.layers)
-        own = {**state, DIVERGENCE: np.array(moved)}
-        if SCALER in kept:
-            own[SCALER] = kept[SCALER]
-        elif moved and self.scaler is None:
-            own[SCALER] = np.array(self.tau / moved)
-        return own
+        scaler = kept.get(SCALER, self.scaler)
+        if scaler is None and moved:
+            scaler = self.tau / moved
+        facts = {DIVERGENCE: moved, OWN_SHARE: min(1.0, float((scaler or 0.0) * moved))}
+        facts |= {} if scaler is None else {SCALER: scaler}
+        return {**state, **{name: np.array(float(fact)) for name, fact in facts.items()}}

@@ -13,11 +13,13 @@ from fedvssl.strategy.divergence import check_layers, divergence
 from fedvssl.strategy.patterns import check_patterns, fits
 from fedvssl.strategy.rule import FACT, Replace, When
 
-DIVERGENCE = FACT + "divergence"
+DIVERGENCE, OWN_SHARE = FACT + "divergence", FACT + "own_share"
 
 
 class FedU:
     """Client half of FedU: divergence-aware update of the predictor.
+
+    It reports the divergence, and as "own_share" 1 if the client's own predictor is used at the next contact, else 0.
 
     Args:
         threshold: the global predictor is used if the divergence of the client's last training lies below it;
@@ -29,11 +31,10 @@ class FedU:
         ValueError: if a setting is out of range.
     """
 
-    reports = ("divergence",)
-    keeps_shared = True
+    reports = ("divergence", "own_share")
 
     def __init__(self, *, threshold: float, personal: Sequence[str], layers: Sequence[str]) -> None:
-        if not (isinstance(threshold, int | float) and threshold >= 0):
+        if isinstance(threshold, bool) or not (isinstance(threshold, int | float) and threshold >= 0):
             raise ValueError(f"strategy.rule.threshold={threshold} must be a number, at least 0; inf is FedAvg.")
         self.threshold = threshold
         self.personal = check_patterns(personal, where="strategy.rule.personal")
@@ -44,10 +45,11 @@ class FedU:
 
     def receive(self, arrived: Arrays, kept: Arrays, initial: Arrays, when: When) -> Arrays:
         state = Replace().receive(arrived, kept, initial, when)
-        if when.last_round and kept[DIVERGENCE] >= self.threshold:
+        if when.last_round and kept[OWN_SHARE]:
             state |= {name: kept[name] for name in arrived if fits(name, self.personal)}
         return state
 
     def keep(self, kept: Arrays, start: Arrays, state: Arrays, shared: Collection[str]) -> Arrays:
         own = {name: array for name, array in state.items() if name not in shared or fits(name, self.personal)}
-        return own | {DIVERGENCE: np.array(divergence(start, state, self.layers))}
+        moved = divergence(start, state, self.layers)
+        return own | {DIVERGENCE: np.array(moved), OWN_SHARE: np.array(float(moved >= self.threshold))}

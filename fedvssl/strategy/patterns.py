@@ -17,8 +17,10 @@ def check_patterns(patterns: Sequence[str], *, where: str) -> list[str]:
     """The patterns as a list.
 
     Raises:
-        ValueError: if they are a single word; `where` names the setting.
+        ValueError: if they are no list of words; `where` names the setting.
     """
     if isinstance(patterns, str):
         raise ValueError(f"{where}={patterns} must be a list, such as [{patterns}].")
+    if not (isinstance(patterns, Sequence) and all(isinstance(pattern, str) for pattern in patterns)):
+        raise ValueError(f"{where}={patterns} must be a list of names, such as [head.*].")
     return list(patterns)

@@ -29,14 +29,13 @@ class When:
 class Rule(Protocol):
     """Client half of a strategy.
 
+    It keeps nothing in `self`: one object serves many clients, and a client may meet another one in its next round.
+
     Attributes:
         reports: names of facts that it keeps as "rule/<name>", which the client reports with each reply.
-        keeps_shared: whether it keeps arrays that travel, or facts. If not, a client without arrays of its own keeps no
-            file.
     """
 
     reports: Sequence[str]
-    keeps_shared: bool
 
     def check(self, state: Arrays, shared: Collection[str]) -> None:
         """Reject settings that do not fit a task, before a run starts.
@@ -61,7 +60,7 @@ class Rule(Protocol):
         ...
 
     def keep(self, kept: Arrays, start: Arrays, state: Arrays, shared: Collection[str]) -> Arrays:
-        """Arrays to keep after training.
+        """Arrays to keep after training. Before a run it is called once with a `state` that has not moved.
 
         Args:
             kept: as for `receive`.
@@ -76,7 +75,6 @@ class Replace:
     """What arrives replaces, all else is the client's own: FedAvg, FedVSSL, FedBN."""
 
     reports: Sequence[str] = ()
-    keeps_shared = False
 
     def check(self, state: Arrays, shared: Collection[str]) -> None:
         """Any task will do."""

@@ -43,14 +43,21 @@ def arrays_of(case: str) -> Arrays:
     return {name.removeprefix(f"{case}/").replace("/", ".", 1): ARRAYS[name] for name in found}
 
 
+def facts_after(rule: Rule, distance: float, kept: Arrays) -> Arrays:
+    """Facts that a client keeps after a training that has moved its one convolution by a distance."""
+    weight = {ONLINE + "w": np.zeros((1, 1, 1, 1))}
+    found = rule.keep(kept, weight, {ONLINE + "w": weight[ONLINE + "w"] + distance}, weight.keys())
+    return {name: array for name, array in found.items() if name.startswith("rule/")}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_what_a_client_installs(case):
-    rule, moved, scaler, when = CASES[case]
+    rule, distance, scaler, when = CASES[case]
     arrived = {name: array for name, array in arrays_of("global").items() if not name.startswith(TARGET)}
     initial = {name.replace(ONLINE, TARGET): array for name, array in arrived.items() if name.startswith(ONLINE)}
     kept = arrays_of("local") if when.last_round else {}
-    kept |= {} if moved is None else {"rule/divergence": np.array(moved)}
-    kept |= {} if scaler is None else {"rule/scaler": np.array(scaler)}
+    if distance is not None:
+        kept |= facts_after(rule, distance, {} if scaler is None else {"rule/scaler": np.array(scaler)})
     installed, expected = rule.receive(arrived, kept, initial, when), arrays_of(case)
     assert installed.keys() == expected.keys()
     for name, array in expected.items():
@@ -59,12 +66,12 @@ def test_what_a_client_installs(case):
 
 
 def test_the_threshold_of_fedu():
-    arrived, kept = arrays_of("global"), arrays_of("local")
-    for moved, whose in META["dapu_threshold_0.4"].items():
-        own = {**kept, "rule/divergence": np.array(float(moved))}
-        installed = FedU(threshold=0.4, **NAMES).receive(arrived, own, {}, When(2, 1))
-        for name, array in installed.items():
-            source = kept if whose == "local" and name.startswith(PREDICTOR) else arrived
+    arrived, local, rule = arrays_of("global"), arrays_of("local"), FedU(threshold=0.4, **NAMES)
+    for distance, whose in META["dapu_threshold_0.4"].items():
+        facts = facts_after(rule, float(distance), {})
+        assert facts_of(facts, rule.reports) == {"divergence": float(distance), "own_share": float(whose == "local")}
+        for name, array in rule.receive(arrived, local | facts, {}, When(2, 1)).items():
+            source = local if whose == "local" and name.startswith(PREDICTOR) else arrived
             np.testing.assert_array_equal(array, source[name])
 
 
@@ -72,13 +79,10 @@ def test_the_threshold_of_fedu():
 def test_the_scaler_of_fedema_is_fixed_once(scaler, rows):
     """The divergence of round r decides mu of round r + 1; the first one decides the scaler of all."""
     rule, kept = FedEMA(scaler=scaler, **SIZE), {}
-    weight = np.zeros((1, 1, 1, 1))
     for row in META[rows]:
-        moved = {ONLINE + "w": weight + row["distance"]}  # the norm of its change is the distance
-        kept = rule.keep(kept, {ONLINE + "w": weight}, moved, moved.keys())
-        assert facts_of(kept, ["divergence"]) == {"divergence": pytest.approx(row["distance"])}
-        assert facts_of(kept, ["scaler"]).get("scaler", scaler) == pytest.approx(row["scaler"])
-        assert rule.share_of_own(kept) == pytest.approx(row["mu"], rel=1e-6)
+        kept = facts_after(rule, row["distance"], kept)
+        expected = {"divergence": row["distance"], "scaler": row["scaler"], "own_share": row["mu"]}
+        assert facts_of(kept, rule.reports) == pytest.approx(expected, rel=1e-6)
 
 
 class TinyNet(nn.Module):

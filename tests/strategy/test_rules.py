@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
+from fedvssl.client import training
+from fedvssl.client.client import ClientError
+from fedvssl.config import compose
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.rounds import round_path
 from fedvssl.files.run_log import read_records
-from fedvssl.strategy.divergence import divergence
+from fedvssl.models.r3d import R3D
+from fedvssl.strategy.divergence import convolutions, divergence
 from fedvssl.strategy.fedema import FedEMA
 from fedvssl.strategy.rule import Replace, When
 from tests.federation import client_of, order_of, sent_arrays, tiny_config, train
@@ -14,6 +18,7 @@ from tests.federation import client_of, order_of, sent_arrays, tiny_config, trai
 LAYERS = ["backbone.*", "!*downsample*"]
 FEDAVG = ("strategy=fedavg", "strategy.share=['backbone.*','head.*']")
 NAMES = {"personal": ["head.*"], "layers": LAYERS}
+KEPT = ("training.keep_optimizer=true",)
 HEAD, CONV = "head.fc1.weight", "backbone.stem.conv.weight"
 
 
@@ -38,20 +43,22 @@ def test_an_infinite_threshold_is_fedavg_of_backbone_and_head(data_dir, tmp_path
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "same"),
     [
-        ("strategy=fedu", "strategy.rule.threshold=0"),
-        ("strategy=fedema",),
-        ("strategy=fedema", "strategy.rule.scaler=0.8", "training.keep_optimizer=true"),
+        (("strategy=fedu", "strategy.rule.threshold=0"), ()),
+        (("strategy=fedema",), ()),
+        (("strategy=fedema", "strategy.rule.scaler=1e5"), KEPT),
     ],
-    ids=["FedU", "FedEMA", "FedEMA with a constant"],
+    ids=["FedU", "FedEMA", "FedEMA with a constant and kept optimizers"],
 )
-def test_a_client_goes_on_with_its_own_part_also_after_a_new_start(words, data_dir, tmp_path, fedavg):
-    train(tiny_config(data_dir, *words, "rounds=3"), tmp_path / "whole")
-    assert is_equal(shared_after(tmp_path / "whole", 1), shared_after(fedavg, 1)), "nothing is kept yet"
-    assert not is_equal(shared_after(tmp_path / "whole", 2), shared_after(fedavg, 2))
+def test_a_client_goes_on_with_its_own_part_also_after_a_new_start(words, same, data_dir, tmp_path):
+    train(tiny_config(data_dir, *FEDAVG, *same, "rounds=2"), tmp_path / "fedavg")
+    train(tiny_config(data_dir, *words, *same, "rounds=3"), tmp_path / "whole")
+    assert is_equal(shared_after(tmp_path / "whole", 1), shared_after(tmp_path / "fedavg", 1)), "nothing is kept yet"
+    head, other = (shared_after(tmp_path / name, 2)[HEAD] for name in ("whole", "fedavg"))
+    assert not np.allclose(head, other, rtol=1e-3, atol=0), "more than rounding"
     for rounds in (1, 2, 3):  # each from the files that the last one has left
-        train(tiny_config(data_dir, *words, f"rounds={rounds}"), tmp_path / "parts")
+        train(tiny_config(data_dir, *words, *same, f"rounds={rounds}"), tmp_path / "parts")
     assert is_equal(shared_after(tmp_path / "whole", 3), shared_after(tmp_path / "parts", 3))
 
 
@@ -62,6 +69,8 @@ def test_the_facts_of_a_rule_are_recorded_for_each_client_and_round(data_dir, tm
     for partition_id in range(3):
         first, second = (record for record in records if record["partition_id"] == partition_id)
         assert first["scaler"] == second["scaler"] == pytest.approx(0.7 / first["divergence"])
+        assert first["own_share"] == pytest.approx(0.7)
+        assert second["own_share"] == pytest.approx(min(1, second["scaler"] * second["divergence"]))
 
 
 def test_the_client_measures_how_far_it_moved(data_dir, tmp_path):
@@ -70,24 +79,52 @@ def test_the_client_measures_how_far_it_moved(data_dir, tmp_path):
     trained, facts = client_of(config, tmp_path, 1).answer("train", sent, order_of(config))
     assert facts["divergence"] == pytest.approx(divergence(sent, trained, LAYERS)) and facts["divergence"] > 0
     kept = load_arrays(tmp_path / "clients/client_1/kept-round-1.npz")
-    assert {name for name in kept if not name.startswith("head.")} == {"rule/divergence"}
+    assert {name for name in kept if not name.startswith("head.")} == {"rule/divergence", "rule/own_share"}
     np.testing.assert_array_equal(kept[HEAD], trained[HEAD])
 
 
+def test_the_divergence_is_measured_from_what_the_client_installs(data_dir, tmp_path, monkeypatch):
+    """Not from what arrives."""
+    config = tiny_config(data_dir, "strategy=fedema", "strategy.rule.scaler=1e6")
+    sent, client, starts = sent_arrays(config, prefix=""), client_of(config, tmp_path, 1), []
+    monkeypatch.setattr(
+        training, "load_state", lambda task, a, load=training.load_state: starts.append(a) or load(task, a)
+    )
+    client.answer("train", sent, order_of(config))
+    other = {name: array * 1.5 if array.dtype.kind == "f" else array for name, array in sent.items()}
+    trained, facts = client.answer("train", other, order_of(config, 2, kept_round=1))
+    assert not np.array_equal(starts[1][CONV], other[CONV])
+    assert facts["divergence"] == pytest.approx(divergence(starts[1], trained, LAYERS))
+    assert facts["divergence"] != pytest.approx(divergence(other, trained, LAYERS))
+
+
 def test_a_client_that_missed_a_round_begins_anew_if_the_rule_is_selective():
-    rule = FedEMA(scaler=1.0, tau=0.7, selective=True, **NAMES)
-    arrived, kept = {CONV: np.zeros(2)}, {CONV: np.ones(2), "own": np.ones(2), "rule/divergence": np.array(0.25)}
+    rule = FedEMA(scaler=None, tau=0.7, selective=True, **NAMES)
+    facts = {"rule/divergence": np.array(0.25), "rule/scaler": np.array(1.0), "rule/own_share": np.array(0.25)}
+    arrived, kept = {CONV: np.zeros(2)}, {CONV: np.ones(2), "own": np.ones(2), **facts}
     for last_round, expected in {4: (0.25, 1), 3: (0, 7)}.items():
         state = rule.receive(arrived, kept, {"own": np.full(2, 7.0)}, When(5, last_round))
         assert (state[CONV][0], state["own"][0]) == expected
+    weight = {CONV: np.ones((1, 1, 1, 1, 1))}
+    assert rule.keep(kept, weight, {CONV: weight[CONV] + 2}, weight.keys())["rule/scaler"] == 1, "the first one's"
 
 
 def test_a_training_that_moved_nothing_fixes_no_scaler():
     rule, weight = FedEMA(scaler=None, tau=0.5, selective=False, **NAMES), {CONV: np.ones((1, 1, 1, 1, 1))}
     still = rule.keep({}, weight, weight, weight.keys())
-    assert "rule/scaler" not in still and rule.share_of_own(still) == 0
+    assert "rule/scaler" not in still and still["rule/own_share"] == 0
     moved = rule.keep(still, weight, {CONV: weight[CONV] + 2}, weight.keys())
-    assert moved["rule/scaler"] == 0.25 and rule.share_of_own(moved) == 0.5
+    assert moved["rule/scaler"] == 0.25 and moved["rule/own_share"] == 0.5
+
+
+def test_the_files_have_the_values_of_the_papers():
+    fedu, fedema = (compose("base", [f"strategy={name}"])["strategy"] for name in ("fedu", "fedema"))
+    assert fedu["rule"]["threshold"] == 0.4
+    assert [fedema["rule"][name] for name in ("scaler", "tau", "selective")] == [None, 0.7, False]
+    state = {f"backbone.{name}": tensor.numpy() for name, tensor in R3D(18, width=4).state_dict().items()}
+    for strategy in (fedu, fedema):
+        assert strategy["rule"]["personal"] == ["head.*"] and strategy["share"] == ["backbone.*", "head.*"]
+        assert len(convolutions(state, strategy["rule"]["layers"])) == 17
 
 
 def test_what_arrives_replaces_and_the_rest_is_the_clients_own():
@@ -110,9 +147,19 @@ def test_what_arrives_replaces_and_the_rest_is_the_clients_own():
             ["strategy.rule.personal=[predictor.*]"],
             r"strategy.rule.personal=\['predictor.\*'\] fits no array that travels",
         ),
-        (["strategy.share=[backbone.*]"], r"personal=\['head.\*'\] fits no array that travels: see strategy.share"),
-        (["strategy.rule.layers=[head.fc1.*]"], "fits no convolution of the task"),
-        (["strategy=fedema", "strategy.rule.tau=-1"], "strategy.rule.tau=-1 must be a number, at least 0"),
+        (["strategy.share=[backbone.*]"], r"personal=\['head.\*'\] fits no array that travels: set task.personal"),
+        (["strategy.rule.layers=[head.fc1.*]"], r"strategy.rule.layers: 'head.fc1.\*' fits no convolution of the task"),
+        (["strategy.rule.layers=['backbone.*','!*shortcut*']"], r"layers: '!\*shortcut\*' fits no convolution"),
+        (["strategy.rule.layers=[]"], r"strategy.rule.layers=\[\] fits no convolution"),
+        (["strategy.rule.layers=[1]"], r"strategy.rule.layers=\[1\] must be a list of names"),
+        (["strategy.rule.threshold=true"], "strategy.rule.threshold=True must be a number"),
+        (
+            ["strategy=fedema", "strategy.rule.selective=perhaps"],
+            "strategy.rule.selective=perhaps must be true or false",
+        ),
+        (["strategy=fedema", "strategy.rule.scaler=true"], "strategy.rule.scaler=True must be a number, at least 0"),
+        (["strategy=fedema", "strategy.rule.tau=99"], r"strategy.rule.tau=99 must be a number in \[0, 1\]"),
+        (["strategy=fedema", "strategy.rule.tau=-1"], "strategy.rule.tau=-1 must be a number in"),
         (["strategy=fedema", "strategy.rule.scaler=inf"], "strategy.rule.scaler=inf must be a number"),
         (["strategy=fedema", "+strategy.rule.momentum=1"], "FedEMA cannot be built: .*momentum"),
     ],
@@ -125,3 +172,58 @@ def test_a_setting_that_does_not_fit_is_told_before_the_start(words, error, data
 
 def test_nothing_is_kept_for_replace_where_all_travels(fedavg):
     assert not list((fedavg / "clients").glob("*/kept-*"))
+
+
+class Own(Replace):
+    """A rule of somebody's own with a mistake."""
+
+    reports = ("moved",)
+
+    def __init__(self, *, mistake: str) -> None:
+        self.mistake = mistake
+        self.reports = ("iou",) if mistake == "name" else self.reports
+
+    def receive(self, arrived, kept, initial, when):
+        state = super().receive(arrived, kept, initial, when)
+        if self.mistake == "receive":
+            del state[CONV]
+        return state | ({"head.fc1.bias": 1 / len(kept)} if self.mistake == "raises" else {})
+
+    def keep(self, kept, start, state, shared):
+        fact = {"float": 0.5, "vector": np.ones(2)}.get(self.mistake, np.array(0.5))
+        return super().keep(kept, start, state, shared) | {"rule/moved": fact}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "error"),
+    [
+        ("name", "Own reports 'iou', a name that is taken"),
+        ("receive", "Own.receive gives other names or shapes than those of the task"),
+        ("raises", "Own fails on the initial arrays: ZeroDivisionError"),
+        ("float", "Own fails on the initial arrays: AttributeError: 'float' object has no attribute 'nbytes'"),
+        ("vector", "Own fails on the initial arrays: TypeError"),
+    ],
+)
+def test_a_mistake_in_a_rule_of_ones_own_is_told_before_the_start(mistake, error, data_dir, tmp_path):
+    with pytest.raises(ValueError, match=error):
+        train(own_rule(data_dir, mistake), tmp_path)
+
+
+def own_rule(data_dir, mistake: str) -> dict:
+    config = tiny_config(data_dir, *FEDAVG)
+    config["strategy"]["rule"] = {"_target_": f"{__name__}.Own", "mistake": mistake}
+    return config
+
+
+def test_a_rule_that_only_reports_keeps_a_file(data_dir, tmp_path):
+    train(own_rule(data_dir, "none"), tmp_path)
+    assert [r["moved"] for r in read_records(tmp_path / "metrics.jsonl") if "partition_id" in r] == [0.5] * 6
+    assert load_arrays(tmp_path / "clients/client_0/kept-round-2.npz").keys() == {"rule/moved"}
+
+
+def test_what_a_client_has_lost_is_told_with_what_to_do(data_dir, tmp_path):
+    config = tiny_config(data_dir, "strategy=fedu")
+    with pytest.raises(ClientError, match=r"No file .*kept-round-4\.npz: restore it, or .* from_round=3; then"):
+        client_of(config, tmp_path, 0).answer(
+            "train", sent_arrays(config, prefix=""), order_of(config, 5, kept_round=4)
+        )
