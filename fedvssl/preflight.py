@@ -58,7 +58,7 @@ def settle(config: Config) -> Config:
         ValueError: if a setting is out of range, or "auto" for a task that does not measure it.
     """
     for part, inner in TARGETS:
-        settings = config[part] if not inner else config[part].get(inner) if isinstance(config[part], dict) else None
+        settings = config[part].get(inner) if inner else config[part]
         if not (isinstance(settings, dict) and "_target_" in settings):
             name = f"{part}.{inner}" if inner else part
             raise ValueError(f"{name} needs a _target_, the class to build: name one in the file of conf/{part}.")
