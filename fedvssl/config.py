@@ -19,11 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fedvssl.files.names import check_name
-from fedvssl.overrides import is_flag, is_setting, parse_overrides
+from fedvssl.overrides import SEARCH_PATH, is_flag, is_setting, parse_overrides, with_search_path
 
 Config = dict[str, Any]
 # Hydra does not compose base.yaml alone with these, or nothing.
-OTHER_CONFIGURATION = ("-h", "--help", "--hydra-help", "--version", "--config-", "-cn", "-cd", "-cp")
+OTHER_CONFIGURATION = ("-h", "--help", "--hydra-help", "--version", "--config-", "-cn", "-cp")
 # Key of a command's configuration -> its section in the experiments that are folders; of all others: evaluation.
 SECTIONS = {"rows": "sweep", "rounds": "pretraining", "train_sample": "finetuning"}
 EXPERIMENTS_NOW = {"quickstart": "small", "finetune_quickstart": "small", "sweep_small": "small_clips"}
@@ -76,6 +76,7 @@ def for_hydra(argv: Sequence[str]) -> list[str]:
     Raises:
         ValueError: if Hydra cannot compose base.yaml with the settings.
     """
+    argv = with_search_path(argv)
     argv = [word if is_flag(word) else choose_section(word, conf_dir() / "base.yaml") for word in argv]
     if {"-m", "--multirun"} & {*argv}:
         return argv  # a comma separates values there
@@ -114,7 +115,10 @@ def hydra_for(config: str, overrides: Sequence[str]) -> Iterator[tuple[str, list
     """
     path = find_configuration(config)
     overrides = [choose_section(word, path) for word in overrides]
-    search_path = [] if path.resolve().parent == conf_dir() else [f"hydra.searchpath=[file://{conf_dir()}]"]
+    folders = [word.removeprefix(SEARCH_PATH).strip("[]") for word in overrides if word.startswith(SEARCH_PATH)]
+    overrides = [word for word in overrides if not word.startswith(SEARCH_PATH)]
+    folders += [] if path.resolve().parent == conf_dir() else [f"file://{conf_dir()}"]
+    search_path = [f"{SEARCH_PATH}[{','.join(folders)}]"] if folders else []
     try:
         GlobalHydra.instance().clear()
         with initialize_config_dir(config_dir=str(path.resolve().parent), version_base="1.3"):

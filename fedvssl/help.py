@@ -21,14 +21,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from fedvssl.config import conf_dir, find_configuration, hydra_for
+from fedvssl.config import find_configuration, hydra_for
 from fedvssl.files.ending import failed
-from fedvssl.overrides import is_setting, parse_overrides
+from fedvssl.overrides import is_setting, parse_overrides, with_search_path
 
 HELP = {"-h", "--help"}
 USUAL = {"main": "base", "evaluate": "retrieval"}  # configurations that are not called like their command
 NAMED = {"finetune", "test", "evaluate"}  # commands whose first words are configurations
-OTHER_CONFIGURATION = ("--config-", "-cn", "-cd", "-cp")  # flags of Hydra that name another file or folder
+OTHER_CONFIGURATION = ("--config-", "-cn", "-cp")  # flags of Hydra that name another file
 COLUMN, WIDTH = 40, 120  # of comments, and of the whole text
 
 Key = tuple[str, ...]  # path of a setting: ("strategy", "share")
@@ -42,12 +42,15 @@ def show_help(command: str, argv: Sequence[str] | None = None) -> bool:
     """
     asked = sys.argv[1:] if argv is None else argv  # None: the words of this process
     words = [word for word in asked if word not in HELP]
-    if len(words) == len(asked) or (command == "main" and any(word.startswith(OTHER_CONFIGURATION) for word in words)):
-        return False  # Hydra's own help knows what its flags name
-    if command == "main":  # without Hydra's flags and their values
-        words = [word for word in words if is_setting(word) or word.startswith("~")]
-    named = list(takewhile(lambda word: "=" not in word and word[:1] not in "-~", words)) if command in NAMED else []
+    if len(words) == len(asked):
+        return False
     try:
+        words = with_search_path(words)
+        if command == "main":
+            if any(word.startswith(OTHER_CONFIGURATION) for word in words):
+                return False  # Hydra's own help knows what its flags name
+            words = [word for word in words if is_setting(word) or word.startswith("~")]  # without its other flags
+        named = [*takewhile(lambda word: "=" not in word and word[:1] not in "-~", words)] if command in NAMED else []
         overrides = parse_overrides(words[len(named) :])
         parts = [describe(name, overrides) for name in named or [USUAL.get(command, command)]]
     except ValueError as error:
@@ -63,9 +66,11 @@ def describe(name: str, overrides: Sequence[str]) -> str:
     with hydra_for(name, overrides) as (stem, words):
         config: Any = OmegaConf.to_container(hydra_compose(stem, words, return_hydra_config=True))
         files = GlobalHydra.instance().config_loader().compute_defaults_list(stem, words, RunMode.RUN).defaults
+    sources = config["hydra"]["runtime"]["config_sources"]
+    folders = [Path(source["path"]) for source in sources if source["schema"] == "file"]
     comments: dict[Key, str] = {}
     for file in files:  # in the order of composition; a later comment wins
-        places = [folder / f"{file.config_path}.yaml" for folder in (path.parent, conf_dir())]
+        places = [folder / f"{file.config_path}.yaml" for folder in folders]
         text = next((place.read_text(encoding="utf-8") for place in places if place.is_file()), "")
         package = tuple(filter(None, (file.package or "").split(".")))
         for key, comment in read_comments(text):
@@ -74,7 +79,7 @@ def describe(name: str, overrides: Sequence[str]) -> str:
     if own := _mentioned(hydra, ("hydra",), comments):
         config["hydra"] = own
     groups = sorted(group for group in hydra["runtime"]["choices"] if not group.startswith("hydra/"))
-    options = [f"{group}: {', '.join(_options(group, {path.parent, conf_dir()}))}" for group in groups]
+    options = [f"{group}: {', '.join(_options(group, folders))}" for group in groups]
     heading = f"== Settings of {path.name} (key=value; a key inside another: data.split=2) =="
     return "\n".join([heading, *tree(config, comments), "\n== Configuration groups (group=option) ==", *options])
 

@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 
 # Values of flags that mean the same to Hydra as to a shell: words, numbers, true and false, lists, quoted text.
 PLAIN_VALUE = re.compile(r"[\w./+-]*|\[.*]|(['\"]).*\1", re.ASCII)
+CONFIG_DIR, SEARCH_PATH = ("--config-dir", "-cd"), "hydra.searchpath="
 # Prefixes of the flags of Hydra's own command line.
 HYDRA_FLAGS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
@@ -27,7 +28,7 @@ def parse_overrides(argv: Sequence[str]) -> list[str]:
         ValueError: for a word that is neither `key=value` nor a flag.
     """
     overrides = []
-    for word in argv:
+    for word in with_search_path(argv):
         key, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("--"):
             overrides.append(f"{key}={_flag_value(value) if equals else 'true'}")
@@ -38,6 +39,24 @@ def parse_overrides(argv: Sequence[str]) -> list[str]:
         else:
             raise ValueError(f"'{word}' is not an override: write key=value, for example data_dir=/path/to/data.")
     return overrides
+
+
+def with_search_path(argv: Sequence[str]) -> list[str]:
+    """Words with `--config-dir mine`, Hydra's flag for a folder of YAML files, as a setting, which every command takes.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
+    words, rest = [], iter(argv)
+    for word in rest:
+        flag, equals, folder = word.partition("=")
+        if flag in CONFIG_DIR:
+            folder = os.path.abspath(os.path.expanduser(folder if equals else next(rest, "")))
+            if not os.path.isdir(folder):
+                raise ValueError(f"{flag}: there is no folder {folder}.")
+            word = SEARCH_PATH + f"[{QuotedString(f'file://{folder}', Quote.single).with_quotes()}]"
+        words.append(word)
+    return words
 
 
 def is_setting(word: str) -> bool:

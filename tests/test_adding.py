@@ -84,8 +84,8 @@ def test_a_model(folder: Path, tmp_path: Path) -> None:
     words = [search_path, *own, *SMALL, "data_dir=data", "task=arrow", "model=small", "model.width=4"]
     run(compose("base", words), run_dir=tmp_path)
     assert np.load(tmp_path / "round-2-weights.npz")["backbone.conv2.weight"].shape == (4, 4, 3, 3, 3)
-    (words,) = re.findall(r"`'(hydra\.searchpath=[^']*)'`", SECTION)
-    config = read_command_line("finetune", ["finetune", words, "model=small", "data_dir=data", "data.num_classes=2"])
+    words = ["finetune", "--config-dir", "mine", "model=small", "data_dir=data", "data.num_classes=2"]
+    config = read_command_line("finetune", words)
     assert build_task(config).recognizer.backbone.out_channels == 32
 
 
@@ -102,7 +102,7 @@ def test_a_protocol(folder: Path) -> None:
         "device=cpu",
     ]
     words += ["test_sample.clip_len=4", "test_sample.size=[48,36]", "test_sample.crop_size=32", "work_dir=tested"]
-    assert evaluate.main(argv=["mine/centroid.yaml", *words, "num_workers=0"]) == 0
+    assert evaluate.main(argv=["mine/centroid.yaml", "--config-dir=mine", *words, "num_workers=0"]) == 0
     report = read_json(folder / "tested/centroid.json")
     assert report["rows"]["random"].keys() == {"top1_acc"} and len(report["intervals"]["random"]["top1_acc"]) == 2
     assert not (folder / "tested/centroid.png").exists()

@@ -381,9 +381,19 @@ def test_the_home_folder_is_known_to_both_styles(monkeypatch: pytest.MonkeyPatch
 
 
 def test_flags_of_hydra_stay_and_settings_are_prepared() -> None:
-    kept = ["--help", "--cfg", "job", "--config-name=base", "-cd=/my conf", "~strategy.fedavg", "hydra.run.dir=./x"]
+    kept = ["--help", "--cfg", "job", "--config-name=base", "~strategy.fedavg", "hydra.run.dir=./x"]
     words = [*kept, "data_dir=/x=1", "--seed=3", "--verbose"]
     assert config.for_hydra(words) == [*kept, "data_dir='/x=1'", "seed=3", "verbose=true"]
+
+
+@pytest.mark.parametrize("words", [["-cd={}"], ["--config-dir", "{}"]])
+def test_a_folder_of_configurations_is_a_setting_of_every_command(words: list[str], tmp_path: Path) -> None:
+    (folder := tmp_path / "my, conf").mkdir()
+    words = [word.format(folder) for word in words]
+    expected = [f"hydra.searchpath=['file://{folder}']", "seed=3"]
+    assert config.for_hydra([*words, "seed=3"]) == parse_overrides([*words, "seed=3"]) == expected
+    with pytest.raises(ValueError, match="there is no folder .*nowhere"):
+        parse_overrides(["--config-dir", "nowhere"])
 
 
 def test_settings_are_composed_before_hydra_reads_them() -> None:

@@ -177,3 +177,17 @@ def test_the_other_flags_of_hydra_still_work(flag, shown, tmp_path):
     words = [sys.executable, "-m", "fedvssl.main", flag]
     answer = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
     assert answer.returncode == 0 and shown in answer.stdout
+
+
+def test_a_folder_of_ones_own_is_shown_with_its_comments(tmp_path, capsys):
+    (tmp_path / "my files/strategy").mkdir(parents=True)
+    (tmp_path / "my files/strategy/mine.yaml").write_text(
+        "# About all.\n_target_: a.B\nshare: ['*']\nwarmth: 3  # of it\n"
+    )
+    words = [f"--config-dir={tmp_path / 'my files'}", "--help", "strategy=mine"]
+    assert show_help("main", words)
+    told = capsys.readouterr().out
+    assert "warmth: 3" in told and "# of it" in told and re.search(r"^strategy: .*fedvssl, .*mine", told, flags=re.M)
+    with pytest.raises(SystemExit):
+        show_help("main", ["--config-dir", "nowhere", "--help"])
+    assert "error: --config-dir: there is no folder" in capsys.readouterr().err
