@@ -392,7 +392,7 @@ def test_a_folder_of_configurations_is_a_setting_of_every_command(words: list[st
     words = [word.format(folder) for word in words]
     expected = [f"hydra.searchpath=['file://{folder}']", "seed=3"]
     assert config.for_hydra([*words, "seed=3"]) == parse_overrides([*words, "seed=3"]) == expected
-    with pytest.raises(ValueError, match="there is no folder .*nowhere"):
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere"):
         parse_overrides(["--config-dir", "nowhere"])
 
 
