@@ -197,15 +197,15 @@ def check_each_client_goes_on_with_its_own_accepted_head(data_dir, run_dir) -> N
 HEAD = "head.fc1.weight"
 
 
-def load_the_newest(path: Path) -> dict[str, np.ndarray]:
-    return load_arrays(max(path.parent.glob("kept-round-*.npz")))
+def load_the_newest(folder: Path, server_round: int) -> dict[str, np.ndarray]:
+    return load_arrays(max(folder.glob("kept-round-*.npz")))
 
 
 def one_folder_for_all(site, partition_id: int) -> Path:
     return Path(site.state_dir) / "client"
 
 
-@pytest.mark.parametrize(("name", "fault"), [("load_arrays", load_the_newest), ("client_folder", one_folder_for_all)])
+@pytest.mark.parametrize(("name", "fault"), [("load_kept", load_the_newest), ("client_folder", one_folder_for_all)])
 def test_heads_are_not_found_by_listing_files(name, fault, data_dir, tmp_path, monkeypatch):
     check_each_client_goes_on_with_its_own_accepted_head(data_dir, tmp_path / "sound")
     monkeypatch.setattr(client, name, fault)
