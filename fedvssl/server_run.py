@@ -42,26 +42,25 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     Raises:
         ValueError: if a setting is invalid, the folder holds arrays of another model, or the disk is too small.
     """
-    training, sizes = config["training"], {"num_clients": config["pool_size"], "seed": config["seed"]}
-    strategy = build_strategy(config["strategy"], training, folder=run_dir, **sizes)
+    training, num_clients, seed = config["training"], config["pool_size"], config["seed"]
+    strategy = build_strategy(config["strategy"], training, folder=run_dir, num_clients=num_clients, seed=seed)
     new_task, rule = partial(build_task, config), build(config["strategy"]["rule"])
-    fresh = partial(initial_arrays, new_task, seed=config["seed"], init=config["init"])
+    fresh = partial(initial_arrays, new_task, seed=seed, init=config["init"])
     state = fresh()
     shared = {name: array for name, array in state.items() if strategy.is_shared(name)}
-    kept = try_rule(rule, state, shared)
-    strategy.rounds.report = with_facts(report, rule)
     uses = {"eval.every": config["eval"]["every"], "init": config["init"]}
     check_share(strategy, list(state), whole_backbone=[name for name, value in uses.items() if value is not None])
+    kept_bytes = num_bytes(try_rule(rule, state, shared))
+    strategy.rounds.report = with_facts(report, rule)
     done, shared = continued(run_dir, shared)
     restore(strategy, run_dir, shared, done=done)
-    kept_bytes = num_bytes(kept)
     if training["keep_optimizer"]:
         spare = new_task()
         kept_bytes += state_bytes(build_optimizer(training, spare, on_gpu=False), spare)
     sizes = {"round_bytes": num_bytes(shared) + num_bytes(strategy.state()), "kept_bytes": kept_bytes}
     lengths = {"rounds": config["rounds"], "keep_last": config["keep_last"]}
     check_disk(run_dir, needed=bytes_kept(strategy.rounds, **lengths, **sizes))
-    introductions = Introductions(config["pool_size"])
+    introductions = Introductions(num_clients)
     introductions.keep_in(run_dir / CLIENTS_FILE)
     return Run(
         run_dir=run_dir,

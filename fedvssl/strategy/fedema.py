@@ -57,12 +57,13 @@ class FedEMA:
         check_layers(state, shared, layers=self.layers, personal=self.personal)
 
     def receive(self, arrived: Arrays, kept: Arrays, initial: Arrays, when: When) -> Arrays:
+        """Mix the client's own parameters into those that arrive, see `Rule.receive`."""
         if self.selective and when.last_round != when.server_round - 1:
             kept, when = {}, When(when.server_round, last_round=0)  # as at a first contact
         state, mu = Replace().receive(arrived, kept, initial, when), float(kept.get(OWN_SHARE, 0.0))
         for name, array in arrived.items():
             if array.dtype.kind == "f" and not name.endswith(STATISTICS):
-                state[name] = mu * kept[name] + (1 - mu) * array if mu else array
+                state[name] = mu * kept[name] + (1 - mu) * array if mu else array  # equation 2
             elif mu > 0.5 and fits(name, self.personal):
                 state[name] = kept[name]
         return state

@@ -44,6 +44,7 @@ class FedU:
         check_layers(state, shared, layers=self.layers, personal=self.personal)
 
     def receive(self, arrived: Arrays, kept: Arrays, initial: Arrays, when: When) -> Arrays:
+        """Take what arrives, but for a predictor of the client's own where it stays, see `Rule.receive`."""
         state = Replace().receive(arrived, kept, initial, when)
         if when.last_round and kept[OWN_SHARE]:
             state |= {name: kept[name] for name in arrived if fits(name, self.personal)}

@@ -4,7 +4,7 @@ A strategy's YAML names its rule as `strategy.rule`. The client calls `receive`,
 gives in a file of the round, which nobody else reads. numpy only: a rule knows names, not models.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,6 +87,6 @@ class Replace:
         return {name: array for name, array in state.items() if name not in shared}
 
 
-def facts_of(kept: Mapping[str, object], reports: Sequence[str]) -> dict[str, float]:
+def facts_of(kept: Arrays, reports: Sequence[str]) -> dict[str, float]:
     """Facts that a client reports of what its rule keeps."""
-    return {name: float(kept[FACT + name]) for name in reports if FACT + name in kept}  # pyright: ignore[reportArgumentType]
+    return {name: float(kept[FACT + name]) for name in reports if FACT + name in kept}
