@@ -23,7 +23,7 @@ from fedvssl.strategy.rule import When, facts_of
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.optimizer import state_bytes
 from fedvssl.wire.introductions import CLIENTS_FILE, Introductions
-from fedvssl.wire.replies import FACTS, UNKNOWN, Report, is_servers_own, reason
+from fedvssl.wire.replies import UNKNOWN, Report, is_taken, reason
 
 log = logging.getLogger(__name__)
 FEDVSSL = "fedvssl.strategy.fedvssl.FedVSSL"
@@ -130,7 +130,7 @@ def try_rule(rule: Any, state: Arrays, shared: Arrays) -> Arrays:
 def with_facts(report: Report, rule: Any) -> Report:
     """Add the facts of a client's rule to the metrics of its task; ValueError if a name is taken."""
     for name in rule.reports:
-        if name in report.names or is_servers_own(name) or name.replace("_", "-") in {*FACTS, "loss", "num-examples"}:
+        if name in report.names or is_taken(name):
             raise ValueError(f"{type(rule).__name__} reports '{name}', a name that is taken: give it another one.")
     return Report((*report.names, *rule.reports), report.least_loss)
 

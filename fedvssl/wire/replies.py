@@ -51,9 +51,8 @@ class Report:
     least_loss: float = 0.0
 
     def __post_init__(self) -> None:
-        taken = {*FACTS, "num-examples", "loss"}
         for name in self.names:
-            if is_servers_own(name) or name.replace("_", "-") in taken:
+            if is_taken(name):
                 raise ValueError(f"The task reports a metric '{name}', a name that is taken: give it another one.")
 
     def read(self, facts: Mapping[str, Any], *, num_examples: int) -> dict[str, float]:
@@ -88,6 +87,11 @@ class Report:
 
 
 UNKNOWN = Report()  # of a task that nobody has tried: the facts of the loop alone
+
+
+def is_taken(name: str) -> bool:
+    """True if a metric of a task, or a fact of a rule, may not have this name."""
+    return is_servers_own(name) or name.replace("_", "-") in {*FACTS, "num-examples", "loss"}
 
 
 def is_servers_own(name: str) -> bool:
