@@ -42,6 +42,7 @@ from fedvssl.evaluation.rows import CHECKPOINT, RANDOM, Extraction, extract_rows
 from fedvssl.files.atomic import write_json
 from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
+from fedvssl.files.predictions import to_digits
 from fedvssl.files.results import CHECKPOINT as CHECKPOINT_PATH
 from fedvssl.files.results import change_in, free_folder, from_here, refuse_other
 from fedvssl.sweeping.comparison import aligned, clip_words, clips_of, deciding, single
@@ -190,6 +191,7 @@ def summarise(results: dict[str, Result]) -> dict[str, Any]:
         "chance": results[RANDOM].chance,
         "differences": {metric: found._asdict() for metric, found in differences(results).items()},
         "details": {row: result.details for row, result in results.items()},
+        "right": {row: {name: to_digits(own) for name, own in r.right.items()} for row, r in results.items()},
     }
 
 

@@ -34,7 +34,7 @@ from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.seen import FINETUNING, for_pth, merged, read_seen, seen_facts, seen_videos
 from fedvssl.data.split import Split
-from fedvssl.data.splits import labelled_videos, numbers_of_videos, refuse_shared
+from fedvssl.data.splits import few_labels, labelled_videos, numbers_of_videos, refuse_shared
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.backbone import load_backbone
@@ -72,6 +72,7 @@ def finetune(config: Config) -> None:
     data, seed, training = Split.of(config["data"]), config["seed"], config["training"]
     pretrained = None if config["from_scratch"] else str(config["pretrained"])
     videos = {part: labelled_videos(data, part) for part in ("train", "test")}
+    videos["train"] = few_labels(videos["train"], config["labels_per_class"], seed=seed)
     settings = run_settings(config, free=FREE, files=files_read(data, pretrained))
     seen = videos_seen(data, videos, pretrained)
     module = build_recognition_task(partial(build_task, config), pretrained=pretrained, seed=seed)

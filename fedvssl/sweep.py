@@ -1,13 +1,16 @@
 """Compare strategies over seeds and splits: pre-train, retrieve, probe, fine-tune and test, with one table of all.
 
     python -m fedvssl.sweep data_dir=data
+    python -m fedvssl.sweep data_dir=data --dry_run     what is done, what is open and how long it takes; runs nothing
     python -m fedvssl.sweep experiment=small_clips data_dir=data data.name=ucf6_144p
     python -m fedvssl.sweep data_dir=data seeds=[7] measures.finetune.rows=[scratch,fedvssl_09_1]
 
 A cell is one row of the table with one seed and split; conf/sweep.yaml has the rows and the overrides of the commands.
 Each cell has one JSON in results_dir: command lines, machine, seconds, metrics and the settings that decide the
 numbers. A repeated command computes only missing results and rejects results of other settings. The table (table.md,
-.csv and .tex in results_dir, at the end .png) is written after each step, with missing results as "open".
+.csv and .tex in results_dir, at the end .png) is written after each step, with missing results as "open"; so are the
+paired differences of the rows from one of them (differences.md). curves.png has the losses over rounds, labels.png the
+accuracies over the number of labelled videos.
 """
 
 import sys
@@ -22,7 +25,6 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from itertools import product
 from pathlib import Path
 
@@ -38,16 +40,20 @@ from fedvssl.finetune import FREE as FREE_IN_FINETUNING
 from fedvssl.identity import FREE as FREE_IN_PRETRAINING
 from fedvssl.identity import SAMPLING
 from fedvssl.overrides import parse_overrides
+from fedvssl.sweeping.checks import check_measures, check_rows
 from fedvssl.sweeping.comparison import markdown
-from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, RANDOM, SCRATCH, Cell, Measure, Plan, Row, Step, Sweep, flags
+from fedvssl.sweeping.curves import draw_curves, draw_labels
+from fedvssl.sweeping.forecast import forecast
+from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, Cell, Measure, Plan, Row, Step, Sweep, flags
 from fedvssl.sweeping.results import add_result, read_measured, read_results, results_file
-from fedvssl.sweeping.tables import caption, draw_leading, headings, write_tables
+from fedvssl.sweeping.tables import caption, draw_leading, headings, write_differences, write_tables
 from fedvssl.training.precision import choose_precision
 from fedvssl.training.processes import exit_code
 
 # Free where a run is continued, but they decide the numbers of a finished one.
 DECISIVE = SAMPLING | {*("rounds", "training.epochs", "strategy.max_update_factor", "strategy.oversized_updates")}
 # Settings of all commands that do not decide the numbers of a finished run; of `init` the content is compared.
+DRY_RUN = "--dry_run"
 FREE = (FREE_IN_PRETRAINING | FREE_IN_FINETUNING | {"checkpoint", "feature_dir"}) - DECISIVE
 
 
@@ -55,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 2 for a mistake in the settings, 1 if a step has failed."""
     words = sys.argv[1:] if argv is None else list(argv)
     failed: list[Step] = []
+    if DRY_RUN in words:
+        words.remove(DRY_RUN)
+        return exit_code(lambda: print(foresee(parse_overrides(words))))
     return exit_code(lambda: failed.extend(sweep(parse_overrides(words)))) or int(bool(failed))
 
 
@@ -77,39 +86,56 @@ def sweep(words: list[str]) -> list[Step]:
         return complete(settings, words)
 
 
-def complete(settings: Sweep, words: list[str]) -> list[Step]:
-    """Run the missing steps of a checked sweep and print the table; see `sweep`."""
+def foresee(words: list[str]) -> str:
+    """What the sweep would do; see `forecast`. Only lists of clients are written, to the work_dir.
+
+    Raises:
+        ValueError: as `sweep`.
+    """
+    settings = read(compose("sweep", words))
+    _, steps = planned(settings, words)
+    results = {step.cell: read_results(settings.results_dir, step.cell) for step in steps}
+    return forecast(settings, steps, open_steps(steps, settings.results_dir), results)
+
+
+def planned(settings: Sweep, words: list[str]) -> tuple[list[Plan], list[Step]]:
+    """Plans of all splits, and all steps, done or not, in the order in which they run.
+
+    Raises:
+        ValueError: for a result of other settings.
+    """
     by_split = (read(compose("sweep", [*words, f"data.split={split}"])) for split in settings.splits)
     plans = [Plan(own, free=FREE) for own in by_split]
     steps = [step for plan in plans for seed in settings.seeds for step in plan.steps(seed)]
-    steps.sort(key=lambda step: step.kind == FINETUNE)  # last, because it takes longest: the others fill the table soon
+    steps.sort(key=lambda step: step.command == FINETUNE)  # last: it takes longest, the others fill the table soon
     refuse_other_settings(steps, settings)
+    return plans, steps
+
+
+def complete(settings: Sweep, words: list[str]) -> list[Step]:
+    """Run the missing steps of a checked sweep and print the table; see `sweep`."""
+    plans, steps = planned(settings, words)
     failed = run(open_steps(steps, settings.results_dir), settings, lambda: write_tables(settings, plans, steps))
     table = write_tables(settings, plans, steps)
     draw_leading(settings, table)
-    print(f"\n{markdown(table, headings(settings))}\n{caption(settings)}")
+    draw_curves(settings, steps)
+    draw_labels(settings, plans, steps)
+    print(f"\n{markdown(table, headings(settings))}\n{caption(settings)}\n\n{write_differences(settings, steps)}")
     if failed:
         print(f"error: {len(failed)} steps failed or wait for one that did, see the lines above.", file=sys.stderr)
     return failed
 
 
 def read(config: Config) -> Sweep:
-    """Read conf/sweep.yaml with its overrides; rows that are null are left out.
+    """Read conf/sweep.yaml with its overrides; rows and measures that are null are left out.
 
     Raises:
         ValueError: for invalid settings.
     """
-    known = sorted(field.name for field in fields(Row))
-    for name, row in config["rows"].items():
-        if unknown := sorted({*(row or {})} - {*known}):
-            raise ValueError(f"rows.{name} has '{unknown[0]}', which is none of: {', '.join(known)}.")
-        if row and row.get("start") not in (None, RANDOM, SCRATCH):
-            raise ValueError(
-                f"rows.{name}.start={row['start']} is unknown: choose {RANDOM} or {SCRATCH}, or leave it out."
-            )
-    for kind, measure in config["measures"].items():
-        if unknown := sorted({*(measure["rows"] or [])} - {*config["rows"]}):
-            raise ValueError(f"measures.{kind}.rows has {unknown[0]}, which is none of: {', '.join(config['rows'])}.")
+    check_rows(config["rows"])
+    check_measures(config["measures"], rows=config["rows"])
+    if config["baseline"] not in (None, *config["rows"]):
+        raise ValueError(f"baseline={config['baseline']} is none of the rows: {', '.join(config['rows'])}.")
     for name in ("seeds", "splits"):
         if not (isinstance(config[name], list) and config[name] and all(type(n) is int for n in config[name])):
             raise ValueError(f"{name}={config[name]} must be a list of whole numbers, such as [7,8,9].")
@@ -127,7 +153,8 @@ def read(config: Config) -> Sweep:
         seeds=config["seeds"],
         splits=config["splits"],
         rows={name: Row(**{"title": name, **row}) for name, row in config["rows"].items() if row},
-        measures={kind: Measure(measure["rows"], measure["columns"]) for kind, measure in config["measures"].items()},
+        measures={kind: Measure(**{"command": kind, **own}) for kind, own in config["measures"].items() if own},
+        baseline=config["baseline"] if config["rows"].get(config["baseline"]) else None,
     )
 
 
@@ -164,7 +191,7 @@ def run(steps: Sequence[Step], settings: Sweep, tell: Callable[[], object]) -> l
     progress = Progress("step", len(steps), write=_print, every_seconds=0)
     here = machine(choose_precision("auto", device="auto"))
     for number, step in enumerate(steps, start=1):
-        if any(other.cell == step.cell and other.kind == PRETRAIN for other in failed):
+        if any(other.cell == step.cell and other.command == PRETRAIN for other in failed):
             failed.append(step)  # the pre-training has reported the reason
             continue
         log = log_of(step, settings.work_dir)

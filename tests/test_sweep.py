@@ -35,10 +35,17 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def words(data_dir: Path, tmp_path: Path) -> list[str]:
     """Overrides for two rows and everything that they can be measured by; others are left out."""
-    rows = ["centralised", "fedavg", *(f"fedvssl_{pair}" for pair in ("0_0", "1_0", "0_1", "1_1", "09_0"))]
+    rows = [
+        "mean_frame",
+        "centralised",
+        "alone",
+        "fedavg",
+        *(f"fedvssl_{pair}" for pair in ("0_0", "1_0", "0_1", "1_1", "09_0")),
+    ]
     return [
         *(f"data_dir={data_dir}", "data.num_classes=3", f"work_dir={tmp_path}/sweep", "seeds=[1]"),
         *("overrides.main=['pool_size=3','rounds=2']", *(f"rows.{row}=null" for row in rows)),
+        "measures.motion_probe=null",
     ]
 
 
@@ -63,16 +70,21 @@ def planned(words: list[str]) -> list[Step]:
 def test_every_table_has_its_rows_and_each_is_measured_by_what_fits_it(data_dir: Path, tmp_path: Path) -> None:
     steps = planned([f"data_dir={data_dir}", f"work_dir={tmp_path}", "overrides.main=['pool_size=3']", TWO_SEEDS])
     assert Counter(step.kind for step in steps) == {
-        **{"pretrain": 2 * 8, "retrieval": 2 * 9, "linear_probe": 2 * 9, "finetune": 2 * 9}
+        **{"pretrain": 2 * 9, "retrieval": 2 * 11, "linear_probe": 2 * 11, "motion_probe": 2 * 11, "finetune": 2 * 10}
     }
-    assert [step.kind for step in steps if step.cell == Cell("random", 2, 1)] == ["retrieval", "linear_probe"]
+    protocols = ["retrieval", "linear_probe", "motion_probe"]
+    assert [step.kind for step in steps if step.cell == Cell("random", 2, 1)] == protocols
+    assert [step.kind for step in steps if step.cell == Cell("mean_frame", 2, 1)] == protocols
     assert [step.kind for step in steps if step.cell == Cell("scratch", 2, 1)] == ["finetune"]
     strategies = {
         step.cell.row: [step.settings[f"strategy.{name}"] for name in ("mix_coeff", "swbeta", "fedavg")]
         for step in steps
         if step.kind == "pretrain"
     }
-    assert strategies.pop("centralised") == [0, 0, False] and strategies.pop("fedavg")[2] is True
+    assert (
+        strategies.pop("centralised") == strategies.pop("alone") == [0, 0, False]
+        and strategies.pop("fedavg")[2] is True
+    )
     alphas = {"0": 0, "1": 1, "09": 0.9}
     assert strategies == {f"fedvssl_{a}_{b}": [alphas[a], b, False] for a in alphas for b in (0, 1)}
 
@@ -80,7 +92,7 @@ def test_every_table_has_its_rows_and_each_is_measured_by_what_fits_it(data_dir:
 def test_rows_of_a_seed_differ_in_their_strategy_alone(data_dir: Path, tmp_path: Path) -> None:
     steps = planned([f"data_dir={data_dir}", f"work_dir={tmp_path}", "overrides.main=['pool_size=3']", "seeds=[7]"])
     by_row = {step.cell.row: step.settings for step in steps if step.kind == "pretrain"}
-    pooled = by_row.pop("centralised")
+    pooled, _ = by_row.pop("centralised"), by_row.pop("alone")
     shared = [{k: v for k, v in row.items() if not k.startswith("strategy.")} for row in by_row.values()]
     assert all(row == shared[0] for row in shared) and shared[0]["seed"] == 7
     differ = {name for name in {*pooled, *shared[0]} if pooled.get(name) != shared[0].get(name)}
@@ -92,6 +104,83 @@ def test_the_pool_has_every_video_of_the_clients_once(words: list[str], tmp_path
     planned([word for word in words if "centralised" not in word])
     pool = read_annotations(tmp_path / "sweep/centralised-seed1-split1/pool/client_dist1.json")
     assert len(pool) == len({video.name for video in pool}) == 3 + 4 + 5
+
+
+def test_one_client_alone_has_its_list_and_no_other(words: list[str], tmp_path: Path, data_dir: Path) -> None:
+    planned([*(word for word in words if word != "rows.alone=null"), "rows.alone.alone=2"])
+    own = read_annotations(tmp_path / "sweep/alone-seed1-split1/alone/client_dist1.json")
+    lists = data_dir / "ucf101/annotations/client_distribution"
+    assert own == read_annotations(lists / "client_dist2.json") and len(own) == 4
+
+
+def test_the_mean_frame_is_read_from_its_own_row(words: list[str], commands: StandIn, tmp_path: Path) -> None:
+    assert sweep.main([word for word in words if word != "rows.mean_frame=null"]) == 0
+    found = {}
+    for row in ("mean_frame", "random"):
+        cell = json.loads((tmp_path / f"sweep/results/{row}-seed1-split1.json").read_text())
+        found[row] = cell["retrieval"]["metrics"]["R@1"], cell["retrieval"]["right"]["R@1"].count("1")
+        assert {*cell} == {"retrieval", "linear_probe"}
+    assert found == {"mean_frame": (0.25, 3), "random": (0.3, 4)}
+
+
+FEW = (
+    "+measures.finetune_1={command: finetune, overrides: ['labels_per_class=1'], rows: null, columns: {top1_acc: few}}"
+)
+
+
+def test_a_measure_may_have_overrides_and_results_of_its_own(
+    words: list[str], commands: StandIn, tmp_path: Path
+) -> None:
+    assert sweep.main([*words, FEW]) == 0
+    cell = json.loads((tmp_path / "sweep/results/scratch-seed1-split1.json").read_text())
+    assert {kind: result["settings"]["labels_per_class"] for kind, result in cell.items()} == {
+        **{"finetune": None, "finetune_1": 1}
+    }
+    results = tmp_path / "sweep/results"
+    assert " few |" in (results / "table.md").read_text().splitlines()[0]
+    pictures = [(results / name).read_bytes()[:4] for name in ("curves.png", "labels.png")]
+    assert pictures == [b"\x89PNG"] * 2
+
+
+def test_a_dry_run_tells_what_is_open_and_runs_nothing(
+    words: list[str], commands: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert sweep.main([*words, "--dry_run"]) == 0
+    printed = capsys.readouterr().out
+    assert "| random-seed1-split1 | - | open | open | - |" in printed and commands.modules == []
+    assert "7 of 7 steps are open: 2 retrieval, 2 linear_probe, 1 pretrain, 2 finetune." in printed
+    assert "No step of these kinds is done" in printed and not (tmp_path / "sweep/results").exists()
+    assert sweep.main([*words, "measures.finetune.rows=[]"]) == 0
+    path = tmp_path / "sweep/results/random-seed1-split1.json"
+    path.write_text(json.dumps({"retrieval": {**json.loads(path.read_text())["retrieval"], "seconds": 60.0}}))
+    capsys.readouterr()
+    assert sweep.main([*words, TWO_SEEDS, "--dry_run"]) == 0
+    printed = capsys.readouterr().out
+    assert "| random-seed1-split1 | - | done | open | - |" in printed
+    assert "without finetune, of which none is done" in printed and "2 retrieval" in printed
+    assert sweep.main([*words, "--dry_run", "rounds=3"]) == 2, "a mistake is told"
+
+
+def test_differences_are_paired_by_seed_with_an_interval_over_seeds(
+    words: list[str], commands: StandIn, tmp_path: Path
+) -> None:
+    own = [word for word in words if word != "rows.fedavg=null"]
+    assert sweep.main([*own, "seeds=[1,2,3]"]) == 0
+    lines = (tmp_path / "sweep/results/differences.md").read_text().splitlines()
+    assert lines[0].startswith("Paired differences from FedAvg, in points: mean over the runs")
+    assert lines[2] == "| | R@1 | probe top-1 | fine-tuned top-1 |".replace("| |", "|  |", 1)
+    # R@1 of random is 4 of 11 for each seed, of FedAvg 6, 7 and 8: -2, -3, -4 of 11 with sd 1 of 11.
+    half = 4.303 / 3**0.5 / 11
+    expected = f"{100 * -3 / 11:+.1f} [{100 * (-3 / 11 - half):.1f}, {100 * (-3 / 11 + half):.1f}]; "
+    (random,) = [line for line in lines if line.startswith("| random weights")]
+    assert random.startswith(f"| random weights | {expected}") and random.endswith("+0.0 [0.0, 0.0]; 0 of 3 | - |")
+    assert any(line.startswith("| FedVSSL (0.9, 1) | +0.0 [0.0, 0.0]; 0 of 3 |") for line in lines)
+    assert not any(line.startswith("| FedAvg") for line in lines)
+
+
+def test_without_a_baseline_nothing_is_compared(words: list[str], commands: StandIn, tmp_path: Path) -> None:
+    assert sweep.main([*words, "baseline=null"]) == 0
+    assert (tmp_path / "sweep/results/differences.md").read_text() == ""
 
 
 def test_a_second_start_finds_everything_done(words: list[str], commands: StandIn, tmp_path: Path) -> None:
@@ -111,6 +200,8 @@ def test_a_cell_tells_how_it_came_about(words: list[str], commands: StandIn, tmp
     cell = json.loads((tmp_path / "sweep/results/fedvssl_09_1-seed1-split1.json").read_text())
     assert list(cell) == ["pretrain", "retrieval", "linear_probe", "finetune"]
     assert cell["pretrain"]["metrics"] == {"first_loss": 9.0, "loss": 8.0}
+    curves = cell["pretrain"]["curves"]
+    assert curves["loss"] == [[1, 9.0], [2, 8.0]] and {*curves} == {"loss", "trivial_still", "iou", "iou_still"}
     assert cell["finetune"]["metrics"] == {"top1_acc": 0.7, "top5_acc": 1.0, "mean_class_acc": 0.6}
     assert cell["finetune"]["intervals"] == {"top1_acc": [0.6, 0.8]} and cell["finetune"]["num_test"] == 11
     assert cell["retrieval"]["intervals"] == {"R@1": [0.4, 0.6]} and cell["retrieval"]["num_test"] == 11
@@ -352,9 +443,21 @@ def test_results_on_validation_videos_are_marked(
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("rows.random.start=here", r"rows\.random\.start=here is unknown: choose random or scratch"),
-        ("+rows.random.override=[]", r"rows\.random has 'override', which is none of: overrides, pooled, start, title"),
-        ("measures.finetune.rows=[none]", r"measures\.finetune\.rows has none, which is none of: random, scratch"),
+        ("rows.random.start=here", r"rows\.random\.start=here is none of: random, scratch, mean_frame"),
+        ("+rows.random.override=[]", r"rows\.random has 'override', which is none of: alone, overrides, pooled, start"),
+        ("+rows.fedvssl_09_1={alone: 4}", r"rows\.fedvssl_09_1\.alone=4 must be a client, 1 to 3"),
+        ("+rows.fedvssl_09_1={alone: 1, pooled: true}", r"rows\.fedvssl_09_1 is pooled and alone: choose one"),
+        ("baseline=fedavgm", r"baseline=fedavgm is none of the rows: mean_frame, random"),
+        ("+measures.retrieval.row=[]", r"measures\.retrieval has 'row', which is none of: columns, command"),
+        ("+measures.knn={rows: null}", r"measures\.knn needs 'columns'"),
+        (
+            "+measures.few={command: finetune, overrides: ['labels=1'], rows: null, columns: {}}",
+            "Could not override 'labels'",
+        ),
+        (
+            "measures.finetune.rows=[none]",
+            r"measures\.finetune\.rows has none, which is none of: mean_frame, random",
+        ),
         ("seeds=7", r"seeds=7 must be a list of whole numbers"),
         ("splits=[]", r"splits=\[\] must be a list"),
         ("overrides.main=['rownds=2']", "rownds"),

@@ -52,6 +52,28 @@ def labelled_videos(data: Split, part: str) -> list[Annotation]:
     return annotations
 
 
+def few_labels(annotations: Sequence[Annotation], per_class: int | None, *, seed: int) -> list[Annotation]:
+    """Some videos of each class, in the order of the list; fewer are a part of more with the same seed.
+
+    Args:
+        annotations: training list.
+        per_class: number of videos of each class; a class with fewer gives all. None for all videos.
+        seed: of the choice.
+
+    Raises:
+        ValueError: if `per_class` is no such number.
+    """
+    if per_class is None:
+        return list(annotations)
+    if not isinstance(per_class, int) or isinstance(per_class, bool) or per_class < 1:
+        raise ValueError(f"labels_per_class={per_class} must be a whole number from 1, or null for all.")
+    chosen: set[str] = set()
+    for label in {annotation.label for annotation in annotations}:
+        names = [annotation.name for annotation in annotations if annotation.label == label]
+        chosen |= {names[index] for index in np.random.default_rng((seed, label)).permutation(len(names))[:per_class]}
+    return [annotation for annotation in annotations if annotation.name in chosen]
+
+
 def count_classes(data: Mapping[str, Any]) -> int | None:
     """Number of classes: the highest label in the lists of a split; None if there are none yet.
 

@@ -5,12 +5,15 @@ larger where a run is short, and are too narrow where several videos show one sc
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 Z = 1.959964  # 97.5 % quantile of the normal distribution
+# The same of Student's t distribution with 1, 2, ... degrees of freedom; the last one stands for more, a little wide.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 DRAWS = 10_000
 
 
@@ -73,6 +76,20 @@ def paired_difference(right: Sequence[bool], baseline: Sequence[bool], *, seed: 
     draws = np.random.default_rng(seed).multinomial(len(differences), counts / len(differences), size=DRAWS)
     low, high = np.percentile((draws[:, 2] - draws[:, 0]) / len(differences), [2.5, 97.5])
     return Difference(float(differences.mean()), float(low), float(high))
+
+
+def mean_over_runs(runs: Sequence[Difference]) -> Difference:
+    """Mean of the differences of several runs with Student's 95 % interval over them; one run keeps its own interval.
+
+    Args:
+        runs: one difference for each seed and split, at least one.
+    """
+    if len(runs) == 1:
+        return runs[0]
+    values = [run.difference for run in runs]
+    quantile = STUDENT[min(len(runs) - 1, len(STUDENT)) - 1]
+    mean, half = statistics.mean(values), quantile * statistics.stdev(values) / math.sqrt(len(runs))
+    return Difference(mean, mean - half, mean + half)
 
 
 def _ends(interval: Sequence[float]) -> str:

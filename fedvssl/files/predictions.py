@@ -49,3 +49,13 @@ def read_right(path: Path) -> tuple[list[str], dict[str, list[bool]]]:
     except (KeyError, IndexError) as error:
         raise ValueError(f"{path} is damaged: run the test again, which writes it.") from error
     return names, right
+
+
+def to_digits(right: Sequence[bool]) -> str:
+    """Short form for a JSON: "1011" for videos of which all but the second are right."""
+    return "".join(str(int(is_right)) for is_right in right)
+
+
+def from_digits(digits: str) -> list[bool]:
+    """Inverse of `to_digits`."""
+    return [digit == "1" for digit in digits]

@@ -155,8 +155,13 @@ def aligned(table: Table, columns: Mapping[str, str]) -> str:
 
 def markdown(table: Table, columns: Mapping[str, str]) -> str:
     """Table in Markdown."""
-    lines = [["", *columns.values()], ["---"] * (len(columns) + 1), *cells(table, columns)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return text_table([["", *columns.values()], *cells(table, columns)])
+
+
+def text_table(lines: Sequence[Sequence[str]]) -> str:
+    """Texts as a table in Markdown; the first line has the headings."""
+    head, *body = lines
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---"] * len(head), *body))
 
 
 def latex(table: Table, columns: Mapping[str, str]) -> str:

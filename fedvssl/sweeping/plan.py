@@ -15,7 +15,8 @@ from fedvssl.files.settings import Settings, run_settings
 from fedvssl.overrides import parse_overrides
 
 PRETRAIN, FINETUNE = "pretrain", "finetune"
-RANDOM, SCRATCH = "random", "scratch"  # values of a row's `start`
+RANDOM, SCRATCH, MEAN_FRAME = "random", "scratch", "mean_frame"  # values of a row's `start`
+STARTS = (RANDOM, SCRATCH, MEAN_FRAME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +26,18 @@ class Row:
     title: str
     start: str | None = None
     pooled: bool = False
+    alone: int | None = None
     overrides: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure of each row, or of those in `rows`; headings of its metrics in the readable tables."""
+    """One measure of each row, or of those in `rows`; conf/sweep.yaml describes the settings."""
 
     rows: list[str] | None
     columns: dict[str, str]
+    command: str
+    overrides: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,7 @@ class Sweep:
         results_dir: folder of the cells' JSONs and the tables.
         seeds, splits: of all cells.
         rows, measures: by their names, in the order of the table.
+        baseline: row that all others are compared with in pairs; None for no such table.
     """
 
     data: Split
@@ -59,6 +64,7 @@ class Sweep:
     splits: list[int]
     rows: dict[str, Row]
     measures: dict[str, Measure]
+    baseline: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,17 +85,21 @@ class Step:
 
     Args:
         cell: its row, seed and split.
-        kind: "pretrain", or one of the measures.
+        kind: "pretrain", or the name of a measure.
+        command: "pretrain", "finetune", or a protocol.
         commands: words after `python`, one list for each command.
         settings: the settings that decide the numbers, see `run_settings`.
         result: file that the last command writes: metrics, or the weights of pre-training.
+        start: of the row.
     """
 
     cell: Cell
     kind: str
+    command: str
     commands: list[list[str]]
     settings: Settings
     result: Path
+    start: str | None = None
 
     def __str__(self) -> str:
         return f"{self.cell} {self.kind}"
@@ -116,14 +126,15 @@ class Plan:
                 pretraining = self.pretraining(cell)
                 weights = pretraining.result
                 yield pretraining
-            for kind in self.sweep.measures:
-                if self.is_measured(name, kind):
-                    yield self.finetuning(cell, weights) if kind == FINETUNE else self.evaluation(cell, weights, kind)
+            for kind, measure in self.sweep.measures.items():
+                if self.is_measured(name, measure):
+                    make = self.finetuning if measure.command == FINETUNE else self.evaluation
+                    yield make(cell, weights, kind)
 
-    def is_measured(self, row: str, kind: str) -> bool:
-        start, chosen = self.sweep.rows[row].start, self.sweep.measures[kind].rows
-        fits = start != RANDOM if kind == FINETUNE else start != SCRATCH
-        return fits and (chosen is None or row in chosen)
+    def is_measured(self, row: str, measure: Measure) -> bool:
+        start = self.sweep.rows[row].start
+        fits = start not in (RANDOM, MEAN_FRAME) if measure.command == FINETUNE else start != SCRATCH
+        return fits and (measure.rows is None or row in measure.rows)
 
     def pretraining(self, cell: Cell) -> Step:
         """Step of a row's federated run."""
@@ -131,8 +142,8 @@ class Plan:
         words = [*self.words("main"), *row.overrides, f"seed={cell.seed}"]
         if self.data.validation is not None:
             words += flags(partition_dir=self.without_validation(cell, words))
-        if row.pooled:
-            words += flags(pool_size=1, partition_dir=self.pool(cell, words))
+        if row.pooled or row.alone is not None:
+            words += flags(pool_size=1, partition_dir=self.one_client(cell, words))
         config = composed("base", tuple(words))
         files = lists_in(config["partition_dir"], config["pool_size"])
         self.check_lists(files)
@@ -141,29 +152,32 @@ class Plan:
         decisive = {name: value for name, value in config.items() if name != "eval"}  # an evaluation changes nothing
         contents = {file.name: file for file in files} | start_of(config["init"])
         settings = run_settings(decisive, free=self.free, files=contents)
-        return Step(cell, PRETRAIN, [command], settings, run_dir / f"round-{config['rounds']}-weights.npz")
+        return Step(cell, PRETRAIN, PRETRAIN, [command], settings, run_dir / f"round-{config['rounds']}-weights.npz")
 
     def evaluation(self, cell: Cell, weights: Path | None, kind: str) -> Step:
         """Step of one protocol on frozen weights; None stands for random ones."""
-        words = [*self.words("recognition"), f"seed={cell.seed}"]
-        folder = self.folder(cell) / "evaluation"
+        command, own = self.sweep.measures[kind].command, self.sweep.measures[kind].overrides
+        words = [*self.words("recognition"), *own, f"seed={cell.seed}"]
+        folder = self.folder(cell) / kind
         places = flags(checkpoint=weights or RANDOM, work_dir=folder, feature_dir=self.sweep.work_dir / "features")
-        settings = run_settings(composed(kind, tuple(words)), free=self.free, files=self.lists)
-        return Step(cell, kind, [["-m", f"fedvssl.{kind}", *words, *places]], settings, folder / f"{kind}.json")
+        settings = run_settings(composed(command, tuple(words)), free=self.free, files=self.lists)
+        commands, result = [["-m", f"fedvssl.{command}", *words, *places]], folder / f"{command}.json"
+        return Step(cell, kind, command, commands, settings, result, start=self.sweep.rows[cell.row].start)
 
-    def finetuning(self, cell: Cell, weights: Path | None) -> Step:
+    def finetuning(self, cell: Cell, weights: Path | None, kind: str) -> Step:
         """Step of fine-tuning and its test, from scratch if `weights` is None."""
-        recipe = [*self.words("recognition"), *self.sweep.overrides["finetune"], f"seed={cell.seed}"]
+        own = [*self.sweep.overrides["finetune"], *self.sweep.measures[kind].overrides]
+        recipe = [*self.words("recognition"), *own, f"seed={cell.seed}"]
         recipe += ["from_scratch=true" if weights is None else "from_scratch=false"]
         settings = run_settings(composed("finetune", tuple(recipe)), free=self.free, files=self.lists)
-        folder, commands = self.folder(cell) / FINETUNE, []
+        folder, commands = self.folder(cell) / kind, []
         pretrained = folder / "model_pretrained.pth"
         if weights is not None:
             paths = [f"--pretrained_model_path={weights}", f"--output_path={pretrained}"]
             commands += [["-m", "fedvssl.finetune_preprocess", *paths]]
         commands += [["-m", "fedvssl.finetune", "finetune", *recipe, *flags(work_dir=folder, pretrained=pretrained)]]
         commands += [["-m", "fedvssl.test", "test", *self.words("recognition"), *flags(work_dir=folder)]]
-        return Step(cell, FINETUNE, commands, settings, folder / "test.json")
+        return Step(cell, kind, FINETUNE, commands, settings, folder / "test.json")
 
     def words(self, command: str) -> list[str]:
         """Arguments of every run of a command; the user's overrides come last and win."""
@@ -177,13 +191,22 @@ class Plan:
     def folder(self, cell: Cell) -> Path:
         return self.sweep.work_dir / str(cell)
 
-    def pool(self, cell: Cell, words: list[str]) -> Path:
-        """Write a partition with one client that has the lists of all, and return its folder."""
-        config = composed("base", tuple(words))
-        lists = [read_annotations(file) for file in lists_in(config["partition_dir"], config["pool_size"])]
-        pool = self.folder(cell) / "pool"
-        write_annotations(pool / "client_dist1.json", dict.fromkeys(video for videos in lists for video in videos))
-        return pool
+    def one_client(self, cell: Cell, words: list[str]) -> Path:
+        """Write a partition with one client, which has the lists of all or that of one, and return its folder.
+
+        Raises:
+            ValueError: if there is no such client.
+        """
+        config, alone = composed("base", tuple(words)), self.sweep.rows[cell.row].alone
+        files = lists_in(config["partition_dir"], config["pool_size"])
+        if alone is not None:
+            if not 1 <= alone <= len(files):
+                raise ValueError(f"rows.{cell.row}.alone={alone} must be a client, 1 to {len(files)}.")
+            files = [files[alone - 1]]
+        folder = self.folder(cell) / ("pool" if alone is None else "alone")
+        videos = (video for file in files for video in read_annotations(file))
+        write_annotations(folder / "client_dist1.json", dict.fromkeys(videos))
+        return folder
 
     def without_validation(self, cell: Cell, words: list[str]) -> Path:
         """Write the clients' lists without the held-out videos, and return their folder."""

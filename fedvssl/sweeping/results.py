@@ -1,14 +1,18 @@
 """One JSON for each cell of a sweep, with the results of its steps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fedvssl.files.atomic import read_json, write_json
-from fedvssl.files.run_log import METRICS_FILE, read_records
+from fedvssl.files.predictions import PREDICTIONS_FILE, read_right, to_digits
+from fedvssl.files.run_log import METRICS_FILE, Record, read_records
 from fedvssl.sweeping.comparison import ACCURACIES
-from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, Cell, Step
+from fedvssl.sweeping.plan import FINETUNE, MEAN_FRAME, PRETRAIN, RANDOM, Cell, Step
+from fedvssl.training.watch import TRIVIAL
 
 Results = dict[str, Any]  # content of one cell's JSON
+ROWS = {None: "checkpoint", RANDOM: "random", MEAN_FRAME: "mean frame"}  # start of a row -> its row in an evaluation
 
 
 def results_file(results_dir: Path, cell: Cell) -> Path:
@@ -31,22 +35,38 @@ def read_measured(step: Step) -> Results:
     """Measured values of a finished step.
 
     Returns:
-        "metrics": fractions, or the losses of the first and the last round of pre-training; of fractions also
-            "intervals" (ends by metric), "num_test", the number of evaluated videos, "part", their name, and "seen",
-            if training had some of them, see `fedvssl.data.seen`.
+        "metrics": fractions, or the losses of the first and the last round of pre-training, and then "curves", see
+            `curves_of`. Of fractions also "intervals" (ends by metric), "right" (metric -> "0" or "1" for each
+            evaluated video), "num_test", their number, "part", their name, and "seen", if training had some of them,
+            see `fedvssl.data.seen`, and of evaluations "chance", where the protocol knows it.
     """
-    if step.kind == PRETRAIN:
+    if step.command == PRETRAIN:
         records = [r for r in read_records(step.result.parent / METRICS_FILE) if "partition_id" not in r]
         losses = [record["loss"] for record in records if "loss" in record]  # evaluations have records of their own
         step.result.stat()  # an OSError if the weights are not there
         if not losses:
             raise ValueError(f"{step.result.parent / METRICS_FILE} has no loss of a round")
-        return {"metrics": {"first_loss": losses[0], "loss": losses[-1]}}
+        return {"metrics": {"first_loss": losses[0], "loss": losses[-1]}, "curves": curves_of(records)}
     content = read_json(step.result)
-    if step.kind == FINETUNE:
+    if step.command == FINETUNE:
         metrics, intervals, num_test = {name: content[name] for name in ACCURACIES}, content["intervals"], "num_videos"
+        _, found = read_right(step.result.with_name(PREDICTIONS_FILE))
+        right = {name: to_digits(videos) for name, videos in found.items()}
     else:
-        row = "checkpoint" if "checkpoint" in content["rows"] else "random"
-        metrics, intervals, num_test = content["rows"][row], content["intervals"][row], "num_test"
-    seen = {"seen": content["seen"]} if "seen" in content else {}
-    return {"metrics": metrics, "intervals": intervals, "num_test": content[num_test], "part": content["part"], **seen}
+        row, num_test = ROWS[step.start], "num_test"
+        metrics, intervals, right = (content[name][row] for name in ("rows", "intervals", "right"))
+    also = {name: content[name] for name in ("seen", "chance") if name in content}
+    shared = {"num_test": content[num_test], "part": content["part"], **also}
+    return {"metrics": metrics, "intervals": intervals, "right": right, **shared}
+
+
+def curves_of(records: Sequence[Record]) -> dict[str, list[list[float]]]:
+    """Pairs of round and value of the loss, of metrics beside trivial predictors, and of evaluations, by name."""
+    others = {name.removeprefix(TRIVIAL) for record in records for name in record if name.startswith(TRIVIAL)}
+    curves: dict[str, list[list[float]]] = {}
+    for record in records:
+        for name, value in record.items():
+            is_compared = any(f"{name}_{other}" in record or name.endswith(f"_{other}") for other in others)
+            if name == "loss" or is_compared or name.startswith("eval_"):
+                curves.setdefault(name, []).append([record["server_round"], value])
+    return curves

@@ -9,11 +9,13 @@ from fedvssl.data.splits import labelled_videos
 from fedvssl.files.atomic import atomic_path
 from fedvssl.sweeping.comparison import ACCURACIES, Entry, Table, latex, markdown, recall_of_chance, to_csv
 from fedvssl.sweeping.comparison import draw as draw_table
-from fedvssl.sweeping.plan import Measure, Plan, Step, Sweep
+from fedvssl.sweeping.differences import compare_rows, differences_text
+from fedvssl.sweeping.plan import FINETUNE, Measure, Plan, Step, Sweep
 from fedvssl.sweeping.results import read_results
 from fedvssl.training.metrics import chance, majority_class
 
 SEEN_TESTS = " (trained on test videos)"  # at the title of a row whose accuracies are no test
+READ_LABELS = (FINETUNE, "linear_probe", "knn", "retrieval")  # commands that read those of the lists
 GUESSES = MAJORITY, CHANCE = "majority class", "chance"  # rows that need no run
 
 
@@ -33,13 +35,23 @@ def write_tables(sweep: Sweep, plans: Sequence[Plan], steps: Sequence[Step]) -> 
             interval = done[0].get("intervals", {}).get(metric) if len(done) == 1 else None
             entries[column] = Entry([result["metrics"][metric] for result in done], len(own), interval)
         table[row.title + mark] = entries
-    table |= baseline_rows(plans, columns)
+    told = {kind: [own[kind].get("chance", {}) for own in results.values() if kind in own] for kind in sweep.measures}
+    table |= baseline_rows(plans, columns, told)
     shown = headings(sweep)
     texts = {"md": markdown(table, shown), "tex": latex(table, shown)}
     for ending, text in {**texts, "csv": to_csv(table, part=sweep.data.test_part)}.items():
         with atomic_path(results_dir / f"table.{ending}") as temporary:
             temporary.write_text(text, encoding="utf-8")
     return table
+
+
+def write_differences(sweep: Sweep, steps: Sequence[Step]) -> str:
+    """Write differences.md, the paired differences of all rows from the baseline, and return its text."""
+    results = {step.cell: read_results(sweep.results_dir, step.cell) for step in steps}
+    text = differences_text(compare_rows(sweep, steps, results), sweep)
+    with atomic_path(sweep.results_dir / "differences.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return text
 
 
 def draw_leading(sweep: Sweep, table: Table) -> None:
@@ -60,11 +72,24 @@ def headings(sweep: Sweep) -> dict[str, str]:
     }
 
 
-def baseline_rows(plans: Sequence[Plan], columns: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, Entry]]:
-    """Baselines over the splits: always answering with the most frequent class, and guessing."""
+def baseline_rows(
+    plans: Sequence[Plan], columns: Mapping[str, tuple[str, str]], told: Mapping[str, Sequence[Mapping[str, float]]]
+) -> dict[str, dict[str, Entry]]:
+    """Baselines over the splits: always answering with the most frequent class, and guessing.
+
+    Args:
+        plans: one for each split.
+        columns: name of the column -> measure and metric.
+        told: measure -> for each of its results metric -> fraction that guessing reaches, where it knows it.
+    """
     rows: dict[str, dict[str, Entry]] = {title: {} for title in GUESSES}
-    for column, (_, metric) in columns.items():
+    sweep = plans[0].sweep
+    for column, (kind, metric) in columns.items():
         majority, guessed = [], []
+        if sweep.measures[kind].command not in READ_LABELS:  # it tells itself what guessing reaches
+            known = [chances[metric] for chances in told[kind] if metric in chances][:1]
+            rows[MAJORITY][column], rows[CHANCE][column] = Entry([], planned=0), Entry(known, planned=1)
+            continue
         for plan in plans:
             lists = (labelled_videos(plan.data, part) for part in ("train", "test"))
             gallery, queries = ([video.label for video in videos] for videos in lists)

@@ -1,14 +1,16 @@
 """Labelled lists of a split: read, checked against the videos on the disk and the classes."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.data.split import Split
-from fedvssl.data.splits import check_classes, count_classes, evaluation_lists, labelled_videos
+from fedvssl.data.splits import check_classes, count_classes, evaluation_lists, few_labels, labelled_videos
 from fedvssl.data.splits import numbers_of_videos as words
 from tests.videos import write_frames
 
@@ -90,3 +92,21 @@ def test_classes_are_counted_in_both_lists_of_a_section_that_is_not_whole_yet(tm
     for part, label in (("train", 1), ("test", 4)):
         write_annotations(tmp_path / f"{part}_split_1.json", [Annotation("A/a", label)])
     assert count_classes(section) == 5
+
+
+def test_few_labels_are_the_same_for_a_seed_and_grow_by_addition() -> None:
+    videos = [Annotation(f"v{number}", number % 3) for number in range(20)]
+    chosen = {number: few_labels(videos, number, seed=5) for number in (1, 2, 5)}
+    for number, own in chosen.items():
+        assert Counter(video.label for video in own) == dict.fromkeys(range(3), number)
+        assert own == [video for video in videos if video in own], "in the order of the list"
+        assert own == few_labels(videos, number, seed=5)
+    assert {*chosen[1]} < {*chosen[2]} < {*chosen[5]}
+    assert any(few_labels(videos, 2, seed=seed) != chosen[2] for seed in range(4))
+    assert few_labels(videos, 50, seed=5) == few_labels(videos, None, seed=5) == videos
+
+
+@pytest.mark.parametrize("per_class", [0, -1, 1.5, True, "few"])
+def test_numbers_of_labels_that_mean_nothing_are_refused(per_class: Any) -> None:
+    with pytest.raises(ValueError, match=r"labels_per_class=.* must be a whole number from 1, or null"):
+        few_labels([Annotation("v", 0)], per_class, seed=1)

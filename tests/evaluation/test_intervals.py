@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedvssl.evaluation.intervals import Difference, in_percent, paired_difference, wilson
+from fedvssl.evaluation.intervals import Difference, in_percent, mean_over_runs, paired_difference, wilson
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,18 @@ def test_paired_difference_rejects_other_videos() -> None:
 )
 def test_texts_are_in_percent(text: str, expected: str) -> None:
     assert text == expected
+
+
+def test_the_interval_over_runs_is_the_one_of_the_text_books() -> None:
+    runs = [Difference(value, 0.0, 0.0) for value in (0.1, 0.2, 0.3, 0.4)]
+    half = 3.182 * np.std([0.1, 0.2, 0.3, 0.4], ddof=1) / 2
+    assert mean_over_runs(runs) == pytest.approx((0.25, 0.25 - half, 0.25 + half))
+    assert mean_over_runs([Difference(0.1, -0.1, 0.2)]) == Difference(0.1, -0.1, 0.2)
+
+
+def test_the_interval_over_runs_covers_the_truth_in_about_95_of_100() -> None:
+    rng = np.random.default_rng(2)
+    for number in (2, 3, 5, 14):
+        drawn = rng.normal(0.1, 0.05, size=(2000, number))
+        found = [mean_over_runs([Difference(value, 0, 0) for value in values]) for values in drawn.tolist()]
+        assert 0.935 < np.mean([one.low <= 0.1 <= one.high for one in found]) < 0.98

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fedvssl.files.predictions import read_right, write_predictions
+from fedvssl.files.predictions import from_digits, read_right, to_digits, write_predictions
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -21,3 +21,8 @@ def test_a_damaged_file_gets_a_sentence(text: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(ValueError, match=r"x\.csv is damaged: run the test again"):
         read_right(tmp_path / "x.csv")
+
+
+def test_digits_are_read_back() -> None:
+    right = [True, False, True, True]
+    assert to_digits(right) == "1011" and from_digits("1011") == right and from_digits("") == []

@@ -1,0 +1,46 @@
+"""What a sweep has done and would do, with an estimate of the time, for --dry_run."""
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from fedvssl.files.progress import clock
+from fedvssl.sweeping.comparison import text_table
+from fedvssl.sweeping.plan import PRETRAIN, Cell, Step, Sweep
+from fedvssl.sweeping.results import Results
+
+
+def forecast(sweep: Sweep, steps: Sequence[Step], still_open: Sequence[Step], results: Mapping[Cell, Results]) -> str:
+    """A table of cells and steps, and the time that the open ones take if they take as long as the done ones.
+
+    Args:
+        sweep: its settings.
+        steps: all of them.
+        still_open: those that would run.
+        results: of all cells.
+    """
+    kinds = [PRETRAIN, *sweep.measures]
+    waiting = {str(step) for step in still_open}
+    states: dict[Cell, dict[str, str]] = defaultdict(dict)
+    for step in steps:
+        states[step.cell][step.kind] = "open" if str(step) in waiting else "done"
+    lines = [[str(cell), *(state.get(kind, "-") for kind in kinds)] for cell, state in states.items()]
+    return f"{text_table([['cell', *kinds], *lines])}\n{_estimate(steps, still_open, results)}"
+
+
+def _estimate(steps: Sequence[Step], still_open: Sequence[Step], results: Mapping[Cell, Results]) -> str:
+    known: dict[str, list[float]] = defaultdict(list)
+    for step in steps:
+        if done := results.get(step.cell, {}).get(step.kind):
+            known[step.kind].append(done["seconds"])
+    counts = Counter(step.kind for step in still_open)
+    each = [f"{count} {kind}" for kind, count in counts.items()]
+    told = f"{len(still_open)} of {len(steps)} steps are open" + (f": {', '.join(each)}." if each else ".")
+    guessed = {kind: count * statistics.median(known[kind]) for kind, count in counts.items() if known[kind]}
+    if guessed:
+        told += f" About {clock(sum(guessed.values()))}, by the median of the done steps of each kind"
+        unknown = [kind for kind in counts if kind not in guessed]
+        told += f", without {', '.join(unknown)}, of which none is done." if unknown else "."
+    elif counts:
+        told += " No step of these kinds is done, so there is no estimate of the time yet."
+    return told
