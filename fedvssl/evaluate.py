@@ -34,7 +34,7 @@ from fedvssl.data.media import picture_of_sample
 from fedvssl.data.seen import read_seen, seen_facts, seen_words
 from fedvssl.data.split import Split
 from fedvssl.data.splits import evaluation_lists, few_videos, few_words, lists_digest, numbers_of_videos
-from fedvssl.data.validation import evaluated_videos, part_facts
+from fedvssl.data.validation import evaluated_videos, group_of, part_facts
 from fedvssl.evaluation.features import contents_digest, load
 from fedvssl.evaluation.intervals import Difference, paired_difference
 from fedvssl.evaluation.protocol import EvaluationProtocol, Result, own_sample
@@ -171,7 +171,7 @@ def conclude(
     features = {row: {part: load(folders[row, part], datasets[part]) for part in datasets} for row, _ in folders}
     results = {row: protocol(parts["train"], parts["test"]) for row, parts in features.items()}
     report = {"protocol": path.stem, CHECKPOINT_PATH: from_here(facts["checkpoint"], path.parent), **facts}
-    report |= summarise(results)
+    report |= summarise(results, [group_of(video.name) for video in datasets["test"].annotations])
     print(table(report))
     shown = next(iter(features.values()))
     write_json(path, report)
@@ -183,24 +183,29 @@ def conclude(
     print(f"{path} and .png")
 
 
-def summarise(results: dict[str, Result]) -> dict[str, Any]:
-    """Entries of <protocol>.json that were measured: metrics, intervals and differences as fractions."""
+def summarise(results: dict[str, Result], groups: Sequence[str]) -> dict[str, Any]:
+    """Entries of <protocol>.json that were measured: metrics, intervals and differences as fractions.
+
+    Args:
+        results: of each row.
+        groups: of the test videos.
+    """
     return {
         "rows": {row: result.metrics for row, result in results.items()},
-        "intervals": {row: result.intervals for row, result in results.items()},
+        "intervals": {row: result.intervals(groups) for row, result in results.items()},
         "chance": results[RANDOM].chance,
-        "differences": {metric: found._asdict() for metric, found in differences(results).items()},
+        "differences": {metric: found._asdict() for metric, found in differences(results, groups).items()},
         "details": {row: result.details for row, result in results.items()},
         "right": {row: {name: to_digits(own) for name, own in r.right.items()} for row, r in results.items()},
     }
 
 
-def differences(results: dict[str, Result]) -> dict[str, Difference]:
+def differences(results: dict[str, Result], groups: Sequence[str]) -> dict[str, Difference]:
     """Paired difference between the checkpoint and the random backbone, for each metric that counts test videos."""
     if CHECKPOINT not in results:
         return {}
     baseline = results[RANDOM].right
-    return {name: paired_difference(own, baseline[name]) for name, own in results[CHECKPOINT].right.items()}
+    return {name: paired_difference(own, baseline[name], groups) for name, own in results[CHECKPOINT].right.items()}
 
 
 def table(report: dict[str, Any]) -> str:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from fedvssl.building import build
 from fedvssl.data.dataset import NumWorkers, SampleDataset, train_loader
-from fedvssl.evaluation.intervals import wilson
-from fedvssl.evaluation.prediction import predict
+from fedvssl.data.validation import group_of
+from fedvssl.evaluation.intervals import interval
+from fedvssl.evaluation.prediction import predict, right_videos
 from fedvssl.files.environment import record_environment
 from fedvssl.files.progress import Progress
 from fedvssl.files.run_log import RunLog, plot_losses, speed
@@ -95,7 +96,7 @@ class Run:
         progress = Progress("epoch", recipe.epochs, done=self.done, write=self.fabric.print, every_seconds=0)
         while self.done < recipe.epochs:
             record = self.one_epoch()
-            progress.update(self.done, summary(record, num_evaluated=len(self.clips["test"])))
+            progress.update(self.done, summary(record))
             watch(record, position=self.done)
             if log is not None:
                 log.write(record)
@@ -156,7 +157,7 @@ class Run:
         }
 
     def evaluate(self) -> dict[str, float]:
-        """Accuracies (fractions) on the test or validation videos."""
+        """Accuracies (fractions) on the test or validation videos, and the ends of the interval of "top1_acc"."""
         progress = Progress(f"  {self.part} video", len(self.clips["test"]), write=self.fabric.print)
         logits, labels = predict(
             self.fabric,
@@ -166,7 +167,9 @@ class Run:
             num_workers=self.num_workers,
             report=progress.update if self.progress else None,
         )
-        return asdict(accuracies(logits, labels))
+        groups = [group_of(video.name) for video in self.clips["test"].annotations]
+        low, high = interval(right_videos(logits, labels)["top1_acc"], groups)
+        return {**asdict(accuracies(logits, labels)), "top1_acc_low": low, "top1_acc_high": high}
 
     def save(self, record: dict[str, float]) -> None:
         """Write last.pth, and best.pth if this epoch's accuracy on validation videos is the best so far."""
@@ -178,11 +181,11 @@ class Run:
         save_torch(self.work_dir / "last.pth", {**state, **rest})
 
 
-def summary(record: dict[str, float], *, num_evaluated: int) -> str:
+def summary(record: dict[str, float]) -> str:
     """ "loss 2.310 (chance 4.615)  top-1 41.2 %  7.9 samples/s  test top-1 38.0 % [30.1, 46.6]" """
     words = [beside_trivial(record), f"top-1 {100 * record['top1_acc']:.1f} %", speed(record)]
     for part in ("validation", "test"):
-        if (acc := record.get(f"{part}_top1_acc")) is not None:
-            low, high = wilson(acc, num_evaluated)
-            words.append(f"{part} top-1 {100 * acc:.1f} % [{100 * low:.1f}, {100 * high:.1f}]")
+        if f"{part}_top1_acc" in record:
+            acc, low, high = (100 * record[f"{part}_top1_acc{end}"] for end in ("", "_low", "_high"))
+            words.append(f"{part} top-1 {acc:.1f} % [{low:.1f}, {high:.1f}]")
     return "  ".join(words)

@@ -120,7 +120,7 @@ def complete(settings: Sweep, words: list[str]) -> list[Step]:
     draw_leading(settings, table)
     draw_curves(settings, steps)
     draw_labels(settings, plans, steps)
-    print(f"\n{markdown(table, headings(settings))}\n{caption(settings)}\n\n{write_differences(settings, steps)}")
+    print(f"\n{markdown(table, headings(settings))}\n{caption(settings)}\n\n{write_differences(plans, steps)}")
     if failed:
         print(f"error: {len(failed)} steps failed or wait for one that did, see the lines above.", file=sys.stderr)
     return failed

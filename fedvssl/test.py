@@ -32,11 +32,10 @@ from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.seen import seen_facts, seen_in, seen_words
 from fedvssl.data.split import Split
 from fedvssl.data.splits import labelled_videos, lists_digest
-from fedvssl.data.validation import check_unseen, evaluated_videos, part_facts
+from fedvssl.data.validation import check_unseen, evaluated_videos, group_of, part_facts
 from fedvssl.evaluation.features import contents_digest
-from fedvssl.evaluation.intervals import wilson
+from fedvssl.evaluation.intervals import interval
 from fedvssl.evaluation.prediction import predict, right_videos
-from fedvssl.evaluation.protocol import fractions
 from fedvssl.files.atomic import atomic_path, write_json
 from fedvssl.files.backbone import load_weights, recognizer_state
 from fedvssl.files.lock import owned
@@ -102,7 +101,7 @@ def run_test(config: Config) -> None:
                 report=progress.update if config["progress"] else None,
             )
             if fabric.is_global_zero:
-                result = {**summarise(logits, labels), **facts}
+                result = {**summarise(logits, labels, [group_of(video.name) for video in annotations]), **facts}
                 print(table(result))
                 if warning := same_answer(logits, labels, class_names(annotations)):
                     print(warning)
@@ -162,12 +161,12 @@ def conditions_of(
     }
 
 
-def summarise(logits: Tensor, labels: Tensor) -> dict[str, Any]:
-    """Entries of test.json that were measured: accuracies as fractions, intervals, baselines."""
+def summarise(logits: Tensor, labels: Tensor, groups: Sequence[str]) -> dict[str, Any]:
+    """Entries of test.json that were measured: accuracies as fractions, intervals over groups, baselines."""
     right = right_videos(logits, labels)
     return {
         **asdict(accuracies(logits, labels)),
-        "intervals": {name: wilson(fraction, len(labels)) for name, fraction in fractions(right).items()},
+        "intervals": {name: interval(videos, groups) for name, videos in right.items()},
         "chance": asdict(chance(logits.shape[1])),
         "majority_class": asdict(majority_class(labels)),
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fedvssl.data.seen import seen_words
-from fedvssl.data.validation import evaluated_videos
+from fedvssl.data.validation import evaluated_videos, group_of
 from fedvssl.evaluation.intervals import paired_difference
 from fedvssl.files.atomic import read_json
 from fedvssl.files.predictions import PREDICTIONS_FILE, read_right
@@ -105,7 +105,12 @@ def differences(folders: dict[str, list[Path]]) -> list[str]:
         if first in read and label != first:
             if names != read[first][0]:
                 raise ValueError(f"{files[label]} and {files[first]} have other videos: test both with one list.")
-            found = {name: paired_difference(own, right[name]) for name, own in read[first][1].items() if name in right}
+            groups = [group_of(name) for name in names]
+            found = {
+                name: paired_difference(own, right[name], groups)
+                for name, own in read[first][1].items()
+                if name in right
+            }
             lines += [f"{ACCURACIES[name]}: {first} - {label} {found[name].text()}" for name in found]
     return lines
 

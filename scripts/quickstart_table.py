@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fedvssl.data.validation import group_of
 from fedvssl.evaluation.intervals import Difference, paired_difference
 from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.predictions import PREDICTIONS_FILE, read_right
@@ -116,7 +117,7 @@ def fine_tuning_difference(work_dir: Path) -> Difference:
     (names, right), (other_names, baseline) = read[PRE_TRAINED], read[SCRATCH]
     if names != other_names:
         raise ValueError(f"{work_dir}: finetuned and scratch were tested on other videos; test both again.")
-    return paired_difference(right["top1_acc"], baseline["top1_acc"])
+    return paired_difference(right["top1_acc"], baseline["top1_acc"], [group_of(name) for name in names])
 
 
 def text(report: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from tests.test_finetune import equal, records
 from tests.videos import moving_square, write_frames
 
 HELD_OUT = ["data.validation=0.25", "data.validation_seed=3"]
-WORDS = "validation videos (held out in whole groups)"
+WORDS = "validation videos in 3 groups (held out in whole groups)"
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,9 @@ def test_validation_videos_that_the_recognizer_was_trained_on_are_refused(
 def scripted(monkeypatch: pytest.MonkeyPatch, *top1_accs: float) -> None:
     """Let the evaluations of fine-tuning find these accuracies, one after the other."""
     found = iter(top1_accs)
-    monkeypatch.setattr(finetune.Run, "evaluate", lambda _run: {"top1_acc": next(found)})
+    monkeypatch.setattr(
+        finetune.Run, "evaluate", lambda _run: {"top1_acc": next(found), "top1_acc_low": 0.1, "top1_acc_high": 0.7}
+    )
 
 
 def test_best_is_the_first_epoch_with_the_best_validation_accuracy(
@@ -191,7 +193,7 @@ def test_best_is_the_first_epoch_with_the_best_validation_accuracy(
     assert (best["epoch"], last["epoch"], last["best_top1_acc"]) == (2, 4, 0.6)
     assert best["settings"]["data.validation"] == 0.25 and "contents of test list" not in best["settings"]
     said = capsys.readouterr().out
-    assert f"18 training and 6 {WORDS}" in said and "validation top-1 60.0 % [" in said
+    assert f"18 training and 6 {WORDS}" in said and "validation top-1 60.0 % [10.0, 70.0]" in said
     assert f"test {tmp_path / 'best.pth'} with" in said
 
 

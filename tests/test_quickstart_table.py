@@ -63,7 +63,7 @@ def test_the_table_and_its_json(script: ModuleType, tmp_path: Path, capsys: pyte
     )
     assert report["rows"]["chance"]["motion probe"] == {"value": 0.125}
     assert report["rows"]["majority class"].keys() == {"linear probe", "fine-tuned"}
-    paired = paired_difference(RIGHT["finetuned"], RIGHT["scratch"])
+    paired = paired_difference(RIGHT["finetuned"], RIGHT["scratch"], [f"v{n}" for n in range(len(RIGHT["scratch"]))])
     assert report["differences"]["fine-tuned"] == {"baseline": "from scratch", **paired._asdict()}
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split("  ")[-1].endswith("(percent)") and "fine-tuned" in lines[0]

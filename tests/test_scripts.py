@@ -68,7 +68,9 @@ def test_rows_of_one_test_are_compared_in_pairs_with_the_first(tmp_path: Path) -
     for folder, right in zip(folders, (16, 10, 8), strict=False):
         write_answers(folder, right=right)
     out = compare(*(f"{folder.name}={folder}" for folder in folders)).stdout
-    expected = paired_difference([n < 16 for n in range(20)], [n < 10 for n in range(20)]).text()
+    expected = paired_difference(
+        [n < 16 for n in range(20)], [n < 10 for n in range(20)], [str(n) for n in range(20)]
+    ).text()
     assert expected.startswith("+30.0 [1") and f"\ntop-1: a - b {expected}\n" in out
     assert "top-1: a - c +40.0 [" in out and "top-5: a - c +0.0 [0.0, 0.0]" in out
     assert "a - d" not in out, "it has no predictions.csv"

@@ -17,6 +17,12 @@ from fedvssl.data.split import Split
 GROUP = re.compile(r"(.+_g\d+)_c\d+")
 
 
+def group_of(name: str) -> str:
+    """Group of a video, "v_Archery_g08" of "Archery/v_Archery_g08_c01"; the name itself if it holds none."""
+    match = GROUP.fullmatch(name)
+    return match[1] if match else name
+
+
 def hold_out(
     annotations: Sequence[Annotation], wanted: float, *, seed: int
 ) -> tuple[list[Annotation], list[Annotation]]:
@@ -70,12 +76,15 @@ def part_facts(data: Split, evaluated: Sequence[Annotation]) -> dict[str, Any]:
         evaluated: the videos.
 
     Returns:
-        "part": "test" or "validation"; for the latter also "validation", "validation_seed" and "held_out".
+        "part": "test" or "validation"; for the latter also "validation", "validation_seed" and "held_out"; "num_groups"
+            if there are fewer groups than videos.
     """
+    groups = {group_of(annotation.name) for annotation in evaluated}
+    facts = {"part": data.test_part, **({"num_groups": len(groups)} if len(groups) < len(evaluated) else {})}
     if data.validation is None:
-        return {"part": data.test_part}
+        return facts
     settings = {"validation": data.validation, "validation_seed": data.validation_seed}
-    return {"part": data.test_part, **settings, "held_out": how_held_out(evaluated)}
+    return {**facts, **settings, "held_out": how_held_out(evaluated)}
 
 
 def check_unseen(checkpoint: Any, data: Split, *, path: Path) -> None:
@@ -97,13 +106,14 @@ def check_unseen(checkpoint: Any, data: Split, *, path: Path) -> None:
 
 
 def evaluated_videos(facts: Mapping[str, Any], number: object) -> str:
-    """Words for logs and tables: "36 test videos" or "48 validation videos (held out in whole groups)".
+    """Words for logs and tables: "36 test videos in 9 groups" or "48 validation videos (held out in whole groups)".
 
     Args:
         facts: `part_facts`, or a result that has them; results of earlier versions are about test videos.
         number: of the videos.
     """
     words = f"{number} {facts.get('part', 'test')} videos"
+    words += f" in {facts['num_groups']} groups" if "num_groups" in facts else ""
     return f"{words} (held out {facts['held_out']})" if "held_out" in facts else words
 
 
@@ -111,8 +121,7 @@ def _some_groups(names: Sequence[str], wanted: float, rng: np.random.Generator) 
     """Names in some groups of a class: as near to the wanted number as whole groups in a random order come."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        match = GROUP.fullmatch(name)
-        groups[match[1] if match else name].append(name)
+        groups[group_of(name)].append(name)
     keys = sorted(groups)
     held: list[str] = []
     for index in rng.permutation(len(keys))[1:]:  # the first in this order stays in training

@@ -16,7 +16,7 @@ def draw_curves(
     png: Path,
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     *,
-    num_videos: int,
+    num_videos: float,
     xlabel: str,
     ticks: Sequence[int] | None = None,
 ) -> None:
@@ -25,7 +25,7 @@ def draw_curves(
     Args:
         png: file to write.
         curves: name -> (x, accuracy); the first one is the evaluated backbone, its baselines are dashed.
-        num_videos: size of the test list, which decides the bands.
+        num_videos: of independent test videos, which decides the bands.
         xlabel: meaning of x.
         ticks: marked values of x on a logarithmic axis; None for a linear axis.
     """

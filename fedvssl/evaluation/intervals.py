@@ -1,7 +1,8 @@
 """95 % intervals of accuracies: of one fraction, and of the difference of two backbones on the same test videos.
 
-Both look at the test videos as independent random draws. They do not cover the spread over seeds of training, which is
-larger where a run is short, and are too narrow where several videos show one scene, as the groups of UCF-101 do.
+Videos of one group, such as those of UCF-101 that show one scene, are right or wrong together, so whole groups are
+looked at as independent random draws; a video whose name holds no group is a group of its own. The intervals do not
+cover the spread over seeds of training, which is larger where a run is short.
 """
 
 import math
@@ -44,12 +45,39 @@ def in_percent(fraction: float, interval: Sequence[float] | None = None) -> str:
     return f"{100 * fraction:.2f}" + (f" {_ends(interval)}" if interval else "")
 
 
-def wilson(fraction: float, num_videos: int) -> Interval:
+def interval(right: Sequence[bool], groups: Sequence[str]) -> Interval:
+    """Wilson's interval of the fraction of right videos, with the number of independent videos that the groups leave.
+
+    Args:
+        right: for each test video whether it was classified correctly.
+        groups: name of the group of each.
+    """
+    return wilson(sum(right) / len(right), effective_number(right, groups))
+
+
+def effective_number(right: Sequence[bool], groups: Sequence[str]) -> float:
+    """Number of independent videos whose fraction of right ones scatters as much as that of these groups.
+
+    The number of videos divided by the design effect (Kish, Survey Sampling, 1965), with the variance of the ratio
+    estimator over groups. Where all videos are right or none is, each group counts as one video.
+    """
+    _, of_video, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    if len(sizes) == len(right):
+        return len(right)
+    fraction = sum(right) / len(right)
+    if fraction in (0.0, 1.0) or len(sizes) == 1:
+        return len(sizes)
+    beyond = np.bincount(of_video, weights=right) - fraction * sizes  # right videos of a group, beyond the expected
+    variance = len(sizes) / (len(sizes) - 1) * (beyond**2).sum() / len(right) ** 2
+    return float(np.clip(fraction * (1 - fraction) / variance, 1, len(right))) if variance else len(right)
+
+
+def wilson(fraction: float, num_videos: float) -> Interval:
     """Wilson's score interval of a fraction of videos (Wilson, JASA 1927); unlike +-1.96 sd it stays within 0..1.
 
     Args:
         fraction: right videos divided by all videos, 0..1.
-        num_videos: at least 1.
+        num_videos: of independent videos, at least 1.
     """
     assert 0 <= fraction <= 1 and num_videos >= 1, f"{fraction} of {num_videos} videos"
     shrunk = 1 + Z**2 / num_videos
@@ -58,11 +86,14 @@ def wilson(fraction: float, num_videos: int) -> Interval:
     return Interval(max(center - half, 0.0), min(center + half, 1.0))
 
 
-def paired_difference(right: Sequence[bool], baseline: Sequence[bool], *, seed: int = 0) -> Difference:
-    """Paired bootstrap over test videos: 2.5 % and 97.5 % percentiles of the mean difference over resampled videos.
+def paired_difference(
+    right: Sequence[bool], baseline: Sequence[bool], groups: Sequence[str], *, seed: int = 0
+) -> Difference:
+    """Paired bootstrap over groups: 2.5 % and 97.5 % percentiles of the mean difference over resampled groups.
 
     Args:
         right, baseline: for each test video, in the same order, whether it was classified correctly.
+        groups: name of the group of each.
         seed: of the resampling.
 
     Raises:
@@ -71,10 +102,12 @@ def paired_difference(right: Sequence[bool], baseline: Sequence[bool], *, seed: 
     if len(right) != len(baseline) or not len(right):
         raise ValueError(f"{len(right)} and {len(baseline)} test videos cannot be compared in pairs.")
     differences = np.asarray(right, dtype=np.int64) - np.asarray(baseline, dtype=np.int64)
-    counts = np.array([(differences == value).sum() for value in (-1, 0, 1)])
-    # Drawing V videos with replacement is drawing the numbers of -1, 0 and 1 among them.
-    draws = np.random.default_rng(seed).multinomial(len(differences), counts / len(differences), size=DRAWS)
-    low, high = np.percentile((draws[:, 2] - draws[:, 0]) / len(differences), [2.5, 97.5])
+    _, of_video, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    sums = np.bincount(of_video, weights=differences)
+    # Drawing G groups with replacement is drawing how many of each kind, (sum of differences, size), are among them.
+    kinds, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(sizes), counts / len(sizes), size=DRAWS)
+    low, high = np.percentile((draws @ kinds[:, 0]) / (draws @ kinds[:, 1]), [2.5, 97.5])
     return Difference(float(differences.mean()), float(low), float(high))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from fedvssl.evaluation.curves import draw_curves
 from fedvssl.evaluation.features import Features, neighbours
 from fedvssl.evaluation.prediction import top_k_right
-from fedvssl.evaluation.protocol import Frame, Result, check_ks, fractions
+from fedvssl.evaluation.protocol import Frame, Result, check_ks, fractions, num_independent
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class KNN:
     def draw(self, png: Path, results: Mapping[str, Result], train: Features, test: Features, frame: Frame) -> None:
         """Accuracy over the number of neighbours, a line for each backbone."""
         curves = {name: (self.ks, list(result.metrics.values())) for name, result in results.items()}
-        draw_curves(png, curves, num_videos=len(test), xlabel="neighbours", ticks=self.ks)
+        draw_curves(png, curves, num_videos=num_independent(results, test.names), xlabel="neighbours", ticks=self.ks)
 
 
 def votes(cosines: Tensor, labels: Tensor, *, temperature: float) -> Tensor:

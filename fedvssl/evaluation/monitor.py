@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
 from fedvssl.data.split import Split
 from fedvssl.data.splits import evaluation_lists, few_videos, few_words, spread
-from fedvssl.data.validation import evaluated_videos, part_facts
+from fedvssl.data.validation import evaluated_videos, group_of, part_facts
 from fedvssl.evaluation.calibration import calibrate, has_initial_statistics
 from fedvssl.evaluation.collapse import effective_rank, feature_std
 from fedvssl.evaluation.features import Features, compute
@@ -136,9 +136,11 @@ class Monitor:
         found, words = {}, []
         for name, protocol in self.protocols.items():
             own = self.own_datasets.get(name)
-            result = protocol(*map(self._features, own.values())) if own else protocol(train, test)
+            parts = [self._features(dataset) for dataset in own.values()] if own else [train, test]
+            result, groups = protocol(*parts), [group_of(video) for video in parts[1].names]
             for metric, value in result.metrics.items():
-                shown, interval = name if len(result.metrics) == 1 else f"{name}_{metric}", result.intervals.get(metric)
+                shown = name if len(result.metrics) == 1 else f"{name}_{metric}"
+                interval = result.intervals(groups).get(metric)
                 found[f"eval_{shown}"] = value
                 if interval:
                     found |= {f"eval_{shown}_{end}": bound for end, bound in interval._asdict().items()}

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fedvssl.data.validation import group_of
 from fedvssl.evaluation.features import Features
-from fedvssl.evaluation.intervals import Interval, wilson
+from fedvssl.evaluation.intervals import Interval, effective_number, interval
 from fedvssl.tasks.task import Sample
 
 Metrics = dict[str, float]
@@ -35,10 +36,9 @@ class Result:
     right: dict[str, list[bool]] = field(default_factory=dict)
     chance: Metrics = field(default_factory=dict)
 
-    @property
-    def intervals(self) -> dict[str, Interval]:
-        """The 95 % intervals of the metrics in `right`."""
-        return {name: wilson(value, len(self.right[name])) for name, value in fractions(self.right).items()}
+    def intervals(self, groups: Sequence[str]) -> dict[str, Interval]:
+        """The 95 % intervals of the metrics in `right`; `groups` of the test videos as in `interval`."""
+        return {name: interval(videos, groups) for name, videos in self.right.items()}
 
 
 class EvaluationProtocol(Protocol):
@@ -69,6 +69,17 @@ class EvaluationProtocol(Protocol):
 def own_sample(protocol: EvaluationProtocol) -> Sample | None:
     """The attribute `sample` of a protocol with clips of its own; None for the configured clips."""
     return getattr(protocol, "sample", None)
+
+
+def num_independent(results: Mapping[str, Result], names: Sequence[str]) -> float:
+    """Number of independent test videos by the first accuracy of the first row, see `effective_number`.
+
+    Args:
+        results: of each row.
+        names: of the test videos.
+    """
+    right = next(iter(next(iter(results.values())).right.values()))
+    return effective_number(right, [group_of(name) for name in names])
 
 
 def fractions(right: Mapping[str, Sequence[bool]]) -> Metrics:

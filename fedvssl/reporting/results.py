@@ -10,7 +10,7 @@ from typing import Any
 
 from fedvssl.data.seen import seen_words
 from fedvssl.data.validation import evaluated_videos
-from fedvssl.evaluation.intervals import in_percent, wilson
+from fedvssl.evaluation.intervals import in_percent
 from fedvssl.files.environment import Facts
 from fedvssl.reporting import page
 from fedvssl.reporting.figures import Line, is_number, line, line_chart, titled
@@ -43,7 +43,7 @@ def fine_tuning(included: Sequence[Folder]) -> str:
     accs, tested = [], False
     for folder in trained:
         lines = {"training": line(folder.records, "top1_acc", scale=100)}
-        lines |= {part: part_line(folder, part) for part in ("validation", "test")}
+        lines |= {part: line(folder.records, f"{part}_top1_acc", scale=100) for part in ("validation", "test")}
         accs += [replace(points, label=f"{folder.label}, {part}") for part, points in lines.items() if points.xs]
         tested |= bool(lines["test"].xs)
     title = titled("Top-1 accuracy", accs) + ("; " + TEST_LIST) * tested
@@ -61,15 +61,6 @@ def guesses(trained: Sequence[Folder]) -> list[Line]:
             label = f"{name.removeprefix(TRIVIAL)}, {folder.records[-1][name]:.3g}"
             lines[label] = dashed(folder.records, name, label=label)
     return [*lines.values()]
-
-
-def part_line(folder: Folder, part: str) -> Line:
-    """Accuracy over the epochs on one part, with intervals if the folder has a test of this part and so its number."""
-    points = line(folder.records, f"{part}_top1_acc", scale=100)
-    if not folder.test or facts(folder.test)["part"] != part:
-        return points
-    ends = [wilson(y / 100, folder.test["num_videos"]) for y in points.ys]
-    return replace(points, lows=[100 * end.low for end in ends], highs=[100 * end.high for end in ends])
 
 
 def tables(run: Folder, included: Sequence[Folder]) -> str:

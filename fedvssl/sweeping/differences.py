@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fedvssl.data.splits import labelled_videos
+from fedvssl.data.validation import group_of
 from fedvssl.evaluation.intervals import Difference, mean_over_runs, paired_difference
 from fedvssl.files.predictions import from_digits
 from fedvssl.sweeping.comparison import NOT_PLANNED, text_table
-from fedvssl.sweeping.plan import Cell, Step, Sweep
+from fedvssl.sweeping.plan import Cell, Plan, Step, Sweep
 from fedvssl.sweeping.results import Results
 
 
@@ -29,34 +31,37 @@ class Compared:
 
 
 def compare_rows(
-    sweep: Sweep, steps: Sequence[Step], results: Mapping[Cell, Results]
+    plans: Sequence[Plan], steps: Sequence[Step], results: Mapping[Cell, Results]
 ) -> dict[str, dict[tuple[str, str], Compared]]:
-    """Differences of each row from `sweep.baseline`, by the row's title and (measure, metric) of the readable tables.
-
-    Raises:
-        ValueError: if two cells were evaluated on different numbers of videos.
-    """
+    """Differences of each row from the baseline, by the row's title and (measure, metric) of the readable tables."""
+    sweep = plans[0].sweep
+    groups = {plan.data.split: [group_of(v.name) for v in labelled_videos(plan.data, "test")] for plan in plans}
     columns = [(kind, metric) for kind, measure in sweep.measures.items() for metric in measure.columns]
     table: dict[str, dict[tuple[str, str], Compared]] = {}
     for name, row in sweep.rows.items():
         if name == sweep.baseline:
             continue
         cells = list(dict.fromkeys(step.cell for step in steps if step.cell.row == name))
-        found = {column: Compared(_runs(cells, column, results, baseline=sweep.baseline)) for column in columns}
+        found = {column: Compared(_runs(cells, column, results, groups, baseline=sweep.baseline)) for column in columns}
         if any(compared.runs for compared in found.values()):
             table[row.title] = found
     return table
 
 
 def _runs(
-    cells: Sequence[Cell], column: tuple[str, str], results: Mapping[Cell, Results], *, baseline: str | None
+    cells: Sequence[Cell],
+    column: tuple[str, str],
+    results: Mapping[Cell, Results],
+    groups: Mapping[int | str, Sequence[str]],
+    *,
+    baseline: str | None,
 ) -> list[Difference]:
     runs = []
     for cell in cells:
         other = Cell(str(baseline), cell.seed, cell.split)
         own, beside = (_right(results.get(one, {}), column) for one in (cell, other))
         if own and beside:
-            runs.append(paired_difference(own, beside))
+            runs.append(paired_difference(own, beside, groups[cell.split]))
     return runs
 
 

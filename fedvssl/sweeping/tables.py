@@ -45,10 +45,11 @@ def write_tables(sweep: Sweep, plans: Sequence[Plan], steps: Sequence[Step]) -> 
     return table
 
 
-def write_differences(sweep: Sweep, steps: Sequence[Step]) -> str:
+def write_differences(plans: Sequence[Plan], steps: Sequence[Step]) -> str:
     """Write differences.md, the paired differences of all rows from the baseline, and return its text."""
+    sweep = plans[0].sweep
     results = {step.cell: read_results(sweep.results_dir, step.cell) for step in steps}
-    text = differences_text(compare_rows(sweep, steps, results), sweep)
+    text = differences_text(compare_rows(plans, steps, results), sweep)
     with atomic_path(sweep.results_dir / "differences.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     return text

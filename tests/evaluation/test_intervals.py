@@ -3,7 +3,26 @@
 import numpy as np
 import pytest
 
-from fedvssl.evaluation.intervals import Difference, in_percent, mean_over_runs, paired_difference, wilson
+from fedvssl.evaluation.intervals import (
+    Difference,
+    effective_number,
+    in_percent,
+    interval,
+    mean_over_runs,
+    paired_difference,
+    wilson,
+)
+
+
+def alone(number: int) -> list[str]:
+    """Each video is a group of its own."""
+    return [f"v{n}" for n in range(number)]
+
+
+def scenes(rng: np.random.Generator, *, sizes: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Probability that a video is right, the same in each group, and the groups."""
+    of_group = rng.beta(1, 1, size=len(sizes))
+    return np.repeat(of_group, sizes), [f"g{n}" for n in np.repeat(np.arange(len(sizes)), sizes)]
 
 
 @pytest.mark.parametrize(
@@ -24,7 +43,7 @@ def test_wilson_covers_the_truth_in_about_95_of_100_test_sets(probability: float
 def test_paired_difference_agrees_with_resampling_every_video() -> None:
     rng = np.random.default_rng(5)
     right, baseline = rng.random(150) < 0.6, rng.random(150) < 0.4
-    found = paired_difference(right.tolist(), baseline.tolist())
+    found = paired_difference(right.tolist(), baseline.tolist(), alone(150))
     videos = rng.integers(150, size=(10_000, 150))
     slow = np.percentile(right[videos].mean(axis=1) - baseline[videos].mean(axis=1), [2.5, 97.5])
     assert found.difference == pytest.approx(right.mean() - baseline.mean())
@@ -34,18 +53,18 @@ def test_paired_difference_agrees_with_resampling_every_video() -> None:
 def test_paired_difference_is_narrower_than_two_intervals_where_the_same_videos_are_right() -> None:
     baseline = [True] * 60 + [False] * 60
     better = [True] * 70 + [False] * 50
-    found = paired_difference(better, baseline)
+    found = paired_difference(better, baseline, alone(120))
     assert found.low > 0
     assert wilson(70 / 120, 120).low < wilson(0.5, 120).high, "unpaired, the two cannot be told apart"
 
 
 def test_nothing_changes_between_equal_answers() -> None:
-    assert paired_difference([True, False], [True, False]) == (0, 0, 0)
+    assert paired_difference([True, False], [True, False], alone(2)) == (0, 0, 0)
 
 
 def test_paired_difference_rejects_other_videos() -> None:
     with pytest.raises(ValueError, match=r"2 and 3 test videos cannot be compared in pairs"):
-        paired_difference([True, False], [True, False, True])
+        paired_difference([True, False], [True, False, True], alone(3))
 
 
 @pytest.mark.parametrize(
@@ -75,3 +94,29 @@ def test_the_interval_over_runs_covers_the_truth_in_about_95_of_100() -> None:
         drawn = rng.normal(0.1, 0.05, size=(2000, number))
         found = [mean_over_runs([Difference(value, 0, 0) for value in values]) for values in drawn.tolist()]
         assert 0.935 < np.mean([one.low <= 0.1 <= one.high for one in found]) < 0.98
+
+
+def test_intervals_over_groups_cover_the_truth_where_those_over_videos_do_not() -> None:
+    """Groups of 1 to 9 videos that are right together; the truth is one half, or no difference."""
+    rng, covered = np.random.default_rng(4), {"groups": [], "videos": [], "paired": [], "paired videos": []}
+    for _ in range(400):
+        sizes = rng.integers(1, 10, size=40)
+        probability, groups = scenes(rng, sizes=sizes)
+        other, _ = scenes(rng, sizes=sizes)
+        right, baseline = ((rng.random(len(p)) < p).tolist() for p in (probability, other))
+        covered["groups"].append(not interval(right, groups).excludes(0.5))
+        covered["videos"].append(not interval(right, alone(len(right))).excludes(0.5))
+        for name, by in {"paired": groups, "paired videos": alone(len(right))}.items():
+            found = paired_difference(right, baseline, by)
+            covered[name].append(found.low <= 0 <= found.high)
+    rates = {name: np.mean(each) for name, each in covered.items()}
+    assert rates["groups"] > 0.91 and rates["paired"] > 0.91, rates
+    assert rates["videos"] < 0.86 and rates["paired videos"] < 0.86, rates
+
+
+def test_the_number_of_independent_videos() -> None:
+    groups = ["a", "a", "b", "b", "c", "c", "d", "d"]
+    assert effective_number([True, True, False, False, True, True, False, False], groups) == pytest.approx(3)
+    assert effective_number([True] * 8, groups) == 4 and effective_number([True, False] * 4, groups) == 8
+    assert effective_number([True, False] * 4, alone(8)) == 8 and effective_number([True, False], ["a", "a"]) == 1
+    assert interval([True] * 8, groups) == wilson(1.0, 4)
