@@ -96,7 +96,8 @@ def write_finetuning(work_dir: Path, *, top1_acc: float = 0.7, part: str = "test
     """Two epochs and a test, both on the part "test" or "validation"."""
     work_dir.mkdir(parents=True)
     (work_dir / "config.yaml").write_text(yaml.safe_dump({"from_scratch": False, "data": {"name": "ucf101"}}))
-    records = [{"epoch": n, "loss": 2 / n, "top1_acc": n / 4, f"{part}_top1_acc": n / 3} for n in (1, 2)]
+    ends = {f"{part}_top1_acc_low": 0.1, f"{part}_top1_acc_high": 0.9}
+    records = [{"epoch": n, "loss": 2 / n, "top1_acc": n / 4, f"{part}_top1_acc": n / 3, **ends} for n in (1, 2)]
     records = [{**record, "trivial_chance": 1.609} for record in records]
     write_lines(work_dir / "metrics.jsonl", records)
     accs = {"top1_acc": top1_acc, "top5_acc": 1.0, "mean_class_acc": top1_acc}

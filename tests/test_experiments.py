@@ -16,3 +16,13 @@ def test_the_presets_of_pretraining() -> None:
     assert kinetics["keep_last"] == 5, "540 files would be 72 GB"
     assert kinetics["data"]["name"] == "kinetics400"
     assert compose("base", ["experiment=kinetics400", "rounds=3"])["rounds"] == 3, "the command line wins"
+
+
+def test_the_recommended_preset_differs_in_its_optimizer_and_head_alone() -> None:
+    published, own = compose("base", []), compose("base", ["experiment=ucf101_adamw"])
+    changed = {name for name in {*published, *own} if published.get(name) != own.get(name)}
+    assert changed == {"exp_name", "training", "task"}
+    head = {**published["task"]["module"], "head_init": "kaiming"}
+    assert own["task"] == {**published["task"], "module": head}
+    assert own["training"]["optimizer"]["_target_"] == "torch.optim.AdamW"
+    assert own["training"]["schedule"]["length"] == 20, "the cosine ends with the run"
