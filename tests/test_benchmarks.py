@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import learning, round_parts
+from benchmarks import against, learning, round_parts, time_to_quality
 from benchmarks.measure import Result, alternate
 from benchmarks.plain import PlainSample
 from fedvssl.building import build_sample
@@ -103,3 +103,45 @@ def test_learning_does_not_repeat_a_seed_that_has_its_table(tmp_path, monkeypatc
     monkeypatch.setattr(learning.subprocess, "run", quickstart)
     assert learning.run_seed(3, tmp_path / "seed3") == learning.run_seed(3, tmp_path / "seed3") == {"rows": {}}
     assert len(calls) == 1 and calls[0][2:4] == ["--seed", "3"]
+
+
+RECORDS = """
+import json, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+folder.mkdir()
+for number, low in enumerate(json.loads(sys.argv[2])):
+    with (folder / "metrics.jsonl").open("a") as file:
+        record = {"eval_R@1": low + 0.1, "eval_R@1_low": low, "eval_R@1_high": low + 0.2}
+        print(json.dumps({"server_round": number, **record}), file=file)
+time.sleep(60 * float(sys.argv[3]))
+"""
+
+
+def test_training_is_stopped_once_an_interval_lies_above_that_of_random_weights(tmp_path: Path) -> None:
+    command = ["-c", RECORDS, str(tmp_path / "run"), json.dumps([0.1, 0.2, 0.31, 0.5]), "1"]
+    found = time_to_quality.train_until(command, tmp_path / "run", "R@1", tmp_path / "log.txt")
+    assert [record["server_round"] for record in found] == [0, 1, 2]
+
+
+def test_a_run_that_does_not_get_there_is_told(tmp_path: Path) -> None:
+    command = ["-c", RECORDS, str(tmp_path / "run"), json.dumps([0.1, 0.2, 0.29]), "0"]
+    with pytest.raises(SystemExit, match="did not get there"):
+        time_to_quality.train_until(command, tmp_path / "run", "R@1", tmp_path / "log.txt")
+
+
+@pytest.mark.parametrize("number", [1, 5, 6, 10, 25])
+def test_the_interval_of_a_median_covers_it(number: int) -> None:
+    """Of six values or more in at least 95 of 100 draws, and not in nearly all of them where there are many."""
+    drawn = np.random.default_rng(number).exponential(size=(4000, number)).tolist()
+    ends = [against.interval_of_median(values) for values in drawn]
+    covered = np.mean([low <= np.log(2) <= high for low, high in ends])
+    if number < 6:
+        assert all(end == (min(values), max(values)) for end, values in zip(ends, drawn, strict=True))
+    else:
+        assert 0.94 < covered < 0.99
+
+
+def test_slower_means_that_the_whole_interval_lies_above_three_percent() -> None:
+    there = [1.0] * 10
+    assert against.line_of("x", [1.05] * 10, there).endswith("1.050 [1.050 1.050] SLOWER")
+    assert "SLOWER" not in against.line_of("x", [1.05] * 7 + [1.0] * 3, there)
