@@ -16,6 +16,8 @@ from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.average import mix, move
 from fedvssl.strategy.fedavg import FedAvg
 
+BACKBONE, WHOLE = ["backbone.*"], ["*"]  # shares of FedVSSL, and of the published switch
+
 
 class FedVSSL(FedAvg):
     """Share the backbone; pretext heads stay with their clients.
@@ -28,13 +30,18 @@ class FedVSSL(FedAvg):
         rounds: the arguments of `Rounds`.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, or `fedavg` is to share something else than the whole model.
     """
 
     def __init__(
         self, *, mix_coeff: float, swbeta: int, share: Sequence[str], fedavg: bool = False, **rounds: Any
     ) -> None:
-        super().__init__(share=["*"] if fedavg else share, **rounds)
+        if fedavg and list(share) not in (BACKBONE, WHOLE):
+            raise ValueError(
+                f"strategy.fedavg=true shares the whole model, not strategy.share={list(share)}: choose strategy=fedavg "
+                "for this share, or leave it out."
+            )
+        super().__init__(share=WHOLE if fedavg else share, **rounds)
         if not 0 <= mix_coeff <= 1:
             raise ValueError(f"strategy.mix_coeff={mix_coeff} (alpha) must lie in [0, 1].")
         if swbeta not in (0, 1):

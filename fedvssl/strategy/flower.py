@@ -5,6 +5,7 @@ get floating-point arrays. Dtypes are restored, as many of them return float64, 
 """
 
 import gc
+import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from fedvssl.wire.replies import reason
 from fedvssl.wire.wire import FederationError, Update
 
 log = logging.getLogger(__name__)
+# Settings of Flower's strategies on whom to ask, which is decided by `Rounds`.
+ASKED = ("fraction_train", "fraction_evaluate", "min_train_nodes", "min_evaluate_nodes", "min_available_nodes")
 REPLIES = "replies"  # kind of average that stands for all replies
 
 
@@ -59,7 +62,8 @@ class FlowerStrategy(FedAvg):
         share, rounds: as for `FedAvg`.
 
     Raises:
-        ValueError: if the strategy keeps something from round to round, which would be lost when a run is continued.
+        ValueError: if the strategy keeps something from round to round, which would be lost when a run is continued, or
+            has settings of whom to ask.
     """
 
     def __init__(self, *, strategy: Any, share: Sequence[str], **rounds: Any) -> None:
@@ -71,6 +75,11 @@ class FlowerStrategy(FedAvg):
                 f"strategy.strategy: {type(strategy).__name__} keeps something of its own between rounds or clients: "
                 "take one of fedvssl.strategy.fedopt, or one that only aggregates, such as FedMedian."
             )
+        for name in ASKED:
+            if getattr(strategy, name) != inspect.signature(flower.FedAvg).parameters[name].default:
+                raise ValueError(
+                    f"strategy.strategy.{name} has no effect: set strategy.fraction_fit and strategy.min_fit_clients."
+                )
         self.strategy = strategy
 
     @property

@@ -112,6 +112,14 @@ def test_fedvssl_shares_the_backbone_and_fedavg_everything():
     assert all(strategy.is_shared(name) for strategy in (whole, FedAvg(**{**ROUNDS, "share": ["*"]})) for name in names)
 
 
+@pytest.mark.parametrize("share", [["backbone.*", "head.*"], ["*", "!*bn*"], []])
+def test_the_published_switch_does_not_overrule_another_share_in_silence(share: list[str]):
+    with pytest.raises(
+        ValueError, match=r"fedavg=true shares the whole model, not strategy\.share=.*: choose strategy=fed"
+    ):
+        FedVSSL(mix_coeff=0.9, swbeta=1, fedavg=True, **{**ROUNDS, "share": share})
+
+
 def test_the_published_switch_is_fedavg_to_the_bit():
     switch, fedavg = FedVSSL(mix_coeff=0.9, swbeta=1, fedavg=True, **ROUNDS), FedAvg(**{**ROUNDS, "share": ["*"]})
     previous = CLIENTS[2].arrays

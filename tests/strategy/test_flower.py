@@ -82,3 +82,11 @@ def test_it_is_named_in_yaml() -> None:
         limits = {"max_update_factor", "oversized_updates", "rule"}
         built = build({n: v for n, v in settings.items() if n not in limits}, num_clients=5, seed=7)
         assert type(built.strategy) is kind and built.share == ["backbone.*"]
+
+
+@pytest.mark.parametrize("setting", [{"fraction_train": 0.5}, {"min_train_nodes": 3}, {"min_available_nodes": 4}])
+def test_settings_of_whom_to_ask_are_refused_because_they_would_have_no_effect(setting: dict) -> None:
+    with pytest.raises(
+        ValueError, match=rf"strategy\.strategy\.{next(iter(setting))} has no effect: set strategy\.fra"
+    ):
+        one_round(flower.FedMedian(**setting))
