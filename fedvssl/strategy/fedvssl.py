@@ -38,8 +38,8 @@ class FedVSSL(FedAvg):
     ) -> None:
         if fedavg and list(share) not in (BACKBONE, WHOLE):
             raise ValueError(
-                f"strategy.fedavg=true shares the whole model, not strategy.share={list(share)}: choose strategy=fedavg "
-                "for this share, or leave it out."
+                f"strategy.fedavg=true shares the whole model, not strategy.share={list(share)}: leave this out, or "
+                "choose strategy=fedavg for it."
             )
         super().__init__(share=WHOLE if fedavg else share, **rounds)
         if not 0 <= mix_coeff <= 1:

@@ -86,7 +86,5 @@ def test_it_is_named_in_yaml() -> None:
 
 @pytest.mark.parametrize("setting", [{"fraction_train": 0.5}, {"min_train_nodes": 3}, {"min_available_nodes": 4}])
 def test_settings_of_whom_to_ask_are_refused_because_they_would_have_no_effect(setting: dict) -> None:
-    with pytest.raises(
-        ValueError, match=rf"strategy\.strategy\.{next(iter(setting))} has no effect: set strategy\.fra"
-    ):
+    with pytest.raises(ValueError, match=rf"strategy\.strategy\.{next(iter(setting))} has no effect: set"):
         one_round(flower.FedMedian(**setting))
