@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import against, learning, round_parts, time_to_quality
+from benchmarks import against, client_steps, learning, round_parts, time_to_quality
 from benchmarks.measure import Result, alternate
 from benchmarks.plain import PlainSample
 from fedvssl.building import build_sample
@@ -145,3 +145,14 @@ def test_slower_means_that_the_whole_interval_lies_above_three_percent() -> None
     there = [1.0] * 10
     assert against.line_of("x", [1.05] * 10, there).endswith("1.050 [1.050 1.050] SLOWER")
     assert "SLOWER" not in against.line_of("x", [1.05] * 7 + [1.0] * 3, there)
+
+
+def test_the_loss_has_moved_once_it_is_five_percent_below_standing_still(tmp_path: Path) -> None:
+    losses = [1.2, 0.96, 0.94, 0.97]
+    rounds = [{"loss": loss, "trivial_still": 1.0} for loss in losses]
+    found = client_steps.curve_of(rounds, clients=4, seed=7, steps=49)
+    assert found.moved == 3 and "moved in round 3 (98 to 147 steps of each client), last loss 0.970" in found.line()
+    still = client_steps.curve_of(rounds[:2], clients=1, seed=7, steps=10)
+    assert still.moved is None and "not moved after 20 steps" in still.line()
+    client_steps.draw(tmp_path / "steps.png", [found, still])
+    assert (tmp_path / "steps.png").read_bytes().startswith(b"\x89PNG")
