@@ -88,8 +88,11 @@ def compare(tree: Path, names: list[str], *, pairs: int) -> None:
     """Print a line for each cost as soon as it is known."""
     for name in names:
         begun, program = time.monotonic(), PROGRAMS[name]
-        found = [(seconds_of(program, ROOT), seconds_of(program, tree)) for _ in range(pairs + 1)]
-        here, there = map(list, zip(*found[1:], strict=True))  # without the warm-up
+        seconds: dict[Path, list[float]] = {ROOT: [], tree: []}
+        for number in range(pairs + 1):
+            for side in (ROOT, tree)[:: -1 if number % 2 else 1]:  # neither is always first
+                seconds[side].append(seconds_of(program, side))
+        here, there = seconds[ROOT][1:], seconds[tree][1:]  # without the warm-up
         print(f"{line_of(name, here, there)}  ({pairs} pairs, {(time.monotonic() - begun) / 60:.0f} min)", flush=True)
 
 

@@ -79,8 +79,8 @@ def reach(kind: Kind, raw_dir: Path, ann_dir: Path, words: Sequence[str]) -> Rea
         places = [f"data_dir={folder}/data", "data.name=videos", f"hydra.run.dir={folder}/run"]
         command = ["-m", "fedvssl.main", f"experiment={kind.experiment}", "eval.every=1", *others, *places, *words]
         started = time.perf_counter()
-        evaluated = train_until(command, folder / "run", kind.metric, log)
-        taken, first = time.perf_counter() - started, evaluated[0]
+        evaluated, ended = train_until(command, folder / "run", kind.metric, log)
+        taken, first = ended - started, evaluated[0]
         rounds = [record for record in read_records(folder / "run" / METRICS_FILE) if "num_clients" in record]
         done = [record["seconds"] for record in rounds if record["server_round"] <= evaluated[-1]["server_round"]]
         seconds |= {"training": sum(done), "evaluating": sum(record["seconds_eval"] for record in evaluated)}
@@ -90,8 +90,8 @@ def reach(kind: Kind, raw_dir: Path, ann_dir: Path, words: Sequence[str]) -> Rea
         return Reached(seconds, processor_seconds() - used, number, first[metric], reached)
 
 
-def train_until(command: Sequence[str], run_dir: Path, metric: str, log: Path) -> list[dict[str, Any]]:
-    """Train until a round is better than random weights, and return the evaluations until then."""
+def train_until(command: Sequence[str], run_dir: Path, metric: str, log: Path) -> tuple[list[dict[str, Any]], float]:
+    """Train until a round is better than random weights; return the evaluations until then, and when it was seen."""
     with (
         log.open("a") as file,
         subprocess.Popen([sys.executable, *command], env=environment(), stdout=file, stderr=file) as run,
@@ -103,10 +103,11 @@ def train_until(command: Sequence[str], run_dir: Path, metric: str, log: Path) -
             if better or ended:
                 break
             time.sleep(FEW_SECONDS)
+        seen = time.perf_counter()
         run.send_signal(signal.SIGTERM)
     if not better:
         raise SystemExit(f"error: {' '.join(command)} did not get there:\n{log.read_text()[-2000:]}")
-    return evaluated[: evaluated.index(better[0]) + 1]
+    return evaluated[: evaluated.index(better[0]) + 1], seen
 
 
 def run_stage(command: Sequence[str], seconds: dict[str, float], stage: str, log: Path) -> None:
@@ -168,7 +169,7 @@ def main() -> None:
             if raw_dir is None:
                 write_synthetic(flags(out_dir=folder, seed=seed))
                 raw_dir, ann_dir, kind = Path(folder, "raw"), Path(folder, "lists"), SYNTHETIC
-            for side, words in sides.items():
+            for side, words in list(sides.items())[:: -1 if seed % 2 else 1]:  # neither side is always first
                 found[side].append(reach(kind, raw_dir.resolve(), ann_dir.resolve(), [*words, f"seed={seed}"]))
                 print(f"seed {seed} {report(side, found[side][-1:])}", flush=True)
     print("\n" + "\n".join(report(side, runs) for side, runs in found.items()))

@@ -23,6 +23,7 @@ if __name__ == "__main__" and show_help("sweep"):  # before PyTorch is imported,
 import contextlib
 import shlex
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
@@ -41,29 +42,32 @@ from fedvssl.identity import FREE as FREE_IN_PRETRAINING
 from fedvssl.identity import SAMPLING
 from fedvssl.overrides import parse_overrides
 from fedvssl.sweeping.checks import check_measures, check_rows
-from fedvssl.sweeping.comparison import markdown
+from fedvssl.sweeping.comparison import Table, markdown
 from fedvssl.sweeping.curves import draw_curves, draw_labels
+from fedvssl.sweeping.differences import write_differences
 from fedvssl.sweeping.forecast import forecast
 from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, Cell, Measure, Plan, Row, Step, Sweep, flags
 from fedvssl.sweeping.results import add_result, read_measured, read_results, results_file
-from fedvssl.sweeping.tables import caption, draw_leading, headings, write_differences, write_tables
+from fedvssl.sweeping.tables import caption, draw_leading, headings, write_tables
 from fedvssl.training.precision import choose_precision
 from fedvssl.training.processes import exit_code
 
 # Free where a run is continued, but they decide the numbers of a finished one.
 DECISIVE = SAMPLING | {*("rounds", "training.epochs", "strategy.max_update_factor", "strategy.oversized_updates")}
 # Settings of all commands that do not decide the numbers of a finished run; of `init` the content is compared.
-DRY_RUN = "--dry_run"
 FREE = (FREE_IN_PRETRAINING | FREE_IN_FINETUNING | {"checkpoint", "feature_dir"}) - DECISIVE
+DRY_RUN = ("--dry_run", "--dry-run")
+LISTS = tuple(f"*/{folder}/*.json" for folder in ("pool", "clients", "alone*"))
+WRITES = ("*.json", "table.*", "differences.md", "curves.png", "labels.png", *LISTS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 2 for a mistake in the settings, 1 if a step has failed."""
     words = sys.argv[1:] if argv is None else list(argv)
     failed: list[Step] = []
-    if DRY_RUN in words:
-        words.remove(DRY_RUN)
-        return exit_code(lambda: print(foresee(parse_overrides(words))))
+    rest = [word for word in words if word not in DRY_RUN]
+    if rest != words:
+        return exit_code(lambda: print(foresee(parse_overrides(rest))))
     return exit_code(lambda: failed.extend(sweep(parse_overrides(words)))) or int(bool(failed))
 
 
@@ -82,30 +86,36 @@ def sweep(words: list[str]) -> list[Step]:
     settings = read(compose("sweep", words))
     with contextlib.ExitStack() as locks:
         for folder in sorted({settings.work_dir.resolve(), settings.results_dir.resolve()}):
-            locks.enter_context(owned(folder, writes=("*.json", "table.*", "*/pool/*.json", "*/clients/*.json")))
+            locks.enter_context(owned(folder, writes=WRITES))
         return complete(settings, words)
 
 
 def foresee(words: list[str]) -> str:
-    """What the sweep would do; see `forecast`. Only lists of clients are written, to the work_dir.
+    """What the sweep would do; see `forecast`. Nothing is written.
 
     Raises:
         ValueError: as `sweep`.
     """
     settings = read(compose("sweep", words))
-    _, steps = planned(settings, words)
+    with tempfile.TemporaryDirectory() as lists_dir:
+        _, steps = planned(settings, words, lists_dir=Path(lists_dir))
     results = {step.cell: read_results(settings.results_dir, step.cell) for step in steps}
     return forecast(settings, steps, open_steps(steps, settings.results_dir), results)
 
 
-def planned(settings: Sweep, words: list[str]) -> tuple[list[Plan], list[Step]]:
+def planned(settings: Sweep, words: list[str], *, lists_dir: Path | None = None) -> tuple[list[Plan], list[Step]]:
     """Plans of all splits, and all steps, done or not, in the order in which they run.
+
+    Args:
+        settings: of the sweep.
+        words: its overrides.
+        lists_dir: folder for lists of clients; None for the work_dir.
 
     Raises:
         ValueError: for a result of other settings.
     """
     by_split = (read(compose("sweep", [*words, f"data.split={split}"])) for split in settings.splits)
-    plans = [Plan(own, free=FREE) for own in by_split]
+    plans = [Plan(own, free=FREE, lists_dir=lists_dir) for own in by_split]
     steps = [step for plan in plans for seed in settings.seeds for step in plan.steps(seed)]
     steps.sort(key=lambda step: step.command == FINETUNE)  # last: it takes longest, the others fill the table soon
     refuse_other_settings(steps, settings)
@@ -115,12 +125,16 @@ def planned(settings: Sweep, words: list[str]) -> tuple[list[Plan], list[Step]]:
 def complete(settings: Sweep, words: list[str]) -> list[Step]:
     """Run the missing steps of a checked sweep and print the table; see `sweep`."""
     plans, steps = planned(settings, words)
-    failed = run(open_steps(steps, settings.results_dir), settings, lambda: write_tables(settings, plans, steps))
-    table = write_tables(settings, plans, steps)
+
+    def tell() -> tuple[Table, str]:
+        return write_tables(settings, plans, steps), write_differences(plans, steps)
+
+    failed = run(open_steps(steps, settings.results_dir), settings, tell)
+    table, differences = tell()
     draw_leading(settings, table)
     draw_curves(settings, steps)
     draw_labels(settings, plans, steps)
-    print(f"\n{markdown(table, headings(settings))}\n{caption(settings)}\n\n{write_differences(plans, steps)}")
+    print(f"\n{markdown(table, headings(settings))}\n{caption(settings)}\n\n{differences}")
     if failed:
         print(f"error: {len(failed)} steps failed or wait for one that did, see the lines above.", file=sys.stderr)
     return failed

@@ -131,7 +131,8 @@ def load_recognizer(
     seen = seen_facts(data, annotations, seen_in(checkpoint), checkpoint=path)
     task = new_task()
     load_weights(task.recognizer, recognizer_state(checkpoint, path=path), path=path)
-    return task, {"epoch": checkpoint.get("epoch"), **seen}
+    labels = checkpoint.get("settings", {}).get("labels_per_class")
+    return task, {"epoch": checkpoint.get("epoch"), "labels_per_class": labels, **seen}
 
 
 def conditions_of(
@@ -180,6 +181,7 @@ def table(result: dict[str, Any]) -> str:
         f"chance (1/{result['num_classes']})": result["chance"],
     }
     trained = "" if result["epoch"] is None else f", epoch {result['epoch']}"
+    trained += f", {result['labels_per_class']} labelled videos of each class" if result["labels_per_class"] else ""
     return (
         f"{aligned(single(rows, ACCURACIES, {'recognizer': result['intervals']}), ACCURACIES)}\n"
         f"{evaluated_videos(result, result['num_videos'])} of {result['dataset']} split {result['split']}, "

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fedvssl.data.validation import group_of
+from fedvssl.data.validation import evaluated_videos, group_of
 from fedvssl.evaluation.intervals import Difference, paired_difference
 from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.predictions import PREDICTIONS_FILE, read_right
@@ -133,7 +133,8 @@ def text(report: dict[str, Any]) -> str:
         difference = Difference(*(found[name] for name in Difference._fields))
         untold = ": too few test videos to tell them apart" if difference.low <= 0 <= difference.high else ""
         lines.append(f"{column}: {PRE_TRAINED} - {found['baseline']} {difference.text()}{untold}")
-    lines.append(f"{report['num_test']} test and {report['num_train']} training videos; brackets are 95 % intervals")
+    evaluated = evaluated_videos(report, report["num_test"])
+    lines.append(f"{evaluated} and {report['num_train']} training videos; brackets are 95 % intervals")
     return "\n".join(lines)
 
 

@@ -119,7 +119,7 @@ time.sleep(60 * float(sys.argv[3]))
 
 def test_training_is_stopped_once_an_interval_lies_above_that_of_random_weights(tmp_path: Path) -> None:
     command = ["-c", RECORDS, str(tmp_path / "run"), json.dumps([0.1, 0.2, 0.31, 0.5]), "1"]
-    found = time_to_quality.train_until(command, tmp_path / "run", "R@1", tmp_path / "log.txt")
+    found, _ = time_to_quality.train_until(command, tmp_path / "run", "R@1", tmp_path / "log.txt")
     assert [record["server_round"] for record in found] == [0, 1, 2]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import statistics
 import subprocess
 import sys
 from collections import Counter
@@ -9,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from fedvssl import sweep
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from fedvssl.data.validation import hold_out
+from fedvssl.evaluation.intervals import paired_difference
+from fedvssl.files.progress import clock
+from fedvssl.sweeping import curves
 from fedvssl.sweeping.plan import Cell, Plan, Step
 from tests.action_set import TINY as TINY_FINETUNING
 from tests.action_set import write_action_set
@@ -108,7 +113,7 @@ def test_the_pool_has_every_video_of_the_clients_once(words: list[str], tmp_path
 
 def test_one_client_alone_has_its_list_and_no_other(words: list[str], tmp_path: Path, data_dir: Path) -> None:
     planned([*(word for word in words if word != "rows.alone=null"), "rows.alone.alone=2"])
-    own = read_annotations(tmp_path / "sweep/alone-seed1-split1/alone/client_dist1.json")
+    own = read_annotations(tmp_path / "sweep/alone-seed1-split1/alone2/client_dist1.json")
     lists = data_dir / "ucf101/annotations/client_distribution"
     assert own == read_annotations(lists / "client_dist2.json") and len(own) == 4
 
@@ -158,6 +163,11 @@ def test_a_dry_run_tells_what_is_open_and_runs_nothing(
     printed = capsys.readouterr().out
     assert "| random-seed1-split1 | - | done | open | - |" in printed
     assert "without finetune, of which none is done" in printed and "2 retrieval" in printed
+    cells = [json.loads(path.read_text()) for path in (tmp_path / "sweep/results").glob("*.json")]
+    known = [[cell[kind]["seconds"] for cell in cells if kind in cell] for kind in ("retrieval", "linear_probe")]
+    seconds = 2 * statistics.median(known[0]) + 3 * statistics.median(known[1])
+    seconds += cells[0].get("pretrain", cells[1].get("pretrain", {}))["seconds"]
+    assert f". About {clock(seconds)}, by the median" in printed and seconds >= 60
     assert sweep.main([*words, "--dry_run", "rounds=3"]) == 2, "a mistake is told"
 
 
@@ -167,20 +177,103 @@ def test_differences_are_paired_by_seed_with_an_interval_over_seeds(
     own = [word for word in words if word != "rows.fedavg=null"]
     assert sweep.main([*own, "seeds=[1,2,3]"]) == 0
     lines = (tmp_path / "sweep/results/differences.md").read_text().splitlines()
-    assert lines[0].startswith("Paired differences from FedAvg, in points: mean over the runs")
-    assert lines[2] == "| | R@1 | probe top-1 | fine-tuned top-1 |".replace("| |", "|  |", 1)
+    assert lines[0].startswith("Paired differences in points, mean over the runs.")
+    headings = [f"{name} - FedAvg" for name in ("R@1", "probe top-1", "fine-tuned top-1")]
+    assert lines[2] == f"|  | {' | '.join(headings)} |" and lines[-1].startswith("Percent on ucf101")
     # R@1 of random is 4 of 11 for each seed, of FedAvg 6, 7 and 8: -2, -3, -4 of 11 with sd 1 of 11.
     half = 4.303 / 3**0.5 / 11
-    expected = f"{100 * -3 / 11:+.1f} [{100 * (-3 / 11 - half):.1f}, {100 * (-3 / 11 + half):.1f}]; "
+    own = [paired_difference(first(4), first(number), [f"v{n}" for n in range(11)]) for number in (6, 7, 8)]
+    low = min(-3 / 11 - half, sum(one.low for one in own) / 3)
+    high = max(-3 / 11 + half, sum(one.high for one in own) / 3)
+    below = sum(one.high < 0 for one in own)
+    expected = f"-27.3 [{100 * low:.1f}, {100 * high:.1f}], 0 above and {below} below of 3 |"
     (random,) = [line for line in lines if line.startswith("| random weights")]
-    assert random.startswith(f"| random weights | {expected}") and random.endswith("+0.0 [0.0, 0.0]; 0 of 3 | - |")
-    assert any(line.startswith("| FedVSSL (0.9, 1) | +0.0 [0.0, 0.0]; 0 of 3 |") for line in lines)
+    same = "+0.0 [0.0, 0.0], 0 above and 0 below of 3"
+    assert random.startswith(f"| random weights | {expected}") and random.endswith(f"| {same} | - |")
+    assert any(line.startswith(f"| FedVSSL (0.9, 1) | {same} |") for line in lines)
     assert not any(line.startswith("| FedAvg") for line in lines)
+
+
+def first(number: int) -> list[bool]:
+    """Of 11 test videos the first are right."""
+    return [n < number for n in range(11)]
+
+
+def test_differences_tell_what_is_not_done_and_who_has_seen_test_videos(
+    words: list[str], commands: StandIn, tmp_path: Path
+) -> None:
+    own = [word for word in words if word != "rows.fedavg=null"]
+    commands.seen = {"seen": {"pre-training": 2}}
+    assert sweep.main([*own, TWO_SEEDS]) == 0
+    path = tmp_path / "sweep/results/fedvssl_09_1-seed2-split1.json"
+    cell = json.loads(path.read_text())
+    del cell["retrieval"]["right"]
+    path.write_text(json.dumps(cell))
+    assert sweep.main([*own, TWO_SEEDS]) == 0
+    text = (tmp_path / "sweep/results/differences.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("| FedVSSL (0.9, 1) (trained on test videos) |")]
+    assert "below of 1 (of 2 planned) |" in line
+    assert "Without digits for each video, as of earlier versions: fedvssl_09_1-seed2-split1. Remove them." in text
+
+
+def test_a_measure_has_a_baseline_of_its_own(words: list[str], commands: StandIn, tmp_path: Path) -> None:
+    assert sweep.main([*words, "+measures.finetune.baseline=scratch", "baseline=random"]) == 0
+    lines = (tmp_path / "sweep/results/differences.md").read_text().splitlines()
+    assert lines[2] == ("|  | R@1 - random weights | probe top-1 - random weights | fine-tuned top-1 - from scratch |")
+
+
+def test_cells_of_other_numbers_of_videos_are_named(words: list[str], commands: StandIn, tmp_path: Path) -> None:
+    own = [word for word in words if word != "rows.fedavg=null"]
+    assert sweep.main(own) == 0
+    path = tmp_path / "sweep/results/fedavg-seed1-split1.json"
+    path.write_text(path.read_text().replace('"R@1": "1', '"R@1": "11', 1))
+    with pytest.raises(ValueError, match=r"retrieval of random-seed1-split1 and fedavg-seed1-split1: .* Remove one"):
+        sweep.sweep(own)
+
+
+def test_pictures_have_the_numbers_of_the_cells(words: list[str], commands: StandIn) -> None:
+    two = [*words, TWO_SEEDS, FEW, "+rows.own={title: own, overrides: []}"]
+    assert sweep.main(two) == 0
+    settings = sweep.read(compose("sweep", two))
+    plans, steps = sweep.planned(settings, two)
+    panels, dashed = curves.curves_of(settings, steps)
+    both = {1: [9.0, 9.0], 2: [8.0, 8.0]}
+    assert panels["loss"] == {"FedVSSL (0.9, 1)": both, "own": both} and {*panels} == {"loss", "iou"}
+    assert dashed == {"loss": {"still": {1: [9.5] * 4, 2: [9.5] * 4}}, "iou": {"still": {1: [0.5] * 4, 2: [0.5] * 4}}}
+    lines = curves.labels_of(settings, plans, steps)
+    assert lines["from scratch"] == {1: [70.0, 70.0], 2: [70.0, 70.0]} and {*lines} == {"from scratch", *panels["loss"]}
+
+
+def test_a_line_keeps_its_colour_in_every_panel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    figures = []
+    saved = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *words, **o: figures.append(self) or saved(self, *words, **o))
+    panels = {"loss": {name: {1: [1.0]} for name in "ABC"}, "iou": {name: {1: [1.0]} for name in "BC"}}
+    curves._draw(tmp_path / "x.png", panels, {"loss": {"still": {1: [2.0]}}}, x="round")
+    (figure,) = figures
+    colors = [[line.get_color() for line in axes.lines] for axes in figure.axes]
+    assert colors == [["C0", "C1", "C2", "k"], ["C1", "C2"]]
+    legend = {text.get_text(): line.get_color() for text, line in zip(*legend_of(figure), strict=True)}
+    assert legend == {"A": "C0", "B": "C1", "C": "C2", "still": "k"}
+
+
+def legend_of(figure: Figure) -> tuple[list, list]:
+    (legend,) = figure.legends
+    return legend.get_texts(), legend.get_lines()
+
+
+def test_a_dry_run_leaves_the_lists_of_a_sweep_alone(words: list[str], commands: StandIn, tmp_path: Path) -> None:
+    own = [*(word for word in words if word != "rows.alone=null"), "measures.finetune.rows=[]"]
+    assert sweep.main(own) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*") if path.is_file()}
+    assert sweep.main([*own, "rows.alone.alone=2", "--dry-run"]) == 2, "results of other settings"
+    assert sweep.main([*own, "--dry_run"]) == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*") if path.is_file()} == before
 
 
 def test_without_a_baseline_nothing_is_compared(words: list[str], commands: StandIn, tmp_path: Path) -> None:
     assert sweep.main([*words, "baseline=null"]) == 0
-    assert (tmp_path / "sweep/results/differences.md").read_text() == ""
+    assert "No row is compared" in (tmp_path / "sweep/results/differences.md").read_text()
 
 
 def test_a_second_start_finds_everything_done(words: list[str], commands: StandIn, tmp_path: Path) -> None:
@@ -446,24 +539,42 @@ def test_results_on_validation_videos_are_marked(
         ("rows.random.start=here", r"rows\.random\.start=here is none of: random, scratch, mean_frame"),
         ("+rows.random.override=[]", r"rows\.random has 'override', which is none of: alone, overrides, pooled, start"),
         ("+rows.fedvssl_09_1={alone: 4}", r"rows\.fedvssl_09_1\.alone=4 must be a client, 1 to 3"),
-        ("+rows.fedvssl_09_1={alone: 1, pooled: true}", r"rows\.fedvssl_09_1 is pooled and alone: choose one"),
+        (
+            "+rows.fedvssl_09_1={alone: 1, pooled: true}",
+            r"rows\.fedvssl_09_1 is alone, and pooled or with a start",
+        ),
+        ("+rows.random.alone=1", r"rows\.random is alone, and pooled or with a start"),
+        ("+rows.fedvssl_09_1={alone: yes}", r"rows\.fedvssl_09_1\.alone=.* must be the number of a client, from 1"),
+        ("rows.fedvssl_09_1.overrides=seed", r"rows\.fedvssl_09_1\.overrides=seed must be a list of words"),
+        ("+measures.few={command: knn, columns: {}}", "measures.few needs 'columns'"),
+        ("measures.retrieval.rows=random", r"measures\.retrieval\.rows=random must be a list of words"),
+        ("+measures.retrieval.baseline=none", r"measures\.retrieval names the row none, which is none of"),
+        ("+measures.pretrain={command: finetune, columns: {a: b}}", r"measures\.pretrain: the name is that of pre"),
+        (
+            "+measures.few={command: base, columns: {a: b}}",
+            r"measures\.few needs a command: .*; base is none",
+        ),
+        ("overrides.finetune=['labels_per_class=0']", r"labels_per_class=0 must be a whole number from 1"),
         ("baseline=fedavgm", r"baseline=fedavgm is none of the rows: mean_frame, random"),
-        ("+measures.retrieval.row=[]", r"measures\.retrieval has 'row', which is none of: columns, command"),
+        ("+measures.retrieval.row=[]", r"measures\.retrieval has 'row', which is none of: baseline, columns"),
         ("+measures.knn={rows: null}", r"measures\.knn needs 'columns'"),
         (
-            "+measures.few={command: finetune, overrides: ['labels=1'], rows: null, columns: {}}",
+            "+measures.few={command: finetune, overrides: ['labels=1'], columns: {top1_acc: few}}",
             "Could not override 'labels'",
         ),
         (
             "measures.finetune.rows=[none]",
-            r"measures\.finetune\.rows has none, which is none of: mean_frame, random",
+            r"measures\.finetune names the row none, which is none of: mean_frame, random",
         ),
         ("seeds=7", r"seeds=7 must be a list of whole numbers"),
         ("splits=[]", r"splits=\[\] must be a list"),
         ("overrides.main=['rownds=2']", "rownds"),
         ("no_such_key=1", "no_such_key"),
         ("+rows={../../evil: {start: random}}", r"rows: the name '../../evil-seed\d-split1' leads outside the folder"),
-        ("+measures={../evil: {rows: null, columns: {}}}", r"measures: the name '../evil' leads outside the folder"),
+        (
+            "+measures={../evil: {command: knn, columns: {a: b}}}",
+            r"measures: the name '../evil' leads outside the folder",
+        ),
     ],
 )
 def test_mistakes_get_a_sentence(change: str, sentence: str, words: list[str], capsys: pytest.CaptureFixture) -> None:

@@ -14,13 +14,14 @@ import numpy as np
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.split import Split
 
-GROUP = re.compile(r"(.+_g\d+)_c\d+")
+# Names of UCF-101, v_Archery_g08_c01, and of HMDB-51: film, action, then how and how well it is seen, and a number.
+GROUP = re.compile(r"(.+_g\d+)_c\d+|(.+)_[a-z]_(?:nm|cm)_np\d+_(?:fr|ri|le|ba)_(?:goo|med|bad)_\d+")
 
 
 def group_of(name: str) -> str:
-    """Group of a video, "v_Archery_g08" of "Archery/v_Archery_g08_c01"; the name itself if it holds none."""
+    """Group of a video, "Archery/v_Archery_g08" of "Archery/v_Archery_g08_c01"; the name itself if it holds none."""
     match = GROUP.fullmatch(name)
-    return match[1] if match else name
+    return match[1] or match[2] if match else name
 
 
 def hold_out(

@@ -16,7 +16,7 @@ def draw_curves(
     png: Path,
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     *,
-    num_videos: float,
+    num_videos: Mapping[str, float],
     xlabel: str,
     ticks: Sequence[int] | None = None,
 ) -> None:
@@ -25,7 +25,7 @@ def draw_curves(
     Args:
         png: file to write.
         curves: name -> (x, accuracy); the first one is the evaluated backbone, its baselines are dashed.
-        num_videos: of independent test videos, which decides the bands.
+        num_videos: name -> number of independent test videos, which decides its band.
         xlabel: meaning of x.
         ticks: marked values of x on a logarithmic axis; None for a linear axis.
     """
@@ -35,7 +35,7 @@ def draw_curves(
     axes = figure.add_subplot(xlabel=xlabel, ylabel="top-1 accuracy (percent), 95 % interval")
     for style, (name, (x, accs)) in zip(chain("-", cycle(DASHED)), curves.items(), strict=False):
         (line,) = axes.plot(x, [100 * acc for acc in accs], style, marker="o" if len(x) <= 20 else None, label=name)
-        lows, highs = zip(*(wilson(acc, num_videos) for acc in accs), strict=True)
+        lows, highs = zip(*(wilson(acc, num_videos[name]) for acc in accs), strict=True)
         axes.fill_between(x, 100 * np.array(lows), 100 * np.array(highs), color=line.get_color(), alpha=0.15, lw=0)
     if ticks is not None:
         axes.set_xscale("log")

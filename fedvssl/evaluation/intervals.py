@@ -1,8 +1,9 @@
 """95 % intervals of accuracies: of one fraction, and of the difference of two backbones on the same test videos.
 
 Videos of one group, such as those of UCF-101 that show one scene, are right or wrong together, so whole groups are
-looked at as independent random draws; a video whose name holds no group is a group of its own. The intervals do not
-cover the spread over seeds of training, which is larger where a run is short.
+looked at as independent random draws; a video whose name holds no group is a group of its own. Few groups make wide
+intervals, after Student's t distribution. They do not cover the spread over seeds of training, which is larger where a
+run is short.
 """
 
 import math
@@ -13,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 Z = 1.959964  # 97.5 % quantile of the normal distribution
-# The same of Student's t distribution with 1, 2, ... degrees of freedom; the last one stands for more, a little wide.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+# The same of Student's t distribution with 1, 2, ... degrees of freedom.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 DRAWS = 10_000
 
 
@@ -51,17 +52,25 @@ def interval(right: Sequence[bool], groups: Sequence[str]) -> Interval:
     Args:
         right: for each test video whether it was classified correctly.
         groups: name of the group of each.
+
+    Raises:
+        ValueError: if there is no video, or not a group for each.
     """
-    return wilson(sum(right) / len(right), effective_number(right, groups))
+    number = effective_number(right, groups)
+    return wilson(sum(right) / len(right), number)
 
 
 def effective_number(right: Sequence[bool], groups: Sequence[str]) -> float:
     """Number of independent videos whose fraction of right ones scatters as much as that of these groups.
 
     The number of videos divided by the design effect (Kish, Survey Sampling, 1965), with the variance of the ratio
-    estimator over groups. Where all videos are right or none is, each group counts as one video.
+    estimator over groups, and by (t / z)^2 for few groups (Korn and Graubard, Survey Methodology, 1998). Where all
+    videos are right or none is, each group counts as one video.
+
+    Raises:
+        ValueError: if there is not a group for each video.
     """
-    _, of_video, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    of_video, sizes = _groups(right, groups)
     if len(sizes) == len(right):
         return len(right)
     fraction = sum(right) / len(right)
@@ -69,7 +78,8 @@ def effective_number(right: Sequence[bool], groups: Sequence[str]) -> float:
         return len(sizes)
     beyond = np.bincount(of_video, weights=right) - fraction * sizes  # right videos of a group, beyond the expected
     variance = len(sizes) / (len(sizes) - 1) * (beyond**2).sum() / len(right) ** 2
-    return float(np.clip(fraction * (1 - fraction) / variance, 1, len(right))) if variance else len(right)
+    number = min(fraction * (1 - fraction) / variance, len(right)) if variance else len(right)
+    return float(max(number * (Z / student(len(sizes) - 1)) ** 2, 1))
 
 
 def wilson(fraction: float, num_videos: float) -> Interval:
@@ -91,38 +101,64 @@ def paired_difference(
 ) -> Difference:
     """Paired bootstrap over groups: 2.5 % and 97.5 % percentiles of the mean difference over resampled groups.
 
+    Their distances from the difference are stretched for few groups, by t / z and the bias of the variance. One group
+    tells nothing: its interval is -1 to 1.
+
     Args:
         right, baseline: for each test video, in the same order, whether it was classified correctly.
         groups: name of the group of each.
         seed: of the resampling.
 
     Raises:
-        ValueError: if the two are not of the same number of videos, or of none.
+        ValueError: if the two are not of the same number of videos, or of none, or there is not a group for each.
     """
     if len(right) != len(baseline) or not len(right):
         raise ValueError(f"{len(right)} and {len(baseline)} test videos cannot be compared in pairs.")
     differences = np.asarray(right, dtype=np.int64) - np.asarray(baseline, dtype=np.int64)
-    _, of_video, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    mean, (of_video, sizes) = float(differences.mean()), _groups(right, groups)
+    if len(sizes) == 1 < len(right):
+        return Difference(mean, -1.0, 1.0)
     sums = np.bincount(of_video, weights=differences)
     # Drawing G groups with replacement is drawing how many of each kind, (sum of differences, size), are among them.
     kinds, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(sizes), counts / len(sizes), size=DRAWS)
     low, high = np.percentile((draws @ kinds[:, 0]) / (draws @ kinds[:, 1]), [2.5, 97.5])
-    return Difference(float(differences.mean()), float(low), float(high))
+    few = len(sizes) < len(right)
+    stretch = student(len(sizes) - 1) / Z * math.sqrt(len(sizes) / (len(sizes) - 1)) if few else 1.0
+    low, high = (mean + stretch * (float(end) - mean) for end in (low, high))
+    return Difference(mean, max(low, -1.0), min(high, 1.0))
 
 
 def mean_over_runs(runs: Sequence[Difference]) -> Difference:
-    """Mean of the differences of several runs with Student's 95 % interval over them; one run keeps its own interval.
+    """Mean of the differences of several runs, as of independent draws; one run keeps its own interval.
+
+    Its interval has the farther ends of two: Student's over the runs, and the mean of the runs' own over the videos,
+    because a few runs may agree by chance.
 
     Args:
         runs: one difference for each seed and split, at least one.
     """
     if len(runs) == 1:
         return runs[0]
-    values = [run.difference for run in runs]
-    quantile = STUDENT[min(len(runs) - 1, len(STUDENT)) - 1]
-    mean, half = statistics.mean(values), quantile * statistics.stdev(values) / math.sqrt(len(runs))
-    return Difference(mean, mean - half, mean + half)
+    values, lows, highs = zip(*runs, strict=True)
+    mean = statistics.mean(values)
+    half = student(len(runs) - 1) * statistics.stdev(values) / math.sqrt(len(runs))
+    return Difference(mean, min(mean - half, statistics.mean(lows)), max(mean + half, statistics.mean(highs)))
+
+
+def student(freedom: int) -> float:
+    """97.5 % quantile of Student's t distribution; beyond the table by Fisher's expansion around the normal one."""
+    if freedom <= len(STUDENT):
+        return STUDENT[freedom - 1]
+    return Z + (Z**3 + Z) / (4 * freedom) + (5 * Z**5 + 16 * Z**3 + 3 * Z) / (96 * freedom**2)
+
+
+def _groups(right: Sequence[bool], groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the group of each video, and the sizes of the groups."""
+    if len(right) != len(groups) or not len(right):
+        raise ValueError(f"{len(right)} test videos and {len(groups)} names of groups: there must be one for each.")
+    _, of_video, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    return of_video, sizes
 
 
 def _ends(interval: Sequence[float]) -> str:

@@ -71,15 +71,15 @@ def own_sample(protocol: EvaluationProtocol) -> Sample | None:
     return getattr(protocol, "sample", None)
 
 
-def num_independent(results: Mapping[str, Result], names: Sequence[str]) -> float:
-    """Number of independent test videos by the first accuracy of the first row, see `effective_number`.
+def num_independent(results: Mapping[str, Result], names: Sequence[str]) -> dict[str, float]:
+    """Number of independent test videos of each row, by its first accuracy; see `effective_number`.
 
     Args:
         results: of each row.
         names: of the test videos.
     """
-    right = next(iter(next(iter(results.values())).right.values()))
-    return effective_number(right, [group_of(name) for name in names])
+    groups = [group_of(name) for name in names]
+    return {row: effective_number(next(iter(result.right.values())), groups) for row, result in results.items()}
 
 
 def fractions(right: Mapping[str, Sequence[bool]]) -> Metrics:

@@ -6,79 +6,111 @@ from dataclasses import dataclass
 from fedvssl.data.splits import labelled_videos
 from fedvssl.data.validation import group_of
 from fedvssl.evaluation.intervals import Difference, mean_over_runs, paired_difference
+from fedvssl.files.atomic import atomic_path
 from fedvssl.files.predictions import from_digits
-from fedvssl.sweeping.comparison import NOT_PLANNED, text_table
-from fedvssl.sweeping.plan import Cell, Plan, Step, Sweep
-from fedvssl.sweeping.results import Results
+from fedvssl.sweeping.comparison import NOT_PLANNED, OPEN, text_table
+from fedvssl.sweeping.plan import Cell, Plan, Step
+from fedvssl.sweeping.results import Results, read_results
+from fedvssl.sweeping.tables import caption, headings, title_of
+
+EXPLANATION = (
+    "Paired differences in points, mean over the runs. The 95 % interval covers the spread over runs (Student's t, "
+    "seeds and splits as independent draws) and the mean interval of a run over its videos. Then the number of runs "
+    "whose own interval lies above 0, and below 0."
+)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One row beside the baseline in one metric: a difference for each seed and split that both have finished."""
+    """One row beside another in one metric: a difference for each seed and split that both have finished."""
 
     runs: Sequence[Difference]
-
-    @property
-    def mean(self) -> Difference:
-        return mean_over_runs(self.runs)
+    planned: int
 
     def text(self) -> str:
-        """Text of a cell: "+4.2 [-1.3, 9.7]; 1 of 3", the last the runs whose own interval leaves out 0."""
+        """Text of a cell: "+4.2 [-1.3, 9.7], 1 above and 0 below of 3", "open" or "-"."""
         if not self.runs:
-            return NOT_PLANNED
-        apart = sum(run.low > 0 or run.high < 0 for run in self.runs)
-        return f"{self.mean.text()}; {apart} of {len(self.runs)}"
+            return OPEN if self.planned else NOT_PLANNED
+        above, below = sum(run.low > 0 for run in self.runs), sum(run.high < 0 for run in self.runs)
+        done = "" if len(self.runs) == self.planned else f" (of {self.planned} planned)"
+        return f"{mean_over_runs(self.runs).text()}, {above} above and {below} below of {len(self.runs)}{done}"
+
+
+Column = tuple[str, str]  # measure and metric
 
 
 def compare_rows(
     plans: Sequence[Plan], steps: Sequence[Step], results: Mapping[Cell, Results]
-) -> dict[str, dict[tuple[str, str], Compared]]:
-    """Differences of each row from the baseline, by the row's title and (measure, metric) of the readable tables."""
+) -> dict[str, dict[Column, Compared]]:
+    """Differences of each row from the baseline of each measure, by name of the row.
+
+    Raises:
+        ValueError: if two cells were evaluated on other numbers of videos.
+    """
     sweep = plans[0].sweep
     groups = {plan.data.split: [group_of(v.name) for v in labelled_videos(plan.data, "test")] for plan in plans}
-    columns = [(kind, metric) for kind, measure in sweep.measures.items() for metric in measure.columns]
-    table: dict[str, dict[tuple[str, str], Compared]] = {}
-    for name, row in sweep.rows.items():
-        if name == sweep.baseline:
-            continue
-        cells = list(dict.fromkeys(step.cell for step in steps if step.cell.row == name))
-        found = {column: Compared(_runs(cells, column, results, groups, baseline=sweep.baseline)) for column in columns}
-        if any(compared.runs for compared in found.values()):
-            table[row.title] = found
+    planned = {(step.cell, step.kind) for step in steps}
+    table: dict[str, dict[Column, Compared]] = {name: {} for name in sweep.rows}
+    for kind, measure in sweep.measures.items():
+        baseline = measure.baseline or sweep.baseline
+        for name, metric in ((name, metric) for name in sweep.rows for metric in measure.columns):
+            pairs = [
+                (cell, Cell(str(baseline), cell.seed, cell.split))
+                for cell, planned_kind in sorted(planned, key=str)
+                if (cell.row, planned_kind) == (name, kind) and name != baseline
+            ]
+            pairs = [pair for pair in pairs if (pair[1], kind) in planned]
+            runs = [difference_of(pair, (kind, metric), results, groups) for pair in pairs]
+            table[name][kind, metric] = Compared([run for run in runs if run], len(pairs))
     return table
 
 
-def _runs(
-    cells: Sequence[Cell],
-    column: tuple[str, str],
+def difference_of(
+    pair: tuple[Cell, Cell],
+    column: Column,
     results: Mapping[Cell, Results],
     groups: Mapping[int | str, Sequence[str]],
-    *,
-    baseline: str | None,
-) -> list[Difference]:
-    runs = []
-    for cell in cells:
-        other = Cell(str(baseline), cell.seed, cell.split)
-        own, beside = (_right(results.get(one, {}), column) for one in (cell, other))
-        if own and beside:
-            runs.append(paired_difference(own, beside, groups[cell.split]))
-    return runs
+) -> Difference | None:
+    """Difference of a cell from another of its seed and split; None if one has no digits for each video.
 
-
-def _right(result: Results, column: tuple[str, str]) -> list[bool]:
+    Raises:
+        ValueError: if the two were evaluated on other numbers of videos.
+    """
     kind, metric = column
-    return from_digits(result.get(kind, {}).get("right", {}).get(metric, ""))  # results of earlier versions lack it
+    right, baseline = (from_digits(results[cell].get(kind, {}).get("right", {}).get(metric, "")) for cell in pair)
+    if not right or not baseline:
+        return None
+    try:
+        return paired_difference(right, baseline, groups[pair[0].split])
+    except ValueError as error:
+        raise ValueError(f"{kind} of {pair[0]} and {pair[1]}: {error} Remove one to compute it again.") from error
 
 
-def differences_text(table: Mapping[str, Mapping[tuple[str, str], Compared]], sweep: Sweep) -> str:
-    """The table in Markdown, with what its numbers are; empty if nothing can be compared."""
+def write_differences(plans: Sequence[Plan], steps: Sequence[Step]) -> str:
+    """Write differences.md, the paired differences of all rows from the baseline, and return its text."""
+    sweep = plans[0].sweep
+    results = {step.cell: read_results(sweep.results_dir, step.cell) for step in steps}
+    text = differences_text(plans, steps, results)
+    with atomic_path(sweep.results_dir / "differences.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return text
+
+
+def differences_text(plans: Sequence[Plan], steps: Sequence[Step], results: Mapping[Cell, Results]) -> str:
+    """The table in Markdown and what its numbers are, or why there is none."""
+    sweep, table = plans[0].sweep, compare_rows(plans, steps, results)
     columns = dict.fromkeys(column for row in table.values() for column, compared in row.items() if compared.runs)
-    if not columns or sweep.baseline is None:
-        return ""
-    headings = ["", *(sweep.measures[kind].columns[metric] for kind, metric in columns)]
-    lines = [[title, *(row[column].text() for column in columns)] for title, row in table.items()]
-    return (
-        f"Paired differences from {sweep.rows[sweep.baseline].title}, in points: mean over the runs with its 95 % "
-        "interval over them (Student; of one run, over its videos); runs whose own interval over the videos leaves "
-        f"out 0.\n\n{text_table([headings, *lines])}"
-    )
+    if not columns:
+        return "No row is compared: no pair is done yet, or `baseline` is null or left out.\n"
+    shown, names = headings(sweep), [""]
+    for kind, metric in columns:
+        baseline = sweep.measures[kind].baseline or str(sweep.baseline)
+        names.append(f"{shown[f'{kind} {metric}']} - {sweep.rows[baseline].title}")
+    compared = {name: row for name, row in table.items() if any(one.planned for one in row.values())}
+    lines = [
+        [title_of(name, sweep, results), *(row[column].text() for column in columns)] for name, row in compared.items()
+    ]
+    measured = ((cell, own[kind]) for cell, own in results.items() for kind in own if kind in sweep.measures)
+    old = sorted({str(cell) for cell, result in measured if "right" not in result})
+    note = f"\nWithout digits for each video, as of earlier versions: {', '.join(old)}. Remove them.\n" if old else ""
+    return f"{EXPLANATION}\n\n{text_table([names, *lines])}{note}\n{caption(sweep)}\n"

@@ -10,7 +10,7 @@ from fedvssl.config import Config, compose
 from fedvssl.data.annotations import read_annotations, write_annotations
 from fedvssl.data.client_lists import compare_with_tests, lists_in
 from fedvssl.data.split import Split
-from fedvssl.data.splits import labelled_videos
+from fedvssl.data.splits import few_labels, labelled_videos
 from fedvssl.files.settings import Settings, run_settings
 from fedvssl.overrides import parse_overrides
 
@@ -34,10 +34,11 @@ class Row:
 class Measure:
     """One measure of each row, or of those in `rows`; conf/sweep.yaml describes the settings."""
 
-    rows: list[str] | None
     columns: dict[str, str]
     command: str
+    rows: list[str] | None = None
     overrides: list[str] = field(default_factory=list)
+    baseline: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Sweep:
         results_dir: folder of the cells' JSONs and the tables.
         seeds, splits: of all cells.
         rows, measures: by their names, in the order of the table.
-        baseline: row that all others are compared with in pairs; None for no such table.
+        baseline: row that all others are compared with in pairs, by measures without one of their own.
     """
 
     data: Split
@@ -111,10 +112,12 @@ class Plan:
     Args:
         sweep: its settings, resolved for this split.
         free: settings of all commands that do not decide the numbers.
+        lists_dir: folder for the lists of clients that it makes.
     """
 
-    def __init__(self, sweep: Sweep, *, free: Collection[str]) -> None:
+    def __init__(self, sweep: Sweep, *, free: Collection[str], lists_dir: Path | None = None) -> None:
         self.sweep, self.free, self.data = sweep, free, sweep.data
+        self.lists_dir = lists_dir or sweep.work_dir
         self.checked: set[Path] = set()  # lists of clients
         self.lists = self.data.lists_read()
 
@@ -169,7 +172,9 @@ class Plan:
         own = [*self.sweep.overrides["finetune"], *self.sweep.measures[kind].overrides]
         recipe = [*self.words("recognition"), *own, f"seed={cell.seed}"]
         recipe += ["from_scratch=true" if weights is None else "from_scratch=false"]
-        settings = run_settings(composed("finetune", tuple(recipe)), free=self.free, files=self.lists)
+        config = composed("finetune", tuple(recipe))
+        few_labels([], config["labels_per_class"], seed=cell.seed)  # tells a mistake in it
+        settings = run_settings(config, free=self.free, files=self.lists)
         folder, commands = self.folder(cell) / kind, []
         pretrained = folder / "model_pretrained.pth"
         if weights is not None:
@@ -203,14 +208,14 @@ class Plan:
             if not 1 <= alone <= len(files):
                 raise ValueError(f"rows.{cell.row}.alone={alone} must be a client, 1 to {len(files)}.")
             files = [files[alone - 1]]
-        folder = self.folder(cell) / ("pool" if alone is None else "alone")
+        folder = self.lists_dir / str(cell) / ("pool" if alone is None else f"alone{alone}")
         videos = (video for file in files for video in read_annotations(file))
         write_annotations(folder / "client_dist1.json", dict.fromkeys(videos))
         return folder
 
     def without_validation(self, cell: Cell, words: list[str]) -> Path:
         """Write the clients' lists without the held-out videos, and return their folder."""
-        config, folder = composed("base", tuple(words)), self.folder(cell) / "clients"
+        config, folder = composed("base", tuple(words)), self.lists_dir / str(cell) / "clients"
         for file in lists_in(config["partition_dir"], config["pool_size"]):
             listed = read_annotations(file)
             write_annotations(folder / file.name, [video for video in listed if video.name not in self.held_out])

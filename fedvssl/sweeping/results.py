@@ -61,12 +61,15 @@ def read_measured(step: Step) -> Results:
 
 
 def curves_of(records: Sequence[Record]) -> dict[str, list[list[float]]]:
-    """Pairs of round and value of the loss, of metrics beside trivial predictors, and of evaluations, by name."""
+    """Pairs of round and value of the loss, of metrics beside trivial predictors, and of accuracies, by name.
+
+    Accuracies are those of evaluations that have an interval.
+    """
     others = {name.removeprefix(TRIVIAL) for record in records for name in record if name.startswith(TRIVIAL)}
     curves: dict[str, list[list[float]]] = {}
     for record in records:
         for name, value in record.items():
             is_compared = any(f"{name}_{other}" in record or name.endswith(f"_{other}") for other in others)
-            if name == "loss" or is_compared or name.startswith("eval_"):
+            if name == "loss" or is_compared or (name.startswith("eval_") and f"{name}_low" in record):
                 curves.setdefault(name, []).append([record["server_round"], value])
     return curves

@@ -9,9 +9,8 @@ from fedvssl.data.splits import labelled_videos
 from fedvssl.files.atomic import atomic_path
 from fedvssl.sweeping.comparison import ACCURACIES, Entry, Table, latex, markdown, recall_of_chance, to_csv
 from fedvssl.sweeping.comparison import draw as draw_table
-from fedvssl.sweeping.differences import compare_rows, differences_text
-from fedvssl.sweeping.plan import FINETUNE, Measure, Plan, Step, Sweep
-from fedvssl.sweeping.results import read_results
+from fedvssl.sweeping.plan import FINETUNE, Cell, Measure, Plan, Step, Sweep
+from fedvssl.sweeping.results import Results, read_results
 from fedvssl.training.metrics import chance, majority_class
 
 SEEN_TESTS = " (trained on test videos)"  # at the title of a row whose accuracies are no test
@@ -25,16 +24,15 @@ def write_tables(sweep: Sweep, plans: Sequence[Plan], steps: Sequence[Step]) -> 
     results = {step.cell: read_results(results_dir, step.cell) for step in steps}
     columns = {f"{kind} {metric}": (kind, metric) for kind, metric in _metrics(sweep.measures, results.values())}
     table = {}
-    for name, row in plans[0].sweep.rows.items():
-        entries, mark = {}, ""
+    for name in sweep.rows:
+        entries = {}
         for column, (kind, metric) in columns.items():
             own = [results[step.cell].get(kind) for step in steps if (step.cell.row, step.kind) == (name, kind)]
             done = [result for result in own if result]
-            mark = SEEN_TESTS if any("seen" in result for result in done) else mark
             # Cells of earlier versions have no intervals.
             interval = done[0].get("intervals", {}).get(metric) if len(done) == 1 else None
             entries[column] = Entry([result["metrics"][metric] for result in done], len(own), interval)
-        table[row.title + mark] = entries
+        table[title_of(name, sweep, results)] = entries
     told = {kind: [own[kind].get("chance", {}) for own in results.values() if kind in own] for kind in sweep.measures}
     table |= baseline_rows(plans, columns, told)
     shown = headings(sweep)
@@ -45,22 +43,18 @@ def write_tables(sweep: Sweep, plans: Sequence[Plan], steps: Sequence[Step]) -> 
     return table
 
 
-def write_differences(plans: Sequence[Plan], steps: Sequence[Step]) -> str:
-    """Write differences.md, the paired differences of all rows from the baseline, and return its text."""
-    sweep = plans[0].sweep
-    results = {step.cell: read_results(sweep.results_dir, step.cell) for step in steps}
-    text = differences_text(compare_rows(plans, steps, results), sweep)
-    with atomic_path(sweep.results_dir / "differences.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return text
-
-
 def draw_leading(sweep: Sweep, table: Table) -> None:
     """Draw table.png: the first column of each measure, without the rows of guessing, which would set the scale."""
     leading = [f"{kind} {next(iter(measure.columns))}" for kind, measure in sweep.measures.items()]
     measured = {title: row for title, row in table.items() if title not in GUESSES}
     columns = {column: heading for column, heading in headings(sweep).items() if column in leading}
     draw_table(sweep.results_dir / "table.png", measured, columns)
+
+
+def title_of(row: str, sweep: Sweep, results: Mapping[Cell, Results]) -> str:
+    """Title of a row, which says whether it was trained on test videos."""
+    done = (result for cell, own in results.items() if cell.row == row for result in own.values())
+    return sweep.rows[row].title + (SEEN_TESTS if any("seen" in result for result in done) else "")
 
 
 def headings(sweep: Sweep) -> dict[str, str]:
@@ -89,7 +83,7 @@ def baseline_rows(
         majority, guessed = [], []
         if sweep.measures[kind].command not in READ_LABELS:  # it tells itself what guessing reaches
             known = [chances[metric] for chances in told[kind] if metric in chances][:1]
-            rows[MAJORITY][column], rows[CHANCE][column] = Entry([], planned=0), Entry(known, planned=1)
+            rows[MAJORITY][column], rows[CHANCE][column] = Entry([], planned=0), Entry(known, planned=len(known))
             continue
         for plan in plans:
             lists = (labelled_videos(plan.data, part) for part in ("train", "test"))

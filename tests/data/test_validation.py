@@ -3,7 +3,7 @@
 import pytest
 
 from fedvssl.data.annotations import Annotation
-from fedvssl.data.validation import hold_out, how_held_out
+from fedvssl.data.validation import group_of, hold_out, how_held_out
 
 
 def ucf_list(num_classes: int = 3, groups: int = 5, clips: int = 4) -> list[Annotation]:
@@ -69,3 +69,16 @@ def test_a_class_keeps_its_last_group() -> None:
 def test_other_numbers_are_rejected(wanted: object) -> None:
     with pytest.raises(ValueError, match=r"data.validation=.* must be a share of the 60 training videos"):
         hold_out(ucf_list(), wanted, seed=0)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("Archery/v_Archery_g08_c01", "Archery/v_Archery_g08"),
+        ("wave/RATRACE_wave_f_nm_np1_fr_goo_37", "wave/RATRACE_wave"),
+        ("cartwheel/Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6", "cartwheel/Turnk_r_Pippi_Michel_cartwheel"),
+        ("Run/clip7", "Run/clip7"),
+    ],
+)
+def test_groups_of_names(name: str, group: str) -> None:
+    assert group_of(name) == group

@@ -22,7 +22,8 @@ def axes(monkeypatch, tmp_path: Path):
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     accs = {"a": [0, 0.5], "random": [0.1, 0.2], "mean frame": [0.3, 1]}
-    draw_curves(tmp_path / "x.png", {name: ([1, 2], own) for name, own in accs.items()}, num_videos=20, xlabel="x")
+    curves, numbers = {name: ([1, 2], own) for name, own in accs.items()}, {**dict.fromkeys(accs, 30), "a": 20}
+    draw_curves(tmp_path / "x.png", curves, num_videos=numbers, xlabel="x")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     return figures[0].axes[0]
 

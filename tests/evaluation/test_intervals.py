@@ -10,6 +10,7 @@ from fedvssl.evaluation.intervals import (
     interval,
     mean_over_runs,
     paired_difference,
+    student,
     wilson,
 )
 
@@ -82,7 +83,7 @@ def test_texts_are_in_percent(text: str, expected: str) -> None:
 
 
 def test_the_interval_over_runs_is_the_one_of_the_text_books() -> None:
-    runs = [Difference(value, 0.0, 0.0) for value in (0.1, 0.2, 0.3, 0.4)]
+    runs = [Difference(value, value, value) for value in (0.1, 0.2, 0.3, 0.4)]
     half = 3.182 * np.std([0.1, 0.2, 0.3, 0.4], ddof=1) / 2
     assert mean_over_runs(runs) == pytest.approx((0.25, 0.25 - half, 0.25 + half))
     assert mean_over_runs([Difference(0.1, -0.1, 0.2)]) == Difference(0.1, -0.1, 0.2)
@@ -92,7 +93,7 @@ def test_the_interval_over_runs_covers_the_truth_in_about_95_of_100() -> None:
     rng = np.random.default_rng(2)
     for number in (2, 3, 5, 14):
         drawn = rng.normal(0.1, 0.05, size=(2000, number))
-        found = [mean_over_runs([Difference(value, 0, 0) for value in values]) for values in drawn.tolist()]
+        found = [mean_over_runs([Difference(value, value, value) for value in values]) for values in drawn.tolist()]
         assert 0.935 < np.mean([one.low <= 0.1 <= one.high for one in found]) < 0.98
 
 
@@ -116,7 +117,44 @@ def test_intervals_over_groups_cover_the_truth_where_those_over_videos_do_not() 
 
 def test_the_number_of_independent_videos() -> None:
     groups = ["a", "a", "b", "b", "c", "c", "d", "d"]
-    assert effective_number([True, True, False, False, True, True, False, False], groups) == pytest.approx(3)
-    assert effective_number([True] * 8, groups) == 4 and effective_number([True, False] * 4, groups) == 8
+    few = (1.959964 / 3.182) ** 2  # four groups
+    assert effective_number([True, True, False, False, True, True, False, False], groups) == pytest.approx(3 * few)
+    assert effective_number([True] * 8, groups) == 4
+    assert effective_number([True, False] * 4, groups) == pytest.approx(8 * few)
     assert effective_number([True, False] * 4, alone(8)) == 8 and effective_number([True, False], ["a", "a"]) == 1
     assert interval([True] * 8, groups) == wilson(1.0, 4)
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 6, 9])
+def test_intervals_over_few_groups_are_wide_enough(number: int) -> None:
+    rng, covered = np.random.default_rng(number), {"one": [], "paired": []}
+    for _ in range(300):
+        sizes = rng.integers(3, 10, size=number)
+        (probability, groups), (other, _) = (scenes(rng, sizes=sizes) for _ in range(2))
+        right, baseline = ((rng.random(len(p)) < p).tolist() for p in (probability, other))
+        covered["one"].append(not interval(right, groups).excludes(0.5))
+        found = paired_difference(right, baseline, groups)
+        covered["paired"].append(found.low <= 0 <= found.high)
+    assert min(np.mean(each) for each in covered.values()) > 0.9, {n: np.mean(each) for n, each in covered.items()}
+
+
+def test_one_group_tells_nothing_of_a_difference() -> None:
+    assert paired_difference([True, True, False], [False, True, False], ["g"] * 3) == (pytest.approx(1 / 3), -1, 1)
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(1, 12.706), (5, 2.571), (6, 2.447), (10, 2.228), (30, 2.042)])
+def test_student_is_that_of_the_text_books(freedom: int, quantile: float) -> None:
+    assert student(freedom) == pytest.approx(quantile, abs=0.004)
+
+
+def test_there_must_be_a_group_for_each_video() -> None:
+    with pytest.raises(ValueError, match="3 test videos and 2 names of groups"):
+        interval([True, False, True], ["a", "b"])
+    with pytest.raises(ValueError, match="2 test videos and 3 names of groups"):
+        paired_difference([True, False], [True, True], ["a", "b", "c"])
+
+
+def test_runs_that_agree_by_chance_keep_the_intervals_over_their_videos() -> None:
+    assert mean_over_runs([Difference(0.05, -0.1, 0.2), Difference(0.05, -0.2, 0.3)]) == pytest.approx(
+        (0.05, -0.15, 0.25)
+    )
