@@ -30,7 +30,15 @@ FINE_TUNED = "fine-tuned"
 PRE_TRAINED, RANDOM, SCRATCH = "pre-trained", "random weights", "from scratch"
 PROTOCOL_ROWS = {PRE_TRAINED: "checkpoint", RANDOM: "random", "mean frame, no network": "mean frame"}
 TEST_ROWS = {PRE_TRAINED: "finetuned", SCRATCH: "scratch"}
-SHARED = ("seed", "dataset", "split", "num_train", "num_test", "media")  # facts of all evaluations of a table
+SHARED = (
+    "seed",
+    "dataset",
+    "split",
+    "num_train",
+    "num_test",
+    "num_groups",
+    "media",
+)  # facts of all evaluations of a table
 ORDER = (PRE_TRAINED, RANDOM, SCRATCH, "mean frame, no network", "majority class", "chance")
 
 
@@ -65,7 +73,7 @@ def read_report(work_dir: Path) -> dict[str, Any]:
         if metric in found["chance"]:
             rows["chance"][column] = cell(found["chance"][metric])
         differences[column] = {"baseline": RANDOM, **found["differences"][metric]}
-        facts = {name: found[name] for name in ("dataset", "num_train", "num_test")}
+        facts = {name: found[name] for name in ("dataset", "num_train", "num_test", "num_groups") if name in found}
     tests = {row: read_json(work_dir / folder / "test.json") for row, folder in TEST_ROWS.items()}
     if names := differing([*tests.values()]):
         raise ValueError(f"{work_dir}: finetuned and scratch differ in {', '.join(names)} of the test: repeat it.")

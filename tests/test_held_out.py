@@ -15,11 +15,13 @@ from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.split import Split
-from fedvssl.data.validation import hold_out
+from fedvssl.data.validation import group_of, hold_out
+from fedvssl.evaluation.intervals import interval, wilson
+from fedvssl.files.predictions import from_digits, read_right
 from fedvssl.files.tensors import load_torch, save_torch
 from fedvssl.server_evaluation import build_evaluations
 from tests.action_set import CLASSES, TINY, TINY_TEST
-from tests.federation import tiny_config
+from tests.federation import initial_arrays, tiny_config
 from tests.test_finetune import equal, records
 from tests.videos import moving_square, write_frames
 
@@ -132,6 +134,43 @@ def test_queries_are_the_held_out_videos_and_training_knows_none_of_their_groups
     for path in [path for name in (command, "test") for path in tmp_path.glob(f"{name}.json")]:
         facts = {"part": "validation", "validation": 0.25, "validation_seed": 3, "held_out": "in whole groups"}
         assert facts.items() <= json.loads(path.read_text()).items()
+
+
+@pytest.mark.parametrize("protocol", ["retrieval", "motion_probe"])
+def test_intervals_of_an_evaluation_are_over_groups(
+    protocol: str, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_protocol(protocol)(data_dir, tmp_path, Spy(monkeypatch))
+    report, held_out = json.loads((tmp_path / f"{protocol}.json").read_text()), split_of(data_dir)[1]
+    assert report["num_groups"] == 3
+    for row, found in report["right"].items():
+        for metric, digits in found.items():
+            expected = interval(from_digits(digits), [group_of(name) for name in held_out])
+            assert report["intervals"][row][metric] == pytest.approx(expected)
+            assert expected != wilson(report["rows"][row][metric], 6)
+
+
+def test_intervals_of_a_test_and_of_the_epochs_before_it_are_over_groups(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_test(data_dir, tmp_path, Spy(monkeypatch))
+    result, (names, right) = json.loads((tmp_path / "test.json").read_text()), read_right(tmp_path / "predictions.csv")
+    expected = interval(right["top1_acc"], [group_of(name) for name in names])
+    assert result["intervals"]["top1_acc"] == pytest.approx(expected) and result["num_groups"] == 3
+    assert expected != wilson(result["top1_acc"], 6)
+    last = records(tmp_path)[-1]
+    ends = [last[f"validation_top1_acc_{end}"] for end in ("low", "high")]
+    assert ends != pytest.approx(wilson(last["validation_top1_acc"], 6))
+
+
+def test_intervals_between_rounds_are_over_groups(data_dir: Path, tmp_path: Path) -> None:
+    sample = ("eval.sample.size=[43,32]", "eval.sample.crop_size=32", "eval.sample.num_clips=1")
+    config = tiny_config(data_dir, "eval.every=2", "eval.num_classes=3", *sample, *HELD_OUT)
+    evaluations = build_evaluations(config)
+    assert evaluations is not None
+    found = evaluations.monitor(initial_arrays(config), label="now")
+    ends = [found[f"eval_R@1_{end}"] for end in ("low", "high")]
+    assert ends != pytest.approx(wilson(found["eval_R@1"], 6)) and 0 <= ends[0] <= ends[1] <= 1
 
 
 def test_tables_name_the_part(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -16,11 +16,14 @@ from tests.test_scripts import load
 RIGHT = {"finetuned": [True] * 80 + [False] * 40, "scratch": [False] * 20 + [True] * 50 + [False] * 50}
 
 
+NAMES = [f"A/v_A_g{n // 4 + 1:02}_c{n % 4 + 1:02}" for n in range(120)]  # groups of four
+
+
 def write_work_dir(work_dir: Path, *, names: dict[str, list[str]] | None = None) -> Path:
     accs = {"checkpoint": 0.5, "random": 0.25, "mean frame": 0.2}
     for protocol, metric in (("retrieval", "R@1"), ("linear_probe", "top1_acc"), ("motion_probe", "top1_acc")):
         found = {
-            **{"dataset": "small", "num_train": 96, "num_test": 120},
+            **{"dataset": "small", "num_train": 96, "num_test": 120, "num_groups": 30},
             **{"checkpoint": "pretraining/round-20-weights.npz", "seed": 7},
             "rows": {row: {metric: acc} for row, acc in accs.items()},
             "intervals": {row: {metric: list(wilson(acc, 120))} for row, acc in accs.items()},
@@ -35,7 +38,7 @@ def write_work_dir(work_dir: Path, *, names: dict[str, list[str]] | None = None)
         acc, third = sum(right) / 120, {"top1_acc": 1 / 3}
         found = {"top1_acc": acc, "intervals": {"top1_acc": list(wilson(acc, 120))}}
         write_json(work_dir / folder / "test.json", {**found, "majority_class": third, "chance": {"top1_acc": 1 / 6}})
-        videos = (names or {}).get(folder, [f"v{number}" for number in range(120)])
+        videos = (names or {}).get(folder, NAMES)
         write_predictions(
             *(work_dir / folder / "predictions.csv", videos),
             labels=[0] * 120,
@@ -63,9 +66,11 @@ def test_the_table_and_its_json(script: ModuleType, tmp_path: Path, capsys: pyte
     )
     assert report["rows"]["chance"]["motion probe"] == {"value": 0.125}
     assert report["rows"]["majority class"].keys() == {"linear probe", "fine-tuned"}
-    paired = paired_difference(RIGHT["finetuned"], RIGHT["scratch"], [f"v{n}" for n in range(len(RIGHT["scratch"]))])
+    paired = paired_difference(RIGHT["finetuned"], RIGHT["scratch"], [name[:-4] for name in NAMES])
+    assert paired != paired_difference(RIGHT["finetuned"], RIGHT["scratch"], NAMES)
     assert report["differences"]["fine-tuned"] == {"baseline": "from scratch", **paired._asdict()}
     lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("120 test videos in 30 groups and 96 training videos; brackets")
     assert lines[0].split("  ")[-1].endswith("(percent)") and "fine-tuned" in lines[0]
     rows = {line.split("  ")[0]: line for line in lines[1:]}
     assert "66.67 [57.8, 74.5]" in rows["pre-trained"] and rows["random weights"].rstrip().endswith("-")

@@ -41,9 +41,12 @@ def write_test(folder: Path, top1_acc: float, *, num_videos: int = 20, **part: o
     return folder
 
 
-def write_answers(folder: Path, *, right: int, first: str = "v0") -> None:
+NAMES = [f"A/v_A_g{n // 4 + 1:02}_c{n % 4 + 1:02}" for n in range(20)]  # five groups of four
+
+
+def write_answers(folder: Path, *, right: int, first: str = NAMES[0]) -> None:
     """Predictions of 20 videos, of which the first ones are right."""
-    names, labels = [first, *(f"v{n}" for n in range(1, 20))], [0] * 20
+    names, labels = [first, *NAMES[1:]], [0] * 20
     hits = [n < right for n in range(20)]
     found = {"top1_acc": hits, "top5_acc": [True] * 20}
     write_predictions(folder / "predictions.csv", names, labels=labels, answers=[1 - hit for hit in hits], right=found)
@@ -68,10 +71,10 @@ def test_rows_of_one_test_are_compared_in_pairs_with_the_first(tmp_path: Path) -
     for folder, right in zip(folders, (16, 10, 8), strict=False):
         write_answers(folder, right=right)
     out = compare(*(f"{folder.name}={folder}" for folder in folders)).stdout
-    expected = paired_difference(
-        [n < 16 for n in range(20)], [n < 10 for n in range(20)], [str(n) for n in range(20)]
-    ).text()
-    assert expected.startswith("+30.0 [1") and f"\ntop-1: a - b {expected}\n" in out
+    right, baseline, groups = [n < 16 for n in range(20)], [n < 10 for n in range(20)], [name[:-4] for name in NAMES]
+    expected = paired_difference(right, baseline, groups).text()
+    assert expected != paired_difference(right, baseline, NAMES).text()
+    assert expected.startswith("+30.0 [") and f"\ntop-1: a - b {expected}\n" in out
     assert "top-1: a - c +40.0 [" in out and "top-5: a - c +0.0 [0.0, 0.0]" in out
     assert "a - d" not in out, "it has no predictions.csv"
     write_answers(folders[1], right=10, first="another")
