@@ -40,9 +40,12 @@ def test_finetuning_presets_serve_training_and_test(base: str, name: str) -> Non
 def test_what_sweeps_pass_on_is_known_to_the_commands(name: str) -> None:
     cfg = config.compose("sweep", [f"experiment={name}"])
     words = cfg["overrides"]
-    for row in cfg["rows"].values():
+    for row in filter(None, cfg["rows"].values()):
         pretraining = config.compose("base", [*words["all"], *words["main"], *row.get("overrides", [])])
         assert strategy_of(pretraining).is_shared("backbone.conv1.weight")
+    for measure in filter(None, cfg["measures"].values()):
+        if "command" in measure:
+            config.compose(measure["command"], [*words["all"], *words["recognition"], *measure["overrides"]])
     config.compose("finetune", [*words["all"], *words["recognition"], *words["finetune"]])
     for command in ("test", "retrieval", "linear_probe"):
         config.compose(command, [*words["all"], *words["recognition"]])

@@ -17,7 +17,8 @@ def pretraining(folder: Path, records: list[dict]) -> Step:
 
 
 def test_evaluations_before_and_after_the_rounds_are_no_losses(tmp_path: Path) -> None:
-    evaluations = [{"server_round": n, "eval_R@1": 0.5} for n in (0, 2)]
+    ends = {"eval_R@1_low": 0.4, "eval_R@1_high": 0.6, "eval_feature_std": 0.1}
+    evaluations = [{"server_round": n, "eval_R@1": 0.5, **ends} for n in (0, 2)]
     rounds = [{"server_round": 1, "loss": 9.0}, {"server_round": 1, "loss": 7.0, "partition_id": 0}]
     rounds += [{"server_round": 2, "loss": 8.0}]
     step = pretraining(tmp_path, [evaluations[0], *rounds, evaluations[1]])
