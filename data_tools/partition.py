@@ -5,15 +5,22 @@
 
 Methods: `uniform`, the published rule of UCF-101; `k400-paper`, that of Kinetics-400, with its fault; `by-group`, whole
 UCF-101 groups; `class-shard --classes_per_client 8`; `dirichlet --alpha 0.5`, classes in random proportions.
+Methods of federated learning on pictures, with about as many samples for each client: `iid`, equal parts;
+`class --classes_per_client 2`, exactly so many classes each; `shards --shards_per_client 2`, pieces of the list sorted
+by class; `dirichlet-balanced --alpha 0.1`, proportions over those clients that have least.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from fedvssl.data.annotations import Annotation, class_names, read_annotations, write_annotations
 from fedvssl.data.partition import Partition, by_group, class_shard, dirichlet, groups_of, k400_paper, uniform
+from fedvssl.data.partition_balanced import by_class, dirichlet_balanced, iid, shards
 from fedvssl.data.partition_stats import partition_stats
 from fedvssl.files.atomic import write_json
 from fedvssl.files.lock import owned
@@ -21,8 +28,16 @@ from fedvssl.files.lock import owned
 from .command import command_parser, run_command
 from .partition_plot import plot_partition
 
-# Method -> the flag that it requires and no other accepts.
-METHODS = {"uniform": "", "class-shard": "classes_per_client", "dirichlet": "alpha", "by-group": "", "k400-paper": ""}
+# Methods whose rule draws from numpy's generator.
+BALANCED = {"iid": iid, "class": by_class, "shards": shards, "dirichlet-balanced": dirichlet_balanced}
+METHODS = ("uniform", "class-shard", "dirichlet", "by-group", "k400-paper", *BALANCED)
+# Flag -> the methods that accept it. They require it, but for those that have a default.
+FLAGS = {
+    "classes_per_client": ("class-shard", "class"),
+    "shards_per_client": ("shards",),
+    "alpha": ("dirichlet", "dirichlet-balanced"),
+}
+WITH_DEFAULT = ("dirichlet-balanced",)
 
 
 def make_partition(annotations: Sequence[Annotation], args: argparse.Namespace) -> Partition:
@@ -31,21 +46,31 @@ def make_partition(annotations: Sequence[Annotation], args: argparse.Namespace) 
     Raises:
         ValueError: if a flag is missing or belongs to another method, or the method rejects its arguments.
     """
-    for method, flag in METHODS.items():
-        if flag and (args.method == method) != (getattr(args, flag) is not None):
-            raise ValueError(f"--{flag} belongs to --method {method}, which needs it.")
+    given = _flags_of_method(args)
     labels = [annotation.label for annotation in annotations]
     match args.method:
         case "uniform":
             return uniform(labels, args.num_clients, seed=args.seed)
         case "class-shard":
-            return class_shard(labels, args.num_clients, classes_per_client=args.classes_per_client, seed=args.seed)
+            return class_shard(labels, args.num_clients, **given, seed=args.seed)
         case "dirichlet":
-            return dirichlet(labels, args.num_clients, alpha=args.alpha, seed=args.seed)
+            return dirichlet(labels, args.num_clients, **given, seed=args.seed)
         case "by-group":
             return by_group(groups_of([a.name for a in annotations]), args.num_clients, seed=args.seed)
-        case _:
+        case "k400-paper":
             return k400_paper(labels, args.num_clients)
+        case method:
+            return BALANCED[method](labels, args.num_clients, **given, rng=np.random.default_rng(args.seed))
+
+
+def _flags_of_method(args: argparse.Namespace) -> dict[str, Any]:
+    given = {flag: getattr(args, flag) for flag in FLAGS if getattr(args, flag) is not None}
+    for flag, methods in FLAGS.items():
+        required = args.method in methods and args.method not in WITH_DEFAULT
+        if (flag in given and args.method not in methods) or (required and flag not in given):
+            need = "need" if len(methods) > 1 else "needs"
+            raise ValueError(f"--{flag} belongs to --method {' or '.join(methods)}, which {need} it.")
+    return given
 
 
 def write_partition(annotations: Sequence[Annotation], parts: Partition, output_path: Path) -> dict:
@@ -75,8 +100,8 @@ def write_partition(annotations: Sequence[Annotation], parts: Partition, output_
 
 
 def fault_of(stats: dict) -> str:
-    """Warning about a partition that does not give each video to exactly one client; empty for a good one."""
-    if not stats["shared_videos"] and not stats["unassigned_videos"]:
+    """Warning about a partition that gives videos to several clients; empty for a good one."""
+    if not stats["shared_videos"]:  # class and shards may leave samples over, by their rules
         return ""
     distinct = stats["num_videos"] - stats["unassigned_videos"]
     return (
@@ -96,9 +121,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_path", type=Path, required=True, help="folder for the files of the clients")
     parser.add_argument("--num_clients", type=int, default=5)
     parser.add_argument("--seed", type=int, default=7, help="k400-paper has seeds of its own")
-    parser.add_argument("--method", choices=tuple(METHODS), default="uniform")
-    parser.add_argument("--classes_per_client", type=int, help="for --method class-shard; at most")
-    parser.add_argument("--alpha", type=float, help="for --method dirichlet; above 0, small: clients differ much")
+    parser.add_argument("--method", choices=METHODS, default="uniform")
+    parser.add_argument("--classes_per_client", type=int, help="for class-shard, at most; for class, exactly")
+    parser.add_argument("--shards_per_client", type=int, help="for shards")
+    parser.add_argument(
+        "--alpha", type=float, help="for dirichlet and dirichlet-balanced (0.1); above 0, small: clients differ much"
+    )
     args = parser.parse_args(argv)
     json_path = args.json_path / "train_split_1.json" if args.json_path.is_dir() else args.json_path
     annotations = read_annotations(json_path)
@@ -109,6 +137,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"entropy of the classes: {stats['mean_entropy']:.2f} bits per client, {stats['pooled_entropy']:.2f} pooled; "
         f"mean divergence from the pooled classes: {stats['mean_divergence']:.2f} bits"
     )
+    if left_over := "warning" not in stats and stats["unassigned_videos"]:
+        print(
+            f"{left_over} of {stats['num_videos']} are with no client: equal parts of --method {args.method} leave them"
+        )
     if "warning" in stats:
         rule = "!" * 100
         print(f"{rule}\nWARNING: {stats['warning']}\n{rule}", file=sys.stderr)

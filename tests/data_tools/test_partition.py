@@ -54,6 +54,37 @@ def test_dirichlet_and_by_group(json_path: Path, tmp_path: Path, capsys: pytest.
     assert "mean divergence from the pooled classes" in printed.out and "WARNING" not in printed.err
 
 
+@pytest.mark.parametrize(
+    ("flags", "sizes", "classes"),
+    [
+        (("iid",), [5, 5, 6, 6], [4, 4, 4, 4]),
+        (("class", "--classes_per_client", "2"), [6, 4, 6, 6], [2, 2, 2, 2]),
+        (("shards", "--shards_per_client", "2"), [4, 4, 4, 4], [4, 4, 4, 4]),
+    ],
+)
+def test_equal_parts(json_path, tmp_path, capsys, flags: tuple[str, ...], sizes: list[int], classes: list[int]) -> None:
+    clients = run(json_path, tmp_path / "out", "--num_clients", "4", "--method", *flags)
+    assert [len(client) for client in clients] == sizes
+    assert all(len({a.label for a in client}) <= k for client, k in zip(clients, classes, strict=True))
+    names = [a.name for client in clients for a in client]
+    assert len(set(names)) == len(names)
+    other = run(json_path, tmp_path / "seed", "--num_clients", "4", "--seed", "8", "--method", *flags)
+    assert other != clients and [len(client) for client in other] == sizes
+    printed = capsys.readouterr()
+    left_over = f"{22 - sum(sizes)} of 22 are with no client: equal parts of --method shards leave them"
+    assert (left_over in printed.out) == (flags[0] == "shards") and "WARNING" not in printed.err
+
+
+def test_dirichlet_balanced_has_a_default(tmp_path: Path) -> None:
+    write_annotations(tmp_path / "list.json", [Annotation(f"C{i % 4}/p{i}", i % 4) for i in range(200)])
+    flags = ("--num_clients", "4", "--method", "dirichlet-balanced")
+    clients = run(tmp_path / "list.json", tmp_path / "default", *flags)
+    assert sorted(a.name for client in clients for a in client) == sorted(f"C{i % 4}/p{i}" for i in range(200))
+    assert min(map(len, clients)) >= 10
+    assert run(tmp_path / "list.json", tmp_path / "published", *flags, "--alpha", "0.1") == clients
+    assert run(tmp_path / "list.json", tmp_path / "other", *flags, "--alpha", "5") != clients
+
+
 def test_k400_paper_warns_loudly(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     videos = [Annotation(f"class{c:03d}/v{i}", c) for c in range(400) for i in range(4 + c % 3)]
     write_annotations(tmp_path / "train.json", videos)
@@ -77,6 +108,12 @@ def test_clients_of_an_earlier_partition_do_not_survive(json_path: Path, tmp_pat
         (("--num_clients", "23"), "23 clients cannot share 22 videos"),
         (("--method", "class-shard"), "--classes_per_client belongs to"),
         (("--classes_per_client", "2"), "--classes_per_client belongs to"),
+        (("--method", "class"), "--classes_per_client belongs to --method class-shard or class, which need it"),
+        (("--method", "class", "--classes_per_client", "5"), "=5: the list has 4 classes"),
+        (("--method", "shards"), "--shards_per_client belongs to --method shards, which needs it"),
+        (("--method", "iid", "--shards_per_client", "2"), "--shards_per_client belongs to --method shards"),
+        (("--method", "iid", "--num_clients", "23"), "23 clients cannot share 22 samples"),
+        (("--method", "dirichlet-balanced"), "5 clients cannot share 22 samples with at least 10 each"),
         (("--num_clients", "2", "--method", "class-shard", "--classes_per_client", "1"), "cannot hold 4 classes"),
         (("--method", "dirichlet"), "--alpha belongs to --method dirichlet"),
         (("--method", "by-group", "--alpha", "1"), "--alpha belongs to --method dirichlet"),
