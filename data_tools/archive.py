@@ -1,11 +1,13 @@
-"""Safe unpacking of archives from the network: whole or not at all, and nothing outside the folder.
+"""Safe reading of archives from the network: unpacked whole or not at all, and nothing outside the folder.
 
 Archives inside become folders of their names: HMDB-51 is distributed as an archive of one archive per class.
 """
 
+import gzip
 import shutil
 import stat
 import subprocess
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -23,7 +25,7 @@ RAR_TOOLS = {  # command -> its arguments, with which it overwrites and asks not
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a .zip or .rar into `folder`, which exists afterwards only if everything went well.
+    """Unpack a .zip, .rar or .tar.gz into `folder`, which exists afterwards only if everything went well.
 
     Returns:
         `folder`, untouched if it was there before.
@@ -65,6 +67,8 @@ def rar_tool() -> str:
 def _unpack(archive: Path, folder: Path) -> None:
     if archive.suffix.lower() == ".rar":
         _unpack_rar(archive, folder)
+    elif archive.suffix.lower() == ".gz":
+        _unpack_tar(archive, folder)
     else:
         _unpack_zip(archive, folder)
 
@@ -75,12 +79,32 @@ def _first_archive(folder: Path) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
+def zip_entries(archive: Path) -> list[zipfile.ZipInfo]:
+    """Files and folders in a zip, which is read without unpacking it.
+
+    Raises:
+        ValueError: if the zip is damaged or encrypted, or holds a bad name, a link or a device.
+    """
+    try:
+        with zipfile.ZipFile(archive) as file:
+            entries = _checked_entries(file, archive)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise ValueError(f"{archive} is encrypted: unpack it by hand.")
+    return entries
+
+
+def _checked_entries(file: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
+    for entry in file.infolist():
+        _check_entry(entry.orig_filename, entry.external_attr >> 16, archive)
+    return file.infolist()
+
+
 def _unpack_zip(archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as file:
-            entries = file.infolist()
-            for entry in entries:
-                _check_entry(entry.orig_filename, entry.external_attr >> 16, archive)
+            entries = _checked_entries(file, archive)
             if any(entry.filename.lower().endswith(".rar") for entry in entries):
                 rar_tool()  # before gigabytes are unpacked in vain
             size = sum(entry.file_size for entry in entries)
@@ -91,6 +115,26 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
                     progress.advance(entry.file_size)
     except (zipfile.BadZipFile, EOFError, RuntimeError, zlib.error) as error:  # RuntimeError: encrypted
         raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error
+
+
+def _unpack_tar(archive: Path, folder: Path) -> None:
+    try:
+        with tarfile.open(archive, "r:gz") as file:
+            entries = file.getmembers()
+            for entry in entries:
+                _check_entry(f"{entry.name}/" if entry.isdir() else entry.name, _mode(entry), archive)
+            check_disk_space(folder, sum(entry.size for entry in entries))
+            for entry in entries:
+                file.extract(entry, folder, filter="data")
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error
+
+
+def _mode(entry: tarfile.TarInfo) -> int:
+    """Kind of a member as Unix has it."""
+    if entry.issym() or entry.islnk():
+        return stat.S_IFLNK
+    return stat.S_IFREG if entry.isreg() else stat.S_IFDIR if entry.isdir() else stat.S_IFCHR
 
 
 def _unpack_rar(archive: Path, folder: Path) -> None:

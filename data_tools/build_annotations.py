@@ -18,6 +18,10 @@ from fedvssl.files.lock import owned
 from .command import command_parser, run_command
 from .lists import Splits, read_splits, splits_from_names
 
+# Words for those that are listed: all of them, a good one, bad ones.
+VIDEOS = ("videos", "has a zip", "listed videos have no frames")
+PICTURES = ("pictures", "can be read", "pictures cannot be read")
+
 
 def build_annotations(splits: Splits, zip_dir: Path, out_dir: Path, *, doubtful: Collection[str] = ()) -> list[str]:
     """Write one annotation file per split and report the videos left out.
@@ -37,22 +41,43 @@ def build_annotations(splits: Splits, zip_dir: Path, out_dir: Path, *, doubtful:
     there = {name for name in listed.difference(doubtful) if zip_path(zip_dir, name).is_file()}
     if not there:
         raise ValueError(f"None of the {len(listed)} listed videos has a zip in {zip_dir}: extract the frames first.")
+    return write_lists(splits, there, out_dir)
+
+
+def write_lists(
+    splits: Splits, there: Collection[str], out_dir: Path, *, words: tuple[str, str, str] = VIDEOS
+) -> list[str]:
+    """Write one annotation file per split, and `left_out.json` if something is left out.
+
+    Args:
+        splits: "train_split_1" -> what is listed.
+        there: names of what can be used.
+        words: for the lines that are printed.
+
+    Returns:
+        names of what is left out, sorted.
+
+    Raises:
+        ValueError: if another process works in `out_dir`.
+    """
+    listed = {annotation.name for split in splits.values() for annotation in split}
     with owned(out_dir, writes=("*.json",)):
-        _write(splits, there, out_dir)
-        return _write_left_out(sorted(listed - there), out_dir / "left_out.json")
+        _write(splits, there, out_dir, words)
+        return _write_left_out(sorted(listed.difference(there)), out_dir / "left_out.json", words)
 
 
-def _write(splits: Splits, there: set[str], out_dir: Path) -> None:
+def _write(splits: Splits, there: Collection[str], out_dir: Path, words: tuple[str, str, str]) -> None:
     for old in out_dir.glob("t*_split_[0-9].json"):
         old.unlink()
+    kind, good, _ = words
     for split, annotations in sorted(splits.items()):
         kept = [annotation for annotation in annotations if annotation.name in there]
         left_out = len(annotations) - len(kept)
         if kept:
             write_annotations(out_dir / f"{split}.json", kept)
-            print(f"{split}.json: {len(kept)} videos" + (f", {left_out} left out" if left_out else ""))
+            print(f"{split}.json: {len(kept)} {kind}" + (f", {left_out} left out" if left_out else ""))
         else:
-            print(f"{split}.json: not written, none of its {left_out} videos has a zip")
+            print(f"{split}.json: not written, none of its {left_out} {kind} {good}")
 
 
 def splits_of_zips(zip_dir: Path) -> Splits:
@@ -62,11 +87,11 @@ def splits_of_zips(zip_dir: Path) -> Splits:
     )
 
 
-def _write_left_out(names: list[str], path: Path) -> list[str]:
+def _write_left_out(names: list[str], path: Path, words: tuple[str, str, str]) -> list[str]:
     path.unlink(missing_ok=True)
     if names:
         write_json(path, names)
-        print(f"{len(names)} listed videos have no frames and are left out; all names are in {path}")
+        print(f"{len(names)} {words[2]} and are left out; all names are in {path}")
         for name in names[:20]:
             print(f"  left out: {name}")
     return names

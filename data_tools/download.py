@@ -1,4 +1,4 @@
-"""Downloads that resume, are checked by SHA-256 and never leave half a file under the final name.
+"""Downloads that resume, are checked by their hash and never leave half a file under the final name.
 
     python -m data_tools.download https://host/file.zip --sha256 <64 hex digits> --out_dir data/downloads
 
@@ -6,6 +6,7 @@ A partial download is `<name>.part`, with the server's ETag or date in `<name>.p
 only the rest, if the file on the server is still the same (Range, If-Range; RFC 9110, sections 13 and 14).
 """
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,11 +30,15 @@ TIMEOUT_SECONDS = (20, 60)  # to connect, between two pieces of data
 
 @dataclass(frozen=True)
 class Source:
-    """One file on a server. `size` in bytes, None if it is not published."""
+    """One file on a server. `size` in bytes, None if it is not published; `md5` only where no `sha256` is published."""
 
     url: str
-    sha256: str
+    sha256: str = ""
     size: int | None = None
+    md5: str = ""
+
+    def __post_init__(self) -> None:
+        assert bool(self.sha256) != bool(self.md5), f"{self.url} needs one hash"
 
     @property
     def file_name(self) -> str:
@@ -83,7 +88,7 @@ def download(source: Source, folder: Path, *, attempts: int = 6, pause_seconds: 
                     raise DownloadError(
                         f"The connection to {urlsplit(source.url).netloc} failed {attempts} times ({_reason(error)}): "
                         f"run again later ({show_bytes(part.size)} are kept), or fetch {source.url} by hand, unpack it "
-                        "and give its folder as --raw_dir (videos) or --ann_dir (lists)."
+                        "and give its folder as --raw_dir (videos, pictures) or --ann_dir (lists)."
                     ) from error
                 print(f"{source.file_name}: {_reason(error)}; going on from {show_bytes(part.size)}")
                 time.sleep(pause_seconds * 2 ** (failures - 1))
@@ -147,7 +152,7 @@ def _fetch_rest(source: Source, part: _Part, progress: Progress) -> None:
             raise
         raise DownloadError(
             f"The certificate of {urlsplit(source.url).netloc} cannot be verified: fetch {source.url} by hand, unpack "
-            "it and give its folder as --raw_dir (videos) or --ann_dir (lists)."
+            "it and give its folder as --raw_dir (videos, pictures) or --ann_dir (lists)."
         ) from error
     with response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
@@ -185,7 +190,7 @@ def _check_status(response: requests.Response, source: Source) -> None:
     if response.status_code not in (requests.codes.ok, requests.codes.partial_content):
         raise DownloadError(
             f"{source.url} answers {response.status_code} {response.reason}: fetch the file elsewhere and give its "
-            "folder as --raw_dir (videos) or --ann_dir (lists)."
+            "folder as --raw_dir (videos, pictures) or --ann_dir (lists)."
         )
 
 
@@ -208,8 +213,13 @@ def _whole_size(response: requests.Response, start: int) -> int | None:
 
 
 def _check_hash(path: Path, source: Source, *, advice: str) -> None:
-    if (digest := sha256(path)) != source.sha256.lower():
-        raise DownloadError(f"{path} has SHA-256 {digest}, expected {source.sha256}: {advice}.")
+    if source.sha256:
+        kind, digest, expected = "SHA-256", sha256(path), source.sha256
+    else:
+        with path.open("rb") as file:
+            kind, digest, expected = "MD5", hashlib.file_digest(file, "md5").hexdigest(), source.md5
+    if digest != expected.lower():
+        raise DownloadError(f"{path} has {kind} {digest}, expected {expected}: {advice}.")
 
 
 def _reason(error: Exception) -> str:

@@ -123,8 +123,8 @@ def extract_videos(
         raise ValueError(f"--num_workers {num_workers}: at least one process is needed.")
     jobs = [(name, raw, zip_path(out_dir, name)) for name, raw in videos.items()]
     with owned(out_dir, writes=("**/*.zip", REPORT_NAME)):
-        _check_same_format(out_dir, frames)
-        _check_apart(list(videos), out_dir)
+        check_same_format(out_dir / REPORT_NAME, frames)
+        check_apart(list(videos), out_dir)
         return _extract_missing(jobs, out_dir, frames=frames, num_workers=num_workers, match=match)
 
 
@@ -173,20 +173,24 @@ def _try_extract(job: Job, *, frames: FrameFormat) -> tuple[str, str | None]:
     return name, None
 
 
-def _check_same_format(out_dir: Path, frames: FrameFormat) -> None:
-    path = out_dir / REPORT_NAME
-    if not path.is_file():
+def check_same_format(report: Path, frames: FrameFormat) -> None:
+    """Compare with the format in a report of an earlier run, if there is one.
+
+    Raises:
+        ValueError: if it is another one.
+    """
+    if not report.is_file():
         return
-    before = FrameFormat(**read_json(path)["frames"])
+    before = FrameFormat(**read_json(report)["frames"])
     if before != frames:
         raise ValueError(
-            f"The zips in {out_dir} have --short_side {before.short_side} --quality {before.quality}: "
+            f"The files in {report.parent} have --short_side {before.short_side} --quality {before.quality}: "
             "use the same, or another output folder."
         )
 
 
-def _check_apart(names: Sequence[str], out_dir: Path) -> None:
-    """Reject names that differ in case only where the disk does not tell them apart: they would share one zip.
+def check_apart(names: Sequence[str], out_dir: Path) -> None:
+    """Reject names that differ in case only where the disk does not tell them apart: they would share one file.
 
     Raises:
         ValueError: naming the first two.
@@ -225,8 +229,10 @@ def find_videos(raw_dir: Path, splits: Splits | None) -> Match:
     return match
 
 
-def add_frame_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--short_side", type=int, default=144, help="short side of the frames in pixels, 0 keeps it")
+def add_frame_flags(parser: argparse.ArgumentParser, *, for_pictures: bool = False) -> None:
+    words = "short side in pixels, 0 keeps it" + f"; {FrameFormat.short_side} for videos, 0 for pictures" * for_pictures
+    default = None if for_pictures else FrameFormat.short_side
+    parser.add_argument("--short_side", type=int, default=default, help=words)
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 100")
     parser.add_argument("--num_workers", type=int, default=num_cores(), help="processes")
 

@@ -1,7 +1,8 @@
-"""Fetch and unpack a data set: `<out_dir>/raw` (videos) and `<out_dir>/lists` (split lists).
+"""Fetch and unpack a data set: `<out_dir>/raw` (videos or pictures) and `<out_dir>/lists` (split lists of videos).
 
     python -m data_tools.fetch ucf101 --out_dir data/ucf101      7 GB
     python -m data_tools.fetch hmdb51 --out_dir data/hmdb51      4 GB
+    python -m data_tools.fetch cifar10 --out_dir data/cifar10    170 MB; cifar100 likewise
 
 The URLs are in data_tools/sources.py. A repeated command resumes after a stop and does not fetch unpacked parts again.
 The archives stay in `<out_dir>/downloads` and may be deleted afterwards; archives put there by hand are used.
@@ -50,14 +51,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = command_parser(__doc__)
     parser.add_argument("dataset", help=f"one of: {', '.join(SOURCES)}")
     parser.add_argument("--out_dir", type=Path, required=True, help="folder for raw/, lists/, downloads/")
-    parser.add_argument("--parts", nargs="+", choices=("lists", "raw"), default=["lists", "raw"], help="what to fetch")
+    parser.add_argument("--parts", nargs="+", choices=("lists", "raw"), help="what to fetch; all by default")
     args = parser.parse_args(argv)
     if args.dataset not in SOURCES:
         raise ValueError(
             f"{args.dataset} is not downloaded here ({', '.join(SOURCES)} are): give its videos as --raw_dir and its "
             "lists as --ann_dir to data_tools.prepare or its script."
         )
-    for part in args.parts:
+    for part in args.parts or SOURCES[args.dataset]:
+        if part not in SOURCES[args.dataset]:
+            raise ValueError(f"{args.dataset} has no {part}: its {' and '.join(SOURCES[args.dataset])} can be fetched.")
         with owned(args.out_dir / "downloads"):
             fetch(SOURCES[args.dataset][part], args.out_dir / part, args.out_dir / "downloads")
 

@@ -1,9 +1,13 @@
 """Raw videos and split lists -> `<out_dir>/zips` and `<out_dir>/annotations`: extract_frames, then build_annotations.
+Raw pictures -> `<out_dir>/pictures` and `<out_dir>/annotations`.
 
     python -m data_tools.prepare --raw_dir my_clips --ann_dir my_lists --out_dir data/mine
+    python -m data_tools.prepare --raw_dir my_pictures --out_dir data/mine
 
 Reads the styles of lists in data_tools/lists.py. Without --ann_dir all videos make training split 1, with their folders
-as classes, which is enough for pre-training. Can be run again after a stop.
+as classes, which is enough for pre-training. A folder without videos may hold pictures: in folders of their classes,
+which may be in folders train and test, and each of these folders may be a zip; or the binary archive of CIFAR-10 or
+CIFAR-100. Can be run again after a stop.
 """
 
 from collections.abc import Sequence
@@ -13,6 +17,8 @@ from .build_annotations import build_annotations
 from .command import command_parser, run_command
 from .extract_frames import FrameFormat, add_frame_flags, extract_videos, find_videos
 from .lists import read_splits, splits_from_names
+from .pictures import prepare_pictures
+from .raw_pictures import holds_pictures
 
 
 def prepare(raw_dir: Path, ann_dir: Path | None, out_dir: Path, *, frames: FrameFormat, num_workers: int) -> None:
@@ -32,15 +38,20 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> No
     """The command. With a `folder` as `data_tools.fetch` leaves it, no flag is required."""
     raw_dir, ann_dir = (folder / "raw", folder / "lists") if folder else (None, None)
     parser = command_parser(__doc__)
-    parser.add_argument("--raw_dir", type=Path, required=not folder, default=raw_dir, help="folder with the raw videos")
+    parser.add_argument("--raw_dir", type=Path, required=not folder, default=raw_dir, help="raw videos or pictures")
     parser.add_argument(
         "--ann_dir", type=Path, default=ann_dir, help="folder with the split lists; without it folders are classes"
     )
-    parser.add_argument("--out_dir", type=Path, required=not folder, default=folder, help="for zips/ and annotations/")
-    add_frame_flags(parser)
+    parser.add_argument("--out_dir", type=Path, required=not folder, default=folder, help="for the files and lists")
+    add_frame_flags(parser, for_pictures=True)
     args = parser.parse_args(argv)
-    frames = FrameFormat(args.short_side, args.quality)
-    prepare(args.raw_dir, args.ann_dir, args.out_dir, frames=frames, num_workers=args.num_workers)
+    are_pictures = args.ann_dir is None and holds_pictures(args.raw_dir)
+    usual = 0 if are_pictures else FrameFormat.short_side
+    frames = FrameFormat(usual if args.short_side is None else args.short_side, args.quality)
+    if are_pictures:
+        prepare_pictures(args.raw_dir, args.out_dir, frames=frames, num_workers=args.num_workers)
+    else:
+        prepare(args.raw_dir, args.ann_dir, args.out_dir, frames=frames, num_workers=args.num_workers)
 
 
 if __name__ == "__main__":

@@ -42,11 +42,18 @@ def find_raw_videos(raw_dir: Path) -> list[Path]:
     """
     if not raw_dir.is_dir():
         raise ValueError(f"No folder {raw_dir}: --raw_dir is the folder with the raw videos.")
-    # Names that begin with a dot are left out: macOS puts a '._x.avi' beside every 'x.avi' it copies.
-    paths = sorted(p for p in raw_dir.rglob("[!.]*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+    paths = sorted(files_ending(raw_dir, VIDEO_SUFFIXES))
     if not paths:
         raise ValueError(f"No video in {raw_dir} or its folders: --raw_dir is the folder with the raw videos.")
     return paths
+
+
+def files_ending(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    """Files below a folder by their endings, which are given in lower case.
+
+    Names that begin with a dot are left out: macOS puts a '._x.avi' beside every 'x.avi' it copies.
+    """
+    return (path for path in folder.rglob("[!.]*") if path.suffix.lower() in suffixes and path.is_file())
 
 
 def match_to_names(paths: Collection[Path], names: Iterable[str], raw_dir: Path) -> Match:

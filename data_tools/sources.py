@@ -39,4 +39,22 @@ SOURCES: dict[str, dict[str, tuple[Source, ...]]] = {
             ),
         ),
     },
+    "cifar10": {  # the binary versions, which need no unpickling
+        "raw": (
+            Source(
+                url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+                sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+                size=170_052_171,
+            ),
+        ),
+    },
+    "cifar100": {
+        "raw": (
+            Source(
+                url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+                md5="03b5dce01913d631647c71ecec9e9cb8",
+                size=168_513_733,
+            ),
+        ),
+    },
 }

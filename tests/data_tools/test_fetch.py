@@ -111,5 +111,5 @@ def test_a_full_disk_does_not_lead_to_the_next_source(tmp_path: Path, monkeypatc
 
 
 def test_a_data_set_without_sources_gets_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"not downloaded here \(ucf101, hmdb51 are\): give its videos as --raw_dir"):
+    with pytest.raises(ValueError, match=r"not downloaded here \(ucf101, hmdb51, cifar10, cifar100 are\): give its videos as --raw_dir"):
         main(["kinetics400", "--out_dir", str(tmp_path)])
