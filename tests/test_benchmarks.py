@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import against, client_steps, learning, round_parts, time_to_quality
+from benchmarks import against, client_steps, learning, pictures, round_parts, time_to_quality
 from benchmarks.measure import Result, alternate
 from benchmarks.plain import PlainSample
 from fedvssl.building import build_sample
 from fedvssl.config import compose
+from fedvssl.data.dataset import train_loader
 from fedvssl.files.atomic import write_json
 from tests.videos import moving_square, write_frames
 
@@ -50,6 +52,32 @@ def test_the_parts_of_a_round_do_the_work_of_a_round(tmp_path, monkeypatch) -> N
     assert all(len(result.ours) == len(result.baseline) == round_parts.REPEATS for result in results.values())
     with pytest.raises(ValueError, match="not finite"):
         round_parts.check(sent, {**trained, "backbone.a.weight": np.full((50, 3), np.nan, np.float32)})
+
+
+def test_the_mapped_array_gives_the_batches_of_the_files(tmp_path, monkeypatch) -> None:
+    """Or one side would do less work than the other."""
+    seen = {}
+
+    def look(sides: dict, **_: object) -> dict[str, list[float]]:
+        for name, run in sides.items():
+            batches = []
+            monkeypatch.setattr(
+                pictures, "train_loader", lambda *a, b=batches, **o: b.extend(train_loader(*a, **o)) or b
+            )
+            run()
+            seen[name] = batches
+        return {name: [1.0] for name in sides}
+
+    monkeypatch.setattr(pictures, "alternate", look)
+    monkeypatch.setattr(pictures, "BATCH_SIZE", 4)
+    monkeypatch.setattr(pictures, "NUM_PICTURES", 10)
+    pictures.measure(pictures.smooth_pictures(np.random.default_rng(0)), tmp_path)
+    assert list(seen) == ["baseline", "stored", ".png", ".jpg"] and len(seen["baseline"]) == 3
+    for form in ("stored", ".png"):
+        for ours, baseline in zip(seen[form], seen["baseline"], strict=True):
+            assert all(torch.equal(ours[name], baseline[name]) for name in ("frames", "label", "index"))
+    error = (seen[".jpg"][0]["frames"].float() - seen["baseline"][0]["frames"].float()).abs().mean()
+    assert 0 < error < 20
 
 
 MEASURE = """
