@@ -119,6 +119,9 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
 
 def _unpack_tar(archive: Path, folder: Path) -> None:
     try:
+        with gzip.open(archive) as whole:  # tarfile stops before the checksum at the end
+            while whole.read(1 << 20):
+                pass
         with tarfile.open(archive, "r:gz") as file:
             entries = file.getmembers()
             for entry in entries:

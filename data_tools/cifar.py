@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
 
 from .archive import unpack
@@ -58,7 +59,8 @@ def find_cifar(raw_dir: Path, unpack_dir: Path) -> RawPictures | None:
     if len(archives) + len(found) > 1 and not (len(found) == len(archives) == 1):
         raise ValueError(f"{raw_dir} holds several archives or folders of batches: give one of them as --raw_dir.")
     if archives and not found:
-        unpacked = unpack(archives[0], unpack_dir / archives[0].name.removesuffix(".tar.gz"))
+        with owned(unpack_dir):
+            unpacked = unpack(archives[0], unpack_dir / archives[0].name.removesuffix(".tar.gz"))
         found = _find_layouts(unpacked)
         if not found:
             shutil.rmtree(unpacked)
@@ -114,8 +116,6 @@ def _records(path: Path, *, label_bytes: int, num_classes: int) -> Iterator[tupl
         raise ValueError(f"{path} has {len(content)} bytes, not pictures of {size} bytes each: unpack it again.")
     labels = content.reshape(-1, size)[:, label_bytes - 1].tolist()
     if max(labels) >= num_classes:
-        raise ValueError(
-            f"{path} has the label {max(labels)}, but only {num_classes} classes are named: fetch it again."
-        )
+        raise ValueError(f"{path} has the label {max(labels)}, but {num_classes} classes are named: fetch it again.")
     for number, label in enumerate(labels):
         yield number * size + label_bytes, label

@@ -8,6 +8,7 @@ Nothing is unpacked.
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from fedvssl.data.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from fedvssl.files.names import check_name
 
 from .archive import zip_entries
+from .picture_format import PictureError
 from .raw_videos import SPLIT_FOLDERS, files_ending
 
 PACKED_SUFFIXES = (".zip", ".gz", ".bin")
@@ -42,9 +44,16 @@ class RawPicture:
     num_bytes: int = 0
 
     def read(self) -> bytes:
-        """The file's content, or the pixels in a batch."""
+        """Read the file's content, or the pixels in a batch.
+
+        Raises:
+            PictureError: if it is damaged in its zip.
+        """
         if isinstance(self.place, str):
-            return _opened(self.file).read(self.place)
+            try:
+                return _opened(self.file).read(self.place)
+            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+                raise PictureError(f"is damaged in its zip ({error})") from error
         if self.place is None:
             return self.file.read_bytes()
         with self.file.open("rb") as batch:

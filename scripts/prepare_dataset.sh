@@ -2,7 +2,11 @@
 # Arguments after "--" on the command line are flags of data_tools.partition.
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-data_dir="$root/data" raw_dir="" ann_dir="" name="$dataset" short_side=144
+case "$dataset" in
+  cifar*) parts=raw ;; # pictures: no lists
+  *) parts="lists raw" ;;
+esac
+data_dir="$root/data" raw_dir="" ann_dir="" name="$dataset" short_side=""
 
 fail() { echo "error: $1" >&2; exit 2; }
 
@@ -20,6 +24,7 @@ while (($#)); do
     *) fail "unknown option $1 (see --help)." ;;
   esac
 done
+[[ -z "$ann_dir" || "$parts" == *lists* ]] || fail "--ann_dir is for videos: pictures have no lists, see --help."
 [[ "$num_clients" =~ ^[1-9][0-9]*$ ]] || fail "--num_clients $num_clients is no number from 1."
 
 python="$root/.venv/bin/python"
@@ -30,7 +35,7 @@ export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 export FEDVSSL_ENDS_WITH=$$  # every command ends with this script, also if it is killed
 out_dir="$data_dir/$name"
 
-if [[ -z "$ann_dir" ]]; then
+if [[ -z "$ann_dir" && "$parts" == *lists* ]]; then
   ann_dir="$out_dir/lists"
   "$python" -m data_tools.fetch "$dataset" --out_dir "$out_dir" --parts lists
 fi
@@ -38,7 +43,10 @@ if [[ -z "$raw_dir" ]]; then
   raw_dir="$out_dir/raw"
   "$python" -m data_tools.fetch "$dataset" --out_dir "$out_dir" --parts raw
 fi
-"$python" -m data_tools.prepare --raw_dir "$raw_dir" --ann_dir "$ann_dir" --out_dir "$out_dir" --short_side "$short_side"
+prepare=(--raw_dir "$raw_dir" --out_dir "$out_dir")
+[[ -z "$ann_dir" ]] || prepare+=(--ann_dir "$ann_dir")
+[[ -z "$short_side" ]] || prepare+=(--short_side "$short_side")
+"$python" -m data_tools.prepare "${prepare[@]}"
 "$python" -m data_tools.partition --json_path "$out_dir/annotations" \
   --output_path "$out_dir/annotations/client_distribution" --num_clients "$num_clients" \
   "${partition[@]+"${partition[@]}"}" # this form allows an empty list in old versions of bash

@@ -1,5 +1,6 @@
 import os
 import stat
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from data_tools import archive
 from data_tools.archive import unpack
 from data_tools.download import DownloadError
+from tests.data_tools.cifar_archive import make_tar
 
 
 def make_zip(path: Path, **entries: str) -> Path:
@@ -49,6 +51,44 @@ def test_entries_with_parts_that_say_nothing_are_unpacked(tmp_path: Path) -> Non
     assert {file.name: file.read_text() for file in (folder / "UCF").iterdir()} == {"v.avi": "1", "w.avi": "2"}
     with pytest.raises(ValueError, match="leads outside the folder"):
         unpack(make_zip(tmp_path / "b.zip", **{"./UCF//../../evil.txt": "evil"}), tmp_path / "other")
+
+
+def test_tar_gz(tmp_path: Path) -> None:
+    folder_of_its_own = tarfile.TarInfo(".")
+    folder_of_its_own.type = tarfile.DIRTYPE
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(make_tar({"./batches/one.bin": b"one", "two.txt": b""}, folder_of_its_own))
+    folder = unpack(path, tmp_path / "raw")
+    assert (folder / "batches/one.bin").read_bytes() == b"one" and (folder / "two.txt").read_bytes() == b""
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt"])
+def test_members_of_a_tar_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(make_tar({"good.txt": b"good", name: b"evil"}))
+    with pytest.raises(ValueError, match="leads outside the folder"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "in" / "raw")
+    assert not list((tmp_path / "in").iterdir()) and not list(tmp_path.rglob("*evil*"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [(tarfile.SYMTYPE, "link"), (tarfile.LNKTYPE, "link"), (tarfile.FIFOTYPE, "device")]
+)
+def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes, what: str) -> None:
+    member = tarfile.TarInfo("odd")
+    member.type, member.linkname = kind, "/etc/passwd"
+    (tmp_path / "a.tar.gz").write_bytes(make_tar({"good.txt": b"good"}, member))
+    with pytest.raises(ValueError, match=f"holds the {what} odd, which may lead outside"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
+
+
+def test_damaged_tars_are_refused(tmp_path: Path) -> None:
+    content = make_tar({"random.bin": os.urandom(5000)})
+    for damaged in (content[:-2000], b"no archive", b"\x1f\x8b" + content[10:], content[:300] + content[310:], b""):
+        (tmp_path / "a.tar.gz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.tar\.gz is damaged .*: delete it and fetch it again"):
+            unpack(tmp_path / "a.tar.gz", tmp_path / "raw")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from data_tools.synthetic import SyntheticSet, write_dataset
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.media import find_media
+from fedvssl.data.media import find_media, picture_of_sample
 from fedvssl.data.video import open_video
+from tests.data_tools.cifar_archive import MadeUp
 from tests.videos import moving_square, write_video
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,7 @@ def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
             "error: No annotation file nowhere.json",
         ),
         ("synthetic", ("--num_classes", "99", "--out_dir", "out"), "error: num_classes=99"),
+        ("prepare", ("--raw_dir", "nowhere", "--out_dir", "out"), "error: No folder nowhere"),
         ("prepare", ("--raw_dir", ".", "--ann_dir", "nowhere", "--out_dir", "out"), "error: No folder nowhere"),
     ],
 )
@@ -126,8 +129,45 @@ def test_prepare_kinetics400_script(tmp_path: Path) -> None:
     assert all(find_media(Path(config["data"]["media_dir"]), name) for name in names)
 
 
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_prepare_cifar_scripts(tmp_path: Path, dataset: str) -> None:
+    """The archive, by default divided into equal parts; then its pictures as class folders, divided by class."""
+    made = MadeUp(hundred=dataset == "cifar100")
+    script = ("bash", str(ROOT / f"scripts/prepare_{dataset}.sh"), "--data_dir", str(tmp_path / "data"))
+    archive = made.write(tmp_path / "raw")
+    number = sum(map(len, made.records.values()))
+    for kept in (0, number):  # the second run finds everything there
+        result = run(*script, "--raw_dir", str(archive), "--num_clients", "3", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert f"{number - kept} pictures stored, {kept} kept from before, 0 failed." in result.stdout
+    out = tmp_path / "data" / dataset
+    clients = [read_annotations(out / f"annotations/client_distribution/client_dist{n}.json") for n in (1, 2, 3)]
+    train = read_annotations(out / "annotations/train_split_1.json")
+    assert sorted((a for client in clients for a in client), key=lambda a: a.name) == train
+    assert (
+        len({len(client) for client in clients}) == 1
+        and len(read_annotations(out / "annotations/test_split_1.json")) == 6
+    )
+    assert all(find_media(out / "pictures", a.name).is_file() for a in train)
+
+    (tmp_path / "folders/train").parent.mkdir()
+    shutil.copytree(out / "pictures", tmp_path / "folders/train", ignore=shutil.ignore_patterns("*.json"))
+    flags = ("--raw_dir", str(tmp_path / "folders"), "--name=own", "--short_side=16", "--num_clients=3")
+    result = run(*script, *flags, "--", "--method", "class", "--classes_per_client", "1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    lists = tmp_path / "data/own/annotations/client_distribution"
+    assert [len({a.label for a in read_annotations(lists / f"client_dist{n}.json")}) for n in (1, 2, 3)] == [1, 1, 1]
+    own = read_annotations(lists / "client_dist1.json")[0].name
+    assert picture_of_sample(tmp_path / "data/own/pictures", own).shape == (16, 16, 3)
+
+
+def test_pictures_have_no_lists(tmp_path: Path) -> None:
+    result = run("bash", "scripts/prepare_cifar10.sh", "--ann_dir", "lists", "--data_dir", str(tmp_path))
+    assert result.returncode == 2 and result.stderr.startswith("error: --ann_dir is for videos")
+
+
 @pytest.mark.parametrize("flags", [("--unknown", "1"), ("--num_clients",), ("--num_clients", "0")])
-@pytest.mark.parametrize("dataset", ["ucf101", "hmdb51", "kinetics400"])
+@pytest.mark.parametrize("dataset", ["ucf101", "hmdb51", "kinetics400", "cifar10", "cifar100"])
 def test_prepare_scripts_refuse_nonsense(dataset: str, flags: tuple[str, ...]) -> None:
     result = run("bash", f"scripts/prepare_{dataset}.sh", *flags)
     assert result.returncode == 2 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1

@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 import ssl
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 import requests
 
 import data_tools.download
-from data_tools.download import CHUNK_BYTES, DownloadError, check_disk_space, download, main
+from data_tools.download import CHUNK_BYTES, DownloadError, Source, check_disk_space, download, main
 from tests.data_tools.file_server import FileServer, serving
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -98,6 +99,16 @@ def test_wrong_hash(tmp_path: Path) -> None:
         (tmp_path / "file.bin").write_bytes(b"by hand, but wrong")
         with pytest.raises(DownloadError, match="delete it and run again"):
             fetch(server, tmp_path)
+
+
+def test_wrong_md5_where_that_is_all_there_is(tmp_path: Path) -> None:
+    with serving(FileServer(CONTENT)) as server:
+        right = hashlib.md5(CONTENT).hexdigest()
+        with pytest.raises(DownloadError, match=f"has MD5 {right}, expected {'0' * 32}: it was deleted"):
+            download(Source(f"{server.address}/file.bin", md5="0" * 32), tmp_path)
+        assert not list(tmp_path.iterdir())
+        source = Source(f"{server.address}/file.bin", md5=right.upper())
+        assert download(source, tmp_path).read_bytes() == CONTENT
 
 
 def test_end_without_an_announced_length_is_noticed(tmp_path: Path) -> None:

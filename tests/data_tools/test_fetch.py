@@ -1,3 +1,4 @@
+import hashlib
 import io
 import random
 import re
@@ -7,12 +8,14 @@ from pathlib import Path
 import pytest
 
 import data_tools.fetch
-from data_tools.download import CHUNK_BYTES, DiskSpaceError
+from data_tools.cifar import find_cifar
+from data_tools.download import CHUNK_BYTES, DiskSpaceError, Source
 from data_tools.fetch import fetch, main
 from data_tools.lists import read_splits
 from data_tools.raw_videos import find_raw_videos, match_to_names
 from data_tools.sources import SOURCES
 from fedvssl.data.annotations import Annotation
+from tests.data_tools.cifar_archive import MadeUp
 from tests.data_tools.file_server import FileServer, serving
 
 
@@ -27,13 +30,38 @@ def zipped(**entries: str | bytes) -> bytes:
 def test_sources_are_complete() -> None:
     videos = [source.file_name for source in SOURCES["ucf101"]["raw"]]
     assert videos == ["UCF101_videos.zip", "UCF101.rar"], "the ZIP comes first"
-    for parts in SOURCES.values():
-        assert list(parts) == ["lists", "raw"]
-        for source in (*parts["lists"], *parts["raw"]):
-            assert source.url.startswith("https://") and re.fullmatch(r"[0-9a-f]{64}", source.sha256)
+    for name, parts in SOURCES.items():
+        assert list(parts) == ["raw"] if name.startswith("cifar") else ["lists", "raw"]
+        for source in (source for sources in parts.values() for source in sources):
+            assert source.url.startswith("https://")
+            assert re.fullmatch(r"[0-9a-f]{64}", source.sha256) or re.fullmatch(r"[0-9a-f]{32}", source.md5)
+            assert source.sha256 or source.size, "MD5 alone is weak, so the size is checked too"
 
 
-@pytest.mark.parametrize("dataset", list(SOURCES))
+@pytest.mark.parametrize("hundred", [False, True])
+def test_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hundred: bool) -> None:
+    """Through a connection that breaks, checked by the kind of hash that is published, to the batches."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    made = MadeUp(hundred=hundred, per_batch=40)
+    content, name = made.archive(), "cifar100" if hundred else "cifar10"
+    with serving(FileServer(content, break_after=[CHUNK_BYTES + 9])) as server:
+        (published,) = SOURCES[name]["raw"]
+        kind = "md5" if hundred else "sha256"
+        hashes = {kind: hashlib.new(kind, content).hexdigest()}
+        assert bool(published.md5) == hundred
+        source = Source(f"{server.address}/{published.file_name}", size=len(content), **hashes)
+        monkeypatch.setitem(SOURCES[name], "raw", (source,))
+        main([name, "--out_dir", str(tmp_path)])
+        assert [request.get("Range") for request in server.requests] == [None, f"bytes={CHUNK_BYTES}-"]
+        with pytest.raises(ValueError, match=f"{name} has no lists: its raw can be fetched"):
+            main([name, "--out_dir", str(tmp_path), "--parts", "lists"])
+    assert not (tmp_path / "lists").exists()
+    pictures = find_cifar(tmp_path / "raw", tmp_path / "unpacked")
+    assert pictures and len(pictures.pictures) == sum(map(len, made.records.values()))
+    assert not (tmp_path / "unpacked").exists()
+
+
+@pytest.mark.parametrize("dataset", ["ucf101", "hmdb51"])
 def test_lists_and_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
     words = [dataset, "--out_dir", str(tmp_path)]
     with serving(FileServer(zipped(**{"folder/v.avi": "x"}))) as server:
@@ -111,5 +139,7 @@ def test_a_full_disk_does_not_lead_to_the_next_source(tmp_path: Path, monkeypatc
 
 
 def test_a_data_set_without_sources_gets_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"not downloaded here \(ucf101, hmdb51, cifar10, cifar100 are\): give its videos as --raw_dir"):
+    with pytest.raises(
+        ValueError, match=r"not downloaded here \(ucf101, hmdb51, cifar10, cifar100 are\): give its videos as --raw_dir"
+    ):
         main(["kinetics400", "--out_dir", str(tmp_path)])
