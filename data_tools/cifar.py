@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fedvssl.data.video import PICTURE_SUFFIXES
 from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
 
 from .archive import unpack
 from .raw_pictures import RawPicture, RawPictures
+from .raw_videos import files_ending
 
 SIDE = 32
 PIXEL_BYTES = 3 * SIDE * SIDE
@@ -55,6 +57,8 @@ def find_cifar(raw_dir: Path, unpack_dir: Path) -> RawPictures | None:
         ValueError: if there are several, the archive holds no such batches, or a file is missing or damaged.
     """
     archives = [raw_dir] if raw_dir.match(ARCHIVES) and raw_dir.is_file() else sorted(raw_dir.rglob(ARCHIVES))
+    if any(files_ending(raw_dir, {".zip", *PICTURE_SUFFIXES})):
+        archives = []  # the pictures beside it were taken out of it
     found = _find_layouts(raw_dir)
     if len(archives) + len(found) > 1 and not (len(found) == len(archives) == 1):
         raise ValueError(f"{raw_dir} holds several archives or folders of batches: give one of them as --raw_dir.")

@@ -132,15 +132,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     annotations = read_annotations(json_path)
     stats = write_partition(annotations, make_partition(annotations, args), args.output_path)
     for client in stats["clients"]:
-        print(f"client {client['client']}: {client['videos']} videos of {client['classes']} classes")
+        print(f"client {client['client']}: {client['videos']} samples of {client['classes']} classes")
     print(
         f"entropy of the classes: {stats['mean_entropy']:.2f} bits per client, {stats['pooled_entropy']:.2f} pooled; "
         f"mean divergence from the pooled classes: {stats['mean_divergence']:.2f} bits"
     )
     if left_over := "warning" not in stats and stats["unassigned_videos"]:
-        print(
-            f"{left_over} of {stats['num_videos']} are with no client: equal parts of --method {args.method} leave them"
-        )
+        rest = f"{left_over} of {stats['num_videos']} samples are with no client"
+        print(f"{rest}: equal parts of --method {args.method} leave them")
     if "warning" in stats:
         rule = "!" * 100
         print(f"{rule}\nWARNING: {stats['warning']}\n{rule}", file=sys.stderr)

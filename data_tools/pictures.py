@@ -43,9 +43,12 @@ def prepare_pictures(raw_dir: Path, out_dir: Path, *, frames: FrameFormat, num_w
     """Store all pictures and list those that could be read; what is stored already is kept.
 
     Raises:
-        ValueError: as `find_cifar` and `find_pictures`; if another process works in `out_dir`, its pictures have
-            another format, the disk takes two names for one, or no picture can be read.
+        ValueError: as `find_cifar` and `find_pictures`; if the pictures would be stored within `raw_dir`, another
+            process works in `out_dir`, its pictures have another format, the disk takes two names for one, or no
+            picture can be read.
     """
+    if raw_dir.resolve() in (out_dir / "pictures").resolve().parents:
+        raise ValueError(f"{out_dir} lies in {raw_dir}, so a later run would take its pictures for raw ones: move it.")
     raw = find_cifar(raw_dir, out_dir / "raw") or find_pictures(raw_dir)
     stored = _store(raw, out_dir / "pictures", frames=frames, num_workers=num_workers)
     if not stored:

@@ -71,7 +71,7 @@ def test_equal_parts(json_path, tmp_path, capsys, flags: tuple[str, ...], sizes:
     other = run(json_path, tmp_path / "seed", "--num_clients", "4", "--seed", "8", "--method", *flags)
     assert other != clients and [len(client) for client in other] == sizes
     printed = capsys.readouterr()
-    left_over = f"{22 - sum(sizes)} of 22 are with no client: equal parts of --method shards leave them"
+    left_over = f"{22 - sum(sizes)} of 22 samples are with no client: equal parts of --method shards leave them"
     assert (left_over in printed.out) == (flags[0] == "shards") and "WARNING" not in printed.err
 
 

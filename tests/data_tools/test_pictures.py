@@ -312,6 +312,21 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
         prepare(tmp_path / "raw")
 
 
+def test_the_output_lies_outside_of_the_raw_folder(tmp_path: Path) -> None:
+    write(tmp_path / "cat/1.png")
+    for out in (tmp_path, tmp_path / "out"):
+        with pytest.raises(ValueError, match="so a later run would take its pictures for raw ones: move it"):
+            main(["--raw_dir", str(tmp_path), "--out_dir", str(out)])
+    assert [path.name for path in tmp_path.iterdir()] == ["cat"]
+
+
+def test_an_archive_beside_its_pictures_is_left_alone(tmp_path: Path) -> None:
+    write(tmp_path / "raw/cat/1.png")
+    write(tmp_path / "raw/pictures.tar.gz", b"whatever")
+    prepare(tmp_path / "raw")
+    assert listed(tmp_path / "raw", "train") == [Annotation("cat/1.bmp", 0)]
+
+
 def test_videos_come_before_pictures(tmp_path: Path) -> None:
     """A picture beside a video is its thumbnail."""
     write(tmp_path / "raw/cat/1.png")
