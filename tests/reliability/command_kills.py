@@ -12,15 +12,18 @@ import itertools
 import sys
 import tempfile
 import time
+import zipfile
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import data_tools.partition
 import data_tools.prepare
-from data_tools import extract_frames
+from data_tools import extract_frames, pictures
 from data_tools.command import run_command
+from data_tools.picture_format import encode
 from fedvssl import evaluate, export, finetune, report, sweep, test
 from fedvssl.building import build_task
 from fedvssl.config import compose
@@ -83,6 +86,15 @@ def write_raw(folder: Path) -> None:
         write_video(folder / f"raw/{name}.avi", moving_square(num_frames=3, height=24, width=32, seed=number))
 
 
+def write_raw_pictures(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "train.zip", "w") as file:
+        for number in range(5):
+            picture = np.full((8, 8, 3), 40 * number, np.uint8)
+            file.writestr(f"{'cat' if number % 2 else 'dog'}/{number}.bmp", encode(picture)[1])
+    (folder / "raw").mkdir()
+    (folder / "train.zip").rename(folder / "raw/train.zip")
+
+
 def run_finetune() -> int:
     environment.revision = lambda _package: "unchanged"  # also while somebody works on these files
     words = [*TINY, "data_dir=data", "work_dir=work", "from_scratch=true", "data.validation=0.5"]
@@ -121,6 +133,11 @@ def run_prepare() -> int:
     return 0
 
 
+def run_pictures() -> int:
+    pictures.CHUNK = 2
+    return run_prepare()
+
+
 def run_partition() -> int:
     lists = "data/ucf101/annotations"
     flags = ["--json_path", lists, "--output_path", f"{lists}/clients", "--num_clients", "2"]
@@ -136,6 +153,9 @@ CASES = {
     "export": Case(run_export, write_backbone, finished="is there already and not an empty folder"),
     "report": Case(run_report, write_reported),
     "prepare": Case(run_prepare, write_raw, more=((extract_frames.Progress, "advance"),), kept="out/zips/**/*.zip"),
+    "prepare pictures": Case(
+        run_pictures, write_raw_pictures, more=((pictures.Progress, "advance"),), kept="out/pictures/*/*.bmp"
+    ),
     "partition": Case(run_partition, write_videos),
 }
 
