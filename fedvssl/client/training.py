@@ -75,6 +75,8 @@ class LocalTraining:
         """
         start = self.rule.receive(arrived, kept, self.initial, When(order.server_round, order.kept_round))
         load_state(self.task, start)
+        if hasattr(self.task, "start_round"):
+            self.task.start_round()
         session = start_session(self, kept, device=site.device)
         results = train_epochs(session, order, videos, site=site, write=write)
         self.task.zero_grad()  # frees their memory until the next client

@@ -30,7 +30,11 @@ class Task(Protocol):
     `trivial(batch) -> {name: loss}`, losses of predictors that need not look at the clips, as "trivial_<name>";
     `health() -> {name: number}`, signs of life after the backward pass, with gradients that may be clipped. A round
     in which "active_share" is nearly 0 is warned of;
-    `least_loss`, a number below which no loss of the task lies, 0 if it is not given: a server refuses what lies below.
+    `least_loss`, a number below which no loss of the task lies, 0 if it is not given: a server refuses what lies below;
+    `start_round()`, called once before the first step of each round of a client, its state loaded;
+    `after_step()`, called after each step of the optimizer: a network that follows another one moves here.
+
+    What must not travel, such as that network, is a state entry that the strategy does not share; its client keeps it.
 
     Every step gives the same names: before a run one step tells the server which metrics there are, and others are left
     out of its records. Names that the loop or the server writes, such as "lr" and "num_clips", are refused.

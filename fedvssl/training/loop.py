@@ -22,6 +22,7 @@ from fedvssl.training.precision import choose_device, choose_precision
 from fedvssl.training.schedule import scale_lr
 
 Report = Callable[[int, int, dict[str, Tensor]], None]
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the dimensions of a tensor
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,20 @@ def seed_torch(key: Sequence[int]) -> None:
 def set_up(fabric: Fabric, task: nn.Module, optimizer: torch.optim.Optimizer, *, compiled: bool = False) -> Any:
     """Move a task and its optimizer to the device, both for `train_epoch`: (task, optimizer), wrapped by Fabric.
 
-    On a GPU the weights get the memory layout of the clips (channels_last_3d); on a CPU it is not faster. `compiled`
-    compiles the model with torch, which takes a minute and fuses the layers between the convolutions.
+    On a GPU the weights get the memory layout of the clips or pictures (channels_last); on a CPU it is not faster.
+    `compiled` compiles the model with torch, which takes a minute and fuses the layers between the convolutions.
     """
     if fabric.device.type == "cuda":
-        task.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        channels_last(task)
     if compiled:
         task = torch.compile(task)  # pyright: ignore[reportAssignmentType]
     return fabric.setup(task, optimizer)
+
+
+def channels_last(task: nn.Module) -> None:
+    """Lay out the weights of convolutions with the channels last, in place."""
+    for weight in task.parameters():
+        weight.data = weight.data.to(memory_format=CHANNELS_LAST.get(weight.ndim, torch.preserve_format))
 
 
 def train_epoch(
@@ -135,6 +142,8 @@ def train_epoch(
         norm = fabric.clip_gradients(task, optimizer, max_norm=max_norm, error_if_nonfinite=False)
         scalars |= instruments(task.module, batch)
         optimizer.step()
+        if hasattr(task.module, "after_step"):
+            task.module.after_step()
         assert norm is not None, "clip_gradients returns the norm that it clips to `max_norm`"
         norms.append(norm)
         num_clips += size

@@ -12,6 +12,7 @@ from fedvssl.client.order import Site
 from fedvssl.client.state import client_folder
 from fedvssl.client.training import load_state, summarise
 from fedvssl.files.arrays import Arrays, load_arrays
+from fedvssl.tasks.ctp import CtP
 from fedvssl.training.loop import EpochResult
 from tests.federation import initial_arrays, order_of, sent_arrays, site_of, tiny_config, write_clients
 
@@ -46,6 +47,16 @@ def test_a_reply_has_the_names_that_came_and_trained_values(config, site):
         assert array.dtype == sent[name].dtype and array.shape == sent[name].shape
     assert not np.array_equal(reply["backbone.stem.conv.weight"], sent["backbone.stem.conv.weight"])
     assert reply["backbone.stem.bn.num_batches_tracked"] == 1
+
+
+def test_a_task_hears_of_each_round_once_with_the_state_of_that_round(config, site, monkeypatch):
+    seen = []
+    start_round = lambda task: seen.append(task.head.fc1.weight[0, 0].item())  # noqa: E731
+    monkeypatch.setattr(CtP, "start_round", start_round, raising=False)
+    train(config, site, server_round=1)
+    train(config, site, server_round=2, kept_round=1)
+    own = load_arrays(client_folder(site, 0) / "kept-round-1.npz")["head.fc1.weight"]
+    assert seen == [initial_arrays(config)["head.fc1.weight"][0, 0], own[0, 0]]
 
 
 def test_the_facts_of_a_reply(config, site):

@@ -49,6 +49,26 @@ def test_one_step_is_that_of_sgd() -> None:
     assert result.num_clips == 3 and result.seconds_compute > 0
 
 
+def test_a_network_that_follows_moves_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def after_step(task: Line) -> None:
+        seen.append(task.weight.item())
+
+    monkeypatch.setattr(Line, "after_step", after_step, raising=False)
+    module, _ = train([batch(1), batch(1)])
+    assert seen == [pytest.approx(0.2), module.weight.item()] and module.weight.item() > 0.2
+
+
+def test_weights_of_pictures_and_clips_have_the_layout_of_their_convolutions() -> None:
+    module = nn.ModuleList([nn.Conv2d(2, 3, 3), nn.Conv3d(2, 3, 3), nn.Linear(2, 3)])
+    before = [weight.clone() for weight in module.parameters()]
+    loop.channels_last(module)
+    assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert module[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert all(torch.equal(*pair) for pair in zip(before, module.parameters(), strict=True))
+
+
 def test_means_are_per_clip_not_per_batch() -> None:
     _, result = train([batch(3), batch(1, y=3.0)], lr=1e-9)
     assert result.metrics["loss"] == pytest.approx((3 * 1 + 9) / 4)
