@@ -78,6 +78,8 @@ LEAVES |= {"data/partition_balanced"}  # rules that data_tools.partition names; 
 # Further files of leaves -> the leaves that may import them.
 PARTS_OF_LEAVES = {
     **{"tasks/patches": {"tasks/ctp"}, "tasks/boxes": {"tasks/ctp"}},
+    "tasks/heads": {"tasks/follower", "tasks/simclr", "tasks/byol", "tasks/simsiam", "tasks/moco"},
+    "tasks/follower": {"tasks/byol", "tasks/moco"},
     "strategy/divergence": {"strategy/fedu", "strategy/fedema"},
 }
 # Libraries -> parts or files that may import them. Other libraries are free.

@@ -52,8 +52,8 @@ class ResNet(nn.Module):
         x = self.bn1(self.conv1(pictures)).relu_()
         if self.stem == "imagenet":
             x = max_pool2d(x, 3, stride=2, padding=1)
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for stage in range(1, 5):
+            x = self.get_submodule(f"layer{stage}")(x)
         return x
 
 
