@@ -1,0 +1,43 @@
+"""Reading a picture file."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read a picture of any kind that OpenCV knows as uint8 [H,W,3] RGB, turned as its EXIF entry says.
+
+    Grey and palettes become RGB, 16 bits become 8, and a transparency is left out.
+
+    Raises:
+        ValueError: if the file is empty or no picture.
+    """
+    data = path.read_bytes()
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if picture is None:
+        raise ValueError(f"{path} is not a readable picture.")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def fit_into(picture: np.ndarray, side: int) -> tuple[np.ndarray, int, int]:
+    """Put a picture into the upper left corner of a black square, so that pictures of any size make a batch.
+
+    Args:
+        picture: uint8 [H,W,3]; it is shrunk if it is larger than the square, and never enlarged.
+        side: of the square.
+
+    Returns:
+        The square, uint8 [side,side,3], and height and width of the picture in it.
+    """
+    factor = side / max(picture.shape[:2])
+    if factor < 1:
+        height, width = (max(1, round(factor * length)) for length in picture.shape[:2])
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    height, width = picture.shape[:2]
+    if (height, width) == (side, side):
+        return picture, side, side
+    square = np.zeros((side, side, 3), np.uint8)
+    square[:height, :width] = picture
+    return square, height, width
