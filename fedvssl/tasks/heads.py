@@ -15,6 +15,9 @@ from torch.nn.functional import batch_norm, normalize
 from fedvssl.tasks.task import Batch
 
 Views = Callable[[Batch], Batch]  # the device's half of a Sample: a batch as it is loaded -> "view1", "view2", "index"
+# Of one row, such as the last batch of an epoch may have, there is no variance. Two rows become +1 and -1 whatever they
+# are and pass no gradient but rounding, so the running statistics serve them too.
+FEWEST_ROWS = 3
 MakeHead = Callable[[int], "Head"]  # number of features -> head
 
 
@@ -55,8 +58,7 @@ class Head(nn.Module):
         return x.to(torch.promote_types(x.dtype, torch.float32))  # losses need more digits than bfloat16 has
 
     def _normalised(self, x: Tensor) -> Tensor:
-        if self.training and len(x) == 1:
-            # One row, such as the last batch of an epoch may have, has no variance of its own.
+        if self.training and len(x) < FEWEST_ROWS:
             return batch_norm(x, self.bn.running_mean, self.bn.running_var, self.bn.weight, self.bn.bias)
         return self.bn(x)
 

@@ -17,6 +17,7 @@ from fedvssl.tasks.moco import MoCo, Queue, info_nce
 from fedvssl.tasks.simclr import SimCLR, nt_xent
 from fedvssl.tasks.simsiam import SimSiam, simsiam_loss
 from fedvssl.training.loop import build_fabric, metric_names, set_up, train_epoch
+from fedvssl.training.precision import LEAST_COSINE, agreement
 
 TASKS = ("simclr", "byol", "simsiam", "moco")
 
@@ -127,6 +128,13 @@ def test_a_batch_of_two_and_one_of_one_train(name: str, shape: tuple[int, ...]) 
     metrics = train(task, [draw_batch(size, shape=shape, seed=size) for size in (4, 2, 1)])
     assert {"loss", "embedding_std", "active_share"} < set(names) == set(metrics)
     assert math.isfinite(metrics["loss"]) and 0.2 < metrics["active_share"] < 0.8
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_two_rows_pass_a_gradient_that_bfloat16_agrees_with(name: str) -> None:
+    """BatchNorm makes +1 and -1 of two rows. The core compares both precisions on two samples before a run."""
+    weight, cosine = agreement(build(name), draw_batch(2), device="cpu")
+    assert cosine > LEAST_COSINE, weight
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""Tasks of two views in a federation in one process: what travels, what stays, and that clips serve as well."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedvssl.config import compose
+from fedvssl.data.annotations import write_annotations
+from fedvssl.files.arrays import load_arrays
+from fedvssl.files.run_log import read_records
+from fedvssl.main import run
+from tests.federation import write_clients
+from tests.tasks.test_views import write_pictures
+
+SMALL = (
+    *("engine=local", "rounds=2", "pool_size=2", "strategy.min_fit_clients=2", "training.batch_size=4"),
+    *("training.lr=0.03", "training.precision=32-true", "client_resources={num_gpus: 0, num_cpus: 1}"),
+    *("task.module.projector.out_channels=8", "model.width=4"),
+)
+PICTURES = ("model=resnet18", "task.sample.max_side=16", "strategy=fedavg")
+HIDDEN = "task.module.projector.hidden_channels=16"
+PREDICTOR = "task.module.predictor.hidden_channels=16"
+WITH_PREDICTOR = "strategy.share=[backbone.*,projector.*,predictor.*]"
+WORDS = {
+    "simclr": (HIDDEN,),
+    "byol": (HIDDEN, PREDICTOR, WITH_PREDICTOR),
+    "simsiam": (HIDDEN, PREDICTOR, WITH_PREDICTOR),
+    "moco_v1": ("task.module.queue_length=12", "strategy.share=[backbone.*,projector.*]"),
+    "moco_v2": ("task.module.queue_length=12", "strategy.share=[backbone.*,projector.*]"),
+}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine pictures for each of two clients: the last batch of an epoch has one."""
+    folder = tmp_path_factory.mktemp("pictures")
+    annotations = write_pictures(folder / "zips", 18, side=16)
+    for client in range(2):
+        write_annotations(folder / f"lists/client_dist{client + 1}.json", annotations[9 * client : 9 * client + 9])
+    return folder
+
+
+def train(folder: Path, run_dir: Path, *words: str) -> list[dict]:
+    """Run and return the records of the rounds."""
+    places = (f"data.media_dir={folder / 'zips'}", f"partition_dir={folder / 'lists'}")
+    run_dir.mkdir()
+    run(compose("base", [*SMALL, *places, *words]), run_dir=run_dir)
+    return [record for record in read_records(run_dir / "metrics.jsonl") if "num_clients" in record]
+
+
+@pytest.mark.parametrize("task", WORDS)
+def test_two_rounds_on_pictures(pictures: Path, tmp_path: Path, task: str) -> None:
+    rounds = train(pictures, tmp_path / "run", f"task={task}", *PICTURES, *WORDS[task])
+    trivial = "trivial_chance" if task in ("simclr", "moco_v1", "moco_v2") else "trivial_orthogonal"
+    assert len(rounds) == 2 and {"loss", trivial, "embedding_std"} < rounds[0].keys()
+    assert ("active_share" in rounds[0]) is (task != "moco_v1"), "its projector is one layer"
+    sent = {name.split(".")[0] for name in load_arrays(tmp_path / "run/round-2-weights.npz")}
+    assert sent == {"backbone", "projector"} | ({"predictor"} if task in ("byol", "simsiam") else set())
+    if task in ("simclr", "simsiam"):
+        return
+    kept = [load_arrays(tmp_path / f"run/clients/client_{client}/kept-round-2.npz") for client in range(2)]
+    follower = "target" if task == "byol" else "key_encoder"
+    assert all({name.split(".")[0] for name in own} >= {follower} for own in kept)
+    assert all(own[f"{follower}.rounds"] == 2 for own in kept)
+    weight = f"{follower}.backbone.conv1.weight"
+    assert not np.array_equal(kept[0][weight], kept[1][weight]), "each client has its own"
+    if follower == "key_encoder":
+        assert all(own["queue.place"] == (2 * 2 * 9) % 12 for own in kept), "the queue goes on after a round"
+        assert not np.array_equal(kept[0]["queue.keys"], kept[1]["queue.keys"])
+
+
+def test_a_queue_shorter_than_a_batch_gets_a_sentence(pictures: Path, tmp_path: Path) -> None:
+    words = ("task=moco_v2", *PICTURES, *WORDS["moco_v2"], "task.module.queue_length=7")
+    with pytest.raises(RuntimeError):
+        train(pictures, tmp_path / "run", *words)
+    log = (tmp_path / "run/clients/client_0/train.log").read_text()
+    assert "task.module.queue_length=7 is shorter than the 8 keys of a batch" in log
+
+
+def test_two_clips_of_a_video_through_the_same_task(tmp_path: Path) -> None:
+    write_clients(tmp_path, (4, 5))
+    words = ("task=simclr_clips", "model.depth=10", "strategy=fedavg", "rounds=1", HIDDEN)
+    words += ("task.sample.clip_len=8", "task.sample.strides=[1]", "task.sample.crop_size=32")
+    words += (f"data_dir={tmp_path}", "training.lr=0.01")
+    (tmp_path / "run").mkdir()
+    run(compose("base", [*SMALL, *words]), run_dir=tmp_path / "run")
+    records = [record for record in read_records(tmp_path / "run/metrics.jsonl") if "num_clients" in record]
+    assert len(records) == 1 and 0 < records[0]["loss"] < 4 and records[0]["embedding_std"] > 0.01
