@@ -41,6 +41,8 @@ def test_nt_xent_and_its_gradients(stored: Arrays, size: str, temperature: str) 
     check(loss, stored[f"{prefix}/loss"])
     check(z1.grad, stored[f"{prefix}/grad_z_i"])
     check(z2.grad, stored[f"{prefix}/grad_z_j"])
+    if temperature == "0.07":  # the formula of another program, with both views in one matrix
+        check(loss, stored[f"ntxent/{size}/easyfl_T0.07_loss"])
 
 
 def test_nt_xent_of_collapsed_and_of_identical_views(stored: Arrays) -> None:
@@ -120,7 +122,29 @@ def test_a_queue_that_wraps_around_in_mid_batch(stored: Arrays, symmetric: bool)
     assert wrapped, "the case is about a batch that begins at the end and ends at the beginning"
 
 
-def test_the_projector(tmp_path) -> None:
+def test_queues_of_two_clients_keep_apart(stored: Arrays) -> None:
+    """Each client's queries see its own queue only, and its keys go there."""
+    case = "moco_sfl_private_queues"
+    queues = [queue_of(stored[f"{case}/queue_before/client{client}"]) for client in range(2)]
+    step = 0
+    while (prefix := f"{case}/step{step}") + "/h_q" in stored:
+        h_q, h_k = leaf(stored[f"{prefix}/h_q"]), torch.from_numpy(stored[f"{prefix}/h_k"])
+        own = [slice(0, 2), slice(2, 4)]
+        pairs = zip(own, queues, strict=True)
+        losses = [info_nce(h_q[rows], h_k[rows], queue.keys, temperature=0.1)["loss"] for rows, queue in pairs]
+        loss = torch.stack(losses).mean()
+        loss.backward()
+        check(loss, stored[f"{prefix}/loss"])
+        check(h_q.grad, stored[f"{prefix}/grad_h_q"])
+        for client, (rows, queue) in enumerate(zip(own, queues, strict=True)):
+            queue.push(h_k[rows])
+            check(queue.keys.T, stored[f"{prefix}/queue_after/client{client}"])
+            assert queue.place == stored[f"{prefix}/ptr_after/client{client}"]
+        step += 1
+    assert step > 1
+
+
+def test_the_projector() -> None:
     arrays = load_npz("backbones")
     head = Head(12, hidden_channels=9, out_channels=5)
     hash_weights(head)
