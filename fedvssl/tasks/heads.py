@@ -15,10 +15,10 @@ from torch.nn.functional import batch_norm, normalize
 from fedvssl.tasks.task import Batch
 
 Views = Callable[[Batch], Batch]  # the device's half of a Sample: a batch as it is loaded -> "view1", "view2", "index"
+MakeHead = Callable[[int], "Head"]  # number of features -> head
 # Of one row, such as the last batch of an epoch may have, there is no variance. Two rows become +1 and -1 whatever they
 # are and pass no gradient but rounding, so the running statistics serve them too.
 FEWEST_ROWS = 3
-MakeHead = Callable[[int], "Head"]  # number of features -> head
 
 
 class Head(nn.Module):
