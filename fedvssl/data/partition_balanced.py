@@ -91,9 +91,7 @@ def shards(labels: Sequence[int], num_clients: int, *, shards_per_client: int, r
     left, parts = list(range(num_shards)), []
     for _ in range(num_clients):
         drawn = rng.choice(left, shards_per_client, replace=False)
-        left = list(
-            {*left} - {*drawn.tolist()}
-        )  # in the order of a set of small numbers, which the published lists have
+        left = list({*left} - {*drawn.tolist()})  # in the order of a set, which the published lists have
         parts.append(np.sort(cut[drawn].ravel()))
     return parts
 
