@@ -104,7 +104,10 @@ class Rounds:
         failures = self._take_in(replies, intake, start=shared, examples=examples, method=method)
         means = intake.finish()
         self._check_number(server_round, len(intake.metrics), failures)
-        arrays = method.aggregate(server_round, means, shared)
+        aggregated = method.aggregate(server_round, means, shared)
+        arrays = {
+            name: np.asarray(array) for name, array in aggregated.items()
+        }  # arithmetic makes scalars of 0-d arrays
         check_growth(arrays, shared, server_round=server_round)
         self.bound.accept(intake.metrics)
         self.kept_rounds |= dict.fromkeys(intake.metrics, server_round)

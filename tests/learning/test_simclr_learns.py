@@ -26,7 +26,7 @@ WORDS = (
     *("task=simclr", "model=resnet18", "strategy=fedavg", "engine=local", "pool_size=2", "strategy.min_fit_clients=2"),
     *("model.width=8", f"task.sample.max_side={SIDE}", "task.sample.draw.crop_scale=[0.5,1.0]"),
     *("task.module.projector.hidden_channels=64", "task.module.projector.out_channels=32"),
-    *("task.module.temperature=0.2", "rounds=8", "training.local_epochs=4", "training.batch_size=32"),
+    *("task.module.temperature=0.2", "rounds=12", "training.local_epochs=4", "training.batch_size=32"),
     *("training.lr=0.1", "training.weight_decay=5e-4", "training.precision=32-true", "seed=11"),
     "client_resources={num_gpus: 0, num_cpus: 1}",
 )
@@ -73,10 +73,7 @@ def accuracy(backbone: torch.nn.Module, folder: Path, gallery: list[Annotation],
 
 
 def test_the_loss_falls_and_neighbours_are_of_the_same_class(tmp_path: Path) -> None:
-    """Measured: the loss goes from 4.21 to 3.40, the accuracy from 0.42 with random weights to 0.97.
-
-    Of four seeds this one leaves the plateau first; the last loss of the others is 3.79 to 4.01.
-    """
+    """Seeds 3, 5, 7, 11: last loss 3.30, 3.80, 2.85, 2.67; accuracy .88, .87, 1, 1, of random weights .42."""
     rng = np.random.default_rng(0)
     lists = [write(tmp_path, rng, part, 240) for part in ("gallery", "queries")]
     for client in range(2):
@@ -93,5 +90,5 @@ def test_the_loss_falls_and_neighbours_are_of_the_same_class(tmp_path: Path) -> 
     seed_torch((7,))
     backbone = building.build(cfg["model"])
     random = accuracy(backbone, tmp_path, *lists)
-    load_backbone(backbone, tmp_path / "run/round-8-weights.npz")
+    load_backbone(backbone, tmp_path / "run/round-12-weights.npz")
     assert accuracy(backbone, tmp_path, *lists) > random + 0.25

@@ -226,6 +226,14 @@ def test_the_arrays_of_the_round_before_stay_as_they_are():
         np.testing.assert_array_equal(array, before[name])
 
 
+def test_scalars_of_an_own_strategy_become_arrays_again():
+    """As numpy makes them of arrays without dimensions, and no engine could send them on."""
+    strategy = strategy_for(2)
+    strategy.aggregate = lambda _round, means, _previous: {name: 1 * array for name, array in means["video"].items()}
+    arrays, _ = strategy.round(EchoWire(2), 1, GLOBAL, {})
+    assert all(isinstance(array, np.ndarray) for array in arrays.values()) and arrays["head.n"].shape == ()
+
+
 def test_weights_that_explode_end_the_run_before_they_count():
     strategy = strategy_for(1)
     wire = EchoWire(1, lambda who, arrays, _: Reply(who, {"w": np.full(2, 1e9, np.float32)}, echo(who, arrays).facts))
