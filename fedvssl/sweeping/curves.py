@@ -72,8 +72,8 @@ def draw_curves(sweep: Sweep, steps: Sequence[Step]) -> None:
 
 def draw_labels(sweep: Sweep, plans: Sequence[Plan], steps: Sequence[Step]) -> None:
     """Draw labels.png, if fine-tuning was done with several numbers of labelled videos."""
-    lines = labels_of(sweep, plans, steps)
-    if len({x for points in lines.values() for x in points}) > 1:
+    lines = {title: points for title, points in labels_of(sweep, plans, steps).items() if len(points) > 1}
+    if lines:
         _draw(sweep.results_dir / "labels.png", {"top-1 (%)": lines}, {}, x="labelled videos of a class")
 
 

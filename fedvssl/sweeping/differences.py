@@ -16,7 +16,7 @@ from fedvssl.sweeping.tables import caption, headings, title_of
 EXPLANATION = (
     "Paired differences in points, mean over the runs. The 95 % interval covers the spread over runs (Student's t, "
     "seeds and splits as independent draws) and the mean interval of a run over its videos. Then the number of runs "
-    "whose own interval lies above 0, and below 0."
+    "whose own interval lies above or below 0, if there are any."
 )
 
 
@@ -28,12 +28,14 @@ class Compared:
     planned: int
 
     def text(self) -> str:
-        """Text of a cell: "+4.2 [-1.3, 9.7], 1 above and 0 below of 3", "open" or "-"."""
+        """Text of a cell: "+4.2 [-1.3, 9.7]; 1 of 3 above", "-5.0 [-9.1, -0.9] (2 of 3 done)", "open" or "-"."""
         if not self.runs:
             return OPEN if self.planned else NOT_PLANNED
-        above, below = sum(run.low > 0 for run in self.runs), sum(run.high < 0 for run in self.runs)
-        done = "" if len(self.runs) == self.planned else f" (of {self.planned} planned)"
-        return f"{mean_over_runs(self.runs).text()}, {above} above and {below} below of {len(self.runs)}{done}"
+        number = len(self.runs)
+        apart = {"above": sum(run.low > 0 for run in self.runs), "below": sum(run.high < 0 for run in self.runs)}
+        words = ", ".join(f"{count} of {number} {side}" for side, count in apart.items() if count)
+        done = "" if number == self.planned else f" ({number} of {self.planned} done)"
+        return mean_over_runs(self.runs).text() + (f"; {words}" if words else "") + done
 
 
 Column = tuple[str, str]  # measure and metric

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from fedvssl import sweep
-from fedvssl.evaluation.intervals import paired_difference
+from fedvssl.evaluation.intervals import Difference, paired_difference
+from fedvssl.sweeping.differences import Compared
 from tests.stand_in import StandIn
 
 TWO_SEEDS = "seeds=[1,2]"
@@ -27,9 +28,9 @@ def test_differences_are_paired_by_seed_with_an_interval_over_seeds(
     low = min(-3 / 11 - half, sum(one.low for one in own) / 3)
     high = max(-3 / 11 + half, sum(one.high for one in own) / 3)
     below = sum(one.high < 0 for one in own)
-    expected = f"-27.3 [{100 * low:.1f}, {100 * high:.1f}], 0 above and {below} below of 3 |"
+    expected = f"-27.3 [{100 * low:.1f}, {100 * high:.1f}]{f'; {below} of 3 below' if below else ''} |"
     (random,) = [line for line in lines if line.startswith("| random weights")]
-    same = "+0.0 [0.0, 0.0], 0 above and 0 below of 3"
+    same = "+0.0 [0.0, 0.0]"
     assert random.startswith(f"| random weights | {expected}") and random.endswith(f"| {same} | - |")
     assert any(line.startswith(f"| FedVSSL (0.9, 1) | {same} |") for line in lines)
     assert not any(line.startswith("| FedAvg") for line in lines)
@@ -53,7 +54,7 @@ def test_differences_tell_what_is_not_done_and_who_has_seen_test_videos(
     assert sweep.main([*own, TWO_SEEDS]) == 0
     text = (tmp_path / "sweep/results/differences.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("| FedVSSL (0.9, 1) (trained on test videos) |")]
-    assert "below of 1 (of 2 planned) |" in line
+    assert " (1 of 2 done) |" in line
     assert "Without digits for each video, as of earlier versions: fedvssl_09_1-seed2-split1. Remove them." in text
 
 
@@ -75,3 +76,22 @@ def test_cells_of_other_numbers_of_videos_are_named(words: list[str], commands: 
 def test_without_a_baseline_nothing_is_compared(words: list[str], commands: StandIn, tmp_path: Path) -> None:
     assert sweep.main([*words, "baseline=null"]) == 0
     assert "No row is compared" in (tmp_path / "sweep/results/differences.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("runs", "planned", "text"),
+    [
+        ([], 0, "-"),
+        ([], 2, "open"),
+        ([Difference(0.1, 0.05, 0.15)], 1, "+10.0 [5.0, 15.0]; 1 of 1 above"),
+        ([Difference(0.1, 0.05, 0.15)] * 2, 3, "+10.0 [5.0, 15.0]; 2 of 2 above (2 of 3 done)"),
+        (
+            [Difference(0.1, 0.05, 0.15), Difference(-0.1, -0.2, -0.05)],
+            2,
+            "+0.0 [-127.1, 127.1]; 1 of 2 above, 1 of 2 below",
+        ),
+        ([Difference(0.0, -0.1, 0.1)] * 3, 3, "+0.0 [-10.0, 10.0]"),
+    ],
+)
+def test_texts_of_a_cell(runs: list[Difference], planned: int, text: str) -> None:
+    assert Compared(runs, planned).text() == text
