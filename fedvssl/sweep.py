@@ -146,8 +146,6 @@ def read(config: Config) -> Sweep:
     Raises:
         ValueError: for invalid settings.
     """
-    check_rows(config["rows"])
-    check_measures(config["measures"], rows=config["rows"])
     if config["baseline"] not in (None, *config["rows"]):
         raise ValueError(f"baseline={config['baseline']} is none of the rows: {', '.join(config['rows'])}.")
     for name in ("seeds", "splits"):
@@ -158,6 +156,8 @@ def read(config: Config) -> Sweep:
         check_name(str(Cell(row, seed, split)), where="rows")
     for kind in config["measures"]:
         check_name(kind, where="measures")
+    check_rows(config["rows"])
+    check_measures(config["measures"], rows=config["rows"])
     return Sweep(
         data=Split.of(config["data"]),
         data_words=flags(data_dir=config["data_dir"], **{f"data.{k}": value for k, value in config["data"].items()}),

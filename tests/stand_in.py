@@ -49,11 +49,16 @@ class StandIn:
         write_json(Path(settings["work_dir"]) / "retrieval.json", {**content, **part(settings), **self._seen(settings)})
 
     def linear_probe(self, settings: dict[str, str]) -> None:
-        row = {"top1_acc": 0.5, "top5_acc": 1.0, "mean_class_acc": 0.4}
+        self._probe("linear_probe", {"top1_acc": 0.5, "top5_acc": 1.0, "mean_class_acc": 0.4}, settings)
+
+    def motion_probe(self, settings: dict[str, str]) -> None:
+        self._probe("motion_probe", {"top1_acc": 0.5}, settings)
+
+    def _probe(self, name: str, row: dict[str, float], settings: dict[str, str]) -> None:
         content = {"rows": row, "intervals": {"top1_acc": [0.4, 0.6]}, "right": {"top1_acc": digits(0.5)}}
         both = {name: dict.fromkeys(("checkpoint", "random", "mean frame"), own) for name, own in content.items()}
         write_json(
-            Path(settings["work_dir"]) / "linear_probe.json",
+            Path(settings["work_dir"]) / f"{name}.json",
             {**both, "num_test": 11, **part(settings), **self._seen(settings)},
         )
 
