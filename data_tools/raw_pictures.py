@@ -6,6 +6,7 @@ The last folder of a picture is its class; a folder or zip above it that is call
 Nothing is unpacked.
 """
 
+import lzma
 import re
 import zipfile
 import zlib
@@ -16,12 +17,16 @@ from pathlib import Path, PurePosixPath
 
 from fedvssl.data.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from fedvssl.files.names import check_name
+from fedvssl.files.progress import show_bytes
 
 from .archive import zip_entries
 from .picture_format import PictureError
 from .raw_videos import SPLIT_FOLDERS, files_ending
 
 PACKED_SUFFIXES = (".zip", ".gz", ".bin")
+MAX_MEMBER_BYTES = 200_000_000  # a few bytes in a zip can become more than the memory holds
+# RuntimeError covers NotImplementedError; ValueError is raised for a name that is no UTF-8.
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, MemoryError, RuntimeError, ValueError)
 HIDDEN = re.compile(r"(^|/)(\.|__MACOSX(/|$))")  # macOS puts a '._x.png' beside every 'x.png' it copies
 
 
@@ -47,13 +52,10 @@ class RawPicture:
         """Read the file's content, or the pixels in a batch.
 
         Raises:
-            PictureError: if it is damaged in its zip.
+            PictureError: if it is damaged in its zip, or larger than a picture can be.
         """
         if isinstance(self.place, str):
-            try:
-                return _opened(self.file).read(self.place)
-            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-                raise PictureError(f"is damaged in its zip ({error})") from error
+            return _read_member(_opened(self.file), self.place)
         if self.place is None:
             return self.file.read_bytes()
         with self.file.open("rb") as batch:
@@ -171,6 +173,20 @@ def _kind(name: str) -> str:
     """ "Training" -> "train"; "" for a folder that is no part."""
     name = name.casefold()
     return next((kind for kind in ("train", "test", "val") if name.startswith(kind)), "") * (name in SPLIT_FOLDERS)
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > MAX_MEMBER_BYTES:
+        raise PictureError(
+            f"has {show_bytes(size)} in its zip, more than the {show_bytes(MAX_MEMBER_BYTES)} of a picture"
+        )
+    try:
+        return archive.read(name)
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's; bzip2's has no number
+        raise PictureError(f"is damaged in its zip ({str(error) or type(error).__name__})") from error
 
 
 @cache

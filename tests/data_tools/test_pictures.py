@@ -2,7 +2,9 @@
 
 import io
 import json
+import lzma
 import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ from PIL import Image
 from data_tools.extract_frames import FrameFormat
 from data_tools.picture_format import PictureError, convert
 from data_tools.prepare import main
+from data_tools.raw_pictures import RawPicture
 from fedvssl.data.annotations import Annotation, class_names, read_annotations
 from fedvssl.data.media import find_media, picture_of_sample
 
@@ -393,3 +396,82 @@ def test_a_damaged_member_is_left_out(tmp_path: Path) -> None:
     prepare(tmp_path / "raw")
     assert listed(tmp_path / "raw", "train") == [Annotation("cat/train_2.bmp", 0)]
     assert json.loads((tmp_path / "out/annotations/left_out.json").read_text()) == ["cat/train_1"]
+
+
+def set_size(path: Path, size: int) -> None:
+    """Write another size of the first member into the zip's directory."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"PK\1\2") + 24
+    content[start : start + 4] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+def test_a_member_larger_than_any_picture_is_left_out_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = write_zip(tmp_path / "raw/train.zip", "cat/1.png", "cat/2.png"), []
+    whole = zipfile.ZipFile.read
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda self, name: read.append(name) or whole(self, name))
+    set_size(path, 200_000_001)
+    failed = json.loads((prepare(tmp_path / "raw") / "prepare_report.json").read_text())["failed"]
+    assert failed == {"cat/train_1": "has 200.0 MB in its zip, more than the 200.0 MB of a picture"}
+    assert read == ["cat/2.png"] and listed(tmp_path / "raw", "train") == [Annotation("cat/train_2.bmp", 0)]
+
+
+def test_the_bound_of_a_member_itself_is_read(tmp_path: Path) -> None:
+    set_size(write_zip(tmp_path / "train.zip", "cat/1.png"), 200_000_000)
+    assert RawPicture("cat/1", "train", tmp_path / "train.zip", "cat/1.png").read() == encoded(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [(zipfile.ZIP_BZIP2, OSError), (zipfile.ZIP_LZMA, lzma.LZMAError), (zipfile.ZIP_DEFLATED, zlib.error)],
+)
+def test_a_damaged_member_of_any_method_is_left_out(tmp_path: Path, method: int, error: type[Exception]) -> None:
+    path = tmp_path / "raw/train.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name in ("cat/1.png", "cat/2.png"):
+            file.writestr(name, encoded(LARGE, "BMP"))
+    content = bytearray(path.read_bytes())
+    start = 30 + len("cat/1.png")
+    content[start : start + 60] = b"\xff" * 60
+    if method == zipfile.ZIP_LZMA:
+        content[start : start + 4] = b"\x09\x04\x05\x00"  # its header stays, but for the properties that follow
+    path.write_bytes(content)
+    with zipfile.ZipFile(path) as file, pytest.raises(error):
+        file.read("cat/1.png")
+    prepare(tmp_path / "raw")
+    assert listed(tmp_path / "raw", "train") == [Annotation("cat/train_2.png", 0)]
+    assert json.loads((tmp_path / "out/annotations/left_out.json").read_text()) == ["cat/train_1"]
+
+
+ERRORS_OF_MEMBERS = (
+    MemoryError(),
+    RuntimeError("is encrypted"),
+    NotImplementedError("method 97"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "name"),
+)
+
+
+@pytest.mark.parametrize("error", ERRORS_OF_MEMBERS)
+def test_a_member_that_cannot_be_read_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    assert_read_raises(tmp_path, monkeypatch, error, PictureError, str(error) or type(error).__name__)
+
+
+def test_an_error_of_the_disk_is_no_fault_of_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_read_raises(tmp_path, monkeypatch, OSError(5, "Input/output error"), OSError, "Input/output error")
+
+
+def assert_read_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: type[Exception], message: str
+) -> None:
+    def fail(self: zipfile.ZipFile, name: str) -> bytes:
+        raise error
+
+    path = write_zip(tmp_path / "train.zip", "cat/1.png")
+    monkeypatch.setattr(zipfile.ZipFile, "read", fail)
+    with pytest.raises(expected, match=message):
+        RawPicture("cat/1", "train", path, "cat/1.png").read()
