@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from fedvssl.files.names import check_name
@@ -18,6 +19,7 @@ from fedvssl.files.progress import Progress, show_bytes
 from .download import check_disk_space
 
 SUFFIXES = (".rar", ".zip")
+TAR_DAMAGE = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error)
 RAR_TOOLS = {  # command -> its arguments, with which it overwrites and asks nothing
     "unrar": lambda archive, folder: ["x", "-o+", "-y", "-idq", "--", str(archive), f"{folder}/"],
     "7z": lambda archive, folder: ["x", "-y", "-bd", f"-o{folder}", "--", str(archive)],
@@ -50,6 +52,26 @@ def unpack(archive: Path, folder: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def holds_files(archive: Path, files: Iterable[Path]) -> bool:
+    """True if a .tar.gz, which is read and not unpacked, holds all these files: their names in any folder, their bytes.
+
+    Raises:
+        ValueError: if the archive is damaged.
+    """
+    missing = {file.name: file for file in files}
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for entry in tar:
+                file = missing.get(PurePosixPath(entry.name).name)
+                if file and entry.isreg() and entry.size == file.stat().st_size:
+                    content = tar.extractfile(entry)
+                    if content and content.read() == file.read_bytes():
+                        del missing[file.name]
+    except TAR_DAMAGE as error:
+        raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error
+    return not missing
 
 
 def rar_tool() -> str:
@@ -129,7 +151,7 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
             check_disk_space(folder, sum(entry.size for entry in entries))
             for entry in entries:
                 file.extract(entry, folder, filter="data")
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except TAR_DAMAGE as error:
         raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error
 
 

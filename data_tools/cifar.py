@@ -16,7 +16,7 @@ from fedvssl.data.video import PICTURE_SUFFIXES
 from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
 
-from .archive import unpack
+from .archive import holds_files, unpack
 from .raw_pictures import RawPicture, RawPictures
 from .raw_videos import files_ending
 
@@ -54,7 +54,8 @@ def find_cifar(raw_dir: Path, unpack_dir: Path) -> RawPictures | None:
         None if there is neither.
 
     Raises:
-        ValueError: if there are several, the archive holds no such batches, or a file is missing or damaged.
+        ValueError: if there are several, the batches are not those of the archive beside them, the archive holds no
+            such batches, or a file is missing or damaged.
     """
     archives = [raw_dir] if raw_dir.match(ARCHIVES) and raw_dir.is_file() else sorted(raw_dir.rglob(ARCHIVES))
     if any(files_ending(raw_dir, {".zip", *PICTURE_SUFFIXES})):
@@ -62,6 +63,8 @@ def find_cifar(raw_dir: Path, unpack_dir: Path) -> RawPictures | None:
     found = _find_layouts(raw_dir)
     if len(archives) + len(found) > 1 and not (len(found) == len(archives) == 1):
         raise ValueError(f"{raw_dir} holds several archives or folders of batches: give one of them as --raw_dir.")
+    if archives and found:
+        _check_same(archives[0], *found[0])
     if archives and not found:
         with owned(unpack_dir):
             unpacked = unpack(archives[0], unpack_dir / archives[0].name.removesuffix(".tar.gz"))
@@ -91,6 +94,13 @@ def to_pixels(record: bytes) -> np.ndarray:
 
 def _find_layouts(folder: Path) -> list[tuple[Path, Layout]]:
     return [(path.parent, layout) for layout in LAYOUTS for path in sorted(folder.rglob(layout.classes))]
+
+
+def _check_same(archive: Path, folder: Path, layout: Layout) -> None:
+    """Reject batches beside an archive of others: only the user knows which are meant."""
+    files = (folder / name for name in (layout.classes, *layout.train, *layout.test))
+    if not holds_files(archive, (file for file in files if file.is_file())):  # a missing one is told of when it is read
+        raise ValueError(f"{folder} is not the content of {archive} beside it: give one of them as --raw_dir.")
 
 
 def _class_names(path: Path) -> list[str]:

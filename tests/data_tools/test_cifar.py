@@ -131,6 +131,52 @@ def test_two_archives_are_refused(tmp_path: Path) -> None:
         prepare(tmp_path / "raw", tmp_path / "out")
 
 
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def test_an_archive_beside_its_content(tmp_path: Path) -> None:
+    made, raw = MadeUp(), tmp_path / "raw"
+    made.write(raw)
+    write_files(raw / "cifar-10-batches-bin", made.files())
+    prepare(raw, tmp_path / "out")
+    check(made, tmp_path / "out")
+    assert not (tmp_path / "out/raw").exists(), "it is unpacked already"
+
+
+@pytest.mark.parametrize("case", ["other data set", "other pixels", "other classes", "cut off", "pickled"])
+def test_an_archive_beside_other_batches_is_refused(tmp_path: Path, case: str) -> None:
+    made, raw = MadeUp(), tmp_path / "raw"
+    files = made.files()
+    archive = MadeUp(hundred=case == "other data set").write(raw)
+    match case:
+        case "other pixels":
+            files["test_batch.bin"] = files["test_batch.bin"][:-1] + bytes([files["test_batch.bin"][-1] ^ 1])
+        case "other classes":
+            files["batches.meta.txt"] = b"zebra\nant\ncow\n"
+        case "cut off":
+            files["data_batch_5.bin"] = files["data_batch_5.bin"][:-3073]
+        case "pickled":
+            archive.write_bytes(make_tar({"cifar-10-batches-py/data_batch_1": b"cos\nsystem\n(S'touch evil'\ntR."}))
+    write_files(raw / "cifar-10-batches-bin", files)
+    with pytest.raises(
+        ValueError, match=rf"cifar-10-batches-bin is not the content of .*/{archive.name} beside it: give"
+    ):
+        prepare(raw, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_archive_beside_batches_is_refused(tmp_path: Path) -> None:
+    made, raw = MadeUp(), tmp_path / "raw"
+    archive = made.write(raw)
+    archive.write_bytes(archive.read_bytes()[:5000])
+    write_files(raw / "cifar-10-batches-bin", made.files())
+    with pytest.raises(ValueError, match=rf"{archive.name} is damaged \(.*: delete it and fetch it again"):
+        prepare(raw, tmp_path / "out")
+
+
 def test_an_archive_that_leads_outside_is_refused(tmp_path: Path) -> None:
     link = tarfile.TarInfo("cifar-10-batches-bin/link")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc"
