@@ -60,24 +60,42 @@ def find_cifar(raw_dir: Path, unpack_dir: Path) -> RawPictures | None:
     archives = [raw_dir] if raw_dir.match(ARCHIVES) and raw_dir.is_file() else sorted(raw_dir.rglob(ARCHIVES))
     if any(files_ending(raw_dir, {".zip", *PICTURE_SUFFIXES})):
         archives = []  # the pictures beside it were taken out of it
-    found = _find_layouts(raw_dir)
+    unpacked = [unpack_dir / archive.name.removesuffix(".tar.gz") for archive in archives]
+    # What an earlier run has unpacked may lie in the raw folder, and is no second source.
+    own = [folder.resolve() for folder in unpacked]
+    found = [entry for entry in _find_layouts(raw_dir) if not {*entry[0].resolve().parents}.intersection(own)]
     if len(archives) + len(found) > 1 and not (len(found) == len(archives) == 1):
         raise ValueError(f"{raw_dir} holds several archives or folders of batches: give one of them as --raw_dir.")
     if archives and found:
         _check_same(archives[0], *found[0])
     if archives and not found:
-        with owned(unpack_dir):
-            unpacked = unpack(archives[0], unpack_dir / archives[0].name.removesuffix(".tar.gz"))
-        found = _find_layouts(unpacked)
+        return _read_archive(archives[0], unpacked[0])
+    return _read(*found[0]) if found else None
+
+
+def to_pixels(record: bytes) -> np.ndarray:
+    """Pixels of a record as uint8 [32,32,3] RGB."""
+    return np.frombuffer(record, np.uint8).reshape(3, SIDE, SIDE).transpose(1, 2, 0)
+
+
+def _read_archive(archive: Path, unpacked: Path) -> RawPictures:
+    """Unpack if it is not there yet, and read; what cannot be read is removed, or it would be kept for ever."""
+    with owned(unpacked.parent):
+        found = _find_layouts(unpack(archive, unpacked))
         if not found:
             shutil.rmtree(unpacked)
             raise ValueError(
-                f"{archives[0]} is not the binary version of CIFAR-10 or CIFAR-100, the only one that is read here: "
+                f"{archive} is not the binary version of CIFAR-10 or CIFAR-100, the only one that is read here: "
                 "other versions are pickled, and unpickling can run any program."
             )
-    if not found:
-        return None
-    folder, layout = found[0]
+        try:
+            return _read(*found[0])
+        except ValueError as error:
+            shutil.rmtree(unpacked)
+            raise ValueError(f"{error} {unpacked} is removed, so the same command unpacks {archive} again.") from error
+
+
+def _read(folder: Path, layout: Layout) -> RawPictures:
     classes = _class_names(folder / layout.classes)
     pictures = [
         picture
@@ -85,11 +103,6 @@ def find_cifar(raw_dir: Path, unpack_dir: Path) -> RawPictures | None:
         for picture in _pictures(folder, getattr(layout, part), part, layout=layout, classes=classes)
     ]
     return RawPictures(pictures, classes)
-
-
-def to_pixels(record: bytes) -> np.ndarray:
-    """Pixels of a record as uint8 [32,32,3] RGB."""
-    return np.frombuffer(record, np.uint8).reshape(3, SIDE, SIDE).transpose(1, 2, 0)
 
 
 def _find_layouts(folder: Path) -> list[tuple[Path, Layout]]:

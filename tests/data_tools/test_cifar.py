@@ -131,6 +131,36 @@ def test_two_archives_are_refused(tmp_path: Path) -> None:
         prepare(tmp_path / "raw", tmp_path / "out")
 
 
+@pytest.mark.parametrize("place", ["raw", "out/raw"])
+@pytest.mark.parametrize("fault", ["cut off", "empty", "missing", "label", "no class"])
+def test_a_whole_archive_in_place_of_a_damaged_one_is_unpacked(tmp_path: Path, fault: str, place: str) -> None:
+    made, raw, out = MadeUp(), tmp_path / place, tmp_path / "out"
+    archive = made.write(raw)
+    files = damage(made.files(), fault)
+    archive.write_bytes(make_tar({f"cifar-10-batches-bin/{name}": content for name, content in files.items()}))
+    with pytest.raises(ValueError, match=r"cifar-10-binary is removed, so the same command unpacks .* again\.$"):
+        prepare(raw, out)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
+    made.write(raw)
+    prepare(raw, out)
+    check(made, out)
+
+
+@pytest.mark.parametrize("place", ["raw", "out/raw"])
+def test_a_damaged_unpacked_folder_is_unpacked_again(tmp_path: Path, place: str) -> None:
+    made, raw, out = MadeUp(), tmp_path / place, tmp_path / "out"
+    made.write(raw)
+    prepare(raw, out)
+    batch = out / "raw/cifar-10-binary/cifar-10-batches-bin/data_batch_3.bin"
+    batch.write_bytes(batch.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"data_batch_3\.bin has 18437 bytes"):
+        prepare(raw, out)
+    assert not batch.exists()
+    prepare(raw, out)
+    assert batch.stat().st_size == 6 * 3073
+    check(made, out)
+
+
 def write_files(folder: Path, files: dict[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
