@@ -56,7 +56,7 @@ def encode(pixels: np.ndarray) -> tuple[str, bytes]:
 def decode(content: bytes) -> tuple[np.ndarray, bool, bool]:
     """Pixels of the first picture in a file, whether it is a JPEG, and whether its own pixels are RGB or grey, upright.
 
-    Of 16 bits the higher 8 stay, transparency is ignored.
+    Of 16 bits the higher 8 stay; 32 bits of grey are taken for 8 or 16 by their largest value. Transparency is ignored.
 
     Raises:
         PictureError: see `convert`.
@@ -91,7 +91,9 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
         values = np.asarray(picture)
         if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 0xFFFF:
             raise PictureError("has more than 16 bits a channel")
-        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        # 32 bits (mode I) do not say how many are used: a picture of 8 bits would become black.
+        only_8 = picture.mode == "I" and values.max() <= 0xFF
+        return np.repeat((values if only_8 else values >> 8).astype(np.uint8)[..., None], 3, axis=2)
     if "transparency" in picture.info:  # or Pillow warns
         picture = picture.convert("RGBA")
     return np.asarray(picture.convert("RGB"))

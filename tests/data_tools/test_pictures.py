@@ -118,6 +118,35 @@ def test_grey_palette_alpha_and_16_bits_become_rgb() -> None:
         np.testing.assert_array_equal(decoded(convert(content, frames=KEEP)[1]), expected, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "largest", "expected"),
+    [
+        (np.int32, 0, 0),
+        (np.int32, 255, 255),
+        (np.int32, 256, 1),
+        (np.int32, 65535, 255),
+        (np.uint16, 255, 0),  # 16 bits say how many they are: this picture is as good as black
+    ],
+)
+def test_the_largest_value_tells_the_bits_of_32(dtype: type, largest: int, expected: int) -> None:
+    values = np.zeros((4, 5), dtype)
+    values[1, 2] = largest
+    pixels = decoded(convert(encoded(values, "TIFF"), frames=KEEP)[1])
+    assert pixels[1, 2].tolist() == [expected] * 3 and pixels.sum() == 3 * expected
+
+
+def test_32_bits_of_8_stay_as_they_are() -> None:
+    grey = SMALL[..., 0]
+    stored = convert(encoded(grey.astype(np.int32), "TIFF"), frames=KEEP)[1]
+    np.testing.assert_array_equal(decoded(stored), np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("value", [65536, -1])
+def test_more_than_16_bits_are_refused(value: int) -> None:
+    with pytest.raises(PictureError, match="has more than 16 bits a channel"):
+        convert(encoded(np.full((4, 5), value, np.int32), "TIFF"), frames=KEEP)
+
+
 TURNED = {
     1: lambda p: p,
     2: np.fliplr,
