@@ -18,6 +18,7 @@ from fedvssl.server_evaluation import build_evaluations
 from fedvssl.server_rounds import Run
 from fedvssl.strategy.bounds import Step, UpdateBound
 from fedvssl.strategy.fedavg import FedAvg
+from fedvssl.strategy.patterns import fits
 from fedvssl.strategy.rounds import Rounds
 from fedvssl.strategy.rule import When, facts_of
 from fedvssl.training.loop import seed_torch
@@ -49,7 +50,8 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     state = fresh()
     shared = {name: array for name, array in state.items() if strategy.is_shared(name)}
     uses = {"eval.every": config["eval"]["every"], "init": config["init"]}
-    check_share(strategy, list(state), whole_backbone=[name for name, value in uses.items() if value is not None])
+    whole = [name for name, value in uses.items() if value is not None]
+    check_share(strategy, list(state), private=config["task"]["private"], whole_backbone=whole)
     kept_bytes = num_bytes(try_rule(rule, state, shared))
     strategy.rounds.report = with_facts(report, rule)
     done, shared = continued(run_dir, shared)
@@ -150,20 +152,33 @@ def continued(run_dir: Path, shared: Arrays) -> tuple[int, Arrays]:
     return done, saved
 
 
-def check_share(strategy: FedAvg, names: Sequence[str], *, whole_backbone: Sequence[str] = ()) -> None:
-    """Check that each pattern of `strategy.share` fits an array of the task, and that something is shared.
+def check_share(
+    strategy: FedAvg, names: Sequence[str], *, private: Sequence[str] = (), whole_backbone: Sequence[str] = ()
+) -> None:
+    """Check that the patterns of `strategy.share` fit arrays of the task, and that nothing private is shared.
+
+    Of several patterns that exclude it is enough if one fits, so that they may be for several models.
 
     Args:
         names: all arrays of the task.
+        private: patterns of those that must stay with their client.
         whole_backbone: settings that need the whole backbone on the server: clients begin with their own part of it,
             whatever `init` has, and a part cannot be evaluated.
 
     Raises:
         ValueError: naming the first pattern, or array of the backbone, for which this is not so.
     """
+    fitting = [p for p in strategy.share if any(fnmatchcase(name, p.removeprefix("!")) for name in names)]
+    excludes = any(pattern.startswith("!") for pattern in fitting)
     for pattern in strategy.share:
-        if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in names):
+        if pattern not in fitting and not (excludes and pattern.startswith("!")):
             raise ValueError(f"strategy.share: no array of the task is called '{pattern}'; there is {names[0]}.")
+    if leaked := [name for name in names if fits(name, private) and strategy.is_shared(name)]:
+        share = ",".join(f"'{word}'" for word in (*strategy.share, *(f"!{pattern}" for pattern in private)))
+        raise ValueError(
+            f"{leaked[0]} and {len(leaked) - 1} more arrays must stay with their client (task.private), but would "
+            f'travel: set "strategy.share=[{share}]".'
+        )
     if not any(map(strategy.is_shared, names)):
         raise ValueError(f"strategy.share={strategy.share} shares nothing: begin with 'backbone.*', for example.")
     kept = [name for name in names if name.startswith(BACKBONE) and not strategy.is_shared(name)]

@@ -94,6 +94,7 @@ def test_the_published_switch_is_fedavg_of_the_whole_model(data_dir):
     [
         ("[backbon.*]", "no array of the task is called 'backbon.*'; there is backbone.stem.conv.weight"),
         ('["*","!batchnorm"]', "no array of the task is called '!batchnorm'"),
+        ('["*","!*bn*","!*downsample.1.*","bn"]', "no array of the task is called 'bn'"),
         ('["!head.*"]', "shares nothing: begin with 'backbone.*'"),
         ("[]", "shares nothing"),
     ],

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedvssl import building
 from fedvssl.config import compose
 from fedvssl.data.annotations import write_annotations
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.run_log import read_records
 from fedvssl.main import run
-from tests.federation import write_clients
+from fedvssl.server_run import check_share
+from tests.federation import strategy_of, write_clients
 from tests.tasks.test_views import write_pictures
 
 SMALL = (
@@ -87,3 +89,29 @@ def test_two_clips_of_a_video_through_the_same_task(tmp_path: Path) -> None:
     run(compose("base", [*SMALL, *words]), run_dir=tmp_path / "run")
     records = [record for record in read_records(tmp_path / "run/metrics.jsonl") if "num_clients" in record]
     assert len(records) == 1 and 0 < records[0]["loss"] < 4 and records[0]["embedding_std"] > 0.01
+
+
+@pytest.mark.parametrize(("task", "private"), [("byol", "target."), ("moco_v1", "key_encoder."), ("moco_v2", "queue.")])
+def test_what_must_stay_with_its_client_does_not_travel_by_mistake(task: str, private: str) -> None:
+    words = [f"task={task}", "model=resnet18", "model.width=8", "strategy=fedavg", "pool_size=2"]
+    config = compose(
+        "base", [*words, "task.module.projector.hidden_channels=8", "task.module.projector.out_channels=4"]
+    )
+    names = list(building.build_task(config).state_dict())
+    assert any(name.startswith(private) for name in names)
+    told = rf"must stay with their client \(task\.private\), but would travel: set .*'!{private}"
+    with pytest.raises(ValueError, match=told.replace(".*", ".*?")):
+        check_share(strategy_of(config), names, private=config["task"]["private"])
+    share = ["*", *(f"!{pattern}" for pattern in config["task"]["private"])]
+    allowed = compose("base", [*words, "strategy.share=[" + ",".join(f"'{word}'" for word in share) + "]"])
+    check_share(strategy_of(allowed), names, private=config["task"]["private"])
+
+
+@pytest.mark.parametrize("words", [["task=simclr", "model=resnet18"], ["task=simclr", "model=resnet50"], ["task=ctp"]])
+def test_no_batchnorm_travels_under_fedbn(words: list[str]) -> None:
+    config = compose("base", [*words, "model.width=8", "strategy=fedbn"])
+    strategy, names = strategy_of(config), list(building.build_task(config).state_dict())
+    check_share(strategy, names)
+    layers = {name.removesuffix("running_mean") for name in names if name.endswith("running_mean")}
+    own = {name for name in names if name.rpartition(".")[0] + "." in layers}
+    assert len(own) > 20 and {name for name in names if not strategy.is_shared(name)} == own
