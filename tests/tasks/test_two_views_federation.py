@@ -93,10 +93,8 @@ def test_two_clips_of_a_video_through_the_same_task(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("task", "private"), [("byol", "target."), ("moco_v1", "key_encoder."), ("moco_v2", "queue.")])
 def test_what_must_stay_with_its_client_does_not_travel_by_mistake(task: str, private: str) -> None:
-    words = [f"task={task}", "model=resnet18", "model.width=8", "strategy=fedavg", "pool_size=2"]
-    config = compose(
-        "base", [*words, "task.module.projector.hidden_channels=8", "task.module.projector.out_channels=4"]
-    )
+    words = [f"task={task}", "model=resnet18", "model.width=8", "strategy=fedavg", HIDDEN]
+    config = compose("base", words)
     names = list(building.build_task(config).state_dict())
     assert any(name.startswith(private) for name in names)
     told = rf"must stay with their client \(task\.private\), but would travel: set .*'!{private}"

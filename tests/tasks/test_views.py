@@ -241,3 +241,39 @@ def test_the_views_of_mocosfl_can_be_chosen_for_any_task() -> None:
 def test_the_side_of_the_stored_pictures_is_that_of_the_views() -> None:
     cfg = config.compose("base", ["task=simclr", "task.sample.max_side=64", "model=resnet18"])
     assert cfg["task"]["module"]["views"]["crop_size"] == 64 and math.isclose(building.build_sample(cfg).max_side, 64)
+
+
+MOCO = {"queue_length": 4096, "momentum": 0.99, "symmetric": True, "reset_keys": True}
+JITTER = {"strong": [0.8, 0.8, 0.8, 0.2], "moco_v1": [0.4, 0.4, 0.4, 0.1], "mocosfl": [0.4, 0.4, 0.4, 0.1]}
+
+
+@pytest.mark.parametrize("views", JITTER)
+def test_published_pipelines(views: str) -> None:
+    draw = config.compose("base", ["task=simclr", "model=resnet18", f"views@task={views}"])["task"]["sample"]["draw"]
+    assert draw["crop_scale"] == [0.08, 1.0] and draw["crop_ratio"] == pytest.approx([3 / 4, 4 / 3])
+    probabilities = [draw[f"{name}_prob"] for name in ("flip", "jitter", "grey", "blur")]
+    assert probabilities == [0.5, 0.8, 0.2, 0.5 if views == "mocosfl" else 0]
+    assert draw["jitter"] == JITTER[views] and draw["blur_sigma"] == [0.1, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("simclr", {"temperature": 0.5}),
+        ("byol", {"momentum": 0.99}),
+        (
+            "moco_v1",
+            {"temperature": 0.07, "queue_length": 4096, "momentum": 0.99, "symmetric": True, "reset_keys": True},
+        ),
+        (
+            "moco_v2",
+            {"temperature": 0.2, "queue_length": 4096, "momentum": 0.99, "symmetric": True, "reset_keys": True},
+        ),
+    ],
+)
+def test_published_settings_of_the_tasks(task: str, expected: dict) -> None:
+    module = config.compose("base", [f"task={task}", "model=resnet18"])["task"]["module"]
+    assert {name: module[name] for name in expected} == expected
+    heads = {name: [module[name]["hidden_channels"], module[name]["out_channels"]] for name in module if "ctor" in name}
+    wide = {name: [4096, 2048] for name in heads}
+    assert heads == {"moco_v1": {"projector": [None, 128]}, "moco_v2": {"projector": ["input", 128]}}.get(task, wide)
