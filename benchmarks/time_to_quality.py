@@ -77,7 +77,8 @@ def reach(kind: Kind, raw_dir: Path, ann_dir: Path, words: Sequence[str]) -> Rea
         run_stage(["-m", "data_tools.partition", *lists, *flags(num_clients=3)], seconds, "partition", log)
         others = [f"eval.protocols.{name}=null" for name in PROTOCOLS if name != kind.metric]
         places = [f"data_dir={folder}/data", "data.name=videos", f"hydra.run.dir={folder}/run"]
-        command = ["-m", "fedvssl.main", f"experiment={kind.experiment}", "eval.every=1", *others, *places, *words]
+        preset = [f"experiment={kind.experiment}", "strategy.swbeta=0", "eval.every=1"]  # as scripts/quickstart.sh
+        command = ["-m", "fedvssl.main", *preset, *others, *places, *words]
         started = time.perf_counter()
         evaluated, ended = train_until(command, folder / "run", kind.metric, log)
         taken, first = ended - started, evaluated[0]
