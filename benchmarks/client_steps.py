@@ -113,7 +113,7 @@ def main() -> None:
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of fedvssl.main of all runs"
     )
     args = parser.parse_args()
-    preset = ["experiment=small_clips", "strategy.swbeta=0"]
+    preset = ["experiment=small_clips"]
     words = [*preset, f"data_dir={args.data_dir}", f"data.name={args.name}", *args.set]
     annotation_dir, curves = args.data_dir / args.name / "annotations", []
     print(machine("32-true"), flush=True)

@@ -203,7 +203,6 @@ def run(steps: Sequence[Step], settings: Sweep, tell: Callable[[], object]) -> l
     """
     failed: list[Step] = []
     progress = Progress("step", len(steps), write=_print, every_seconds=0)
-    here = machine(choose_precision("auto", device="auto"))
     for number, step in enumerate(steps, start=1):
         if any(other.cell == step.cell and other.command == PRETRAIN for other in failed):
             failed.append(step)  # the pre-training has reported the reason
@@ -218,7 +217,7 @@ def run(steps: Sequence[Step], settings: Sweep, tell: Callable[[], object]) -> l
             failed.append(step)
             progress.update(number, f"{step} failed: {error}; see {log}")
             continue
-        result = {**measured, "seconds": round(time.monotonic() - started, 1), "machine": here}
+        result = {**measured, "seconds": round(time.monotonic() - started, 1), "machine": machine_of(step)}
         result["commands"] = [shlex.join(["python", *command]) for command in step.commands]
         add_result(settings.results_dir, step, {**result, "settings": step.settings})
         progress.update(number, f"{step}: {summary(measured['metrics'])}")
@@ -235,6 +234,12 @@ def run_commands(step: Step, log: Path) -> None:
             if code := run_child([sys.executable, *command], stdout=file, stderr=subprocess.STDOUT):
                 lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 raise ValueError(f"exit code {code}, {lines[-1]}")
+
+
+def machine_of(step: Step) -> str:
+    """This machine and the precision of the step, for its result."""
+    own = "training.precision" if step.command == PRETRAIN else "precision"
+    return machine(choose_precision(step.settings[own], device="auto"))
 
 
 def summary(metrics: Mapping[str, float]) -> str:

@@ -69,7 +69,7 @@ stage "3/7 partition over 3 clients"
   --output_path "$data/annotations/client_distribution" --num_clients 3 --seed "$seed"
 
 stage "4/7 federated pre-training: Catch-the-Patch, FedVSSL with alpha .9 and beta 0, which learns sooner than beta 1"
-"$PYTHON" -m fedvssl.main "${options[@]}" seed="$seed" strategy.swbeta=0 hydra.run.dir="$work_dir/pretraining"
+"$PYTHON" -m fedvssl.main "${options[@]}" seed="$seed" hydra.run.dir="$work_dir/pretraining"
 last_round="$(ls "$work_dir/pretraining" | sed -n 's/^round-\([0-9]*\)-weights.npz$/\1/p' | sort -n | tail -1)"
 checkpoint="$work_dir/pretraining/round-$last_round-weights.npz"
 

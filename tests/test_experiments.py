@@ -1,5 +1,7 @@
 """The presets of the published tables."""
 
+import pytest
+
 from fedvssl.config import compose
 from tests.federation import strategy_of
 
@@ -26,3 +28,19 @@ def test_the_recommended_preset_differs_in_its_optimizer_and_head_alone() -> Non
     assert own["task"] == {**published["task"], "module": head}
     assert own["training"]["optimizer"]["_target_"] == "torch.optim.AdamW"
     assert own["training"]["schedule"]["length"] == 20, "the cosine ends with the run"
+
+
+@pytest.mark.parametrize("name", ["small", "small_clips"])
+def test_the_small_presets_have_no_average_over_rounds_unless_it_is_asked_for(name: str) -> None:
+    def chosen(*words: str) -> dict:
+        return compose("base", [f"experiment={name}", *words])["strategy"]
+
+    published = compose("base", [])["strategy"]
+    assert chosen()["swbeta"] == 0 and published["swbeta"] == 1
+    assert chosen() == {**published, "swbeta": 0, "min_fit_clients": 3}, "nothing else differs"
+    assert chosen("strategy=fedvssl") == chosen("strategy.swbeta=1")
+    for other in ("fedavg", "fedu", "fedadam"):
+        assert chosen(f"strategy={other}") == {
+            **compose("base", [f"strategy={other}"])["strategy"],
+            "min_fit_clients": 3,
+        }

@@ -38,7 +38,7 @@ def words(data_dir: Path, tmp_path: Path) -> list[str]:
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """No command is run to describe the machine."""
-    monkeypatch.setattr(sweep, "machine", lambda _precision: "Zen, 2 cores, no GPU, torch 2.15")
+    monkeypatch.setattr(sweep, "machine", lambda precision: f"Zen, 2 cores, no GPU, {precision}, torch 2.15")
 
 
 @pytest.fixture

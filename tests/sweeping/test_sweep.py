@@ -114,7 +114,11 @@ def test_a_second_start_finds_everything_done(words: list[str], commands: StandI
 
 
 def test_a_cell_tells_how_it_came_about(words: list[str], commands: StandIn, tmp_path: Path) -> None:
-    sweep.main(words)
+    precisions = (
+        "overrides.main=['pool_size=3','rounds=2','training.precision=bf16-mixed']",
+        "overrides.recognition=['precision=32-true']",
+    )
+    sweep.main([*words, *precisions])
     cell = json.loads((tmp_path / "sweep/results/fedvssl_09_1-seed1-split1.json").read_text())
     assert list(cell) == ["pretrain", "retrieval", "linear_probe", "finetune"]
     assert cell["pretrain"]["metrics"] == {"first_loss": 9.0, "loss": 8.0}
@@ -124,7 +128,9 @@ def test_a_cell_tells_how_it_came_about(words: list[str], commands: StandIn, tmp
     assert cell["finetune"]["intervals"] == {"top1_acc": [0.6, 0.8]} and cell["finetune"]["num_test"] == 11
     assert cell["retrieval"]["intervals"] == {"R@1": [0.4, 0.6]} and cell["retrieval"]["num_test"] == 11
     assert "strategy.mix_coeff=0.9" in cell["pretrain"]["commands"][0] and len(cell["finetune"]["commands"]) == 3
-    assert "cores" in cell["retrieval"]["machine"] and cell["retrieval"]["seconds"] >= 0
+    told = {kind: step["machine"].split(", ")[3] for kind, step in cell.items()}
+    assert told.pop("pretrain") == "bf16-mixed" and {*told.values()} == {"32-true"}, "their own, not this machine's"
+    assert cell["retrieval"]["seconds"] >= 0
     from_scratch = json.loads((tmp_path / "sweep/results/scratch-seed1-split1.json").read_text())["finetune"]
     assert "from_scratch=true" in from_scratch["commands"][0] and len(from_scratch["commands"]) == 2
 
