@@ -5,9 +5,10 @@
     python -m benchmarks.time_to_quality --before training.keep_optimizer=false       beside other settings, in turn
 
 Each run prepares the videos, makes a partition and starts `fedvssl.main` with the preset `small` or `small_clips`,
-which evaluates after every round. It ends, and training is stopped, as soon as the 95 % interval of a round lies above
-that of random weights, the evaluation before the first round. Processor seconds are those of all processes; some of
-Ray's are not seen.
+which evaluates after every round. It ends, and training is stopped, as soon as two rounds in a row are better on the
+same videos than random weights, the evaluation before the first round: the 95 % intervals of the paired differences lie
+above 0. Two, because so many looks at one interval would find one by chance. Processor seconds are those of all
+processes; some of Ray's are not seen.
 """
 
 import argparse
@@ -77,7 +78,7 @@ def reach(kind: Kind, raw_dir: Path, ann_dir: Path, words: Sequence[str]) -> Rea
         run_stage(["-m", "data_tools.partition", *lists, *flags(num_clients=3)], seconds, "partition", log)
         others = [f"eval.protocols.{name}=null" for name in PROTOCOLS if name != kind.metric]
         places = [f"data_dir={folder}/data", "data.name=videos", f"hydra.run.dir={folder}/run"]
-        preset = [f"experiment={kind.experiment}", "strategy.swbeta=0", "eval.every=1"]  # as scripts/quickstart.sh
+        preset = [f"experiment={kind.experiment}", "eval.every=1"]
         command = ["-m", "fedvssl.main", *preset, *others, *places, *words]
         started = time.perf_counter()
         evaluated, ended = train_until(command, folder / "run", kind.metric, log)
@@ -92,7 +93,7 @@ def reach(kind: Kind, raw_dir: Path, ann_dir: Path, words: Sequence[str]) -> Rea
 
 
 def train_until(command: Sequence[str], run_dir: Path, metric: str, log: Path) -> tuple[list[dict[str, Any]], float]:
-    """Train until a round is better than random weights; return the evaluations until then, and when it was seen."""
+    """Train until two rounds beat random weights; return the evaluations until then, and when it was seen."""
     with (
         log.open("a") as file,
         subprocess.Popen([sys.executable, *command], env=environment(), stdout=file, stderr=file) as run,
@@ -100,15 +101,16 @@ def train_until(command: Sequence[str], run_dir: Path, metric: str, log: Path) -
         while True:
             ended = run.poll() is not None
             evaluated = [r for r in read_records(run_dir / METRICS_FILE) if f"eval_{metric}" in r]
-            better = [r for r in evaluated if r[f"eval_{metric}_low"] > evaluated[0][f"eval_{metric}_high"]]
-            if better or ended:
+            ends = [r.get(f"gain_{metric}_low", -1) > 0 for r in evaluated]
+            better = next((n for n in range(1, len(ends)) if ends[n - 1] and ends[n]), None)
+            if better is not None or ended:
                 break
             time.sleep(FEW_SECONDS)
         seen = time.perf_counter()
         run.send_signal(signal.SIGTERM)
-    if not better:
+    if better is None:
         raise SystemExit(f"error: {' '.join(command)} did not get there:\n{log.read_text()[-2000:]}")
-    return evaluated[: evaluated.index(better[0]) + 1], seen
+    return evaluated[: better + 1], seen
 
 
 def run_stage(command: Sequence[str], seconds: dict[str, float], stage: str, log: Path) -> None:

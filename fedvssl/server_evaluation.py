@@ -65,8 +65,11 @@ class Evaluations:
 
     def evaluate(self, arrays: Mapping[str, np.ndarray], run_log: RunLog, *, server_round: int) -> None:
         """Evaluate a saved round (0: the start) and add a record; training goes on if the evaluation fails."""
+        label = f"after round {server_round}" if server_round else "before round 1"
+        before = [record for record in read_records(run_log.path) if record["server_round"] == 0]
+        start = {name: value for record in before for name, value in record.items()}
         try:
-            found = self.monitor(arrays, label=f"after round {server_round}" if server_round else "before round 1")
+            found = self.monitor(arrays, label=label, start=start)
         except (ValueError, OSError, RuntimeError) as error:
             log.warning("the evaluation after round %d failed (%s); training goes on", server_round, error)
         else:

@@ -139,20 +139,20 @@ folder = pathlib.Path(sys.argv[1])
 folder.mkdir()
 for number, low in enumerate(json.loads(sys.argv[2])):
     with (folder / "metrics.jsonl").open("a") as file:
-        record = {"eval_R@1": low + 0.1, "eval_R@1_low": low, "eval_R@1_high": low + 0.2}
+        record = {"eval_R@1": low + 0.1} | ({"gain_R@1_low": low} if number else {})
         print(json.dumps({"server_round": number, **record}), file=file)
 time.sleep(60 * float(sys.argv[3]))
 """
 
 
-def test_training_is_stopped_once_an_interval_lies_above_that_of_random_weights(tmp_path: Path) -> None:
-    command = ["-c", RECORDS, str(tmp_path / "run"), json.dumps([0.1, 0.2, 0.31, 0.5]), "1"]
+def test_training_is_stopped_once_two_rounds_in_a_row_are_better_than_random_weights(tmp_path: Path) -> None:
+    command = ["-c", RECORDS, str(tmp_path / "run"), json.dumps([0.5, 0.1, -0.1, 0.1, 0.2, 0.3]), "1"]
     found, _ = time_to_quality.train_until(command, tmp_path / "run", "R@1", tmp_path / "log.txt")
-    assert [record["server_round"] for record in found] == [0, 1, 2]
+    assert [record["server_round"] for record in found] == [0, 1, 2, 3, 4]
 
 
 def test_a_run_that_does_not_get_there_is_told(tmp_path: Path) -> None:
-    command = ["-c", RECORDS, str(tmp_path / "run"), json.dumps([0.1, 0.2, 0.29]), "0"]
+    command = ["-c", RECORDS, str(tmp_path / "run"), json.dumps([0.1, 0.2, -0.1, 0.3]), "0"]
     with pytest.raises(SystemExit, match="did not get there"):
         time_to_quality.train_until(command, tmp_path / "run", "R@1", tmp_path / "log.txt")
 

@@ -48,10 +48,11 @@ def test_a_continued_run_evaluates_the_start_only_once(data_dir, tmp_path):
     train(config, tmp_path)
     records = [r for r in read_records(tmp_path / "metrics.jsonl") if "partition_id" not in r]
     assert [r["server_round"] for r in records if "eval_R@1" in r] == [0, 1, 2]
+    assert [r["server_round"] for r in records if "gain_R@1_low" in r] == [1, 2], "a continued run finds the start"
 
 
 def test_a_round_is_saved_before_it_is_evaluated_and_training_goes_on_where_that_fails(data_dir, tmp_path, caplog):
-    def fails(_arrays: object, *, label: str) -> dict:
+    def fails(_arrays: object, *, label: str, start: object) -> dict:
         if label != "before round 1":
             assert round_path(tmp_path, int(label.split()[-1])).is_file()
         raise RuntimeError("out of memory")

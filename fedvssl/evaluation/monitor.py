@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +19,10 @@ from fedvssl.data.validation import evaluated_videos, group_of, part_facts
 from fedvssl.evaluation.calibration import calibrate, has_initial_statistics
 from fedvssl.evaluation.collapse import effective_rank, feature_std
 from fedvssl.evaluation.features import Features, compute
-from fedvssl.evaluation.intervals import in_percent
+from fedvssl.evaluation.intervals import in_percent, interval, paired_difference
 from fedvssl.evaluation.protocol import EvaluationProtocol, own_sample
 from fedvssl.files.arrays import BACKBONE
+from fedvssl.files.predictions import from_digits, to_digits
 from fedvssl.files.tensors import load_arrays_into
 from fedvssl.tasks.task import Sample
 from fedvssl.training.loop import build_fabric
@@ -88,16 +90,24 @@ class Monitor:
             if own is not sample
         }
 
-    def __call__(self, arrays: Mapping[str, np.ndarray], *, label: str) -> dict[str, float]:
-        """Evaluate the backbone among the shared arrays; `label` names the time in the log.
+    def __call__(
+        self, arrays: Mapping[str, np.ndarray], *, label: str, start: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Evaluate the backbone among the shared arrays.
 
         A backbone with the initial statistics of BatchNorm, as before round 1, gets statistics of the gallery first.
 
+        Args:
+            arrays: shared arrays by name.
+            label: names the time in the log.
+            start: what this returned before round 1, if that is known.
+
         Returns:
             "eval_<protocol>" (fractions), of fractions of test videos also "eval_<protocol>_low" and "_high", the ends
-            of the interval, "eval_feature_std" and "eval_effective_rank" of the test videos, "videos_eval",
-            "queries_left_out", "single_video_classes", "single_video_queries" (see `few_videos`) where labels count,
-            "seconds_eval"; only the last if a feature is not finite.
+            of the interval, "right_<protocol>", a digit for each test video, and "gain_<protocol>" with "_low" and
+            "_high", the paired difference from `start`; "eval_feature_std" and "eval_effective_rank" of the test
+            videos, "videos_eval", "queries_left_out", "single_video_classes", "single_video_queries" (see `few_videos`)
+            where labels count, "seconds_eval"; only the last if a feature is not finite.
         """
         started = time.perf_counter()
         own = {name.removeprefix(BACKBONE): array for name, array in arrays.items() if name.startswith(BACKBONE)}
@@ -109,7 +119,7 @@ class Monitor:
             log.warning("%s: the features are not finite: training has diverged. Lower training.lr.", label)
             return {"seconds_eval": time.perf_counter() - started}
         directions = normalize(test.clips.mean(dim=1), dim=1)
-        accs, words = self._accuracies(train, test)
+        accs, words = self._accuracies(train, test, start or {})
         record = {
             **accs,
             "eval_feature_std": feature_std(directions),
@@ -131,8 +141,10 @@ class Monitor:
             )
         return record
 
-    def _accuracies(self, train: Features, test: Features) -> tuple[dict[str, float], list[str]]:
-        """Entries of the record for each metric, with the ends of its interval if it has one, and words for the log."""
+    def _accuracies(
+        self, train: Features, test: Features, start: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Entries of the record for each metric, see `__call__`, and words for the log."""
         found, words = {}, []
         for name, protocol in self.protocols.items():
             own = self.own_datasets.get(name)
@@ -140,11 +152,11 @@ class Monitor:
             result, groups = protocol(*parts), [group_of(video) for video in parts[1].names]
             for metric, value in result.metrics.items():
                 shown = name if len(result.metrics) == 1 else f"{name}_{metric}"
-                interval = result.intervals(groups).get(metric)
                 found[f"eval_{shown}"] = value
-                if interval:
-                    found |= {f"eval_{shown}_{end}": bound for end, bound in interval._asdict().items()}
-                words.append(f"{shown} {in_percent(value, interval)} %")
+                words.append(f"{shown} {in_percent(value)} %")
+                if metric in result.right:
+                    of_videos, words[-1] = compare(shown, result.right[metric], groups, start)
+                    found |= of_videos
         return found, words
 
     @cached_property
@@ -157,3 +169,22 @@ class Monitor:
         )
         clips, grid = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
         return Features(clips, grid, dataset.labels(), [annotation.name for annotation in dataset.annotations])
+
+
+def compare(
+    name: str, right: Sequence[bool], groups: Sequence[str], start: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Interval of a fraction of test videos, and its paired difference from that of the record `start`.
+
+    Returns:
+        entries of the record as in `Monitor`, and words for the log.
+    """
+    bounds = interval(right, groups)
+    found = {f"eval_{name}_low": bounds.low, f"eval_{name}_high": bounds.high, f"right_{name}": to_digits(right)}
+    words = f"{name} {in_percent(sum(right) / len(right), bounds)} %"
+    at_start = from_digits(start.get(f"right_{name}", ""))
+    if len(at_start) != len(right):
+        return found, words
+    gain = paired_difference(right, at_start, groups)
+    found |= {f"gain_{name}": gain.difference, f"gain_{name}_low": gain.low, f"gain_{name}_high": gain.high}
+    return found, f"{words}, {gain.text()} from the start"

@@ -9,13 +9,15 @@ import torch
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
 from fedvssl.data.split import Split
 from fedvssl.data.splits import spread
+from fedvssl.data.validation import group_of
 from fedvssl.evaluation.features import extract, load
-from fedvssl.evaluation.intervals import in_percent, wilson
+from fedvssl.evaluation.intervals import in_percent, paired_difference, wilson
 from fedvssl.evaluation.knn import KNN
 from fedvssl.evaluation.monitor import Monitor
 from fedvssl.evaluation.motion_probe import MotionProbe, MotionSample
 from fedvssl.evaluation.protocol import EvaluationProtocol
 from fedvssl.evaluation.retrieval import Retrieval
+from fedvssl.files.predictions import from_digits
 from fedvssl.files.tensors import to_arrays
 from fedvssl.models.r3d import R3D
 from fedvssl.tasks.recognition import TestSample as Clips
@@ -57,8 +59,8 @@ def test_judges_the_arrays_it_is_given(data_dir, caplog):
         two = monitor(arrays(2), label="after round 4")
         again = monitor(arrays(1), label="after round 5")
     names = (
-        *("eval_R@1", "eval_R@1_low", "eval_R@1_high"),
-        *("eval_knn_top1_acc", "eval_knn_top1_acc_low", "eval_knn_top1_acc_high"),
+        *("eval_R@1", "eval_R@1_low", "eval_R@1_high", "right_R@1"),
+        *("eval_knn_top1_acc", "eval_knn_top1_acc_low", "eval_knn_top1_acc_high", "right_knn_top1_acc"),
         "eval_feature_std",
         "eval_effective_rank",
         "videos_eval",
@@ -72,13 +74,30 @@ def test_judges_the_arrays_it_is_given(data_dir, caplog):
     assert (one["eval_R@1_low"], one["eval_R@1_high"]) == wilson(one["eval_R@1"], 11)
     shown = in_percent(one["eval_R@1"], wilson(one["eval_R@1"], 11))
     assert f"after round 3: R@1 {shown} %, knn_top1_acc " in caplog.text and "collapsed" not in caplog.text
+    assert "from the start" not in caplog.text
+
+
+def test_the_gain_since_the_start_is_paired_video_by_video(data_dir, caplog):
+    monitor = build(data_dir)
+    start = monitor(arrays(1), label="before round 1")
+    with caplog.at_level(logging.INFO):
+        later = monitor(arrays(2), label="after round 1", start=start)
+    unknown = monitor(arrays(2), label="after round 1", start={"right_R@1": "01"})
+    right = {name: from_digits(record["right_R@1"]) for name, record in (("start", start), ("later", later))}
+    names = [video.name for video in monitor.datasets["test"].annotations]
+    expected = paired_difference(right["later"], right["start"], [group_of(name) for name in names])
+    assert (later["gain_R@1"], later["gain_R@1_low"], later["gain_R@1_high"]) == expected
+    assert later["gain_R@1"] == pytest.approx(later["eval_R@1"] - start["eval_R@1"])
+    assert sum(right["later"]) / len(names) == later["eval_R@1"] and "gain_knn_top1_acc_low" in later
+    assert f", {expected.text()} from the start" in caplog.text
+    assert not any(name.startswith("gain") for record in (start, unknown) for name in record), "of other videos"
 
 
 def test_a_protocol_with_several_metrics_has_one_record_entry_for_each(data_dir):
     monitor = build(data_dir)
     monitor.protocols = {"retrieval": Retrieval(ks=[1, 2])}
     record = monitor(arrays(1), label="now")
-    names = [name for name in record if "retrieval" in name and not name.endswith(("_low", "_high"))]
+    names = [name for name in record if name.startswith("eval_retrieval") and not name.endswith(("_low", "_high"))]
     assert names == ["eval_retrieval_R@1", "eval_retrieval_R@2"]
 
 
@@ -103,7 +122,7 @@ def test_a_protocol_with_clips_of_its_own_gets_their_features_and_labels(data_di
     record = monitor(arrays(1), label="after round 1")
     again = monitor(arrays(1), label="after round 2")
     without = build(data_dir, max_videos=5)(arrays(1), label="now")
-    names = ["eval_motion_probe", "eval_motion_probe_low", "eval_motion_probe_high"]
+    names = ["eval_motion_probe", "eval_motion_probe_low", "eval_motion_probe_high", "right_motion_probe"]
     assert [name for name in record if name not in without] == names
     assert {name: record[name] for name in without if name != "seconds_eval"} == {
         name: value for name, value in without.items() if name != "seconds_eval"
