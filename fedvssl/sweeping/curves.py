@@ -12,6 +12,7 @@ from fedvssl.training.watch import TRIVIAL
 
 Points = dict[float, list[float]]  # x -> values of the runs
 Lines = dict[str, Points]  # title -> points
+BEFORE = "before round 1"
 PANEL = (4.4, 3.4)  # inches
 
 
@@ -19,7 +20,8 @@ def curves_of(sweep: Sweep, steps: Sequence[Step]) -> tuple[dict[str, Lines], di
     """Curves of the pre-trainings over rounds.
 
     Returns:
-        metric -> title of a row -> points, and metric -> name of a trivial predictor -> what it reaches, of all rows.
+        metric -> title of a row -> points, and metric -> name of a baseline -> what it reaches, of all rows: a trivial
+        predictor, or the weights before round 1 as a level.
     """
     found: dict[str, Lines] = {}
     for step in steps:
@@ -39,6 +41,10 @@ def curves_of(sweep: Sweep, steps: Sequence[Step]) -> tuple[dict[str, Lines], di
         if name in trivial:
             metric, predictor = trivial[name]
             dashed.setdefault(metric, {})[predictor] = _merged(lines)
+    for name, lines in panels.items():
+        merged = _merged(lines)
+        if 0 in merged:  # evaluated before the first round
+            dashed.setdefault(name, {})[BEFORE] = {position: merged[0] for position in (0, max(merged))}
     return panels, dashed
 
 
@@ -95,7 +101,8 @@ def _draw(png: Path, panels: Mapping[str, Lines], dashed: Mapping[str, Lines], *
     for title in (title for lines in panels.values() for title in lines):
         number = len(styles)
         styles.setdefault(title, {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else ":"})
-    styles |= {predictor: {"color": "k", "linestyle": "--"} for lines in dashed.values() for predictor in lines}
+    baselines = {name: None for lines in dashed.values() for name in lines}
+    styles |= {name: {"color": "k", "linestyle": ":" if name == BEFORE else "--"} for name in baselines}
     handles = {}
     for axes, (metric, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for title, points in {**lines, **dashed.get(metric, {})}.items():

@@ -1,6 +1,8 @@
 """Pictures of a sweep have the numbers of its cells."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
@@ -47,3 +49,20 @@ def test_a_line_keeps_its_colour_in_every_panel(monkeypatch: pytest.MonkeyPatch,
 def legend_of(figure: Figure) -> tuple[list, list]:
     (legend,) = figure.legends
     return legend.get_texts(), legend.get_lines()
+
+
+def test_an_evaluation_before_the_first_round_is_a_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep, steps = two_runs(
+        monkeypatch, {"eval_R@1": [[0, 0.2], [1, 0.3], [4, 0.5]]}, {"eval_R@1": [[0, 0.1], [4, 0.6]]}
+    )
+    panels, dashed = curves.curves_of(sweep, steps)
+    assert panels == {"eval_R@1": {"own": {0: [0.2, 0.1], 1: [0.3], 4: [0.5, 0.6]}}}
+    assert dashed == {"eval_R@1": {curves.BEFORE: {0: [0.2, 0.1], 4: [0.2, 0.1]}}}
+
+
+def two_runs(monkeypatch: pytest.MonkeyPatch, *runs: dict) -> tuple[Any, list[Any]]:
+    """A sweep of one row, and a step of pre-training for each of these curves."""
+    steps = [SimpleNamespace(command="pretrain", cell=SimpleNamespace(row="mine")) for _ in runs]
+    found = iter(runs)
+    monkeypatch.setattr(curves, "read_results", lambda *_: {"pretrain": {"curves": next(found)}})
+    return SimpleNamespace(results_dir=None, rows={"mine": SimpleNamespace(title="own")}), steps
