@@ -76,6 +76,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
         lr_factor=build(training["schedule"]),
         evaluations=build_evaluations(config),
         warn_after=training["warn_after"],
+        warning=getattr(rule, "warning", lambda _: ""),
         **lengths,
     )
 
@@ -120,7 +121,9 @@ def try_rule(rule: Any, state: Arrays, shared: Arrays) -> Arrays:
             if {n: a.shape for n, a in start.items()} != {n: a.shape for n, a in state.items()}:
                 raise ValueError(f"strategy.rule: {name}.receive gives other names or shapes than those of the task.")
             kept = rule.keep(kept, start, state, shared.keys())
-            facts_of(kept, rule.reports)
+            facts = facts_of(kept, rule.reports)
+            if hasattr(rule, "warning"):
+                rule.warning([facts])
             num_bytes(kept)
     except ValueError:
         raise
