@@ -20,7 +20,7 @@ from pathlib import Path
 from fedvssl.files.arrays import Arrays, save_arrays
 from fedvssl.files.progress import Progress
 from fedvssl.files.round_records import to_records
-from fedvssl.files.rounds import forget_rounds, round_path, state_path
+from fedvssl.files.rounds import forget_rounds, round_path, save_state
 from fedvssl.files.run_log import METRICS_FILE, RunLog, plot_losses, speed
 from fedvssl.server_evaluation import Evaluations
 from fedvssl.strategy.fedavg import FedAvg
@@ -92,8 +92,7 @@ def run_rounds(wire: Wire, run: Run) -> None:
             told = to_records(report, server_round=server_round, lr=run.lr * float(order["lr-factor"]))
             for line in told:
                 run_log.write(line)
-            if state := run.strategy.state():
-                save_arrays(state_path(run.run_dir, server_round), state)  # first: a round file means that it is there
+            save_state(run.run_dir, server_round, run.strategy.state())  # first: a round file means that it is there
             save_arrays(round_path(run.run_dir, server_round), run.shared)
             run.done = server_round
             forget_rounds(run.run_dir, keep_last=run.keep_last)
