@@ -62,6 +62,7 @@ def train_here(run: "Run", site: "Site", limits: Limits) -> None:
     from fedvssl.wire.local import LocalWire
     from fedvssl.wire.wire import FederationError
 
+    _send_flower_log_to(run.run_dir / FLOWER_LOG, terminal=limits.verbose)  # a strategy of Flower's has its messages
     if "OMP_NUM_THREADS" not in os.environ:  # as Ray does it
         torch.set_num_threads(int(limits.num_cpus))
     clients = {number: Client(number, site, build_training) for number in range(limits.num_clients)}
@@ -187,10 +188,13 @@ def _watch(outcome: "Outcome", run_dir: Path, before: set[int]) -> threading.Eve
 
 
 def _send_flower_log_to(path: Path, *, terminal: bool) -> None:
-    """Write Flower's log to a file, and to the terminal only if asked for."""
+    """Write Flower's log to a file, made for its first line, and to the terminal only if asked for."""
     flower = logging.getLogger("flwr")
     flower.propagate = False  # Hydra's root handler would print every line a second time
-    handler = logging.FileHandler(path, encoding="utf-8")
+    for earlier in [handler for handler in flower.handlers if isinstance(handler, logging.FileHandler)]:
+        flower.removeHandler(earlier)  # of another run in this process
+        earlier.close()
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setLevel(logging.INFO)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(message)s"))
     flower.handlers = [handler, *(flower.handlers if terminal else [])]

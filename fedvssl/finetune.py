@@ -19,6 +19,7 @@ from fedvssl.help import show_help
 if __name__ == "__main__" and show_help("finetune"):  # before PyTorch is imported, which takes seconds
     sys.exit()
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,7 @@ from fedvssl.files.lock import owned
 from fedvssl.files.run_log import METRICS_FILE, RunLog
 from fedvssl.files.settings import last_checkpoint, run_settings
 from fedvssl.finetune_epochs import Recipe, Run, seeded
-from fedvssl.preflight import check_finetuning
+from fedvssl.preflight import Trial, check_finetuning, expected_report
 from fedvssl.training.loop import build_fabric, seed_torch, set_up
 from fedvssl.training.precision import checked_precision
 from fedvssl.training.processes import ending_together, exit_code, synchronise_batch_norm, where
@@ -55,6 +56,8 @@ FREE = {
     *("device", "devices", "num_workers", "progress", "test_batch_size"),
     *("training.epochs", "training.eval_every", "training.warn_after"),
 }
+
+EVALUATED = ("test_", "validation_")  # begin the names of accuracies in the records
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +83,7 @@ def finetune(config: Config) -> None:
     new_optimizer(module, on_gpu=False)  # a mistake in its settings shows here
     clips = {p: SampleDataset(data.media_dir, own, build(config[f"{p}_sample"])) for p, own in videos.items()}
     first = seeded(clips["train"], seed)
+    try_step(module, first)
     precision = checked_precision(config["precision"], device=config["device"], task=module, dataset=first, warn=print)
     with owned(work_dir := Path(config["work_dir"]), writes=WRITES):
         last = last_checkpoint(work_dir / "last.pth", settings)
@@ -149,6 +153,24 @@ def build_recognition_task(new_task: Callable[[], Any], *, pretrained: str | Non
     if pretrained is not None:
         load_backbone(task.recognizer.backbone, Path(pretrained))
     return task
+
+
+def try_step(task: Any, clips: SampleDataset) -> None:
+    """Make a step on the first and the last training video, in the first process only; the task is not changed.
+
+    Raises:
+        ValueError: if a video is damaged, the task cannot make a step, or uses a name of a metric that is taken.
+    """
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        return  # the first process has passed this before it started the others
+    videos = [clips.annotations[0], clips.annotations[-1]]
+    two = SampleDataset(clips.media_dir, videos, clips.sample, seed_key=clips.seed_key)
+    for index in range(len(two)):
+        two[index]  # a damaged video is no fault of the task
+    report = expected_report(Trial(task, two))
+    for name in report.names:
+        if name.startswith(EVALUATED):
+            raise ValueError(f"The task reports a metric '{name}', a name that is taken: give it another one.")
 
 
 def wrap(fabric: Fabric, module: nn.Module, new_optimizer: Callable[..., Any], *, compiled: bool) -> tuple[Any, Any]:

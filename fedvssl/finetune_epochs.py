@@ -183,7 +183,8 @@ class Run:
 
 def summary(record: dict[str, float]) -> str:
     """ "loss 2.310 (chance 4.615)  top-1 41.2 %  7.9 samples/s  test top-1 38.0 % [30.1, 46.6]" """
-    words = [beside_trivial(record), f"top-1 {100 * record['top1_acc']:.1f} %", speed(record)]
+    accuracy = [f"top-1 {100 * record['top1_acc']:.1f} %"] if "top1_acc" in record else []  # a task may report none
+    words = [beside_trivial(record), *accuracy, speed(record)]
     for part in ("validation", "test"):
         if f"{part}_top1_acc" in record:
             acc, low, high = (100 * record[f"{part}_top1_acc{end}"] for end in ("", "_low", "_high"))

@@ -12,7 +12,7 @@ A run's folder:
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from pathlib import Path
 from fedvssl.files.arrays import Arrays, save_arrays
 from fedvssl.files.progress import Progress
 from fedvssl.files.round_records import to_records
-from fedvssl.files.rounds import forget_rounds, round_path, state_path
+from fedvssl.files.rounds import forget_rounds, round_path, save_state
 from fedvssl.files.run_log import METRICS_FILE, RunLog, plot_losses, speed
 from fedvssl.server_evaluation import Evaluations
 from fedvssl.strategy.fedavg import FedAvg
@@ -50,6 +50,7 @@ class Run:
         evaluations: of the global backbone between rounds, if any.
         keep_last: number of round files that are kept; None keeps all.
         warn_after: rounds after which a loss that has not beaten a trivial predictor is warned of.
+        warning: of the strategy's rule, see `Rule`: metrics of each client of a round -> a sentence or "".
     """
 
     run_dir: Path
@@ -65,6 +66,7 @@ class Run:
     evaluations: Evaluations | None = None
     keep_last: int | None = None
     warn_after: int = 5
+    warning: Callable[[Sequence[Mapping[str, float]]], str] = lambda _: ""
 
     def order(self, server_round: int) -> Order:
         """Order to every client in a round; the schedule of the learning rates counts rounds."""
@@ -90,13 +92,13 @@ def run_rounds(wire: Wire, run: Run) -> None:
             told = to_records(report, server_round=server_round, lr=run.lr * float(order["lr-factor"]))
             for line in told:
                 run_log.write(line)
-            if state := run.strategy.state():
-                save_arrays(state_path(run.run_dir, server_round), state)  # first: a round file means that it is there
+            save_state(run.run_dir, server_round, run.strategy.state())  # first: a round file means that it is there
             save_arrays(round_path(run.run_dir, server_round), run.shared)
             run.done = server_round
             forget_rounds(run.run_dir, keep_last=run.keep_last)
             for line in reversed(told):  # clients first, which the warning of a dead head can name
                 watch(line, position=server_round)
+            watch.doubt(run.warning([*report.clients.values()]), position=server_round)
             progress.update(server_round, f"{beside_trivial(told[0])}  {len(told) - 1} clients  {speed(told[0])}")
             if run.evaluations and run.evaluations.is_due(server_round):
                 run.evaluations.evaluate(run.shared, run_log, server_round=server_round)

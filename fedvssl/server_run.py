@@ -12,7 +12,15 @@ from fedvssl.building import build, build_optimizer, build_task
 from fedvssl.config import Config
 from fedvssl.files.arrays import BACKBONE, Arrays, load_arrays
 from fedvssl.files.backbone import load_backbone
-from fedvssl.files.rounds import accepted_rounds, check_disk, last_round, round_path, state_path, typical_update
+from fedvssl.files.rounds import (
+    accepted_rounds,
+    check_disk,
+    last_round,
+    load_state,
+    round_path,
+    state_path,
+    typical_update,
+)
 from fedvssl.files.tensors import to_arrays
 from fedvssl.server_evaluation import build_evaluations
 from fedvssl.server_rounds import Run
@@ -76,6 +84,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
         lr_factor=build(training["schedule"]),
         evaluations=build_evaluations(config),
         warn_after=training["warn_after"],
+        warning=getattr(rule, "warning", lambda _: ""),
         **lengths,
     )
 
@@ -120,7 +129,9 @@ def try_rule(rule: Any, state: Arrays, shared: Arrays) -> Arrays:
             if {n: a.shape for n, a in start.items()} != {n: a.shape for n, a in state.items()}:
                 raise ValueError(f"strategy.rule: {name}.receive gives other names or shapes than those of the task.")
             kept = rule.keep(kept, start, state, shared.keys())
-            facts_of(kept, rule.reports)
+            facts = facts_of(kept, rule.reports)
+            if hasattr(rule, "warning"):
+                rule.warning([facts])
             num_bytes(kept)
     except ValueError:
         raise
@@ -193,7 +204,7 @@ def restore(strategy: FedAvg, run_dir: Path, shared: Arrays, *, done: int) -> No
     """Give a strategy what it knew after round `done`, from its state and the records of the run.
 
     Raises:
-        ValueError: if the records do not reach this round, or the state is missing or of another run.
+        ValueError: if the records do not reach this round, or the state is missing, or of another round or strategy.
     """
     strategy.restore({}, shared)
     expected, path = strategy.state(), state_path(run_dir, done)
@@ -201,7 +212,10 @@ def restore(strategy: FedAvg, run_dir: Path, shared: Arrays, *, done: int) -> No
         advice = f"restore it, go back with from_round={done - 1}, or choose a new hydra.run.dir"
         if not path.is_file():
             raise ValueError(f"{path} is missing: {advice}.")
-        state = load_arrays(path)
+        try:
+            state = load_state(run_dir, done)
+        except ValueError as error:
+            raise ValueError(f"{str(error).removesuffix('.')}: {advice}.") from error
         if expected and {name: a.shape for name, a in state.items()} != {n: a.shape for n, a in expected.items()}:
             raise ValueError(f"{path} holds the state of another strategy: {advice}.")
         strategy.restore(state, shared)

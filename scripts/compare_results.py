@@ -17,7 +17,7 @@ from fedvssl.data.validation import evaluated_videos, group_of
 from fedvssl.evaluation.intervals import paired_difference
 from fedvssl.files.atomic import read_json
 from fedvssl.files.predictions import PREDICTIONS_FILE, read_right
-from fedvssl.sweeping.comparison import ACCURACIES, Entry, aligned, clip_words, clips_of, differing
+from fedvssl.sweeping.comparison import ACCURACIES, Entry, aligned, clip_words, clips_of, differing, interval_words
 
 
 def main() -> int:
@@ -86,9 +86,14 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
         + "".join(
             f"\n{label}{words}"
             for label, row in rows.items()
-            if (words := next(filter(None, map(seen_words, row)), ""))
+            if (words := next(filter(None, map(seen_words, row)), "") + older_words(row, tests))
         )
     )
+
+
+def older_words(row: list[dict[str, Any]], tests: list[dict[str, Any]]) -> str:
+    """Words on the interval of a row with one test; several have none."""
+    return interval_words(row[0], tests) if len(row) == 1 else ""
 
 
 def differences(folders: dict[str, list[Path]]) -> list[str]:

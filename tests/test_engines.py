@@ -1,3 +1,4 @@
+import logging
 import os
 import shutil
 import signal
@@ -166,6 +167,26 @@ def of_round(run_dir: Path, server_round: int) -> list[dict]:
     clock = ("seconds", "clips_per_second", "data_share")
     records = [record for record in read_records(run_dir / "metrics.jsonl") if record["server_round"] == server_round]
     return [{name: value for name, value in r.items() if not name.startswith(clock)} for r in records]
+
+
+@pytest.mark.parametrize(("verbose", "expected"), [(False, 0), (True, 1)])
+def test_flowers_lines_come_once_also_without_its_engine(verbose, expected, tmp_path, monkeypatch, caplog):
+    flower, shown = logging.getLogger("flwr"), []
+    own = logging.Handler()
+    own.emit = lambda record: shown.append(record.getMessage())
+    monkeypatch.setattr(flower, "handlers", [own])
+    monkeypatch.setattr(flower, "propagate", True)  # as after its import
+    monkeypatch.setattr("fedvssl.server_rounds.run_rounds", lambda *_: flower.warning("3 results"))
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        run = SimpleNamespace(run_dir=folder, introductions=None)
+        engines.train_here(run, SimpleNamespace(), replace(LIMITS, verbose=verbose))
+    assert shown == ["3 results"] * 2 * expected and "3 results" not in caplog.messages, "in the terminal"
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        assert (folder / "flower.log").read_text().count("3 results") == 1
+    monkeypatch.setattr("fedvssl.server_rounds.run_rounds", lambda *_: None)
+    engines.train_here(SimpleNamespace(run_dir=tmp_path, introductions=None), SimpleNamespace(), LIMITS)
+    assert not (tmp_path / "flower.log").exists(), "Flower has said nothing"
 
 
 @pytest.mark.ray

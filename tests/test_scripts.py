@@ -104,6 +104,14 @@ def test_validation_results_say_so_and_do_not_stand_beside_those_of_the_test_lis
     assert compare(rows[0], f"old={write_test(tmp_path / 'old', 0.4)}").returncode == 0
 
 
+def test_a_test_of_an_earlier_version_says_that_its_interval_is_over_videos(tmp_path: Path) -> None:
+    new, old = (write_test(tmp_path / n, 0.5, **own) for n, own in (("new", {"num_groups": 5}), ("old", {})))
+    seeds = f"seeds={old},{new}"
+    out = compare(f"new={new}", f"old={old}", seeds).stdout
+    assert out.splitlines()[-1] == "old (interval over single videos)", "several seeds have no interval"
+    assert "single videos" not in compare(f"old={old}").stdout + compare(f"new={new}").stdout
+
+
 def test_only_what_was_measured_alike_stands_in_one_table(tmp_path: Path) -> None:
     clips = {"clip_len": 16, "frame_stride": 2, "size": [171, 128], "crop_size": 112}
     rows = {"a": clips, "b": {**clips, "crop_size": 32, "clip_len": 8}, "c": clips, "d": {**clips, "lists": "other"}}

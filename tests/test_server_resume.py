@@ -1,10 +1,12 @@
+import shutil
+
 import numpy as np
 import pytest
 
 from fedvssl import server_rounds
-from fedvssl.files.arrays import load_arrays
+from fedvssl.files.arrays import load_arrays, save_arrays
 from fedvssl.files.earlier_round import go_back
-from fedvssl.files.rounds import last_round, round_path, state_path
+from fedvssl.files.rounds import last_round, load_state, round_path, save_state, state_path
 from fedvssl.files.run_log import read_records
 from fedvssl.server_run import build_run, restore
 from fedvssl.strategy.bounds import Step
@@ -70,6 +72,29 @@ def test_a_state_that_is_gone_or_of_another_strategy_is_refused(data_dir, tmp_pa
     state_path(tmp_path, 2).unlink()
     with pytest.raises(ValueError, match=r"round-2-strategy\.npz is missing: restore it, go back with from_round=1"):
         build_run(config, run_dir=tmp_path)
+
+
+def test_a_state_of_another_round_is_refused_and_one_of_earlier_versions_is_read(data_dir, tmp_path):
+    config = tiny_config(data_dir, "strategy=fedavgm", "rounds=2")
+    train(config, tmp_path)
+    state = load_state(tmp_path, 2)
+    shutil.copy(state_path(tmp_path, 1), state_path(tmp_path, 2))
+    with pytest.raises(ValueError) as caught:
+        build_run(config, run_dir=tmp_path)
+    advice = "restore it, go back with from_round=1, or choose a new hydra.run.dir"
+    assert str(caught.value) == f"{state_path(tmp_path, 2)} holds the state of round 1: {advice}."
+    save_arrays(state_path(tmp_path, 2), state)  # without a number
+    found = build_run(config, run_dir=tmp_path).strategy.state()
+    assert state and found.keys() == state.keys()
+    assert all(np.array_equal(array, found[name]) for name, array in state.items())
+
+
+def test_a_round_without_a_state_leaves_none_of_an_earlier_start(tmp_path):
+    save_state(tmp_path, 3, {"velocity w": np.zeros(2)})
+    assert load_state(tmp_path, 3).keys() == {"velocity w"}
+    save_state(tmp_path, 3, {})
+    assert not state_path(tmp_path, 3).exists()
+    save_state(tmp_path, 3, {})
 
 
 def test_going_back_sets_the_state_of_later_rounds_aside(data_dir, tmp_path):

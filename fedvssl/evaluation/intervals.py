@@ -64,8 +64,11 @@ def effective_number(right: Sequence[bool], groups: Sequence[str]) -> float:
     """Number of independent videos whose fraction of right ones scatters as much as that of these groups.
 
     The number of videos divided by the design effect (Kish, Survey Sampling, 1965), with the variance of the ratio
-    estimator over groups, and by (t / z)^2 for few groups (Korn and Graubard, Survey Methodology, 1998). Where all
-    videos are right or none is, each group counts as one video.
+    estimator over groups, and by (t / z)^2 for few groups (Korn and Graubard, Survey Methodology, 1998).
+
+    Where all videos are right or none is, nothing is known of this scatter, and each group counts as one video, as if
+    its videos were always right together. Right or wrong videos that are fewer than a group has on average, the rarer
+    ones of the two, tell little: the inverse of the number goes linearly in their number from the one to the other.
 
     Raises:
         ValueError: if there is not a group for each video.
@@ -73,13 +76,15 @@ def effective_number(right: Sequence[bool], groups: Sequence[str]) -> float:
     of_video, sizes = _groups(right, groups)
     if len(sizes) == len(right):
         return len(right)
-    fraction = sum(right) / len(right)
-    if fraction in (0.0, 1.0) or len(sizes) == 1:
+    fraction, rarer = sum(right) / len(right), min(sum(right), len(right) - sum(right))
+    if rarer == 0 or len(sizes) == 1:
         return len(sizes)
     beyond = np.bincount(of_video, weights=right) - fraction * sizes  # right videos of a group, beyond the expected
     variance = len(sizes) / (len(sizes) - 1) * (beyond**2).sum() / len(right) ** 2
     number = min(fraction * (1 - fraction) / variance, len(right)) if variance else len(right)
-    return float(max(number * (Z / student(len(sizes) - 1)) ** 2, 1))
+    number = float(max(number * (Z / student(len(sizes) - 1)) ** 2, 1))
+    known = rarer * len(sizes) / len(right)  # in groups of average size
+    return number if known >= 1 else 1 / (known / number + (1 - known) / len(sizes))
 
 
 def wilson(fraction: float, num_videos: float) -> Interval:

@@ -16,7 +16,7 @@ from fedvssl.reporting import page
 from fedvssl.reporting.figures import Line, is_number, line, line_chart, titled
 from fedvssl.reporting.folders import Folder
 from fedvssl.reporting.learning import dashed, trivial_names
-from fedvssl.sweeping.comparison import ACCURACIES, cells, clip_words, conditions, facts, single
+from fedvssl.sweeping.comparison import ACCURACIES, cells, clip_words, conditions, facts, interval_words, single
 from fedvssl.training.watch import TRIVIAL
 
 PERCENT = "percent [95 % interval]"
@@ -96,8 +96,10 @@ def tested(included: Sequence[Folder]) -> list[list[Folder]]:
 
 def test_table(folders: Sequence[Folder]) -> str:
     """Tests of the same videos, above the baselines of guessing."""
-    first = folders[0].test or {}
-    rows = {f"{folder.label}{seen_words(folder.test or {})}": folder.test or {} for folder in folders}
+    tests = [folder.test or {} for folder in folders]
+    pairs = [(folder.label, test) for folder, test in zip(folders, tests, strict=True)]
+    rows = {f"{label}{seen_words(test)}{interval_words(test, tests)}": test for label, test in pairs}
+    first = tests[0]
     intervals = {label: test.get("intervals", {}) for label, test in rows.items()}
     baselines = {name.replace("_", " "): first[name] for name in ("majority_class", "chance") if name in first}
     return page.table(
@@ -121,6 +123,7 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
             names_seed = kind == "random" or (several and kind == "checkpoint")
             label += f", seed {result['seed']}" if names_seed and "seed" in result else ""
             label += seen_words(result) if kind == "checkpoint" else ""
+            label += interval_words(result, [other for _, other in results])
             intervals = {label: result.get("intervals", {}).get(kind, {})}
             rows[tuple(cells(single({label: row}, metrics, intervals), metrics)[0])] = None
     ordered = sorted(rows, key=lambda row: [row[0].startswith(label) for label in [*BASELINES.values()][::-1]])

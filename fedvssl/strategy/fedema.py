@@ -5,7 +5,7 @@
 d is the divergence of the client's last training, lambda its scaler. The server averages by number of videos (FedAvg).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from fedvssl.strategy.patterns import check_patterns, fits
 from fedvssl.strategy.rule import FACT, Replace, When
 
 DIVERGENCE, SCALER, OWN_SHARE = FACT + "divergence", FACT + "scaler", FACT + "own_share"
+LEAST_MOVED = 1e-30  # divergence by which can be divided
 
 
 class FedEMA:
@@ -76,3 +77,13 @@ class FedEMA:
         facts = {DIVERGENCE: moved, OWN_SHARE: min(1.0, float((scaler or 0.0) * moved))}
         facts |= {} if scaler is None else {SCALER: scaler}
         return {**state, **{name: np.array(float(fact)) for name, fact in facts.items()}}
+
+    def warning(self, reports: Sequence[Mapping[str, float]]) -> str:
+        """Tell of a round after which no client takes any of the parameters that arrive, see `Rule`."""
+        if any(report.get("own_share", 0.0) < 1 for report in reports):
+            return ""
+        moved = max(float(np.mean([report.get("divergence", 0.0) for report in reports])), LEAST_MOVED)
+        return (
+            f"all {len(reports)} clients report own_share 1, so each goes on with its own weights and takes nothing of "
+            f"what arrives: set strategy.rule.scaler below {1 / moved:.3g}, the inverse of their mean divergence."
+        )

@@ -31,6 +31,10 @@ class Rule(Protocol):
 
     It keeps nothing in `self`: one object serves many clients, and a client may meet another one in its next round.
 
+    Optional: `warning(reports) -> str`, called on the server with what each client of a round has reported of
+    `reports`, where a broken client may leave a name out: why the method does not do its work and what to set, or "".
+    The log has the sentence once, when two rounds in a row bring one.
+
     Attributes:
         reports: names of facts that it keeps as "rule/<name>", which the client reports with each reply.
     """

@@ -62,6 +62,7 @@ FACTS = (
     *("dataset", "split", "part", "validation", "validation_seed", "lists"),
     *("num_train", "num_test", "num_videos", "num_classes", "num_clips"),
 )
+OVER_VIDEOS = " (interval over single videos)"  # at the title of a row of an earlier version
 CLIPS = ("clip_len", "frame_stride", "size", "crop_size")  # facts too
 
 
@@ -72,6 +73,19 @@ def facts(result: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = {"part": "test", **result}  # earlier versions had no other part
     return {name: known.get(name) for name in FACTS} | clips_of(result) | dict(flat(_section(result, "settings")))
+
+
+def interval_words(result: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
+    """Words at the title of a row whose intervals are over single videos, where others' are over groups; "" elsewhere.
+
+    Results of earlier versions are so: those of the same videos that say how many groups there are tell it.
+
+    Args:
+        result: a test.json or <protocol>.json.
+        others: all results of the table.
+    """
+    is_older = "num_groups" not in result and any("num_groups" in other for other in others)
+    return OVER_VIDEOS if is_older and result.get("intervals") else ""
 
 
 def clips_of(result: Mapping[str, Any]) -> dict[str, Any]:

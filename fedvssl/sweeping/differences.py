@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fedvssl.data.splits import labelled_videos
-from fedvssl.data.validation import group_of
 from fedvssl.evaluation.intervals import Difference, mean_over_runs, paired_difference
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.predictions import from_digits
 from fedvssl.sweeping.comparison import NOT_PLANNED, OPEN, text_table
-from fedvssl.sweeping.plan import Cell, Plan, Step
+from fedvssl.sweeping.plan import Cell, Plan, Step, groups_of
 from fedvssl.sweeping.results import Results, read_results
 from fedvssl.sweeping.tables import caption, headings, title_of
 
@@ -50,7 +48,7 @@ def compare_rows(
         ValueError: if two cells were evaluated on other numbers of videos.
     """
     sweep = plans[0].sweep
-    groups = {plan.data.split: [group_of(v.name) for v in labelled_videos(plan.data, "test")] for plan in plans}
+    groups = groups_of(plans)
     planned = {(step.cell, step.kind) for step in steps}
     table: dict[str, dict[Column, Compared]] = {name: {} for name in sweep.rows}
     for kind, measure in sweep.measures.items():

@@ -29,17 +29,21 @@ def forecast(sweep: Sweep, steps: Sequence[Step], still_open: Sequence[Step], re
 
 
 def _estimate(steps: Sequence[Step], still_open: Sequence[Step], results: Mapping[Cell, Results]) -> str:
-    known: dict[str, list[float]] = defaultdict(list)
+    """Sentences on the number of open steps and their time: the median of the row's done steps, or of all rows'."""
+    of_row: dict[tuple[str, str], list[float]] = defaultdict(list)
+    of_kind: dict[str, list[float]] = defaultdict(list)
     for step in steps:
         if done := results.get(step.cell, {}).get(step.kind):
-            known[step.kind].append(done["seconds"])
+            of_row[step.cell.row, step.kind].append(done["seconds"])
+            of_kind[step.kind].append(done["seconds"])
     counts = Counter(step.kind for step in still_open)
     each = [f"{count} {kind}" for kind, count in counts.items()]
     told = f"{len(still_open)} of {len(steps)} steps are open" + (f": {', '.join(each)}." if each else ".")
-    guessed = {kind: count * statistics.median(known[kind]) for kind, count in counts.items() if known[kind]}
-    if guessed:
-        told += f" About {clock(sum(guessed.values()))}, by the median of the done steps of each kind"
-        unknown = [kind for kind in counts if kind not in guessed]
+    known = [of_row.get((step.cell.row, step.kind)) or of_kind[step.kind] for step in still_open if of_kind[step.kind]]
+    if known:
+        told += f" About {clock(sum(map(statistics.median, known)))}, by the median of the done steps of each kind, of "
+        told += "the same row where there are some"
+        unknown = [kind for kind in counts if not of_kind[kind]]
         told += f", without {', '.join(unknown)}, of which none is done." if unknown else "."
     elif counts:
         told += " No step of these kinds is done, so there is no estimate of the time yet."

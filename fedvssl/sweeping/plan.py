@@ -11,6 +11,7 @@ from fedvssl.data.annotations import read_annotations, write_annotations
 from fedvssl.data.client_lists import compare_with_tests, lists_in
 from fedvssl.data.split import Split
 from fedvssl.data.splits import few_labels, labelled_videos
+from fedvssl.data.validation import group_of
 from fedvssl.files.settings import Settings, run_settings
 from fedvssl.overrides import parse_overrides
 
@@ -227,6 +228,11 @@ class Plan:
         lists = {str(file): read_annotations(file) for file in new}
         compare_with_tests(self.data, lists, section="overrides.main")
         self.checked |= {*new}
+
+
+def groups_of(plans: Sequence[Plan]) -> dict[int | str, list[str]]:
+    """Groups of the evaluated videos, by split."""
+    return {plan.data.split: [group_of(video.name) for video in labelled_videos(plan.data, "test")] for plan in plans}
 
 
 def start_of(init: str | None) -> dict[str, Path]:

@@ -6,10 +6,12 @@ from typing import Any
 import torch
 
 from fedvssl.data.splits import labelled_videos
+from fedvssl.evaluation.intervals import Interval, interval
 from fedvssl.files.atomic import atomic_path
+from fedvssl.files.predictions import from_digits
 from fedvssl.sweeping.comparison import ACCURACIES, Entry, Table, latex, markdown, recall_of_chance, to_csv
 from fedvssl.sweeping.comparison import draw as draw_table
-from fedvssl.sweeping.plan import FINETUNE, Cell, Measure, Plan, Step, Sweep
+from fedvssl.sweeping.plan import FINETUNE, Cell, Measure, Plan, Step, Sweep, groups_of
 from fedvssl.sweeping.results import Results, read_results
 from fedvssl.training.metrics import chance, majority_class
 
@@ -22,16 +24,17 @@ def write_tables(sweep: Sweep, plans: Sequence[Plan], steps: Sequence[Step]) -> 
     """Write table.md, .csv and .tex; return the table."""
     results_dir = sweep.results_dir
     results = {step.cell: read_results(results_dir, step.cell) for step in steps}
+    groups = groups_of(plans)
     columns = {f"{kind} {metric}": (kind, metric) for kind, metric in _metrics(sweep.measures, results.values())}
     table = {}
     for name in sweep.rows:
         entries = {}
         for column, (kind, metric) in columns.items():
-            own = [results[step.cell].get(kind) for step in steps if (step.cell.row, step.kind) == (name, kind)]
-            done = [result for result in own if result]
-            # Cells of earlier versions have no intervals.
-            interval = done[0].get("intervals", {}).get(metric) if len(done) == 1 else None
-            entries[column] = Entry([result["metrics"][metric] for result in done], len(own), interval)
+            own = [step.cell for step in steps if (step.cell.row, step.kind) == (name, kind)]
+            done = {cell: result for cell in own if (result := results[cell].get(kind))}
+            ends = [interval_of(result, metric, groups[cell.split]) for cell, result in done.items()]
+            one = ends[0] if len(done) == 1 else None
+            entries[column] = Entry([result["metrics"][metric] for result in done.values()], len(own), one)
         table[title_of(name, sweep, results)] = entries
     told = {kind: [own[kind].get("chance", {}) for own in results.values() if kind in own] for kind in sweep.measures}
     table |= baseline_rows(plans, columns, told)
@@ -41,6 +44,16 @@ def write_tables(sweep: Sweep, plans: Sequence[Plan], steps: Sequence[Step]) -> 
         with atomic_path(results_dir / f"table.{ending}") as temporary:
             temporary.write_text(text, encoding="utf-8")
     return table
+
+
+def interval_of(result: Results, metric: str, groups: Sequence[str]) -> Interval | None:
+    """Interval of a metric, from its digits for each video; None without them, as of earlier versions.
+
+    What the cell has as "intervals" may be computed as an earlier version did, over single videos. A cell of another
+    number of videos has none either; the paired differences name it.
+    """
+    right = from_digits(result.get("right", {}).get(metric, ""))
+    return interval(right, groups) if right and len(right) == len(groups) else None
 
 
 def draw_leading(sweep: Sweep, table: Table) -> None:

@@ -44,6 +44,7 @@ class Watch:
     warn_after: int
     warn: Callable[[str], None]
     told: set[str] = field(default_factory=set)
+    before: str = ""  # what the last call of `doubt` brought
 
     def __call__(self, record: Mapping[str, Any], *, position: int) -> None:
         """Check the record of a round or epoch, counted from 1, or of a client in a round, which has "partition_id"."""
@@ -64,6 +65,12 @@ class Watch:
                 f"'{name}', {record[TRIVIAL + name]:.3f}, which does not look at the clips. It may need more "
                 "steps, larger pictures or another training.lr.",
             )
+
+    def doubt(self, sentence: str, *, position: int) -> None:
+        """Warn of what two calls in a row bring a sentence on, one call a round; "" is no reason to warn."""
+        if sentence and self.before:
+            self._tell("doubt", f"{self.unit} {position}: {sentence}")
+        self.before = sentence
 
     def _tell(self, reason: str, sentence: str) -> None:
         if reason not in self.told:

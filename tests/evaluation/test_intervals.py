@@ -138,6 +138,36 @@ def test_intervals_over_few_groups_are_wide_enough(number: int) -> None:
     assert min(np.mean(each) for each in covered.values()) > 0.9, {n: np.mean(each) for n, each in covered.items()}
 
 
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize(("number", "size"), [(40, 3), (20, 10), (9, 6)])
+def test_a_few_right_videos_do_not_make_the_interval_jump(number: int, size: int, together: bool) -> None:
+    groups = np.repeat(np.arange(number), size).astype(str).tolist()
+    order = np.arange(number * size) if together else np.arange(number * size).reshape(number, size).T.ravel()
+    widths = []
+    for count in range(2 * size):
+        right = np.isin(np.arange(number * size), order[:count]).tolist()
+        found, opposite = interval(right, groups), interval([not one for one in right], groups)
+        assert (1 - opposite.high, 1 - opposite.low) == pytest.approx(found)
+        assert effective_number(right, groups) <= number * size
+        widths.append(found.high - found.low)
+    steps = np.array(widths[1:]) / np.array(widths[:-1])
+    assert steps.min() > 0.75 and steps.max() < 1.4, steps
+
+
+@pytest.mark.parametrize(("truth", "alike"), [(0.02, 0.4), (0.02, 1.0), (0.98, 0.4), (0.01, 0.1)])
+def test_intervals_cover_a_truth_near_the_ends(truth: float, alike: float) -> None:
+    """100 groups of 1 to 9 videos; `alike` is the correlation of two videos of a group."""
+    rng, covered = np.random.default_rng(6), []
+    for _ in range(400):
+        sizes = rng.integers(1, 10, size=100)
+        of_group = rng.random(100) < truth
+        if alike < 1:
+            of_group = rng.beta(truth * (1 / alike - 1), (1 - truth) * (1 / alike - 1), size=100)
+        probability, groups = np.repeat(of_group, sizes), np.repeat(np.arange(100), sizes).astype(str).tolist()
+        covered.append(not interval((rng.random(len(probability)) < probability).tolist(), groups).excludes(truth))
+    assert np.mean(covered) > 0.92
+
+
 def test_one_group_tells_nothing_of_a_difference() -> None:
     assert paired_difference([True, True, False], [False, True, False], ["g"] * 3) == (pytest.approx(1 / 3), -1, 1)
 

@@ -193,6 +193,9 @@ class Own(Replace):
         fact = {"float": 0.5, "vector": np.ones(2)}.get(self.mistake, np.array(0.5))
         return super().keep(kept, start, state, shared) | {"rule/moved": fact}
 
+    def warning(self, reports):
+        return reports[0]["unknown"] if self.mistake == "warning" else ""
+
 
 @pytest.mark.parametrize(
     ("mistake", "error"),
@@ -202,6 +205,7 @@ class Own(Replace):
         ("raises", "Own fails on the initial arrays: ZeroDivisionError"),
         ("float", "Own fails on the initial arrays: AttributeError: 'float' object has no attribute 'nbytes'"),
         ("vector", "Own fails on the initial arrays: TypeError"),
+        ("warning", "Own fails on the initial arrays: KeyError: 'unknown'"),
     ],
 )
 def test_a_mistake_in_a_rule_of_ones_own_is_told_before_the_start(mistake, error, data_dir, tmp_path):
@@ -227,3 +231,20 @@ def test_what_a_client_has_lost_is_told_with_what_to_do(data_dir, tmp_path):
         client_of(config, tmp_path, 0).answer(
             "train", sent_arrays(config, prefix=""), order_of(config, 5, kept_round=4)
         )
+
+
+@pytest.mark.parametrize(("scaler", "expected"), [("1e9", 1), ("0.01", 0)])
+def test_clients_that_all_go_on_alone_under_fedema_are_told_once(scaler, expected, data_dir, tmp_path, caplog):
+    train(tiny_config(data_dir, "strategy=fedema", f"strategy.rule.scaler={scaler}", "rounds=3"), tmp_path)
+    found = [line for line in caplog.messages if "takes nothing of what arrives" in line]
+    assert len(found) == expected
+    if found:
+        moved = [r["divergence"] for r in read_records(tmp_path / "metrics.jsonl") if r.get("partition_id") is not None]
+        assert found[0].startswith("round 2: all 3 clients report own_share 1")
+        assert f"set strategy.rule.scaler below {1 / np.mean(moved[3:6]):.3g}," in found[0]
+
+
+def test_a_client_that_hides_its_share_is_not_warned_of():
+    rule = FedEMA(scaler=1, tau=0.5, selective=False, personal=[], layers=[])
+    alone = {"own_share": 1.0, "divergence": 0.0}
+    assert rule.warning([alone, {"divergence": 9.0}]) == "" and "all 1 clients" in rule.warning([alone])

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedvssl.evaluation.intervals import interval, wilson
 from fedvssl.sweeping.comparison import (
     Entry,
     aligned,
@@ -17,6 +18,7 @@ from fedvssl.sweeping.comparison import (
     single,
     to_csv,
 )
+from fedvssl.sweeping.tables import interval_of
 
 COLUMNS = {"top1_acc": "top-1", "R@1": "R@1"}
 TABLE = {
@@ -92,3 +94,12 @@ def test_recall_of_chance_is_that_of_random_draws() -> None:
     drawn = np.mean([(draws == label).any(axis=1).mean() for label in queries])
     assert recall_of_chance(3, gallery=gallery, queries=queries) == pytest.approx(drawn, abs=0.01)
     assert recall_of_chance(50, gallery=gallery, queries=queries) == 1
+
+
+def test_a_cell_of_an_earlier_version_gets_its_interval_from_its_digits_or_none() -> None:
+    groups = ["a", "a", "b", "b", "c", "c"]
+    cell = {"intervals": {"R@1": list(wilson(0.5, 6))}, "right": {"R@1": "110010"}}
+    found = interval_of(cell, "R@1", groups)
+    assert found == interval([True, True, False, False, True, False], groups) != wilson(0.5, 6)
+    assert interval_of({"intervals": cell["intervals"]}, "R@1", groups) is None
+    assert interval_of(cell, "R@1", groups[:-1]) is None and interval_of(cell, "R@5", groups) is None
