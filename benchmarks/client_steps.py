@@ -39,6 +39,7 @@ class Curve:
     losses: Sequence[float]
     still: Sequence[float]
     moved: int | None
+    precision: str
 
     def line(self) -> str:
         """ "4 clients, seed 7: 49 steps a round, moved in round 4 (147 to 196 steps of each client), last loss .3" """
@@ -61,14 +62,14 @@ def curve(clients: int, seed: int, words: Sequence[str], annotation_dir: Path, w
     videos = len(read_annotations(lists / "client_dist1.json"))
     steps = training["local_epochs"] * math.ceil(videos / training["batch_size"])
     rounds = [record for record in read_records(run_dir / METRICS_FILE) if "num_clients" in record]
-    return curve_of(rounds, clients=clients, seed=seed, steps=steps)
+    return curve_of(rounds, clients=clients, seed=seed, steps=steps, precision=training["precision"])
 
 
-def curve_of(rounds: Sequence[Mapping[str, Any]], *, clients: int, seed: int, steps: int) -> Curve:
+def curve_of(rounds: Sequence[Mapping[str, Any]], *, clients: int, seed: int, steps: int, precision: str) -> Curve:
     """Losses of the records of rounds, and the first round that has moved."""
     moved = next((number for number, record in enumerate(rounds, start=1) if not unbeaten(record)), None)
     losses, still = ([record[name] for record in rounds] for name in ("loss", "trivial_still"))
-    return Curve(clients, seed, steps, losses, still, moved)
+    return Curve(clients, seed, steps, losses, still, moved, precision)
 
 
 def run(command: Sequence[str]) -> None:
@@ -113,15 +114,14 @@ def main() -> None:
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of fedvssl.main of all runs"
     )
     args = parser.parse_args()
-    preset = ["experiment=small_clips"]
-    words = [*preset, f"data_dir={args.data_dir}", f"data.name={args.name}", *args.set]
+    words = ["experiment=small_clips", f"data_dir={args.data_dir}", f"data.name={args.name}", *args.set]
     annotation_dir, curves = args.data_dir / args.name / "annotations", []
-    print(machine("32-true"), flush=True)
     for seed in args.seeds:
         for clients in args.clients:
             curves.append(curve(clients, seed, words, annotation_dir, args.work_dir.resolve()))
             print(curves[-1].line(), flush=True)
             draw(args.png, curves)
+    print(machine(curves[0].precision))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks.measure import spread
 from data_tools.synthetic import main as write_synthetic
 from fedvssl.files.environment import machine
-from fedvssl.files.run_log import METRICS_FILE, read_records
+from fedvssl.files.run_log import METRICS_FILE, read_config, read_records
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("preparing", "partition", "start", "training", "evaluating")
@@ -50,13 +50,14 @@ PROTOCOLS = ("R@1", "knn_top1_acc", "motion_probe")
 
 @dataclass(frozen=True)
 class Reached:
-    """One run: seconds of each stage, processor seconds of all, the round, and what random weights and it reach."""
+    """One run: seconds of its stages, processor seconds, the round, what random weights and it reach, its precision."""
 
     seconds: Mapping[str, float]
     processor: float
     server_round: int
     random: float
     accuracy: float
+    precision: str
 
     @property
     def total(self) -> float:
@@ -89,7 +90,8 @@ def reach(kind: Kind, raw_dir: Path, ann_dir: Path, words: Sequence[str]) -> Rea
         seconds["start"] = taken - seconds["training"] - seconds["evaluating"]  # and the files of the rounds
         metric = f"eval_{kind.metric}"
         number, reached = evaluated[-1]["server_round"], evaluated[-1][metric]
-        return Reached(seconds, processor_seconds() - used, number, first[metric], reached)
+        precision = read_config(folder / "run" / "config.yaml")["training"]["precision"]
+        return Reached(seconds, processor_seconds() - used, number, first[metric], reached, precision)
 
 
 def train_until(command: Sequence[str], run_dir: Path, metric: str, log: Path) -> tuple[list[dict[str, Any]], float]:
@@ -165,7 +167,6 @@ def main() -> None:
         parser.error("--raw_dir and --ann_dir belong together")
     sides = {"now": args.set} | ({"before": [*args.set, *args.before]} if args.before else {})
     found: dict[str, list[Reached]] = {side: [] for side in sides}
-    print(machine("32-true"), flush=True)
     for seed in args.seeds:
         with tempfile.TemporaryDirectory() as folder:
             raw_dir, ann_dir, kind = args.raw_dir, args.ann_dir, CLIPS
@@ -176,6 +177,7 @@ def main() -> None:
                 found[side].append(reach(kind, raw_dir.resolve(), ann_dir.resolve(), [*words, f"seed={seed}"]))
                 print(f"seed {seed} {report(side, found[side][-1:])}", flush=True)
     print("\n" + "\n".join(report(side, runs) for side, runs in found.items()))
+    print(machine(found["now"][0].precision))
 
 
 if __name__ == "__main__":

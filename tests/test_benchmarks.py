@@ -178,9 +178,9 @@ def test_slower_means_that_the_whole_interval_lies_above_three_percent() -> None
 def test_the_loss_has_moved_once_it_is_five_percent_below_standing_still(tmp_path: Path) -> None:
     losses = [1.2, 0.96, 0.94, 0.97]
     rounds = [{"loss": loss, "trivial_still": 1.0} for loss in losses]
-    found = client_steps.curve_of(rounds, clients=4, seed=7, steps=49)
+    found = client_steps.curve_of(rounds, clients=4, seed=7, steps=49, precision="32-true")
     assert found.moved == 3 and "moved in round 3 (98 to 147 steps of each client), last loss 0.970" in found.line()
-    still = client_steps.curve_of(rounds[:2], clients=1, seed=7, steps=10)
+    still = client_steps.curve_of(rounds[:2], clients=1, seed=7, steps=10, precision="32-true")
     assert still.moved is None and "not moved after 20 steps" in still.line()
     client_steps.draw(tmp_path / "steps.png", [found, still])
     assert (tmp_path / "steps.png").read_bytes().startswith(b"\x89PNG")
