@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from fedvssl.tasks.heads import MakeHead, Views, check_temperature, embed, features_of, health_of
+from fedvssl.tasks.heads import FEWEST_SAMPLES, MakeHead, Views, check_temperature, embed, features_of, health_of
 from fedvssl.tasks.task import Batch
 
 
@@ -48,6 +48,8 @@ class SimCLR(nn.Module):
     Raises:
         ValueError: if the backbone does not tell its features, or for another temperature.
     """
+
+    least_batch = FEWEST_SAMPLES
 
     def __init__(self, backbone: nn.Module, *, views: Views, projector: MakeHead, temperature: float) -> None:
         super().__init__()
