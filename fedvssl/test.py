@@ -180,11 +180,8 @@ def table(result: dict[str, Any]) -> str:
         f"chance (1/{result['num_classes']})": result["chance"],
     }
     trained = "" if result["epoch"] is None else f", epoch {result['epoch']}"
-    trained += (
-        f", {result['labels_per_class']} labelled {medium_of(result)}s of each class"
-        if result["labels_per_class"]
-        else ""
-    )
+    if few := result["labels_per_class"]:
+        trained += f", {few} labelled {medium_of(result)}s of each class"
     return (
         f"{aligned(single(rows, ACCURACIES, {'recognizer': result['intervals']}), ACCURACIES)}\n"
         f"{evaluated_videos(result, result['num_videos'])} of {result['dataset']} split {result['split']}, "
