@@ -27,6 +27,7 @@ OTHER_CONFIGURATION = ("-h", "--help", "--hydra-help", "--version", "--config-",
 # Key of a command's configuration -> its section in the experiments that are folders; of all others: evaluation.
 SECTIONS = {"rows": "sweep", "rounds": "pretraining", "train_sample": "finetuning"}
 EXPERIMENTS_NOW = {"quickstart": "small", "finetune_quickstart": "small", "sweep_small": "small_clips"}
+OF_CLIPS = {"clip_len", "frame_stride"}  # settings that a configuration of pictures lacks; other settings refer to them
 IN_PATHS = ("exp_name", "data.name", "data.split", "eval.split")  # settings that become parts of names of files
 # Keys and class paths of earlier versions -> their names now.
 RENAMED = {
@@ -245,7 +246,7 @@ def to_dict(config: Any, *, resolve: bool = True) -> Config:
 def _missing_keys(config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Dotted keys of `reference` that `config` lacks. An entry with a `_target_` decides itself which keys it needs."""
     for name, value in reference.items():
-        if name not in config:
+        if name not in config and name not in OF_CLIPS:
             yield prefix + name
         elif isinstance(value, dict) and "_target_" not in value:
             own = config[name] if isinstance(config[name], dict) else {}

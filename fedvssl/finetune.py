@@ -45,7 +45,7 @@ from fedvssl.files.settings import last_checkpoint, run_settings
 from fedvssl.finetune_epochs import Recipe, Run, seeded
 from fedvssl.preflight import check_finetuning
 from fedvssl.training.loop import build_fabric, seed_torch, set_up
-from fedvssl.training.precision import checked_precision
+from fedvssl.training.precision import checked_precision, first_features
 from fedvssl.training.processes import ending_together, exit_code, synchronise_batch_norm, where
 
 WRITES = ("last.pth", "best.pth", METRICS_FILE, "loss.png", "config.yaml", ENVIRONMENT_FILE)
@@ -79,6 +79,7 @@ def finetune(config: Config) -> None:
     recipe, new_optimizer = Recipe.of(training), partial(build_optimizer, training)
     new_optimizer(module, on_gpu=False)  # a mistake in its settings shows here
     clips = {p: SampleDataset(data.media_dir, own, build(config[f"{p}_sample"])) for p, own in videos.items()}
+    first_features(module.recognizer.backbone.eval(), clips["test"], device="cpu")
     first = seeded(clips["train"], seed)
     precision = checked_precision(config["precision"], device=config["device"], task=module, dataset=first, warn=print)
     with owned(work_dir := Path(config["work_dir"]), writes=WRITES):

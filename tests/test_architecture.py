@@ -75,13 +75,14 @@ LEAVES = {
     *(f"evaluation/{name}" for name in ("intervals", "calibration", "pixels", "rows")),
 }
 LEAVES |= {"data/partition_balanced"}  # rules that data_tools.partition names; nothing in the package knows them
-LEAVES |= {"data/image", "data/image_augment"}  # a medium that the dataset knows nothing of
+LEAVES |= {"data/image_augment"}  # a medium that the dataset knows nothing of
 # Further files of leaves -> the leaves that may import them.
 PARTS_OF_LEAVES = {
     **{"tasks/patches": {"tasks/ctp"}, "tasks/boxes": {"tasks/ctp"}},
     "tasks/heads": {"tasks/follower", "tasks/simclr", "tasks/byol", "tasks/simsiam", "tasks/moco"},
     "tasks/follower": {"tasks/byol", "tasks/moco"},
-    **{"data/image": {"tasks/views"}, "data/image_augment": {"tasks/views"}},
+    "data/image_augment": {"tasks/views"},
+    "tasks/recognition": {"tasks/picture_recognition"},
     "strategy/divergence": {"strategy/fedu", "strategy/fedema"},
 }
 # Libraries -> parts or files that may import them. Other libraries are free.

@@ -24,6 +24,7 @@ from fedvssl.files.arrays import BACKBONE
 from fedvssl.files.tensors import load_arrays_into
 from fedvssl.tasks.task import Sample
 from fedvssl.training.loop import build_fabric
+from fedvssl.training.precision import first_features
 
 log = logging.getLogger(__name__)
 LEAST_STD = 0.01  # random weights with initial statistics of BatchNorm have about 0.1 on real clips
@@ -44,7 +45,8 @@ class Monitor:
         device, precision: as in `build_fabric`.
 
     Raises:
-        ValueError: for a missing list or video, a class that only test videos have, or too small a `max_videos`.
+        ValueError: for a missing list or video, a class that only test videos have, too small a `max_videos`, or a
+            sample that the backbone does not take.
     """
 
     def __init__(
@@ -87,6 +89,8 @@ class Monitor:
             for name, own in samples.items()
             if own is not sample
         }
+        for dataset in (self.datasets["test"], *(own["test"] for own in self.own_datasets.values())):
+            first_features(self.backbone.eval(), dataset, device="cpu")
 
     def __call__(self, arrays: Mapping[str, np.ndarray], *, label: str) -> dict[str, float]:
         """Evaluate the backbone among the shared arrays; `label` names the time in the log.

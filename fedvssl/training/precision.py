@@ -82,26 +82,26 @@ def checked_inference(
 ) -> str:
     """Precision to compute features in: as `checked_precision`, compared on one clip, with the backbone in eval mode.
 
+    The clip goes through the backbone in any case, so that a backbone that does not take it is told early.
+
     Args:
         precision, device: as in `build_fabric`.
         backbone: on the CPU; not changed.
-        dataset: videos with "frames" uint8 [N,T,H,W,3].
+        dataset: videos with "frames" uint8 [N,T,H,W,3], or pictures with [N,H,W,3].
         warn: receives a sentence about a fall-back.
 
     Raises:
-        ValueError: for an unknown precision, or one that converts the weights themselves.
+        ValueError: for an unknown precision, or one that converts the weights themselves, and as `first_features`.
     """
     precision, device = choose_precision(precision, device=device), choose_device(device)
     if precision not in INFERENCE:
         raise ValueError(f"precision={precision} is for training: choose auto or one of {', '.join(INFERENCE)}.")
+    model = copy.deepcopy(backbone).to(device).eval()
+    clip, exact = first_features(model, dataset, device=device)
     if precision != MIXED:
         return precision
-    model = copy.deepcopy(backbone).to(device).eval()
-    clip = augment.normalize(dataset[0]["frames"][:1].to(device).float())
-    with torch.no_grad():
-        exact = model(clip)
-        with torch.autocast(device, dtype=torch.bfloat16):
-            rounded = model(clip).float()
+    with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16):
+        rounded = model(clip).float()
     error = float((rounded - exact).norm() / exact.norm())
     if error <= MOST_ERROR:
         return MIXED
@@ -110,6 +110,29 @@ def checked_inference(
         "float32. Another release of torch may mend it."
     )
     return FULL
+
+
+def first_features(backbone: nn.Module, dataset: SampleDataset, *, device: str) -> tuple[Tensor, Tensor]:
+    """First clip or picture of a dataset, normalised, float32 [1,3,(T,)H,W], and its features.
+
+    Args:
+        backbone: on the device, in eval mode.
+        dataset: as for `checked_inference`.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ValueError: if the sample cannot be read, or the backbone does not take it.
+    """
+    sample = dataset[0]
+    try:
+        clip = augment.normalize(sample["frames"][:1].to(device).float())
+        with torch.no_grad():
+            return clip, backbone(clip)
+    except ValueError:
+        raise
+    except Exception as error:  # whatever goes wrong in a backbone of somebody's own
+        name, what = dataset.annotations[0].name, f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{type(backbone).__name__} cannot compute features of {name}: {what}.") from error
 
 
 def agreement(task: Any, batch: Batch, *, device: str) -> tuple[str, float]:
