@@ -25,7 +25,7 @@ Config = dict[str, Any]
 # Hydra does not compose base.yaml alone with these, or nothing.
 OTHER_CONFIGURATION = ("-h", "--help", "--hydra-help", "--version", "--config-", "-cn", "-cp")
 # Key of a command's configuration -> its section in the experiments that are folders; of all others: evaluation.
-SECTIONS = {"rows": "sweep", "rounds": "pretraining", "train_sample": "finetuning"}
+SECTIONS = {"rows": "sweep", "rounds": "pretraining", "train_sample": "finetuning", "formats": "export"}
 EXPERIMENTS_NOW = {"quickstart": "small", "finetune_quickstart": "small", "sweep_small": "small_clips"}
 OF_CLIPS = {"clip_len", "frame_stride"}  # settings that a configuration of pictures lacks; other settings refer to them
 IN_PATHS = ("exp_name", "data.name", "data.split", "eval.split")  # settings that become parts of names of files
@@ -162,6 +162,8 @@ def choose_section(word: str, config: Path) -> str:
         return word
     known = compose(str(config), [], resolve=False)
     section = next((section for key, section in SECTIONS.items() if key in known), "evaluation")
+    if section == "export" and not (conf_dir() / f"experiment/{name}/export.yaml").is_file():
+        section = "evaluation"  # one that chooses no data, which an export has not
     return f"experiment={name}/{section}"
 
 
