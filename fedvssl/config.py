@@ -62,7 +62,7 @@ def read_command_line(command: str, argv: Sequence[str] | None = None) -> Config
         raise ValueError(f"Name a configuration: python -m fedvssl.{command} {command} [key=value ...].")
     config = compose(words[0], parse_overrides(words[1:]))
     if isinstance(config.get("data"), dict):  # a configuration of one's own need not build on conf/shared/data.yaml
-        config["data"].setdefault("allow_test_videos", False)
+        config["data"] = {"allow_test_videos": False, "train_list": None, **config["data"]}
     if missing := next(_missing_keys(config, compose(command, [])), None):
         raise ValueError(
             f"Configuration '{words[0]}' has no '{missing}', which fedvssl.{command} needs: "

@@ -32,7 +32,7 @@ from fedvssl.config import Config, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
 from fedvssl.data.media import picture_of_sample
-from fedvssl.data.seen import read_seen, seen_facts, seen_words
+from fedvssl.data.seen import read_seen, refuse_seen_labels, seen_facts, seen_words
 from fedvssl.data.split import Split
 from fedvssl.data.splits import evaluation_lists, few_videos, few_words, lists_digest, numbers_of_videos
 from fedvssl.data.validation import PICTURE, evaluated_videos, group_of, medium_of, part_facts
@@ -96,6 +96,8 @@ def evaluate(name: str, config: Config) -> None:
     labelled = not isinstance(sample, LabellingSample)
     videos = evaluation_lists(data, labelled=labelled)
     facts = list_facts(data, videos, checkpoint=checkpoint, labelled=labelled)
+    if getattr(protocol, "held_out", False) and checkpoint != RANDOM:
+        refuse_seen_labels(data, videos["train"], read_seen(Path(checkpoint).expanduser()))
     if medium_of(facts) == PICTURE:
         backbones[PIXELS] = backbones.pop(MEAN_FRAME)
     datasets = evaluation_datasets(data.media_dir, videos, sample, seed=seed)

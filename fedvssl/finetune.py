@@ -52,6 +52,7 @@ WRITES = ("last.pth", "best.pth", METRICS_FILE, "loss.png", "config.yaml", ENVIR
 # Settings that may change when a run is continued; for paths, the contents of the files are compared instead.
 FREE = {
     *("work_dir", "data_dir", "pretrained", "data.media_dir", "data.annotation_dir", "data.allow_test_videos"),
+    "data.train_list",
     *("device", "devices", "num_workers", "progress", "test_batch_size"),
     *("training.epochs", "training.eval_every", "training.warn_after"),
 }

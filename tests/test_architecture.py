@@ -13,6 +13,7 @@ PACKAGE = ROOT / "fedvssl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = {
     *("main", "finetune", "test", "finetune_preprocess", "evaluate", "retrieval", "linear_probe", "knn"),
+    "semi",
     *("motion_probe", "report", "export", "sweep"),
 }
 # Parts of the package -> parts or files of it that they may import. A command may import all that is no leaf.
@@ -60,7 +61,7 @@ ALLOWED = {
 CONTRACTS = {"tasks/task": {"data", "training", "evaluation"}}
 # Commands that import another command.
 BUILT_ON = {
-    **dict.fromkeys(("retrieval", "knn", "linear_probe", "motion_probe"), "evaluate"),
+    **dict.fromkeys(("retrieval", "knn", "linear_probe", "motion_probe", "semi"), "evaluate"),
     "sweep": "finetune main",
 }
 # Leaves: what one may add without touching any other file. They are reached through `_target_` only.
@@ -74,7 +75,10 @@ LEAVES = {
     *(f"evaluation/{name}" for name in ("features", "protocol", "prediction", "monitor", "collapse", "curves")),
     *(f"evaluation/{name}" for name in ("intervals", "calibration", "pixels", "rows")),
 }
-LEAVES |= {"data/partition_balanced"}  # rules that data_tools.partition names; nothing in the package knows them
+LEAVES |= {
+    "data/partition_balanced",
+    "data/labelled",
+}  # rules that data_tools.partition names; nothing in the package knows them
 LEAVES |= {"data/image_augment"}  # a medium that the dataset knows nothing of
 # Further files of leaves -> the leaves that may import them.
 PARTS_OF_LEAVES = {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from data_tools.partition import main as partition
 from fedvssl import evaluate, finetune, finetune_preprocess, main
 from fedvssl import test as test_command
 from fedvssl.config import compose
@@ -72,6 +73,20 @@ def test_fine_tuning_learns_the_colours_and_the_test_reads_it(data_dir, run_dir,
     result = json.loads((tmp_path / "tuned/test.json").read_text())
     assert result["top1_acc"] > 0.6 and result["medium"] == "picture" and "num_clips" not in result
     assert "24 test pictures of cifar10 split 1, 16 pixels;" in capsys.readouterr().out
+
+
+def test_few_labels_are_held_out_of_the_federation(data_dir, run_dir, tmp_path, capsys) -> None:
+    lists = data_dir / "cifar10/annotations"
+    words = ["--json_path", str(lists), "--output_path", str(tmp_path / "lists"), "--num_clients", "2"]
+    partition([*words, "--method", "iid", "--labelled_share", "0.2"])
+    few = [*TINY, f"data.train_list={tmp_path / 'lists/labelled.json'}", "protocol.epochs=3"]
+    assert evaluate.main("semi", [*few, *places(data_dir, run_dir), "protocol.hidden_channels=8"]) == 2
+    assert "The pre-training had 6 of the 6 samples in" in capsys.readouterr().err
+    held_out = [*PRETRAINING, f"data_dir={data_dir}", f"partition_dir={tmp_path / 'lists'}"]
+    main.run(compose("base", held_out), run_dir=tmp_path)
+    assert evaluate.main("semi", [*few, *places(data_dir, tmp_path), "protocol.hidden_channels=8"]) == 0
+    result = json.loads((tmp_path / "evaluation/round-1-weights-cifar10-split1/semi.json").read_text())
+    assert (result["num_train"], result["num_test"]) == (6, 24) and result["intervals"]["checkpoint"]["top1_acc"]
 
 
 NEEDS_VIDEO = "is a picture, and this Sample needs a video"
