@@ -69,6 +69,7 @@ class BYOL(nn.Module):
 
     def after_step(self) -> None:
         """Let the target network follow."""
+        # Deviation: the momentum stays, as in FedU and FedEMA; in the paper it rises to 1 by the end.
         self.target.follow(self.backbone, self.projector)
 
     def trivial(self, batch: Batch) -> Batch:

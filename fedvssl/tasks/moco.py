@@ -96,6 +96,8 @@ class MoCo(nn.Module):
     Deviation: the published code shuffles the keys' batch, so that BatchNorm's statistics of one of several GPUs tell
     nothing. Here a batch is on one device and its order changes no statistic, so there is nothing to shuffle.
 
+    Deviation: `symmetric` and `reset_keys` are of federated MoCo; the papers have neither.
+
     Args:
         backbone: [B,3,(T,)H,W] -> [B,D,(t,)h,w], with `out_channels` D.
         views: makes the two views of a batch, see `fedvssl.tasks.views.Views`.

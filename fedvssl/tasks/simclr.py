@@ -64,7 +64,7 @@ class SimCLR(nn.Module):
 
     def forward(self, batch: Batch) -> Batch:
         """Scalars "loss" and "top1_acc" of `nt_xent`."""
-        # One pass for each view: BatchNorm sees one view of each sample at a time.
+        # Deviation: one pass for each view, as in Flower's FedSimCLR; in the paper BatchNorm sees both views at once.
         z1, z2 = (embed(self.backbone, self.projector, batch[name]) for name in ("view1", "view2"))
         self.embeddings = z1.detach()
         return nt_xent(z1, z2, temperature=self.temperature)
