@@ -121,6 +121,7 @@ def one_by_one(frames: Tensor) -> Run:
 
 def time_widths(widths: list[int]) -> list[str]:
     """Lines with the median seconds of a SimCLR step, by processor time on one thread."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     steps, size = {}, SIZES["cpu"][1]
     for width in widths:
@@ -129,6 +130,7 @@ def time_widths(widths: list[int]) -> list[str]:
         ready = task.augment(draw_batch(config, size))
         steps[str(width)] = step_of(task, config, ready, device="cpu")
     found = alternate(steps, repeats=5, warm_up=1, clock=time.process_time)
+    torch.set_num_threads(before)
     return [
         f"width {width:>3}: {np.median(own):.3f} [{' '.join(f'{q:.3f}' for q in quartiles(own))}] s/step of {size} pictures"
         for width, own in found.items()
