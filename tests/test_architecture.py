@@ -31,7 +31,7 @@ ALLOWED = {
     "sweeping": {"sweeping", "training", "data", "files", "building", "config", "overrides", "evaluation/intervals"},
     "reporting": {
         *("reporting", "sweeping", "files", "evaluation/intervals", "training/watch"),
-        *("data/validation", "data/seen"),
+        *("data/validation", "data/seen", "config"),
     },
     "overrides": set(),
     "config": {"overrides", "data/splits", "files/names"},

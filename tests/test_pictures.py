@@ -1,16 +1,21 @@
 """Pictures through all commands: pre-training, evaluation, fine-tuning, test; and what does not fit is told early."""
 
+import html
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 from data_tools.partition import main as partition
-from fedvssl import evaluate, finetune, finetune_preprocess, main
+from fedvssl import evaluate, export, finetune, finetune_preprocess, main, report
 from fedvssl import test as test_command
-from fedvssl.config import compose
+from fedvssl.config import compose, read_command_line
 from fedvssl.files.run_log import read_records
+from fedvssl.files.tensors import save_torch
+from fedvssl.models.resnet import ResNet
 from tests.picture_set import DATA, MODEL, PRETRAINING, TINY, write_picture_set, write_video_set
 
 R3D = ["model=r3d18", "model.depth=10", "model.width=4"]
@@ -87,6 +92,58 @@ def test_few_labels_are_held_out_of_the_federation(data_dir, run_dir, tmp_path, 
     assert evaluate.main("semi", [*few, *places(data_dir, tmp_path), "protocol.hidden_channels=8"]) == 0
     result = json.loads((tmp_path / "evaluation/round-1-weights-cifar10-split1/semi.json").read_text())
     assert (result["num_train"], result["num_test"]) == (6, 24) and result["intervals"]["checkpoint"]["top1_acc"]
+
+
+def test_an_export_of_pictures_has_a_card_of_pictures(run_dir, tmp_path, capsys) -> None:
+    words, out = [*MODEL, f"checkpoint={run_dir / 'round-1-weights.npz'}"], f"out_dir={tmp_path / 'out'}"
+    assert export.main([*words, out, "formats=[safetensors]"]) == 2
+    assert NEEDS_PICTURES in capsys.readouterr().err and not (tmp_path / "out").exists()
+    words += [out, "input=pictures", "crop_size=16"]
+    assert export.main(words) == 2, "torchvision is among the usual formats"
+    assert "torchvision has only an R3D of depth 18 and ResNets with the ImageNet stem" in capsys.readouterr().err
+    assert export.main([*words, "formats=[safetensors,pth]"]) == 0
+    card = (tmp_path / "out/README.md").read_text()
+    assert card.startswith("# Picture backbone ResNet, depth 18, width 4, stem cifar") and "frame" not in card
+    for text in ("[B, 3, 16, 16]", "[B, 32, 2, 2]", "| pictures | 16 pixels |", "backbone.eval()(pictures)"):
+        assert text in card
+    for text in ("@inproceedings{chen2020simclr", "@techreport{krizhevsky2009cifar", "CIFAR-10 and CIFAR-100 are"):
+        assert text in card
+    assert "wang2021ctp" not in card and "UCF" not in card
+
+
+def test_a_resnet_of_torchvisions_shape_is_loaded_by_it(tmp_path, monkeypatch) -> None:
+    backbone = ResNet(18, stem="imagenet")
+    state = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    save_torch(tmp_path / "model_pretrained.pth", state)
+    words = ["model=resnet18", "model.stem=imagenet", "input=pictures", "formats=[torchvision]"]
+    assert export.main([*words, f"checkpoint={tmp_path / 'model_pretrained.pth'}", f"out_dir={tmp_path / 'out'}"]) == 0
+    monkeypatch.chdir(tmp_path / "out")
+    (code,) = re.findall(r"With torchvision:\n\n```python\n(.*?)```", Path("README.md").read_text(), flags=re.DOTALL)
+    found: dict = {}
+    exec(code, found)
+    theirs, pictures = found["model"].eval(), torch.rand(1, 3, 32, 32)
+    theirs.fc = torch.nn.Identity()
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(pictures), backbone.eval()(pictures).mean(dim=(2, 3)))
+
+
+def test_the_report_names_commands_that_compose_and_the_papers_of_the_run(run_dir, tmp_path) -> None:
+    page = tmp_path / "report.html"
+    assert report.main([str(run_dir), "--output", str(page)]) == 0
+    text = page.read_text()
+    assert "motion_probe" not in re.sub(r"<details.*?</details>", "", text, flags=re.DOTALL)
+    lines = re.findall(r"python -m fedvssl\.\w+ [^\n<]*input=pictures[^\n<]*", text)
+    named = set()
+    for words in map(shlex.split, map(html.unescape, lines)):
+        name = words[2].removeprefix("fedvssl.")
+        own = [word for word in words[3:] if "=" in word and "<" not in word]
+        config = read_command_line(name, [name, *own])
+        assert config["model"]["width"] == 4 and config["crop_size"] == 16 and config["data"]["num_classes"] == 3
+        assert config["data"]["media_dir"].endswith("cifar10/pictures")
+        named.add(name)
+    assert {"finetune", "test"} <= named <= {"finetune", "test", "retrieval", "knn", "linear_probe"}
+    assert "chen2020simclr" in text and "krizhevsky2009cifar" in text and "wang2021ctp" not in text
+    assert "ask for a citation of their report" in text
 
 
 NEEDS_VIDEO = "is a picture, and this Sample needs a video"
