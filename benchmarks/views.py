@@ -3,9 +3,10 @@
     python -m benchmarks.views
     python -m benchmarks.views --widths 8 16 32     seconds of a SimCLR step for networks of several widths instead
 
-Views: pictures of 32x32 a second, two views each, from the uint8 batch to normalised views. Baseline: the same transforms
-of torchvision, picture by picture, as a loader does it. Steps: forward, backward, update and what follows the update, of
-the training in float32. Baseline: the same network with a linear classifier on the same two views. The sides take turns.
+Views: pictures of 32x32 a second, two views each, from the uint8 batch to normalised views. Baseline: the same
+transforms of torchvision, picture by picture, as a loader does it. Steps: forward, backward, update and what follows
+the update, of the training in float32. Baseline: the same network with a linear classifier on the same two views. The
+sides take turns.
 """
 
 import argparse
@@ -69,6 +70,7 @@ def step_of(task: nn.Module, config: dict[str, Any], batch: Batch, *, device: st
     wrapped, optimizer = set_up(fabric, task.train(), optimizer)
 
     def step() -> None:
+        """Forward, backward, update, and what the task does after it."""
         loss = wrapped(batch)["loss"]
         optimizer.zero_grad()
         fabric.backward(loss)
@@ -94,7 +96,10 @@ def measure() -> list[Result]:
     configs = {name: compose("base", words(name, width=width)) for name in TASKS}
     tasks = {name: build_task(config) for name, config in configs.items()}
     batch = {name: value.to(device) for name, value in draw_batch(configs["simclr"], size).items()}
-    sides = {"views": lambda: (tasks["simclr"].augment(batch), finish(device)), "one by one": one_by_one(batch["frames"])}
+    sides = {
+        "views": lambda: (tasks["simclr"].augment(batch), finish(device)),
+        "one by one": one_by_one(batch["frames"]),
+    }
     rates = {name: [size / second for second in own] for name, own in alternate(sides, repeats=REPEATS).items()}
     ready = tasks["simclr"].augment(batch)
     classifier = Classifier(build_task(configs["simclr"]).backbone)
@@ -103,7 +108,8 @@ def measure() -> list[Result]:
     seconds = alternate(steps, repeats=REPEATS, warm_up=2)
     note = f"ResNet-18 of width {width}, batch of {size}, {device}"
     results = [
-        Result(f"step_{name}", "s/step", ours=seconds[name], baseline=seconds["classifier"], note=note) for name in TASKS
+        Result(f"step_{name}", "s/step", ours=seconds[name], baseline=seconds["classifier"], note=note)
+        for name in TASKS
     ]
     views = {"ours": rates["views"], "baseline": rates["one by one"], "more_is_better": True, "note": note}
     return [Result("views", "pictures/s", **views), *results]
@@ -113,7 +119,12 @@ def one_by_one(frames: Tensor) -> Run:
     """Two views of each picture by torchvision on the CPU, each picture with parameters of its own."""
     pictures = frames.cpu().permute(0, 3, 1, 2).contiguous()
     jitter = v2.ColorJitter(0.8, 0.8, 0.8, 0.2)
-    steps = [v2.RandomResizedCrop(32), v2.RandomHorizontalFlip(), v2.RandomApply([jitter], p=0.8), v2.RandomGrayscale(0.2)]
+    steps = [
+        v2.RandomResizedCrop(32),
+        v2.RandomHorizontalFlip(),
+        v2.RandomApply([jitter], p=0.8),
+        v2.RandomGrayscale(0.2),
+    ]
     end = [v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
     transform = v2.Compose([*steps, *end])
     return lambda: [torch.stack([transform(picture) for picture in pictures]) for _ in range(2)]
@@ -131,10 +142,8 @@ def time_widths(widths: list[int]) -> list[str]:
         steps[str(width)] = step_of(task, config, ready, device="cpu")
     found = alternate(steps, repeats=5, warm_up=1, clock=time.process_time)
     torch.set_num_threads(before)
-    return [
-        f"width {width:>3}: {np.median(own):.3f} [{' '.join(f'{q:.3f}' for q in quartiles(own))}] s/step of {size} pictures"
-        for width, own in found.items()
-    ]
+    spreads = {width: " ".join(f"{value:.3f}" for value in quartiles(own)) for width, own in found.items()}
+    return [f"width {w:>3}: {np.median(found[w]):.3f} [{spreads[w]}] s/step of {size} pictures" for w in found]
 
 
 def main() -> None:

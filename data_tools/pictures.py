@@ -54,9 +54,9 @@ def prepare_pictures(
         per_class: most pictures of each class in each part, evenly spread over their names; None for all.
 
     Raises:
-        ValueError: as `find_cifar` and `find_pictures`; if `per_class` is less than 1, the pictures would be stored within `raw_dir`, another
-            process works in `out_dir`, its pictures have another format, the disk takes two names for one, or no
-            picture can be read.
+        ValueError: as `find_cifar` and `find_pictures`; if `per_class` is less than 1, the pictures would be stored
+            within `raw_dir`, another process works in `out_dir`, its pictures have another format, the disk takes two
+            names for one, or no picture can be read.
     """
     if per_class is not None and per_class < 1:
         raise ValueError(f"--per_class {per_class} must be at least 1.")

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from fedvssl import building
-from fedvssl.config import compose
+from fedvssl.config import compose, conf_dir
 from fedvssl.data.annotations import write_annotations
 from fedvssl.files.run_log import read_records
 from fedvssl.main import run
 from tests.federation import strategy_of
 from tests.tasks.test_views import write_pictures
+from tests.test_configs import SMALL
 
 PRESETS = ("fedsimclr_cifar10", "fedsimclr_recommended", "fedsimclr_small")
 TINY = (
@@ -18,6 +19,11 @@ TINY = (
     *("task.module.projector.hidden_channels=16", "task.module.projector.out_channels=8"),
     *("training.local_epochs=1", "training.precision=32-true", "client_resources={num_gpus: 0, num_cpus: 1}"),
 )
+
+
+def test_every_experiment_that_is_a_folder_is_known_to_the_tests() -> None:
+    folders = {path.name for path in (conf_dir() / "experiment").iterdir() if path.is_dir()}
+    assert folders == {*SMALL, *PRESETS}
 
 
 def pretraining(name: str) -> dict:

@@ -29,7 +29,9 @@ def check_batches(
     """
     batch_size, least, name = training["batch_size"], getattr(task, "least_batch", 1), type(task).__name__
     if batch_size < least:
-        raise ValueError(f"training.batch_size={batch_size}: {name} compares the samples of a batch, set {least} or more.")
+        raise ValueError(
+            f"training.batch_size={batch_size}: {name} compares the samples of a batch, set {least} or more."
+        )
     shortest, size = min(sizes.items(), key=lambda item: item[1])
     if size < least:
         raise ValueError(f"{shortest} lists {size} sample, {name} compares at least {least}: give this client more.")

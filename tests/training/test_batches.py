@@ -31,9 +31,19 @@ def test_the_least_batch_is_the_tasks_or_a_whole_one(task: object, drop_last: bo
 @pytest.mark.parametrize(
     ("task", "training", "sizes", "sentence"),
     [
-        (PAIRS, settings(1), [9], "training.batch_size=1: SimpleNamespace compares the samples of a batch, set 2 or more"),
+        (
+            PAIRS,
+            settings(1),
+            [9],
+            "training.batch_size=1: SimpleNamespace compares the samples of a batch, set 2 or more",
+        ),
         (PAIRS, settings(), [9, 1], r"client_dist2\.json lists 1 sample, SimpleNamespace compares at least 2: give"),
-        (PLAIN, settings(drop_last=True), [9, 3], r"client_dist2\.json lists 3 samples, which make no whole batch of 4"),
+        (
+            PLAIN,
+            settings(drop_last=True),
+            [9, 3],
+            r"client_dist2\.json lists 3 samples, which make no whole batch of 4",
+        ),
     ],
 )
 def test_what_makes_no_batch_is_refused(task: object, training: dict, sizes: list[int], sentence: str) -> None:

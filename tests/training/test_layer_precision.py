@@ -1,6 +1,5 @@
 """Where rounding grows from layer to layer, bfloat16 is judged by each layer alone."""
 
-import pytest
 import torch
 from torch import Tensor, nn
 
