@@ -148,11 +148,19 @@ def check_space(out_dir: Path, backbone: nn.Module, *, num_files: int) -> None:
 
 
 def describe(backbone: nn.Module, checkpoint: Path, *, input_shape: tuple[int, ...]) -> dict[str, Any]:
-    """Facts of the card that do not depend on the files and the settings."""
+    """Facts of the card that do not depend on the files and the settings.
+
+    Raises:
+        ValueError: if the backbone does not take an input of this shape.
+    """
     module = inspect.getmodule(type(backbone))
     shadow = copy.deepcopy(backbone).to("meta")  # computes shapes only
-    with torch.no_grad():
-        features = shadow(torch.empty(1, *input_shape, device="meta"))
+    try:
+        with torch.no_grad():
+            features = shadow(torch.empty(1, *input_shape, device="meta"))
+    except RuntimeError as error:
+        reason, name = str(error).partition("\n")[0], type(backbone).__name__
+        raise ValueError(f"{name} takes no {list(input_shape)}, see input and crop_size: {reason}") from error
     return {
         "checkpoint": checkpoint,
         "summary": (inspect.getdoc(module) or "").partition("\n")[0],  # its first line says what the architecture is

@@ -84,13 +84,10 @@ class Monitor:
             few_words(self.facts),
         )
         self.datasets = evaluation_datasets(data.media_dir, videos, sample, seed=seed)
-        self.own_datasets = {
-            name: evaluation_datasets(data.media_dir, videos, own, seed=seed)
-            for name, own in samples.items()
-            if own is not sample
-        }
-        for dataset in (self.datasets["test"], *(own["test"] for own in self.own_datasets.values())):
-            first_features(self.backbone.eval(), dataset, device="cpu")
+        others = {name: own for name, own in samples.items() if own is not sample}
+        self.own_datasets = {n: evaluation_datasets(data.media_dir, videos, s, seed=seed) for n, s in others.items()}
+        for own in (self.datasets, *self.own_datasets.values()):
+            first_features(backbone.eval(), own["test"], device="cpu")
 
     def __call__(self, arrays: Mapping[str, np.ndarray], *, label: str) -> dict[str, float]:
         """Evaluate the backbone among the shared arrays; `label` names the time in the log.

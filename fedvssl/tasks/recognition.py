@@ -140,7 +140,7 @@ class RecognitionTask(nn.Module):
 
     def __init__(self, backbone: nn.Module, *, recognizer: Callable[[nn.Module], nn.Module]) -> None:
         super().__init__()
-        self.recognizer = recognizer(backbone)
+        self.recognizer: Any = recognizer(backbone)
         self.num_classes: Any = self.recognizer.num_classes
 
     def augment(self, batch: Batch) -> Batch:

@@ -90,6 +90,15 @@ def test_loss_and_logits_are_those_of_the_recognizer(task: PictureRecognition) -
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits, label))
 
 
+def test_logits_are_told_apart_in_bfloat16_too(task: PictureRecognition) -> None:
+    frames = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (4, 1, 16, 16, 3), np.uint8))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = task.eval().video_logits(frames)
+    assert logits.dtype == torch.float32 and not torch.equal(logits, logits.bfloat16().float())
+    with torch.no_grad():
+        torch.testing.assert_close(logits, task.video_logits(frames), atol=0.003, rtol=0.05)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
