@@ -143,10 +143,11 @@ def fit_precision(training: Mapping[str, Any], trial: Trial, *, device: str) -> 
     Raises:
         ValueError: if the task's weights cannot be trained with these settings.
     """
+    if (precision := training["precision"]) == "64-true":
+        raise ValueError("training.precision=64-true changes the dtype of what travels: choose 32-true.")
     build_optimizer(training, trial.task, on_gpu=False)  # a mistake in its settings shows here, not in every client
     for pattern, own in (training["optimizer"]["param_groups"] or {}).items():
         log.info("Parameters called %s have settings of their own: %s", pattern, own)
-    precision = training["precision"]
     return checked_precision(precision, device=device, task=trial.task, dataset=trial.dataset, warn=log.warning)
 
 
