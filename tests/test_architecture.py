@@ -75,10 +75,8 @@ LEAVES = {
     *(f"evaluation/{name}" for name in ("features", "protocol", "prediction", "monitor", "collapse", "curves")),
     *(f"evaluation/{name}" for name in ("intervals", "calibration", "pixels", "rows")),
 }
-LEAVES |= {
-    "data/partition_balanced",
-    "data/labelled",
-}  # rules that data_tools.partition names; nothing in the package knows them
+# Rules that data_tools.partition names; nothing in the package knows them.
+LEAVES |= {"data/partition_balanced", "data/labelled"}
 LEAVES |= {"data/image_augment"}  # a medium that the dataset knows nothing of
 # Further files of leaves -> the leaves that may import them.
 PARTS_OF_LEAVES = {

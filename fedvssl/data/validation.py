@@ -65,10 +65,10 @@ def hold_out(
     return [annotation for annotation in annotations if annotation.name not in held], validation
 
 
-def how_held_out(validation: Sequence[Annotation]) -> str:
+def how_held_out(validation: Sequence[Annotation], *, medium: str) -> str:
     """Words on the kind of split: "in whole groups", or how many videos were taken without their neighbours."""
     alone = sum(GROUP.fullmatch(annotation.name) is None for annotation in validation)
-    return f"by video, as the names of {alone} hold no group" if alone else "in whole groups"
+    return f"by {medium}, as the names of {alone} hold no group" if alone else "in whole groups"
 
 
 def part_facts(data: Split, evaluated: Sequence[Annotation]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def part_facts(data: Split, evaluated: Sequence[Annotation]) -> dict[str, Any]:
     if data.validation is None:
         return facts
     settings = {"validation": data.validation, "validation_seed": data.validation_seed}
-    return {**facts, **settings, "held_out": how_held_out(evaluated)}
+    return {**facts, **settings, "held_out": how_held_out(evaluated, medium=medium_of(facts))}
 
 
 def check_unseen(checkpoint: Any, data: Split, *, path: Path) -> None:
