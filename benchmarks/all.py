@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import clip_test, end_to_end, loader, memory, preprocess, round_parts, startup, step
+from benchmarks import clip_test, end_to_end, loader, memory, preprocess, round_parts, startup, step, views
 from benchmarks import round as server_round
 from benchmarks.clips import Clips, clip_parser, prepare_clips
 from benchmarks.measure import Result
@@ -31,6 +31,7 @@ def benchmarks(clips: Clips) -> dict[str, Callable[[], list]]:
         "preprocess": lambda: [preprocess.measure(clips)],
         "loader": lambda: list(loader.measure(clips)),
         "step": lambda: list(step.measure()),
+        "views": views.measure,
         "end_to_end": lambda: [end_to_end.measure(clips)],
         "test": lambda: [clip_test.measure(clips)],
         "server_memory": lambda: [memory.measure()],

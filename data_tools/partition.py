@@ -8,6 +8,8 @@ UCF-101 groups; `class-shard --classes_per_client 8`; `dirichlet --alpha 0.5`, c
 Methods of federated learning on pictures, with about as many samples for each client: `iid`, equal parts;
 `class --classes_per_client 2`, exactly so many classes each; `shards --shards_per_client 2`, pieces of the list sorted
 by class; `dirichlet-balanced --alpha 0.1`, proportions over those clients that have least.
+`--labelled_share 0.01` first draws one percent of each class for an evaluation with few labels (fedvssl.semi): these
+samples are in `labelled.json` beside the clients' lists, and with no client.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from fedvssl.data.annotations import Annotation, class_names, read_annotations, write_annotations
+from fedvssl.data.labelled import draw_labelled
 from fedvssl.data.partition import Partition, by_group, class_shard, dirichlet, groups_of, k400_paper, uniform
 from fedvssl.data.partition_balanced import by_class, dirichlet_balanced, iid, shards
 from fedvssl.data.partition_stats import partition_stats
@@ -38,6 +41,7 @@ FLAGS = {
     "alpha": ("dirichlet", "dirichlet-balanced"),
 }
 WITH_DEFAULT = ("dirichlet-balanced",)
+LABELLED = "labelled.json"
 
 
 def make_partition(annotations: Sequence[Annotation], args: argparse.Namespace) -> Partition:
@@ -63,6 +67,21 @@ def make_partition(annotations: Sequence[Annotation], args: argparse.Namespace) 
             return BALANCED[method](labels, args.num_clients, **given, rng=np.random.default_rng(args.seed))
 
 
+def hold_out_labelled(
+    annotations: Sequence[Annotation], share: float | None, *, seed: int
+) -> tuple[list[Annotation], list[Annotation]]:
+    """The labelled samples and all others, both in the order of the list; none are labelled if there is no share.
+
+    Raises:
+        ValueError: as `draw_labelled`.
+    """
+    chosen: set[int] = set()
+    if share is not None:
+        chosen |= {*draw_labelled([annotation.label for annotation in annotations], share, seed=seed).tolist()}
+    numbered = list(enumerate(annotations))
+    return [a for n, a in numbered if n in chosen], [a for n, a in numbered if n not in chosen]
+
+
 def _flags_of_method(args: argparse.Namespace) -> dict[str, Any]:
     given = {flag: getattr(args, flag) for flag in FLAGS if getattr(args, flag) is not None}
     for flag, methods in FLAGS.items():
@@ -73,10 +92,13 @@ def _flags_of_method(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def write_partition(annotations: Sequence[Annotation], parts: Partition, output_path: Path) -> dict:
+def write_partition(
+    annotations: Sequence[Annotation], parts: Partition, output_path: Path, *, labelled: Sequence[Annotation] = ()
+) -> dict:
     """Write the files of all clients and the statistics, after removing the files of an earlier partition.
 
-    The list of client 1 goes first and comes last: where it is, all others are, and of the same partition.
+    `labelled` are held out, and get a file of their own. The list of client 1 goes first and comes last: where it is,
+    all others are, and of the same partition.
 
     Returns:
         the result of `partition_stats`, with a "warning" from `fault_of` if there is one.
@@ -88,11 +110,14 @@ def write_partition(annotations: Sequence[Annotation], parts: Partition, output_
     if warning := fault_of(stats):
         stats = {"warning": warning, **stats}
     files = [output_path / f"client_dist{client}.json" for client in range(1, len(parts) + 1)]
-    with owned(output_path, writes=("client_dist*.json", "partition_stats.*")):
+    with owned(output_path, writes=("client_dist*.json", "partition_stats.*", LABELLED)):
         files[0].unlink(missing_ok=True)
+        (output_path / LABELLED).unlink(missing_ok=True)
         for old in output_path.glob("client_dist*.json"):
             old.unlink()
         write_json(output_path / "partition_stats.json", stats)
+        if labelled:
+            write_annotations(output_path / LABELLED, labelled)
         plot_partition(stats, class_names(annotations), output_path / "partition_stats.png")
         for file, part in reversed(list(zip(files, parts, strict=True))):
             write_annotations(file, [annotations[index] for index in part])
@@ -127,10 +152,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--alpha", type=float, help="for dirichlet and dirichlet-balanced (0.1); above 0, small: clients differ much"
     )
+    parser.add_argument("--labelled_share", type=float, help="share of each class that is held out; default: none")
     args = parser.parse_args(argv)
     json_path = args.json_path / "train_split_1.json" if args.json_path.is_dir() else args.json_path
     annotations = read_annotations(json_path)
-    stats = write_partition(annotations, make_partition(annotations, args), args.output_path)
+    labelled, annotations = hold_out_labelled(annotations, args.labelled_share, seed=args.seed)
+    stats = write_partition(annotations, make_partition(annotations, args), args.output_path, labelled=labelled)
+    if labelled:
+        print(f"{args.output_path / LABELLED}: {len(labelled)} labelled samples, which no client has")
     for client in stats["clients"]:
         print(f"client {client['client']}: {client['videos']} samples of {client['classes']} classes")
     print(

@@ -5,12 +5,14 @@ the class, which takes 10 ms where a class has 5,000 pictures.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 from fedvssl.data.annotations import Annotation
+from fedvssl.data.splits import spread
 from fedvssl.data.video import PICTURE_SUFFIXES
 from fedvssl.files.atomic import naming, write_json
 from fedvssl.files.lock import owned
@@ -39,17 +41,30 @@ class Report:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def prepare_pictures(raw_dir: Path, out_dir: Path, *, frames: FrameFormat, num_workers: int) -> None:
+def prepare_pictures(
+    raw_dir: Path, out_dir: Path, *, frames: FrameFormat, num_workers: int, per_class: int | None = None
+) -> None:
     """Store all pictures and list those that could be read; what is stored already is kept.
 
+    Args:
+        raw_dir: folder or archive of the raw pictures.
+        out_dir: folder for the stored pictures and the lists.
+        frames: form in which they are stored.
+        num_workers: processes.
+        per_class: most pictures of each class in each part, evenly spread over their names; None for all.
+
     Raises:
-        ValueError: as `find_cifar` and `find_pictures`; if the pictures would be stored within `raw_dir`, another
-            process works in `out_dir`, its pictures have another format, the disk takes two names for one, or no
-            picture can be read.
+        ValueError: as `find_cifar` and `find_pictures`; if `per_class` is less than 1, the pictures would be stored
+            within `raw_dir`, another process works in `out_dir`, its pictures have another format, the disk takes two
+            names for one, or no picture can be read.
     """
+    if per_class is not None and per_class < 1:
+        raise ValueError(f"--per_class {per_class} must be at least 1.")
     if raw_dir.resolve() in (out_dir / "pictures").resolve().parents:
         raise ValueError(f"{out_dir} lies in {raw_dir}, so a later run would take its pictures for raw ones: move it.")
     raw = find_cifar(raw_dir, out_dir / "raw") or find_pictures(raw_dir)
+    if per_class is not None:
+        raw = _some_of_each_class(raw, per_class)
     stored = _store(raw, out_dir / "pictures", frames=frames, num_workers=num_workers)
     if not stored:
         raise ValueError(f"None of the {len(raw.pictures)} pictures in {raw_dir} can be read.")
@@ -61,6 +76,13 @@ def prepare_pictures(raw_dir: Path, out_dir: Path, *, frames: FrameFormat, num_w
         annotation = Annotation(stored.get(picture.name, picture.name), labels[picture.name.partition("/")[0]])
         splits.setdefault(f"{picture.part}_split_1", []).append(annotation)
     write_lists(splits, set(stored.values()), out_dir / "annotations", words=PICTURES)
+
+
+def _some_of_each_class(raw: RawPictures, most: int) -> RawPictures:
+    groups: dict[tuple[str, str], list[RawPicture]] = defaultdict(list)
+    for picture in sorted(raw.pictures, key=lambda picture: picture.name):
+        groups[picture.part, picture.name.partition("/")[0]].append(picture)
+    return RawPictures([picture for own in groups.values() for picture in spread(own, most)], raw.classes)
 
 
 def _store(raw: RawPictures, folder: Path, *, frames: FrameFormat, num_workers: int) -> dict[str, str]:

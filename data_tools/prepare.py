@@ -44,12 +44,17 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> No
     )
     parser.add_argument("--out_dir", type=Path, required=not folder, default=folder, help="for the files and lists")
     add_frame_flags(parser, for_pictures=True)
+    parser.add_argument("--per_class", type=int, help="most pictures of a class in each part; without it all")
     args = parser.parse_args(argv)
     are_pictures = args.ann_dir is None and holds_pictures(args.raw_dir)
     usual = 0 if are_pictures else FrameFormat.short_side
     frames = FrameFormat(usual if args.short_side is None else args.short_side, args.quality)
     if are_pictures:
-        prepare_pictures(args.raw_dir, args.out_dir, frames=frames, num_workers=args.num_workers)
+        prepare_pictures(
+            args.raw_dir, args.out_dir, frames=frames, num_workers=args.num_workers, per_class=args.per_class
+        )
+    elif args.per_class is not None:
+        raise ValueError("--per_class is for pictures: give lists with fewer videos, or no --per_class.")
     else:
         prepare(args.raw_dir, args.ann_dir, args.out_dir, frames=frames, num_workers=args.num_workers)
 

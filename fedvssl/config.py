@@ -25,8 +25,9 @@ Config = dict[str, Any]
 # Hydra does not compose base.yaml alone with these, or nothing.
 OTHER_CONFIGURATION = ("-h", "--help", "--hydra-help", "--version", "--config-", "-cn", "-cp")
 # Key of a command's configuration -> its section in the experiments that are folders; of all others: evaluation.
-SECTIONS = {"rows": "sweep", "rounds": "pretraining", "train_sample": "finetuning"}
+SECTIONS = {"rows": "sweep", "rounds": "pretraining", "train_sample": "finetuning", "formats": "export"}
 EXPERIMENTS_NOW = {"quickstart": "small", "finetune_quickstart": "small", "sweep_small": "small_clips"}
+OF_CLIPS = {"clip_len", "frame_stride"}  # settings that a configuration of pictures lacks; other settings refer to them
 IN_PATHS = ("exp_name", "data.name", "data.split", "eval.split")  # settings that become parts of names of files
 # Keys and class paths of earlier versions -> their names now.
 RENAMED = {
@@ -61,7 +62,7 @@ def read_command_line(command: str, argv: Sequence[str] | None = None) -> Config
         raise ValueError(f"Name a configuration: python -m fedvssl.{command} {command} [key=value ...].")
     config = compose(words[0], parse_overrides(words[1:]))
     if isinstance(config.get("data"), dict):  # a configuration of one's own need not build on conf/shared/data.yaml
-        config["data"].setdefault("allow_test_videos", False)
+        config["data"] = {"allow_test_videos": False, "train_list": None, **config["data"]}
     if missing := next(_missing_keys(config, compose(command, [])), None):
         raise ValueError(
             f"Configuration '{words[0]}' has no '{missing}', which fedvssl.{command} needs: "
@@ -161,6 +162,8 @@ def choose_section(word: str, config: Path) -> str:
         return word
     known = compose(str(config), [], resolve=False)
     section = next((section for key, section in SECTIONS.items() if key in known), "evaluation")
+    if section == "export" and not (conf_dir() / f"experiment/{name}/export.yaml").is_file():
+        section = "evaluation"  # one that chooses no data, which an export has not
     return f"experiment={name}/{section}"
 
 
@@ -245,7 +248,7 @@ def to_dict(config: Any, *, resolve: bool = True) -> Config:
 def _missing_keys(config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Dotted keys of `reference` that `config` lacks. An entry with a `_target_` decides itself which keys it needs."""
     for name, value in reference.items():
-        if name not in config:
+        if name not in config and name not in OF_CLIPS:
             yield prefix + name
         elif isinstance(value, dict) and "_target_" not in value:
             own = config[name] if isinstance(config[name], dict) else {}

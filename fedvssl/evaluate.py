@@ -1,9 +1,10 @@
-"""Evaluate a backbone by a protocol, next to a random backbone and the mean frame; see fedvssl/evaluation.
+"""Evaluate a backbone by a protocol, next to a random backbone and plain pixels; see fedvssl/evaluation.
 
     python -m fedvssl.retrieval    checkpoint=outputs/<DATE>/<TIME>/<exp_name>/round-20-weights.npz data_dir=data
     python -m fedvssl.linear_probe checkpoint=model_pretrained.pth data_dir=data data=hmdb51
     python -m fedvssl.knn          checkpoint=finetune_results/last.pth data_dir=data
     python -m fedvssl.motion_probe checkpoint=model_pretrained.pth data_dir=data crop_size=48     needs no labels
+    python -m fedvssl.retrieval    checkpoint=model_pretrained.pth data=cifar10 model=resnet18 input=pictures
     python -m fedvssl.evaluate conf/mine.yaml checkpoint=model_pretrained.pth     a protocol of your own
     python -m fedvssl.evaluate retrieval linear_probe motion_probe checkpoint=model_pretrained.pth     one after another
 
@@ -31,21 +32,21 @@ from fedvssl.config import Config, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
 from fedvssl.data.media import picture_of_sample
-from fedvssl.data.seen import read_seen, seen_facts, seen_words
+from fedvssl.data.seen import read_seen, refuse_seen_labels, seen_facts, seen_words
 from fedvssl.data.split import Split
 from fedvssl.data.splits import evaluation_lists, few_videos, few_words, lists_digest, numbers_of_videos
-from fedvssl.data.validation import evaluated_videos, group_of, part_facts
+from fedvssl.data.validation import PICTURE, evaluated_videos, group_of, medium_of, part_facts
 from fedvssl.evaluation.features import contents_digest, load
 from fedvssl.evaluation.intervals import Difference, paired_difference
 from fedvssl.evaluation.protocol import EvaluationProtocol, Result, own_sample
-from fedvssl.evaluation.rows import CHECKPOINT, RANDOM, Extraction, extract_rows, load_backbones
+from fedvssl.evaluation.rows import CHECKPOINT, MEAN_FRAME, PIXELS, RANDOM, Extraction, extract_rows, load_backbones
 from fedvssl.files.atomic import write_json
 from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
 from fedvssl.files.predictions import to_digits
 from fedvssl.files.results import CHECKPOINT as CHECKPOINT_PATH
 from fedvssl.files.results import change_in, free_folder, from_here, refuse_other
-from fedvssl.sweeping.comparison import aligned, clip_words, clips_of, deciding, single
+from fedvssl.sweeping.comparison import aligned, clip_facts, clip_words, deciding, single
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
@@ -95,6 +96,10 @@ def evaluate(name: str, config: Config) -> None:
     labelled = not isinstance(sample, LabellingSample)
     videos = evaluation_lists(data, labelled=labelled)
     facts = list_facts(data, videos, checkpoint=checkpoint, labelled=labelled)
+    if getattr(protocol, "held_out", False) and checkpoint != RANDOM:
+        refuse_seen_labels(data, videos["train"], read_seen(Path(checkpoint).expanduser()))
+    if medium_of(facts) == PICTURE:
+        backbones[PIXELS] = backbones.pop(MEAN_FRAME)
     datasets = evaluation_datasets(data.media_dir, videos, sample, seed=seed)
     precision = checked_inference(
         config["precision"],
@@ -151,8 +156,7 @@ def settings_facts(
         seed: of the random backbone and the protocol.
     """
     return {
-        "num_clips": settings["test_sample"]["num_clips"],
-        **clips_of({"settings": settings}),
+        **clip_facts(settings),
         "checkpoint": str(checkpoint),
         "seed": seed,
         "media": contents_digest(datasets.values()),
@@ -217,7 +221,7 @@ def table(report: dict[str, Any]) -> str:
     return (
         f"{report['protocol']}\n{aligned(single(rows, names, report['intervals']), names)}\n"
         f"{''.join(lines)}"
-        f"{evaluated_videos(report, report['num_test'])} and {report['num_train']} training videos of "
+        f"{evaluated_videos(report, report['num_test'])} and {report['num_train']} training {medium_of(report)}s of "
         f"{report['dataset']} split {report['split']}, {clip_words(report)}{seen_words(report)}; {report['checkpoint']}"
     )
 

@@ -1,6 +1,7 @@
 """Export the backbone of a checkpoint for other programs: safetensors, .pth, torchvision's names, ONNX, a model card.
 
     python -m fedvssl.export checkpoint=outputs/<DATE>/<TIME>/fedvssl_results/round-20-weights.npz
+    python -m fedvssl.export checkpoint=<file> model=resnet18 input=pictures formats=[safetensors,onnx]
     python -m fedvssl.export checkpoint=finetune_results/last.pth formats=[safetensors,onnx] out_dir=exported
 
 Reads a round .npz (ours or a published one), model_pretrained.pth, or last.pth and best.pth of fine-tuning. The files
@@ -39,7 +40,7 @@ from fedvssl.files.lock import owned_output
 from fedvssl.files.tensors import save_torch
 from fedvssl.formats.model_card import Card, model_card
 from fedvssl.formats.onnx_file import PACKAGES, check_packages, write_onnx
-from fedvssl.formats.origin import evaluations, training_facts
+from fedvssl.formats.origin import evaluations, origin_names, training_facts
 from fedvssl.formats.torchvision_names import to_torchvision
 from fedvssl.overrides import parse_overrides
 from fedvssl.training.processes import exit_code
@@ -47,7 +48,7 @@ from fedvssl.training.processes import exit_code
 FILES = {
     "safetensors": "backbone.safetensors",
     "pth": "backbone.pth",
-    "torchvision": "torchvision_r3d_18.safetensors",
+    "torchvision": "torchvision_{name}.safetensors",  # of the model
     "onnx": "backbone.onnx",
 }
 CARD = "README.md"
@@ -69,20 +70,21 @@ def export(config: Config) -> None:
             space, before anything is written; if ONNX computes other features than PyTorch.
     """
     started = time.perf_counter()
-    check_numbers(config, LEAST)
+    check_numbers(config, {name: least for name, least in LEAST.items() if name in config})
     formats, checkpoint = checked_formats(config["formats"]), checkpoint_path(config["checkpoint"])
     backbone = load(partial(build, config["model"]), checkpoint, formats)
     out_dir = Path(str(config["out_dir"] or checkpoint.parent / f"export-{checkpoint.stem}")).expanduser()
-    clip_shape = 3, config["clip_len"], config["crop_size"], config["crop_size"]  # C, T, H, W
-    facts = {"model": config["model"], "frame_stride": config["frame_stride"]}
-    facts |= describe(backbone, checkpoint, clip_shape=clip_shape)
+    frames = (config["clip_len"],) if "clip_len" in config else ()  # pictures have none
+    input_shape = 3, *frames, config["crop_size"], config["crop_size"]
+    facts = {"model": config["model"], "frame_stride": config.get("frame_stride")}
+    facts |= describe(backbone, checkpoint, input_shape=input_shape)
     check_space(out_dir, backbone, num_files=len(formats))
     with owned_output(out_dir.resolve()), atomic_folder(out_dir) as folder:
         write_tensors(backbone, folder, formats, seen=read_seen(checkpoint))
         agreement = None
         if "onnx" in formats:
             print("ONNX, and its check against PyTorch (a minute on two cores) ...", flush=True)
-            agreement = write_onnx(backbone, folder / FILES["onnx"], clip_shape=clip_shape)
+            agreement = write_onnx(backbone, folder / FILES["onnx"], input_shape=input_shape)
             print(f"its features differ by at most {agreement.difference:.2g}, the largest is {agreement.largest:.2g}")
         files = sorted(folder.iterdir())
         card = Card(**facts, agreement=agreement, versions=versions(formats))
@@ -145,21 +147,30 @@ def check_space(out_dir: Path, backbone: nn.Module, *, num_files: int) -> None:
         )
 
 
-def describe(backbone: nn.Module, checkpoint: Path, *, clip_shape: tuple[int, int, int, int]) -> dict[str, Any]:
-    """Facts of the card that do not depend on the files and the settings."""
+def describe(backbone: nn.Module, checkpoint: Path, *, input_shape: tuple[int, ...]) -> dict[str, Any]:
+    """Facts of the card that do not depend on the files and the settings.
+
+    Raises:
+        ValueError: if the backbone does not take an input of this shape.
+    """
     module = inspect.getmodule(type(backbone))
     shadow = copy.deepcopy(backbone).to("meta")  # computes shapes only
-    with torch.no_grad():
-        features = shadow(torch.empty(1, *clip_shape, device="meta"))
+    try:
+        with torch.no_grad():
+            features = shadow(torch.empty(1, *input_shape, device="meta"))
+    except RuntimeError as error:
+        reason, name = str(error).partition("\n")[0], type(backbone).__name__
+        raise ValueError(f"{name} takes no {list(input_shape)}, see input and crop_size: {reason}") from error
     return {
         "checkpoint": checkpoint,
         "summary": (inspect.getdoc(module) or "").partition("\n")[0],  # its first line says what the architecture is
         "num_parameters": sum(parameter.numel() for parameter in backbone.parameters()),
         "num_entries": len(backbone.state_dict()),
-        "clip_shape": clip_shape,
+        "input_shape": input_shape,
         "feature_shape": tuple(features.shape[1:]),
         "training": training_facts(checkpoint),
         "evaluations": evaluations(checkpoint),
+        "names": origin_names(checkpoint) | {type(backbone).__name__},
     }
 
 
@@ -170,7 +181,8 @@ def write_tensors(backbone: nn.Module, folder: Path, formats: Sequence[str], *, 
     if "safetensors" in formats:
         (folder / FILES["safetensors"]).write_bytes(save(state, metadata=SAFETENSORS_METADATA))
     if "torchvision" in formats:
-        (folder / FILES["torchvision"]).write_bytes(save(to_torchvision(state), metadata=SAFETENSORS_METADATA))
+        name, renamed = to_torchvision(state)
+        (folder / FILES["torchvision"].format(name=name)).write_bytes(save(renamed, metadata=SAFETENSORS_METADATA))
     if "pth" in formats:  # inside "state_dict", because the published code knows the prefix only there
         named = {BACKBONE + name: tensor for name, tensor in state.items()}
         save_torch(folder / FILES["pth"], {"state_dict": named, **for_pth(seen)})

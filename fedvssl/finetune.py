@@ -46,13 +46,14 @@ from fedvssl.files.settings import last_checkpoint, run_settings
 from fedvssl.finetune_epochs import Recipe, Run, seeded
 from fedvssl.preflight import Trial, check_finetuning, expected_report
 from fedvssl.training.loop import build_fabric, seed_torch, set_up
-from fedvssl.training.precision import checked_precision
+from fedvssl.training.precision import checked_precision, first_features
 from fedvssl.training.processes import ending_together, exit_code, synchronise_batch_norm, where
 
 WRITES = ("last.pth", "best.pth", METRICS_FILE, "loss.png", "config.yaml", ENVIRONMENT_FILE)
 # Settings that may change when a run is continued; for paths, the contents of the files are compared instead.
 FREE = {
     *("work_dir", "data_dir", "pretrained", "data.media_dir", "data.annotation_dir", "data.allow_test_videos"),
+    "data.train_list",
     *("device", "devices", "num_workers", "progress", "test_batch_size"),
     *("training.epochs", "training.eval_every", "training.warn_after"),
 }
@@ -82,6 +83,7 @@ def finetune(config: Config) -> None:
     recipe, new_optimizer = Recipe.of(training), partial(build_optimizer, training)
     new_optimizer(module, on_gpu=False)  # a mistake in its settings shows here
     clips = {p: SampleDataset(data.media_dir, own, build(config[f"{p}_sample"])) for p, own in videos.items()}
+    first_features(module.recognizer.backbone.eval(), clips["test"], device="cpu")
     first = seeded(clips["train"], seed)
     try_step(module, first)
     precision = checked_precision(config["precision"], device=config["device"], task=module, dataset=first, warn=print)

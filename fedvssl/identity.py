@@ -22,6 +22,7 @@ SAMPLED = "number of clients that a round samples"
 # The clients' lists and `init` are compared by their content, not by their place.
 FREE = SAMPLING | {
     *("data_dir", "partition_dir", "init", "data.media_dir", "data.annotation_dir", "exp_name"),
+    "data.train_list",  # the clients have lists of their own
     *("data.allow_test_videos", "eval.allow_test_videos"),  # the clients' lists are compared themselves
     *("engine", "client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
     *("rounds", "from_round", "round_timeout", "keep_last", "training.warn_after"),

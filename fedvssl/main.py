@@ -100,13 +100,14 @@ def run(config: Config, *, run_dir: Path) -> None:
     server = None if config["eval"]["every"] is None else Split.of(config["data"], config["eval"])
     seen = check_client_lists(data, lists_in(config["partition_dir"], config["pool_size"]), server, init=config["init"])
     device = "cuda" if config["client_resources"]["num_gpus"] else "cpu"
+    report = expected_report(trial)
     precision = fit_precision(config["training"], trial, device=device)
     config = {**config, "training": {**config["training"], "precision": precision}}
     settings = decisive_settings(config)
     if config["from_round"] is not None:
         reject_other_run(run_dir, settings)
         log.info("%s", go_back(run_dir, config["from_round"]))
-    built = build_run(config, run_dir=run_dir, report=expected_report(trial))
+    built = build_run(config, run_dir=run_dir, report=report)
     claim(run_dir, settings)
     with atomic_path(run_dir / "config.yaml") as temporary:
         OmegaConf.save(OmegaConf.create(config), temporary)

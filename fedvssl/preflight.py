@@ -16,6 +16,7 @@ from fedvssl.data.client_lists import lists_in
 from fedvssl.data.dataset import SampleDataset, stack
 from fedvssl.data.media import find_media
 from fedvssl.files.environment import num_cores
+from fedvssl.training.batches import check_batches
 from fedvssl.training.loop import metric_names, seed_torch
 from fedvssl.training.precision import checked_precision
 from fedvssl.training.processes import check_devices
@@ -62,7 +63,7 @@ def settle(config: Config) -> Config:
         if not (isinstance(settings, dict) and "_target_" in settings):
             name = f"{part}.{inner}" if inner else part
             raise ValueError(f"{name} needs a _target_, the class to build: name one in the file of conf/{part}.")
-    check_flags(config, ["training.compile", "training.keep_optimizer"])
+    check_flags(config, ["training.compile", "training.keep_optimizer", "training.drop_last"])
     optional = {"keep_last": 1, "from_round": 0}
     least = LEAST | {name: number for name, number in optional.items() if config[name] is not None}
     check_numbers(config, least, or_auto=["training.num_workers"])
@@ -120,13 +121,16 @@ def try_out(config: Config) -> Trial:
     )
     if not media_dir.is_dir():
         raise ValueError(f"No folder {media_dir}: set data_dir to where the videos were prepared.")
-    lists = _complete_lists(files, media_dir, at_least=config["strategy"]["min_fit_clients"])
+    complete = _complete_lists(files, media_dir, at_least=config["strategy"]["min_fit_clients"])
+    lists = list(complete.values())
     log.info("%d clients, %d samples", len(lists), sum(map(len, lists)))
     _warn_of_warm_up(config["training"], shortest=min(map(len, lists)))
     sample = build_sample(config)
     videos = _first_sampled(lists, media_dir, sample, seed=seed)
     seed_torch((seed,))
-    return Trial(build_task(config), SampleDataset(media_dir, videos[:2], sample, seed_key=(seed,)))
+    task = build_task(config)
+    check_batches(task, config["training"], {name: len(own) for name, own in complete.items()}, warn=log.warning)
+    return Trial(task, SampleDataset(media_dir, videos[:2], sample, seed_key=(seed,)))
 
 
 def fit_precision(training: Mapping[str, Any], trial: Trial, *, device: str) -> str:
@@ -139,10 +143,11 @@ def fit_precision(training: Mapping[str, Any], trial: Trial, *, device: str) -> 
     Raises:
         ValueError: if the task's weights cannot be trained with these settings.
     """
+    if (precision := training["precision"]) == "64-true":
+        raise ValueError("training.precision=64-true changes the dtype of what travels: choose 32-true.")
     build_optimizer(training, trial.task, on_gpu=False)  # a mistake in its settings shows here, not in every client
     for pattern, own in (training["optimizer"]["param_groups"] or {}).items():
         log.info("Parameters called %s have settings of their own: %s", pattern, own)
-    precision = training["precision"]
     return checked_precision(precision, device=device, task=trial.task, dataset=trial.dataset, warn=log.warning)
 
 
@@ -205,13 +210,13 @@ def _warn_of_warm_up(training: Mapping[str, Any], *, shortest: int) -> None:
         )
 
 
-def _complete_lists(paths: list[Path], media_dir: Path, *, at_least: int) -> list[list[Annotation]]:
-    """Lists of the clients that have all their videos.
+def _complete_lists(paths: list[Path], media_dir: Path, *, at_least: int) -> dict[str, list[Annotation]]:
+    """Lists, by the names of their files, of the clients that have all their videos.
 
     A client whose list cannot be read, or that lacks a video, will fail. It is logged; the run goes on if enough are
     left.
     """
-    complete, lacks = [], []
+    complete, lacks = {}, []
     for path in paths:
         try:
             annotations = read_annotations(path)
@@ -222,7 +227,7 @@ def _complete_lists(paths: list[Path], media_dir: Path, *, at_least: int) -> lis
             lacks.append(f"{path.name}: {len(missing)} of {len(annotations)} samples are missing in ")
             lacks[-1] += f"{media_dir}, the first is {missing[0]}"
         else:
-            complete.append(annotations)
+            complete[path.name] = annotations
     if lacks and len(complete) < at_least:
         raise ValueError(
             f"{len(complete)} of {len(paths)} clients have all their videos, strategy.min_fit_clients asks for "

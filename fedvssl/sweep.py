@@ -158,9 +158,11 @@ def read(config: Config) -> Sweep:
         check_name(kind, where="measures")
     check_rows(config["rows"])
     check_measures(config["measures"], rows=config["rows"])
+    # Without a list of the user's own a measure may name one, as conf/semi.yaml does.
+    data = {name: value for name, value in config["data"].items() if (name, value) != ("train_list", None)}
     return Sweep(
-        data=Split.of(config["data"]),
-        data_words=flags(data_dir=config["data_dir"], **{f"data.{k}": value for k, value in config["data"].items()}),
+        data=Split.of(data),
+        data_words=flags(data_dir=config["data_dir"], **{f"data.{name}": value for name, value in data.items()}),
         overrides=config["overrides"],
         work_dir=Path(config["work_dir"]),
         results_dir=Path(config["results_dir"]),

@@ -32,7 +32,7 @@ from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.seen import seen_facts, seen_in, seen_words
 from fedvssl.data.split import Split
 from fedvssl.data.splits import labelled_videos, lists_digest
-from fedvssl.data.validation import check_unseen, evaluated_videos, group_of, part_facts
+from fedvssl.data.validation import check_unseen, evaluated_videos, group_of, medium_of, part_facts
 from fedvssl.evaluation.features import contents_digest
 from fedvssl.evaluation.intervals import interval
 from fedvssl.evaluation.prediction import predict, right_videos
@@ -43,7 +43,7 @@ from fedvssl.files.predictions import PREDICTIONS_FILE, write_predictions
 from fedvssl.files.progress import Progress
 from fedvssl.files.results import CHECKPOINT, change_in, from_here, refuse_other
 from fedvssl.files.tensors import load_torch
-from fedvssl.sweeping.comparison import ACCURACIES, aligned, clip_words, clips_of, deciding, single
+from fedvssl.sweeping.comparison import ACCURACIES, aligned, clip_facts, clip_words, deciding, single
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.metrics import accuracies, chance, class_accs, confusion_matrix, majority_class
 from fedvssl.training.precision import checked_inference
@@ -155,8 +155,7 @@ def conditions_of(
         **part_facts(data, dataset.annotations),
         "lists": lists_digest({"test": dataset.annotations}),
         "media": contents_digest([dataset]),
-        "num_clips": settings["test_sample"]["num_clips"],
-        **clips_of({"settings": settings}),
+        **clip_facts(settings),
         **checkpoint,
         "settings": settings,
     }
@@ -181,7 +180,8 @@ def table(result: dict[str, Any]) -> str:
         f"chance (1/{result['num_classes']})": result["chance"],
     }
     trained = "" if result["epoch"] is None else f", epoch {result['epoch']}"
-    trained += f", {result['labels_per_class']} labelled videos of each class" if result["labels_per_class"] else ""
+    if few := result["labels_per_class"]:
+        trained += f", {few} labelled {medium_of(result)}s of each class"
     return (
         f"{aligned(single(rows, ACCURACIES, {'recognizer': result['intervals']}), ACCURACIES)}\n"
         f"{evaluated_videos(result, result['num_videos'])} of {result['dataset']} split {result['split']}, "

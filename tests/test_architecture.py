@@ -13,6 +13,7 @@ PACKAGE = ROOT / "fedvssl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = {
     *("main", "finetune", "test", "finetune_preprocess", "evaluate", "retrieval", "linear_probe", "knn"),
+    "semi",
     *("motion_probe", "report", "export", "sweep"),
 }
 # Parts of the package -> parts or files of it that they may import. A command may import all that is no leaf.
@@ -30,7 +31,7 @@ ALLOWED = {
     "sweeping": {"sweeping", "training", "data", "files", "building", "config", "overrides", "evaluation/intervals"},
     "reporting": {
         *("reporting", "sweeping", "files", "evaluation/intervals", "training/watch"),
-        *("data/validation", "data/seen"),
+        *("data/validation", "data/seen", "config"),
     },
     "overrides": set(),
     "config": {"overrides", "data/splits", "files/names"},
@@ -60,7 +61,7 @@ ALLOWED = {
 CONTRACTS = {"tasks/task": {"data", "training", "evaluation"}}
 # Commands that import another command.
 BUILT_ON = {
-    **dict.fromkeys(("retrieval", "knn", "linear_probe", "motion_probe"), "evaluate"),
+    **dict.fromkeys(("retrieval", "knn", "linear_probe", "motion_probe", "semi"), "evaluate"),
     "sweep": "finetune main",
 }
 # Leaves: what one may add without touching any other file. They are reached through `_target_` only.
@@ -74,14 +75,16 @@ LEAVES = {
     *(f"evaluation/{name}" for name in ("features", "protocol", "prediction", "monitor", "collapse", "curves")),
     *(f"evaluation/{name}" for name in ("intervals", "calibration", "pixels", "rows")),
 }
-LEAVES |= {"data/partition_balanced"}  # rules that data_tools.partition names; nothing in the package knows them
-LEAVES |= {"data/image", "data/image_augment"}  # a medium that the dataset knows nothing of
+# Rules that data_tools.partition names; nothing in the package knows them.
+LEAVES |= {"data/partition_balanced", "data/labelled"}
+LEAVES |= {"data/image_augment"}  # a medium that the dataset knows nothing of
 # Further files of leaves -> the leaves that may import them.
 PARTS_OF_LEAVES = {
     **{"tasks/patches": {"tasks/ctp"}, "tasks/boxes": {"tasks/ctp"}},
     "tasks/heads": {"tasks/follower", "tasks/simclr", "tasks/byol", "tasks/simsiam", "tasks/moco"},
     "tasks/follower": {"tasks/byol", "tasks/moco"},
-    **{"data/image": {"tasks/views"}, "data/image_augment": {"tasks/views"}},
+    "data/image_augment": {"tasks/views"},
+    "tasks/recognition": {"tasks/picture_recognition"},
     "strategy/divergence": {"strategy/fedu", "strategy/fedema"},
 }
 # Libraries -> parts or files that may import them. Other libraries are free.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import against, client_steps, learning, pictures, round_parts, time_to_quality
+from benchmarks import against, client_steps, learning, pictures, round_parts, time_to_quality, views
 from benchmarks.measure import Result, alternate
 from benchmarks.plain import PlainSample
 from fedvssl.building import build_sample
@@ -52,6 +52,18 @@ def test_the_parts_of_a_round_do_the_work_of_a_round(tmp_path, monkeypatch) -> N
     assert all(len(result.ours) == len(result.baseline) == round_parts.REPEATS for result in results.values())
     with pytest.raises(ValueError, match="not finite"):
         round_parts.check(sent, {**trained, "backbone.a.weight": np.full((50, 3), np.nan, np.float32)})
+
+
+def test_the_benchmark_of_views_does_the_work_of_each_task(monkeypatch) -> None:
+    monkeypatch.setattr(views, "SIZES", {"cpu": (4, 8), "cuda": (4, 8)})
+    monkeypatch.setattr(views, "REPEATS", 1)
+    monkeypatch.setattr(views, "TASKS", ("simclr", "byol"))
+    monkeypatch.setattr(pictures, "NUM_PICTURES", 8)
+    results = views.measure()
+    assert [result.name for result in results] == ["views", *(f"step_{name}" for name in views.TASKS)]
+    assert all(result.ours[0] > 0 and result.baseline[0] > 0 for result in results)
+    (line,) = views.time_widths([4])
+    assert line.startswith("width   4: ") and line.endswith("s/step of 8 pictures")
 
 
 def test_the_mapped_array_gives_the_batches_of_the_files(tmp_path, monkeypatch) -> None:

@@ -18,7 +18,7 @@ EXPERIMENTS = sorted(path.stem for path in (config.conf_dir() / "experiment").gl
 SMALL = ["small", "small_clips"]  # folders with a section for each kind of command
 PRETRAINING = [*(name for name in EXPERIMENTS if not name.startswith("finetune")), *SMALL]
 FINETUNING = [*(name for name in EXPERIMENTS if name.startswith("finetune")), *SMALL]
-EVALUATIONS = ["retrieval", "knn", "linear_probe", "motion_probe"]
+EVALUATIONS = ["retrieval", "knn", "linear_probe", "motion_probe", "semi"]
 
 
 @pytest.mark.parametrize("name", PRETRAINING)

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from fedvssl import export as command
 from fedvssl.files.arrays import save_arrays
@@ -93,6 +94,14 @@ def test_onnx_computes_the_features_of_any_batch(exported: Path, backbone: R3D, 
         expected = backbone(clips)
     assert expected.max() > 0.1
     torch.testing.assert_close(torch.from_numpy(features), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_onnx_of_pictures_takes_any_number_of_them(tmp_path: Path) -> None:
+    convolution, path = nn.Conv2d(3, 4, 3), tmp_path / "backbone.onnx"
+    onnx_file.write_onnx(convolution, path, input_shape=(3, 8, 8))
+    pictures = torch.randn(5, 3, 8, 8)
+    (features,) = onnxruntime.InferenceSession(path).run(None, {"pictures": pictures.numpy()})
+    torch.testing.assert_close(torch.from_numpy(features), convolution(pictures).detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_onnx_tells_nothing_of_the_machine(exported: Path) -> None:

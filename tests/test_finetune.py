@@ -342,7 +342,7 @@ def test_a_damaged_video_in_one_of_two_processes_ends_both(tmp_path: Path, rank:
     data_dir = write_action_set(tmp_path / "data", num_train=4, num_test=3)
     annotations = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")
     dataset = SampleDataset(data_dir, annotations, None, seed_key=(7, 0, 0, 0))  # pyright: ignore[reportArgumentType]
-    index = BatchOrder(dataset, batch_size=4, rank=rank, world_size=2).batches[0][0]
+    index = BatchOrder(dataset, batch_size=4, least=1, rank=rank, world_size=2).batches[0][0]
     damaged = data_dir / f"ucf101/zips/{annotations[index].name}.zip"
     damaged.write_bytes(b"no zip")
     started = time.monotonic()

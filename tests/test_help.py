@@ -14,7 +14,7 @@ from fedvssl.config import compose, conf_dir
 from fedvssl.help import USUAL, read_comments, show_help, tree
 
 ROOT = Path(__file__).parent.parent
-PROBES = ["retrieval", "knn", "linear_probe", "motion_probe"]
+PROBES = ["retrieval", "knn", "linear_probe", "motion_probe", "semi"]
 COMMANDS = ["main", "finetune", "test", "evaluate", "export", "sweep", *PROBES]
 GROUPS = ["data", "model", "task", "strategy", "optimizer", "schedule"]
 HEAVY = {"torch", "flwr", "ray", "lightning", "tensorboard"}

@@ -269,6 +269,8 @@ def test_precision_is_settled_before_the_run(data_dir, monkeypatch):
     unknown = {**training["optimizer"], "param_groups": {"haed.*": {"lr": 1.0}}}
     with pytest.raises(ValueError, match=r"no parameter is left for 'haed\.\*'"):
         fit_precision({**training, "optimizer": unknown}, trial, device="cpu")
+    with pytest.raises(ValueError, match="precision=64-true changes the dtype of what travels"):
+        fit_precision({**training, "precision": "64-true"}, trial, device="cpu")
     assert asked[0]["device"] == "cpu" and len(asked[0]["dataset"]) == 2
 
 

@@ -49,7 +49,7 @@ def test_finetuning_overrides_are_known(words: list[str]) -> None:
     assert config.compose(words[2], parse_overrides(words[4:]))["data"]
 
 
-EVALUATIONS = ("retrieval", "knn", "linear_probe", "motion_probe", "export")
+EVALUATIONS = ("retrieval", "knn", "linear_probe", "motion_probe", "semi", "export")
 
 
 @pytest.mark.parametrize("words", [w for w in MODULES if w[2].removeprefix("fedvssl.") in EVALUATIONS], ids=" ".join)

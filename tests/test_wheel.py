@@ -60,6 +60,7 @@ def test_data_tools_run(installed: Path, tmp_path: Path, module: str) -> None:
 
 def test_report_finds_its_style_and_references(installed: Path, tmp_path: Path) -> None:
     settings = "rounds: 3\npool_size: 2\ndata: {name: toy}\nstrategy: {_target_: a.Own}\n"
+    settings += "task: {module: {_target_: fedvssl.tasks.ctp.CtP}}\n"
     (tmp_path / "config.yaml").write_text(settings)
     assert run(installed, tmp_path, "-m", "fedvssl.report", ".").strip() == "report.html"
     page = (tmp_path / "report.html").read_text()

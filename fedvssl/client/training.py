@@ -15,6 +15,7 @@ from fedvssl.files.arrays import Arrays
 from fedvssl.files.progress import Progress
 from fedvssl.files.tensors import load_arrays_into, to_arrays
 from fedvssl.strategy.rule import Rule, When, facts_of
+from fedvssl.training.batches import least_samples
 from fedvssl.training.loop import EpochResult, build_fabric, seed_torch, set_up, train_epoch
 from fedvssl.training.optimizer import load_state as load_optimizer
 from fedvssl.training.optimizer import state_arrays
@@ -147,6 +148,7 @@ def train_epochs(
         loader = train_loader(
             SampleDataset(Path(site.media_dir), videos.annotations, session.training.sample, seed_key=key),
             batch_size=settings["batch_size"],
+            least=least_samples(session.training.task, settings),
             num_workers=site.num_workers,
             on_gpu=session.fabric.device.type == "cuda",
         )

@@ -83,17 +83,19 @@ def evaluation_datasets(
 
 
 class BatchOrder:
-    """Shuffled batches of one epoch, each split over the processes.
+    """Shuffled batches of one epoch, each split over the processes; a last one of fewer than `least` is left out.
 
     With several processes the last batch is filled up with the first videos of the epoch, so that all make the same
     number of steps. With one process every video comes exactly once.
     """
 
-    def __init__(self, dataset: SampleDataset, *, batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(self, dataset: SampleDataset, *, batch_size: int, least: int, rank: int, world_size: int) -> None:
         order = np.random.default_rng(dataset.seed_key).permutation(len(dataset))
         if missing := -len(order) % world_size:
             order = np.concatenate([order, np.resize(order, missing)])
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        if len(batches[-1]) < least:
+            batches.pop()
         self.batches = [batch[rank::world_size].tolist() for batch in batches]
 
     def __len__(self) -> int:
@@ -104,21 +106,24 @@ class BatchOrder:
 
 
 def train_loader(
-    dataset: SampleDataset, *, batch_size: int, rank: int = 0, world_size: int = 1, **workers: Any
+    dataset: SampleDataset, *, batch_size: int, least: int = 1, rank: int = 0, world_size: int = 1, **workers: Any
 ) -> DataLoader:
     """One shuffled epoch, ordered by the dataset's seed_key.
 
     Args:
         batch_size: clips of all processes together.
+        least: fewest samples of a batch; the last one is left out if it has fewer.
         rank, world_size: index of this process, and number of processes.
         workers: see `_workers`.
 
     Raises:
-        ValueError: if a batch does not divide evenly over the processes.
+        ValueError: if a batch does not divide evenly over the processes, or none has enough samples.
     """
     if batch_size % world_size:
         raise ValueError(f"batch_size={batch_size} does not divide over {world_size} processes: choose a multiple.")
-    order = BatchOrder(dataset, batch_size=batch_size, rank=rank, world_size=world_size)
+    order = BatchOrder(dataset, batch_size=batch_size, least=least, rank=rank, world_size=world_size)
+    if not len(order):
+        raise ValueError(f"{len(dataset)} samples make no batch of at least {least}: give this client more.")
     return DataLoader(dataset, batch_sampler=order, **_workers(**workers))
 
 

@@ -5,10 +5,10 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from fedvssl.data.frame_zip import directory_digest
+from fedvssl.data.image import read_picture
 from fedvssl.data.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, VideoError, open_video, zip_path
 from fedvssl.files.settings import sha256
 
@@ -51,10 +51,15 @@ def picture_of_sample(media_dir: Path, name: str) -> np.ndarray:
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         video = open_video(path)
         return video.read([len(video) // 2])[0]
-    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise ValueError(f"{path} is not a readable picture.")
-    return np.ascontiguousarray(picture[..., ::-1])
+    return read_picture(path)
+
+
+def is_picture(media_dir: Path, name: str) -> bool:
+    """True if the file of the sample `name` is a picture; False for anything else, and where there is none."""
+    try:
+        return find_media(media_dir, name).suffix.lower() in PICTURE_SUFFIXES
+    except ValueError:
+        return False
 
 
 def content_key(path: Path) -> str:

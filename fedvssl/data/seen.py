@@ -153,6 +153,26 @@ def seen_facts(
     return {"seen": found} if found else {}
 
 
+def refuse_seen_labels(data: Split, labelled: Sequence[Annotation], record: Mapping[str, np.ndarray]) -> None:
+    """Reject a pre-training that has seen the labelled samples of an evaluation that holds them out.
+
+    Args:
+        data: the split.
+        labelled: its training samples.
+        record: `read_seen` of the checkpoint.
+
+    Raises:
+        ValueError: with their number and the first.
+    """
+    names = dict(zip(_each_hash(data.name, labelled), (sample.name for sample in labelled), strict=True))
+    if seen := names.keys() & _hashes(record, PRETRAINING):
+        raise ValueError(
+            f"The pre-training had {len(seen)} of the {len(names)} samples in {data.list_path('train')}, such as "
+            f"{min(names[key] for key in seen)}: hold them out of its clients with data_tools.partition "
+            "--labelled_share, or set protocol.held_out=false."
+        )
+
+
 def seen_words(result: Mapping[str, Any]) -> str:
     """Words for tables: "; pre-training had 3 of these videos", or nothing, as for results of earlier versions."""
     return "".join(f"; {stage} had {number} of these videos" for stage, number in result.get("seen", {}).items())

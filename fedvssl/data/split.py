@@ -25,6 +25,7 @@ class Split:
         validation: share or number of training videos that take the place of the test list; None for the test list.
         validation_seed: of their choice.
         allow_test_videos: True if training may see test videos.
+        train_list: file that takes the place of the training list; None for that of the split.
 
     Raises:
         ValueError: if `allow_test_videos` is neither true nor false. `hold_out` checks `validation` against the list.
@@ -38,6 +39,7 @@ class Split:
     validation: float | None
     validation_seed: int
     allow_test_videos: bool = False  # data sets of one's own need not have it
+    train_list: Path | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.allow_test_videos, bool):
@@ -48,7 +50,8 @@ class Split:
         """Read the section `data`; settings of a further section, such as `eval`, take the place of its own."""
         names = {field.name for field in fields(cls)}
         known = {name: value for section in sections for name, value in section.items() if name in names}
-        return cls(**{**known, **{name: Path(known[name]) for name in ("media_dir", "annotation_dir")}})
+        paths = [name for name in ("media_dir", "annotation_dir", "train_list") if known.get(name) is not None]
+        return cls(**{**known, **{name: Path(known[name]) for name in paths}})
 
     @property
     def test_part(self) -> str:
@@ -57,7 +60,8 @@ class Split:
 
     def list_path(self, part: str) -> Path:
         """The annotation file of the part "train" or "test"."""
-        return list_path(self.annotation_dir, self.split, part)
+        own = self.train_list if part == "train" else None
+        return own or list_path(self.annotation_dir, self.split, part)
 
     def lists_read(self) -> dict[str, Path]:
         """The annotation files that decide the videos: without the test list if videos are held out."""

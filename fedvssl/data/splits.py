@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from fedvssl.data.media import find_media
 from fedvssl.data.seen import refuse_test_videos
 from fedvssl.data.split import Split, list_path
 from fedvssl.data.validation import evaluated_videos, hold_out, part_facts
+
+Item = TypeVar("Item")
 
 
 def listed_videos(data: Split, part: str) -> list[Annotation]:
@@ -157,7 +159,7 @@ def lists_digest(videos: Mapping[str, Sequence[Annotation]]) -> str:
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
 
 
-def spread(annotations: Sequence[Annotation], most: int) -> list[Annotation]:
-    """At most `most` videos of a list, in its order, evenly spread over it because lists are sorted by class."""
-    chosen = np.unique(np.linspace(0, len(annotations) - 1, min(most, len(annotations))).round().astype(int))
-    return [annotations[index] for index in chosen]
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most `most` items of a list, in its order, evenly spread over it because lists are sorted by class."""
+    chosen = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
+    return [items[index] for index in chosen]

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from fedvssl.data.annotations import Annotation
+from fedvssl.data.media import is_picture
 from fedvssl.data.split import Split
 
+PICTURE = "picture"  # medium of a result; those of videos name none
 # Names of UCF-101, v_Archery_g08_c01, and of HMDB-51: film, action, then how and how well it is seen, and a number.
 GROUP = re.compile(r"(.+_g\d+)_c\d+|(.+)_[a-z]_(?:nm|cm)_np\d+_(?:fr|ri|le|ba)_(?:goo|med|bad)_\d+")
 
@@ -63,10 +65,10 @@ def hold_out(
     return [annotation for annotation in annotations if annotation.name not in held], validation
 
 
-def how_held_out(validation: Sequence[Annotation]) -> str:
+def how_held_out(validation: Sequence[Annotation], *, medium: str) -> str:
     """Words on the kind of split: "in whole groups", or how many videos were taken without their neighbours."""
     alone = sum(GROUP.fullmatch(annotation.name) is None for annotation in validation)
-    return f"by video, as the names of {alone} hold no group" if alone else "in whole groups"
+    return f"by {medium}, as the names of {alone} hold no group" if alone else "in whole groups"
 
 
 def part_facts(data: Split, evaluated: Sequence[Annotation]) -> dict[str, Any]:
@@ -78,14 +80,16 @@ def part_facts(data: Split, evaluated: Sequence[Annotation]) -> dict[str, Any]:
 
     Returns:
         "part": "test" or "validation"; for the latter also "validation", "validation_seed" and "held_out"; "num_groups"
-            if there are fewer groups than videos.
+            if there are fewer groups than videos; "medium": "picture" if they are pictures.
     """
     groups = {group_of(annotation.name) for annotation in evaluated}
-    facts = {"part": data.test_part, **({"num_groups": len(groups)} if len(groups) < len(evaluated) else {})}
+    facts: dict[str, Any] = {"part": data.test_part}
+    facts |= {"num_groups": len(groups)} if len(groups) < len(evaluated) else {}
+    facts |= {"medium": PICTURE} if is_picture(data.media_dir, evaluated[0].name) else {}
     if data.validation is None:
         return facts
     settings = {"validation": data.validation, "validation_seed": data.validation_seed}
-    return {**facts, **settings, "held_out": how_held_out(evaluated)}
+    return {**facts, **settings, "held_out": how_held_out(evaluated, medium=medium_of(facts))}
 
 
 def check_unseen(checkpoint: Any, data: Split, *, path: Path) -> None:
@@ -106,6 +110,11 @@ def check_unseen(checkpoint: Any, data: Split, *, path: Path) -> None:
         )
 
 
+def medium_of(facts: Mapping[str, Any]) -> str:
+    """ "picture" or "video", of `part_facts` or a result that has them."""
+    return facts.get("medium", "video")
+
+
 def evaluated_videos(facts: Mapping[str, Any], number: object) -> str:
     """Words for logs and tables: "36 test videos in 9 groups" or "48 validation videos (held out in whole groups)".
 
@@ -113,7 +122,7 @@ def evaluated_videos(facts: Mapping[str, Any], number: object) -> str:
         facts: `part_facts`, or a result that has them; results of earlier versions are about test videos.
         number: of the videos.
     """
-    words = f"{number} {facts.get('part', 'test')} videos"
+    words = f"{number} {facts.get('part', 'test')} {medium_of(facts)}s"
     words += f" in {facts['num_groups']} groups" if "num_groups" in facts else ""
     return f"{words} (held out {facts['held_out']})" if "held_out" in facts else words
 

@@ -124,7 +124,10 @@ def open_video(path: Path) -> Video:
         VideoError: if the file is a picture, cannot be read or holds no frame.
     """
     if path.suffix.lower() in PICTURE_SUFFIXES:
-        raise VideoError(f"{path} is a picture, and this Sample needs a video.")
+        raise VideoError(
+            f"{path} is a picture, and this Sample needs a video: for pictures set input=pictures, in pre-training a "
+            "task such as simclr; the motion probe has no use for them."
+        )
     return ZipVideo(path) if path.suffix.lower() == ".zip" else ContainerVideo(path)
 
 

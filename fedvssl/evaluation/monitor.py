@@ -26,6 +26,7 @@ from fedvssl.files.predictions import from_digits, to_digits
 from fedvssl.files.tensors import load_arrays_into
 from fedvssl.tasks.task import Sample
 from fedvssl.training.loop import build_fabric
+from fedvssl.training.precision import first_features
 
 log = logging.getLogger(__name__)
 LEAST_STD = 0.01  # random weights with initial statistics of BatchNorm have about 0.1 on real clips
@@ -46,7 +47,8 @@ class Monitor:
         device, precision: as in `build_fabric`.
 
     Raises:
-        ValueError: for a missing list or video, a class that only test videos have, or too small a `max_videos`.
+        ValueError: for a missing list or video, a class that only test videos have, too small a `max_videos`, or a
+            sample that the backbone does not take.
     """
 
     def __init__(
@@ -84,11 +86,10 @@ class Monitor:
             few_words(self.facts),
         )
         self.datasets = evaluation_datasets(data.media_dir, videos, sample, seed=seed)
-        self.own_datasets = {
-            name: evaluation_datasets(data.media_dir, videos, own, seed=seed)
-            for name, own in samples.items()
-            if own is not sample
-        }
+        others = {name: own for name, own in samples.items() if own is not sample}
+        self.own_datasets = {n: evaluation_datasets(data.media_dir, videos, s, seed=seed) for n, s in others.items()}
+        for own in (self.datasets, *self.own_datasets.values()):
+            first_features(backbone.eval(), own["test"], device="cpu")
 
     def __call__(
         self, arrays: Mapping[str, np.ndarray], *, label: str, start: Mapping[str, Any] | None = None

@@ -20,7 +20,7 @@ from fedvssl.training.loop import seed_torch
 
 CHECKPOINT = "checkpoint"
 RANDOM = "random"  # the baseline of every table, and a checkpoint that asks for the baselines alone
-MEAN_FRAME = "mean frame"  # the baseline without a network
+MEAN_FRAME, PIXELS = "mean frame", "pixels"  # the baseline without a network: of videos, and of pictures
 
 
 def load_backbones(

@@ -1,6 +1,6 @@
 """Model card: one Markdown file about a backbone, its origin and how to load it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,19 @@ from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedvssl.data.seen import seen_words
 from fedvssl.data.validation import evaluated_videos
 from fedvssl.evaluation.intervals import in_percent
+from fedvssl.files.references import bibtex, terms
 from fedvssl.files.settings import sha256
 from fedvssl.formats.onnx_file import Agreement
 from fedvssl.sweeping.comparison import clip_words
 
 # Contents of the files, and code that loads them in the folder of the card.
-REFERENCES = Path(__file__).parent.parent / "references.bib"
+RESNETS = ("resnet18", "resnet34", "resnet50")  # of torchvision
 CONTENTS = {
     "backbone.safetensors": "the state of the backbone (safetensors)",
     "backbone.pth": "the same for PyTorch, as {'state_dict': {'backbone.<name>': tensor}}, tensors only: "
     "`pretrained` of fedvssl.finetune and of the published Catch-the-Patch and Flower configurations",
     "torchvision_r3d_18.safetensors": "the same under the names of torchvision's r3d_18",
+    **{f"torchvision_{name}.safetensors": f"the same for torchvision's {name}" for name in RESNETS},
     "backbone.onnx": "the backbone as ONNX",
     "backbone.onnx.data": "the weights of backbone.onnx, which does not work without it",
 }
@@ -31,22 +33,28 @@ model = r3d_18()
 model.load_state_dict(load_file("torchvision_r3d_18.safetensors"), strict=False)  # its classifier `fc` stays random
 model.apply(lambda layer: setattr(layer, "eps", 1e-3) if hasattr(layer, "eps") else None)  # BatchNorm; theirs is 1e-5
 """
+TORCHVISION_RESNET = """\
+from safetensors.torch import load_file
+from torchvision.models import {name}
+
+model = {name}()
+model.load_state_dict(load_file("torchvision_{name}.safetensors"), strict=False)  # its classifier `fc` stays random
+"""
 OURS = """\
 from safetensors.torch import load_file
 from {module} import {name}
 backbone = {name}({arguments})
 backbone.load_state_dict(load_file("backbone.safetensors"))
-features = backbone.eval()(clips)  # clips: float32 {clips}
+features = backbone.eval()({inputs})  # {inputs}: float32 {shape}
 """
 ONNX = """\
 import onnxruntime
 session = onnxruntime.InferenceSession("backbone.onnx")
-(features,) = session.run(None, {{"clips": clips}})  # clips: numpy float32 {clips}
+(features,) = session.run(None, {{"{inputs}": {inputs}}})  # {inputs}: numpy float32 {shape}
 """
 LICENCE = """\
 The software is under Apache-2.0. The weights carry no licence of their own here: whoever passes them on decides, within
-the terms of the videos they were trained on. UCF-101, HMDB-51 and Kinetics-400 are collections of other people's
-videos, given out for research, with terms of their own; no video is in these files.
+the terms of the data they were trained on, of which nothing is in these files. {terms}
 """
 
 
@@ -59,9 +67,10 @@ class Card:
         model: `_target_` and arguments of the backbone.
         summary: one sentence about the architecture.
         num_parameters, num_entries: of the backbone, and of its state with counters.
-        clip_shape, feature_shape: (3, T, H, W) and (D, t, h, w).
-        frame_stride: frames of the video from one frame of a clip to the next.
+        input_shape, feature_shape: (3, T, H, W) and (D, t, h, w), of pictures without T and t.
+        frame_stride: frames of the video from one frame of a clip to the next; None for pictures.
         training, evaluations: from `origin.training_facts` and `origin.evaluations`.
+        names: of classes and data sets, by which papers and terms are chosen, see `fedvssl.files.references`.
         agreement: of the ONNX file with PyTorch, None without ONNX.
         versions: of the packages that wrote the files.
     """
@@ -71,11 +80,12 @@ class Card:
     summary: str
     num_parameters: int
     num_entries: int
-    clip_shape: Sequence[int]
+    input_shape: Sequence[int]
     feature_shape: Sequence[int]
-    frame_stride: int
+    frame_stride: int | None
     training: Mapping[str, str]
     evaluations: Sequence[Mapping[str, Any]]
+    names: Collection[str]
     agreement: Agreement | None
     versions: Mapping[str, str]
 
@@ -94,10 +104,10 @@ def model_card(card: Card, files: Sequence[Path]) -> str:
         "Evaluation": _evaluation(card.evaluations),
         "Files": _files(card, files),
         "How to load": _loading(card, names),
-        "Licence and data": LICENCE,
-        "Citation": _code(REFERENCES.read_text(encoding="utf-8"), "bibtex"),
+        "Licence and data": LICENCE.format(terms=terms(card.names) or "They are not known here."),
+        "Citation": _code(bibtex(card.names), "bibtex"),
     }
-    title = f"# Video backbone {_model_name(card.model)}, from {card.checkpoint.name}\n"
+    title = f"# {_medium(card).capitalize()} backbone {_model_name(card.model)}, from {card.checkpoint.name}\n"
     return "\n".join([title, *(f"## {heading}\n\n{text.rstrip()}\n" for heading, text in sections.items())])
 
 
@@ -106,26 +116,28 @@ def _architecture(card: Card) -> str:
         "model": _model_name(card.model),
         "parameters": f"{card.num_parameters:,}",
         "entries of the state": str(card.num_entries),
-        "input": f"float32 {_shape(card.clip_shape)}",
+        "input": f"float32 {_shape(card.input_shape)}",
         "output": f"float32 {_shape(card.feature_shape)}, the features of the last stage",
         "strides": "those of fine-tuning and testing",
     }
-    return (
-        f"{card.summary}\n\n{_table(('', ''), rows.items())}\n\n"
+    return f"{card.summary}\n\n{_table(('', ''), rows.items())}\n\n" + (
         "The mean over the last three axes is the feature of a clip, with which videos are compared and classified."
+        if _medium(card) == "video"
+        else "The mean over the last two axes is the feature of a picture."
     )
 
 
 def _input(card: Card) -> str:
-    _channels, frames, height, width = card.clip_shape
+    _channels, *frames, height, width = card.input_shape
+    stride = f"{card.frame_stride} frames of the video from one frame of the clip to the next"
+    clips = {"frames": str(frames[0]), "frame stride": stride} if frames else {}
     rows = {
-        "frames": str(frames),
-        "frame stride": f"{card.frame_stride} frames of the video from one frame of the clip to the next",
+        **clips,
         "pixels": f"{height} x {width}",
         "colours": "RGB, divided by 255, minus the mean, divided by the standard deviation",
         "mean": ", ".join(map(str, IMAGENET_MEAN)),
         "standard deviation": ", ".join(map(str, IMAGENET_STD)),
-        "axes": "batch, colour, frame, row, column",
+        "axes": "batch, colour, frame, row, column" if frames else "batch, colour, row, column",
     }
     return _table(("", ""), rows.items())
 
@@ -165,23 +177,35 @@ def _files(card: Card, files: Sequence[Path]) -> str:
     if card.agreement is not None:
         text += f"\n\nThe features of the ONNX file differ from PyTorch's by at most {card.agreement.difference:.2g}, "
         text += f"where the largest feature is {card.agreement.largest:.2g}. "
-        text += "The number of clips in a batch is free, the other sizes are fixed."
+        text += f"The number of {_inputs(card)} in a batch is free, the other sizes are fixed."
     return text + "\n\nWritten with " + ", ".join(f"{name} {version}" for name, version in card.versions.items()) + "."
 
 
 def _loading(card: Card, names: Sequence[str]) -> str:
     module, _, name = card.model["_target_"].rpartition(".")
     arguments = ", ".join(f"{key}={value!r}" for key, value in card.model.items() if key != "_target_")
-    clips = _shape(card.clip_shape)
+    inputs = {"inputs": _inputs(card), "shape": _shape(card.input_shape)}
     ways = {
-        "backbone.safetensors": ("fedvssl", OURS.format(module=module, name=name, arguments=arguments, clips=clips)),
+        "backbone.safetensors": ("fedvssl", OURS.format(module=module, name=name, arguments=arguments, **inputs)),
         "torchvision_r3d_18.safetensors": ("torchvision", TORCHVISION),
-        "backbone.onnx": ("onnxruntime", ONNX.format(clips=clips)),
+        "backbone.onnx": ("onnxruntime", ONNX.format(**inputs)),
     }
+    for theirs in RESNETS:
+        ways[f"torchvision_{theirs}.safetensors"] = "torchvision", TORCHVISION_RESNET.format(name=theirs)
     texts = [f"With {ways[name][0]}:\n\n{_code(ways[name][1], 'python')}" for name in names if name in ways]
     if "backbone.pth" in names:
-        texts.append("For fine-tuning: `python -m fedvssl.finetune finetune pretrained=backbone.pth`.")
+        own = "" if _medium(card) == "video" else f" model=<this one> input=pictures crop_size={card.input_shape[-1]}"
+        texts.append(f"For fine-tuning: `python -m fedvssl.finetune finetune pretrained=backbone.pth{own}`.")
     return "\n\n".join(texts)
+
+
+def _medium(card: Card) -> str:
+    return "video" if len(card.input_shape) == 4 else "picture"
+
+
+def _inputs(card: Card) -> str:
+    """Name of what the backbone takes."""
+    return "clips" if _medium(card) == "video" else "pictures"
 
 
 def _model_name(model: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 MOST_DIFFERENCE = 1e-4  # from PyTorch, as a share of the largest feature
-INPUT, OUTPUT = "clips", "features"
+INPUTS, OUTPUT = {4: "clips", 3: "pictures"}, "features"  # by the number of dimensions of one sample
 
 
 class Agreement(NamedTuple):
@@ -37,24 +37,24 @@ def check_packages() -> None:
         )
 
 
-def write_onnx(backbone: nn.Module, path: Path, *, clip_shape: Sequence[int]) -> Agreement:
+def write_onnx(backbone: nn.Module, path: Path, *, input_shape: Sequence[int]) -> Agreement:
     """Write the backbone in eval mode and compare the features of the file with those of `backbone`.
 
     Args:
         backbone: float32, on the CPU.
         path: the .onnx file; from 1.5 GB on, <path>.data is written beside it.
-        clip_shape: (3, T, H, W), fixed in the file, unlike the batch size.
+        input_shape: (3, T, H, W), or (3, H, W), fixed in the file, unlike the batch size.
 
     Raises:
         ValueError: if a feature differs by more than MOST_DIFFERENCE of the largest one.
     """
     generator = torch.Generator().manual_seed(0)
-    batches = [torch.randn(size, *clip_shape, generator=generator) for size in (2, 1)]
+    batches = [torch.randn(size, *input_shape, generator=generator) for size in (2, 1)]
     backbone.eval()
     program = torch.onnx.export(
         backbone,
         (batches[0],),
-        input_names=[INPUT],
+        input_names=[INPUTS[len(input_shape)]],
         output_names=[OUTPUT],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         dynamo=True,
@@ -64,11 +64,11 @@ def write_onnx(backbone: nn.Module, path: Path, *, clip_shape: Sequence[int]) ->
     for node in program.model.graph:
         node.metadata_props.clear()  # stack traces with the paths of this machine
     program.save(path)
-    return max(check(backbone, path, clips) for clips in batches)
+    return max(check(backbone, path, batch) for batch in batches)
 
 
-def check(backbone: nn.Module, path: Path, clips: Tensor) -> Agreement:
-    """Compare the features of clips [B,3,T,H,W].
+def check(backbone: nn.Module, path: Path, batch: Tensor) -> Agreement:
+    """Compare the features of clips or pictures [B,3,(T,)H,W].
 
     Raises:
         ValueError: as `write_onnx`.
@@ -76,9 +76,9 @@ def check(backbone: nn.Module, path: Path, clips: Tensor) -> Agreement:
     import onnxruntime  # of the extra
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (features,) = session.run(None, {INPUT: clips.numpy()})
+    (features,) = session.run(None, {INPUTS[batch.ndim - 1]: batch.numpy()})
     with torch.no_grad():
-        expected = backbone(clips)
+        expected = backbone(batch)
     difference = (torch.from_numpy(features) - expected).abs().max().item()
     largest = expected.abs().max().item()
     if not difference <= MOST_DIFFERENCE * largest:  # so that NaN is rejected too

@@ -1,10 +1,12 @@
 """Origin of a checkpoint: its training and evaluation, from the run's folder; no paths, because a card is passed on."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fedvssl.data.seen import allowed_numbers, read_seen
 from fedvssl.files.atomic import read_json
+from fedvssl.files.references import names_in
 from fedvssl.files.rounds import round_of
 from fedvssl.files.run_log import read_config
 
@@ -30,6 +32,12 @@ def training_facts(checkpoint: Path) -> dict[str, str]:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{checkpoint.parent / 'config.yaml'} is not the one of a run ({error!r}).") from error
     return {}
+
+
+def origin_names(checkpoint: Path) -> set[str]:
+    """Names of classes and data sets of the training and the evaluations, by which papers are cited."""
+    known = read_config(checkpoint.parent / "config.yaml") if training_facts(checkpoint) else {}
+    return names_in(known) | {result["dataset"] for result in evaluations(checkpoint)}
 
 
 def evaluations(checkpoint: Path) -> list[dict[str, Any]]:
@@ -67,7 +75,7 @@ def _pretraining(config: dict[str, Any], *, server_round: int) -> dict[str, str]
         "local epochs in a round": str(training["local_epochs"]),
         "batch size, learning rate": f"{training['batch_size']}, {training['lr']}",
         **_recipe(training),
-        "clips": f"{sample['clip_len']} frames, crops of {sample['crop_size']} pixels",
+        **_inputs(sample, side="crop_size" if "crop_size" in sample else "max_side"),
         "seed": str(config["seed"]),
     }
 
@@ -90,9 +98,18 @@ def _finetuning(config: dict[str, Any], *, best: bool) -> dict[str, str]:
         "epochs": str(training["epochs"]),
         "batch size, learning rate": f"{training['batch_size']}, {training['lr']}",
         **_recipe(training),
-        "clips": f"{config['clip_len']} frames, crops of {config['crop_size']} pixels",
+        **_inputs(config, side="crop_size"),
         "seed": str(config["seed"]),
     }
+
+
+def _inputs(settings: Mapping[str, Any], *, side: str) -> dict[str, str]:
+    """Row about the clips or pictures; nothing if a Sample of somebody's own has other settings."""
+    if side not in settings:
+        return {}
+    if "clip_len" in settings:
+        return {"clips": f"{settings['clip_len']} frames, crops of {settings[side]} pixels"}
+    return {"pictures": f"{settings[side]} pixels"}
 
 
 def _test_videos(checkpoint: Path) -> dict[str, str]:

@@ -52,7 +52,16 @@ class R3D(nn.Module):
         init_weights(self)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """[B,3,T,H,W] -> features of the last stage."""
+        """[B,3,T,H,W] -> features of the last stage.
+
+        Raises:
+            ValueError: for pictures.
+        """
+        if clips.ndim != 5:
+            raise ValueError(
+                f"An R3D takes clips [B,3,T,H,W] and got {list(clips.shape)}: give it clips (input=clips, in "
+                "pre-training a task such as ctp), or choose a model for pictures such as model=resnet18."
+            )
         for stage in self.children():
             clips = stage(clips)
         return clips

@@ -1,17 +1,17 @@
-"""Action recognizer: backbone, global average pool, dropout, one linear layer.
+"""Recognizer of clips or pictures: backbone, global average pool, dropout, one linear layer.
 
 The state has the names of the published fine-tuned checkpoints (`backbone.*`, `cls_head.fc_cls.*`).
-Shapes: B batch, T frames, H W pixels, K classes.
+Shapes: B batch, T frames, H W pixels, K classes. Pictures have no T.
 """
 
 from torch import Tensor, nn
 
 
 class Recognizer(nn.Module):
-    """[B,3,T,H,W] -> logits [B,K].
+    """[B,3,(T,)H,W] -> logits [B,K].
 
     Args:
-        backbone: maps clips to [B,D,t,h,w] and has the attribute `out_channels` = D.
+        backbone: maps clips or pictures to [B,D,(t,)h,w] and has the attribute `out_channels` = D.
         num_classes: K.
         dropout: probability with which a pooled feature is dropped in training.
     """
@@ -27,8 +27,9 @@ class Recognizer(nn.Module):
         return self.cls_head(self.features(clips))
 
     def features(self, clips: Tensor) -> Tensor:
-        """[B,3,T,H,W] -> global average of the last stage, [B,D]."""
-        return self.backbone(clips).mean(dim=(2, 3, 4))
+        """[B,3,(T,)H,W] -> global average of the last stage, [B,D]."""
+        maps = self.backbone(clips)
+        return maps.mean(dim=tuple(range(2, maps.ndim)))
 
 
 class ClassificationHead(nn.Module):

@@ -48,7 +48,16 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """[B,3,H,W] -> features of the last stage."""
+        """[B,3,H,W] -> features of the last stage.
+
+        Raises:
+            ValueError: for clips.
+        """
+        if pictures.ndim != 4:
+            raise ValueError(
+                f"A ResNet takes pictures [B,3,H,W] and got {list(pictures.shape)}: give it pictures (input=pictures, "
+                "in pre-training a task such as simclr), or choose a model for clips such as model=r3d18."
+            )
         x = self.bn1(self.conv1(pictures)).relu_()
         if self.stem == "imagenet":
             x = max_pool2d(x, 3, stride=2, padding=1)

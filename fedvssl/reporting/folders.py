@@ -52,6 +52,12 @@ class Folder:
                 merged[position] = merged.get(position, {}) | record
         return list(merged.values())
 
+    @property
+    def medium(self) -> str:
+        """ "picture" or "video", by the sample with which the server evaluates."""
+        sample = self.setting("eval.sample", {})
+        return "picture" if sample and "clip_len" not in sample else "video"
+
     def setting(self, key: str, default: Any = None) -> Any:
         """The value of a dotted key."""
         return reduce(

@@ -38,6 +38,7 @@ SETTINGS = {
     "pretext task": "task.module._target_",
     "frames of a clip": "task.sample.clip_len",
     "crop": "task.sample.crop_size",
+    "side of the pictures": "task.sample.max_side",
     "backbone": "model._target_",
     "depth": "model.depth",
     "width": "model.width",
@@ -99,30 +100,30 @@ def partition(run: Folder) -> str:
     spread = f"{lost} of them at none, and {shared} times two clients have the same one"
     return (
         page.paragraph(
-            f"{stats['num_videos']} videos over {stats['num_clients']} clients, "
+            f"{stats['num_videos']} {run.medium}s over {stats['num_clients']} clients, "
             f"{spread if lost or shared else 'each at exactly one'}. Client 1 is the one of client_dist1.json; its "
             "partition_id, by which the other sections name it, is 0."
         )
-        + page.charts(*partition_charts(stats))
+        + page.charts(*partition_charts(stats, medium=run.medium))
         + (listed if len(clients) <= CLIENTS_WITH_NAMES else page.details(f"All {len(clients)} clients", listed))
     )
 
 
-def partition_charts(stats: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Videos per client and class, and shared by two clients; both are numbered from 1, as in the lists."""
+def partition_charts(stats: dict[str, Any], *, medium: str) -> Iterator[tuple[str, str]]:
+    """Videos or pictures per client and class, and shared by two clients; both are numbered from 1, as in the lists."""
     clients = stats["clients"]
     num_labels = max(int(label) for client in clients for label in client["videos_per_class"])
     counts = np.zeros((len(clients), num_labels), dtype=int)
     for row, client in zip(counts, clients, strict=True):
         for label, videos in client["videos_per_class"].items():
             row[int(label) - 1] = videos
-    title = "Videos of each class at each client"
-    yield title, heat_map(title, counts, x="class", y="client", unit="videos")
+    title = f"{medium.capitalize()}s of each class at each client"
+    yield title, heat_map(title, counts, x="class", y="client", unit=f"{medium}s")
     overlap = np.array(stats["video_overlap"])
     np.fill_diagonal(overlap, 0)
     if overlap.any():
-        title = f"Videos that two clients share: {overlap.sum() // 2}"
-        yield title, heat_map(title, overlap, x="client", y="client", unit="videos")
+        title = f"{medium.capitalize()}s that two clients share: {overlap.sum() // 2}"
+        yield title, heat_map(title, overlap, x="client", y="client", unit=f"{medium}s")
 
 
 def loss(run: Folder) -> str:

@@ -1,6 +1,5 @@
 """Sections about the results with the backbone, the machines and the papers."""
 
-import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from fedvssl.data.seen import seen_words
-from fedvssl.data.validation import evaluated_videos
+from fedvssl.data.validation import evaluated_videos, medium_of
 from fedvssl.evaluation.intervals import in_percent
 from fedvssl.files.environment import Facts
+from fedvssl.files.references import bibtex, names_in, terms
 from fedvssl.reporting import page
+from fedvssl.reporting.commands import evaluation_command, finetuning_commands, test_command
 from fedvssl.reporting.figures import Line, is_number, line, line_chart, titled
 from fedvssl.reporting.folders import Folder
 from fedvssl.reporting.learning import dashed, trivial_names
@@ -21,23 +22,24 @@ from fedvssl.training.watch import TRIVIAL
 
 PERCENT = "percent [95 % interval]"
 TEST_LIST = "test list, as published: do not choose an epoch by it"
-SIZES = {"crop_size": "crop_size", "test_sample.size": "size"}
-BASELINES = {"random": "random weights", "mean frame": "mean frame, no network"}  # rows of every evaluation
+# Rows of every evaluation; pictures have their pixels in the place of a mean frame.
+BASELINES = {"random": "random weights", "mean frame": "mean frame, no network", "pixels": "pixels, no network"}
 # Protocols that every report mentions, before any other.
 TITLES = {
     **{"retrieval": "Retrieval", "knn": "Nearest neighbours (kNN)", "linear_probe": "Linear probe"},
     "motion_probe": "Motion probe (direction of a moving window, no labels)",
 }
+OF_VIDEOS = {"motion_probe"}  # protocols that have no use for pictures
+SOFTWARE = "The software is under Apache-2.0. Who passes weights on decides about them, within the terms of the data."
 
 
-def fine_tuning(included: Sequence[Folder]) -> str:
+def fine_tuning(run: Folder, included: Sequence[Folder]) -> str:
     """Curves of the included folders; folders of test and evaluation alone have none."""
     trained = [folder for folder in included if folder.records]
     if not trained:
         return page.missing(
             "No fine-tuning is included; train one, then name its work_dir:",
-            "python -m fedvssl.finetune finetune data_dir=<data> pretrained=<model_pretrained.pth> work_dir=<folder>\n"
-            "python -m fedvssl.report <this run> --include <folder>",
+            finetuning_commands(run),
         )
     losses = [line(folder.records, "loss", label=folder.label) for folder in trained]
     accs, tested = [], False
@@ -67,11 +69,11 @@ def tables(run: Folder, included: Sequence[Folder]) -> str:
     """Tables, one for each protocol and set of videos, because only results on the same videos can be compared."""
     tests = tested(included)
     html = "<h3>Fine-tuned recognizer</h3>" + (
-        "".join(map(test_table, tests))
-        or page.missing("No test is included:", "python -m fedvssl.test test data_dir=<data> work_dir=<folder>")
+        "".join(map(test_table, tests)) or page.missing("No test is included:", test_command(run))
     )
     evaluations = [(folder, e.result) for folder in (run, *included) for e in folder.evaluations]
-    for protocol in dict.fromkeys([*TITLES, *(result["protocol"] for _, result in evaluations)]):
+    usual = [name for name in TITLES if run.medium == "video" or name not in OF_VIDEOS]
+    for protocol in dict.fromkeys([*usual, *(result["protocol"] for _, result in evaluations)]):
         html += f"<h3>{escape(TITLES.get(protocol, protocol))}</h3>"
         same: dict[str, list[tuple[Folder, dict]]] = defaultdict(list)
         for folder, result in evaluations:
@@ -131,27 +133,12 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
         [PERCENT, *metrics.values()],
         [*ordered, *(cells(single({"chance": first["chance"]}, metrics), metrics) if first.get("chance") else [])],
         caption=f"{evaluated_videos(first, first.get('num_test', '?'))} and {first.get('num_train', '?')} training "
-        "videos of "
+        f"{medium_of(first)}s of "
         f"{first['dataset']}, split {first['split']}; {clip_words(first)}",
     )
 
 
-def evaluation_command(run: Folder, protocol: str) -> str:
-    """Command that evaluates the last round of this run."""
-    rounds = [record["server_round"] for record in run.rounds] or ["<N>"]
-    words = [
-        f"checkpoint={run.path / f'round-{rounds[-1]}-weights.npz'}",
-        f"data_dir={run.setting('data_dir')}",
-        f"data.name={run.setting('data.name')}",
-        f"data.num_classes={run.setting('data.num_classes')}",
-        *(f"{key}={run.setting(key)}" for key in ("data.split", "model.depth", "model.width") if run.setting(key)),
-    ]
-    sample = run.setting("eval.sample", {})
-    words += [f"{key}={sample[name]}" for key, name in SIZES.items() if name in sample]
-    return f"python -m fedvssl.{protocol} {shlex.join(words)}"
-
-
-def confusion(included: Sequence[Folder]) -> str:
+def confusion(run: Folder, included: Sequence[Folder]) -> str:
     """The confusion matrix of each test."""
     files = {folder.label: folder.path / "confusion_matrix.png" for folder in included if folder.test}
     drawn = [
@@ -161,7 +148,7 @@ def confusion(included: Sequence[Folder]) -> str:
         return page.charts(*drawn)
     return page.missing(
         "No included folder has a confusion_matrix.png, which the test draws:",
-        "python -m fedvssl.test test data_dir=<data> work_dir=<folder>",
+        test_command(run),
     )
 
 
@@ -244,9 +231,12 @@ def checkpoint_name(result: dict[str, Any]) -> str:
     return Path(str(result["checkpoint"])).name
 
 
-def citation() -> str:
-    """The papers in BibTeX."""
-    return page.listing((page.HERE.parent / "references.bib").read_text(encoding="utf-8"))
+def citation(run: Folder, included: Sequence[Folder]) -> str:
+    """The papers of the methods and data in BibTeX, after the terms of software and data."""
+    folders = [run, *included]
+    found = [e.result for folder in folders for e in folder.evaluations] + [f.test for f in folders if f.test]
+    names = names_in(run.config) | {str(result["dataset"]) for result in found}
+    return page.paragraph(f"{SOFTWARE} {terms(names)}") + page.listing(bibtex(names))
 
 
 def percent(name: str, row: dict[str, Any], intervals: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, STARTS, Measure, Row
 
-PROTOCOLS = ("retrieval", "linear_probe", "knn", "motion_probe")
+PROTOCOLS = ("retrieval", "linear_probe", "knn", "motion_probe", "semi")
 Sections = Mapping[str, Mapping[str, Any] | None]  # name -> settings; None leaves it out
 
 

@@ -94,10 +94,20 @@ def clips_of(result: Mapping[str, Any]) -> dict[str, Any]:
     return {name: result.get(name, sample.get(name)) for name in CLIPS}
 
 
+def clip_facts(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a result about its clips, without those that its sample does not have.
+
+    Args:
+        settings: of the result, with "test_sample".
+    """
+    found = {"num_clips": settings["test_sample"].get("num_clips"), **clips_of({"settings": settings})}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def clip_words(result: Mapping[str, Any]) -> str:
-    """Words for tables: "10 clips each, 112 pixels, 16 frames, stride 2"."""
+    """Words for tables: "10 clips each, 112 pixels, 16 frames, stride 2"; of pictures "32 pixels"."""
     clips = clips_of(result)
-    words = [f"{result.get('num_clips', '?')} clips each"]
+    words = [] if "medium" in result else [f"{result.get('num_clips', '?')} clips each"]
     words += [f"{clips['crop_size']} pixels"] if clips["crop_size"] else []
     words += [f"{clips['clip_len']} frames, stride {clips['frame_stride']}"] if clips["clip_len"] else []
     return ", ".join(words if clips["crop_size"] else [*words, "length and picture size not recorded"])

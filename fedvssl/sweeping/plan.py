@@ -164,7 +164,9 @@ class Plan:
         words = [*self.words("recognition"), *own, f"seed={cell.seed}"]
         folder = self.folder(cell) / kind
         places = flags(checkpoint=weights or RANDOM, work_dir=folder, feature_dir=self.sweep.work_dir / "features")
-        settings = run_settings(composed(command, tuple(words)), free=self.free, files=self.lists)
+        config = composed(command, tuple(words))
+        lists = Split.of(config["data"]).lists_read()  # a protocol may have a training list of its own
+        settings = run_settings(config, free=self.free, files=lists)
         commands, result = [["-m", f"fedvssl.{command}", *words, *places]], folder / f"{command}.json"
         return Step(cell, kind, command, commands, settings, result, start=self.sweep.rows[cell.row].start)
 

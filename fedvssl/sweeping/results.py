@@ -12,7 +12,8 @@ from fedvssl.sweeping.plan import FINETUNE, MEAN_FRAME, PRETRAIN, RANDOM, Cell, 
 from fedvssl.training.watch import TRIVIAL
 
 Results = dict[str, Any]  # content of one cell's JSON
-ROWS = {None: "checkpoint", RANDOM: "random", MEAN_FRAME: "mean frame"}  # start of a row -> its row in an evaluation
+# Start of a row -> its row in an evaluation of videos or pictures.
+ROWS = {None: ("checkpoint",), RANDOM: ("random",), MEAN_FRAME: ("mean frame", "pixels")}
 
 
 def results_file(results_dir: Path, cell: Cell) -> Path:
@@ -53,7 +54,7 @@ def read_measured(step: Step) -> Results:
         _, found = read_right(step.result.with_name(PREDICTIONS_FILE))
         right = {name: to_digits(videos) for name, videos in found.items()}
     else:
-        row, num_test = ROWS[step.start], "num_test"
+        row, num_test = next(name for name in ROWS[step.start] if name in content["rows"]), "num_test"
         metrics, intervals, right = (content[name][row] for name in ("rows", "intervals", "right"))
     also = {name: content[name] for name in ("seen", "chance") if name in content}
     shared = {"num_test": content[num_test], "part": content["part"], **also}

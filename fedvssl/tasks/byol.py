@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedvssl.tasks.follower import Follower
-from fedvssl.tasks.heads import MakeHead, Views, embed, features_of, health_of, squared_distance
+from fedvssl.tasks.heads import FEWEST_SAMPLES, MakeHead, Views, embed, features_of, health_of, squared_distance
 from fedvssl.tasks.task import Batch
 
 
@@ -37,6 +37,8 @@ class BYOL(nn.Module):
     Raises:
         ValueError: if the backbone does not tell its features, or for another momentum.
     """
+
+    least_batch = FEWEST_SAMPLES
 
     def __init__(
         self, backbone: nn.Module, *, views: Views, projector: MakeHead, predictor: MakeHead, momentum: float
@@ -67,6 +69,7 @@ class BYOL(nn.Module):
 
     def after_step(self) -> None:
         """Let the target network follow."""
+        # Deviation: the momentum stays, as in FedU and FedEMA; in the paper it rises to 1 by the end.
         self.target.follow(self.backbone, self.projector)
 
     def trivial(self, batch: Batch) -> Batch:

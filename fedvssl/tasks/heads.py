@@ -16,8 +16,9 @@ from fedvssl.tasks.task import Batch
 
 Views = Callable[[Batch], Batch]  # the device's half of a Sample: a batch as it is loaded -> "view1", "view2", "index"
 MakeHead = Callable[[int], "Head"]  # number of features -> head
-# Of one row, such as the last batch of an epoch may have, there is no variance. Two rows become +1 and -1 whatever they
-# are and pass no gradient but rounding, so the running statistics serve them too.
+# One sample has no other to be compared with, and BatchNorm no variance to divide by where its map is one pixel.
+FEWEST_SAMPLES = 2
+# Two rows become +1 and -1 whatever they are and pass no gradient but rounding, so the running statistics serve them.
 FEWEST_ROWS = 3
 
 
@@ -81,7 +82,9 @@ def features_of(backbone: Any) -> int:
 
 def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     """Squared distance of the directions of rows, 2 - 2 cos, never below 0 by rounding: [B,E], [B,E] -> [B]."""
-    return (normalize(a, dim=1) - normalize(b, dim=1)).square().sum(1)
+    a, b = normalize(a, dim=1), normalize(b, dim=1)
+    without_direction = 2 - a.square().sum(1).round() - b.square().sum(1).round()  # a row of zeros has a cosine of 0
+    return (a - b).square().sum(1) + without_direction
 
 
 def embedding_std(embeddings: Tensor) -> Tensor:

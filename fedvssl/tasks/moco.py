@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from fedvssl.tasks.follower import Follower
-from fedvssl.tasks.heads import MakeHead, Views, check_temperature, embed, features_of, health_of
+from fedvssl.tasks.heads import FEWEST_SAMPLES, MakeHead, Views, check_temperature, embed, features_of, health_of
 from fedvssl.tasks.task import Batch
 
 
@@ -71,15 +71,23 @@ class Queue(nn.Module):
         Raises:
             ValueError: if they are more than the queue has.
         """
+        self.check_length(len(keys))
         length = len(self.keys)
-        if len(keys) > length:
-            raise ValueError(
-                f"task.module.queue_length={length} is shorter than the {len(keys)} keys of a batch: "
-                "raise it, or lower training.batch_size."
-            )
         places = (self.place + torch.arange(len(keys), device=keys.device)) % length
         self.keys[places] = normalize(keys, dim=1).to(self.keys.dtype)
         self.place.add_(len(keys)).remainder_(length)
+
+    def check_length(self, num_keys: int) -> None:
+        """Reject more keys at a time than the queue has.
+
+        Raises:
+            ValueError: telling both numbers.
+        """
+        if num_keys > len(self.keys):
+            raise ValueError(
+                f"task.module.queue_length={len(self.keys)} is shorter than the {num_keys} keys of a batch: "
+                "raise it, or lower training.batch_size."
+            )
 
 
 class MoCo(nn.Module):
@@ -87,6 +95,8 @@ class MoCo(nn.Module):
 
     Deviation: the published code shuffles the keys' batch, so that BatchNorm's statistics of one of several GPUs tell
     nothing. Here a batch is on one device and its order changes no statistic, so there is nothing to shuffle.
+
+    Deviation: `symmetric` and `reset_keys` are of federated MoCo; the papers have neither.
 
     Args:
         backbone: [B,3,(T,)H,W] -> [B,D,(t,)h,w], with `out_channels` D.
@@ -101,6 +111,8 @@ class MoCo(nn.Module):
     Raises:
         ValueError: if the backbone does not tell its features, or a number is out of range.
     """
+
+    least_batch = FEWEST_SAMPLES
 
     def __init__(
         self,
@@ -122,6 +134,10 @@ class MoCo(nn.Module):
         self.projector = projector(features_of(backbone))
         self.key_encoder = Follower(backbone, self.projector, momentum=momentum)
         self.queue = Queue(queue_length, self.projector.out_channels)
+
+    def check_batch(self, size: int) -> None:
+        """Reject a batch of more keys than the queue has, two of each sample if symmetric."""
+        self.queue.check_length((1 + self.symmetric) * size)
 
     def start_round(self) -> None:
         """Set the key encoder to the query encoder at the first contact, and in each round if `reset_keys`."""

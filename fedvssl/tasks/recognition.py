@@ -134,13 +134,13 @@ class RecognitionTask(nn.Module):
     """Cross-entropy of a recognizer on single clips (a Task), and its logits of whole videos.
 
     Args:
-        backbone: maps clips [B,3,T,H,W] to [B,D,t,h,w] and has the attribute `out_channels` = D.
+        backbone: maps clips [B,3,T,H,W] to [B,D,t,h,w], or pictures without time; has the attribute `out_channels` = D.
         recognizer: backbone -> module that maps clips to logits [B,K] and has the attribute `num_classes` = K.
     """
 
     def __init__(self, backbone: nn.Module, *, recognizer: Callable[[nn.Module], nn.Module]) -> None:
         super().__init__()
-        self.recognizer = recognizer(backbone)
+        self.recognizer: Any = recognizer(backbone)
         self.num_classes: Any = self.recognizer.num_classes
 
     def augment(self, batch: Batch) -> Batch:
@@ -166,6 +166,6 @@ class RecognitionTask(nn.Module):
         return {"chance": torch.tensor(math.log(self.num_classes), device=batch["label"].device)}
 
     def video_logits(self, frames: Tensor) -> Tensor:
-        """Mean of the clips' logits, not of their probabilities: uint8 [B,N,T,H,W,3] -> float32 [B,K]."""
+        """Mean of the clips' logits, not of their probabilities: uint8 [B,N,(T,)H,W,3] -> float32 [B,K]."""
         clips = augment.normalize(frames.flatten(0, 1).float())
         return self.recognizer(clips).float().unflatten(0, frames.shape[:2]).mean(dim=1)

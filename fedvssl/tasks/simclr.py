@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from fedvssl.tasks.heads import MakeHead, Views, check_temperature, embed, features_of, health_of
+from fedvssl.tasks.heads import FEWEST_SAMPLES, MakeHead, Views, check_temperature, embed, features_of, health_of
 from fedvssl.tasks.task import Batch
 
 
@@ -49,6 +49,8 @@ class SimCLR(nn.Module):
         ValueError: if the backbone does not tell its features, or for another temperature.
     """
 
+    least_batch = FEWEST_SAMPLES
+
     def __init__(self, backbone: nn.Module, *, views: Views, projector: MakeHead, temperature: float) -> None:
         super().__init__()
         check_temperature(temperature)
@@ -62,7 +64,7 @@ class SimCLR(nn.Module):
 
     def forward(self, batch: Batch) -> Batch:
         """Scalars "loss" and "top1_acc" of `nt_xent`."""
-        # One pass for each view: BatchNorm sees one view of each sample at a time.
+        # Deviation: one pass for each view, as in Flower's FedSimCLR; in the paper BatchNorm sees both views at once.
         z1, z2 = (embed(self.backbone, self.projector, batch[name]) for name in ("view1", "view2"))
         self.embeddings = z1.detach()
         return nt_xent(z1, z2, temperature=self.temperature)

@@ -8,7 +8,7 @@ Shapes: B batch, T frames, H W pixels, E entries of an embedding.
 import torch
 from torch import Tensor, nn
 
-from fedvssl.tasks.heads import MakeHead, Views, embed, features_of, health_of, squared_distance
+from fedvssl.tasks.heads import FEWEST_SAMPLES, MakeHead, Views, embed, features_of, health_of, squared_distance
 from fedvssl.tasks.task import Batch
 
 
@@ -37,7 +37,7 @@ class SimSiam(nn.Module):
         ValueError: if the backbone does not tell its features.
     """
 
-    least_loss = -1.0
+    least_loss, least_batch = -1.0, FEWEST_SAMPLES
 
     def __init__(self, backbone: nn.Module, *, views: Views, projector: MakeHead, predictor: MakeHead) -> None:
         super().__init__()

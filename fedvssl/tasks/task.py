@@ -32,6 +32,8 @@ class Task(Protocol):
     in which "active_share" is nearly 0 is warned of;
     `least_loss`, a number below which no loss of the task lies, 0 if it is not given: a server refuses what lies below;
     `start_round()`, called once before the first step of each round of a client, its state loaded;
+    `least_batch`, the fewest samples that it can compare, 1 if it is not given: a last batch with fewer is left out;
+    `check_batch(size)`, called before a run with the samples of its largest batch, to raise a ValueError;
     `after_step()`, called after each step of the optimizer: a network that follows another one moves here.
 
     What must not travel, such as that network, is a state entry that the strategy does not share; its client keeps it.

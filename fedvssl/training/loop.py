@@ -169,9 +169,13 @@ def metric_names(task: nn.Module, batch: Batch) -> list[str]:
         task = copy.deepcopy(task).train()
         with torch.no_grad():
             batch = task.augment(batch)  # pyright: ignore[reportCallIssue]
+        if hasattr(task, "start_round"):
+            task.start_round()  # pyright: ignore[reportCallIssue]
         scalars = task(batch)
         scalars["loss"].backward()
         found = scalars | instruments(task, batch) | norm_metrics([torch.zeros(())], max_norm=1.0)
+        if hasattr(task, "after_step"):
+            task.after_step()  # pyright: ignore[reportCallIssue]
     return list(found)
 
 

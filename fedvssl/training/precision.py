@@ -21,6 +21,7 @@ PRECISIONS = (FULL, MIXED, "bf16-true", "16-mixed", "16-true", "64-true")  # kno
 INFERENCE = (FULL, MIXED, "16-mixed")  # autocast alone; the others convert the weights
 MOST_ERROR = 0.2  # rounding alone gives 0.01 to 0.03 in the features of a clip
 LEAST_COSINE = 0.7  # with two clips, rounding alone gives 0.86 and more, and the known faults 0.5 or nan
+LEAST_OF_A_LAYER = 0.99  # of one layer by itself rounding alone gives 0.9999
 
 
 def choose_device(device: str) -> str:
@@ -53,6 +54,8 @@ def checked_precision(
 ) -> str:
     """Precision to train in: the requested one, or float32 if the gradients in bfloat16 disagree.
 
+    They agree if those of the whole task do, or those of each layer by itself.
+
     Args:
         precision, device: as in `build_fabric`.
         task: a Task; not changed.
@@ -64,7 +67,8 @@ def checked_precision(
         return precision
     clips = stack([dataset[index] for index in range(min(2, len(dataset)))])
     name, cosine = agreement(task, clips, device=device)
-    if cosine >= LEAST_COSINE:
+    # In an untrained ResNet-50 the rounding of a layer grows in the next ones, until nothing can be compared.
+    if cosine >= LEAST_COSINE or least_layer_agreement(task, clips, device=device) >= LEAST_OF_A_LAYER:
         return MIXED
     warn(
         f"bfloat16 computes something else than float32 here (the gradients of {name} have a cosine of {cosine:.2f}): "
@@ -78,26 +82,26 @@ def checked_inference(
 ) -> str:
     """Precision to compute features in: as `checked_precision`, compared on one clip, with the backbone in eval mode.
 
+    The clip goes through the backbone in any case, so that a backbone that does not take it is told early.
+
     Args:
         precision, device: as in `build_fabric`.
         backbone: on the CPU; not changed.
-        dataset: videos with "frames" uint8 [N,T,H,W,3].
+        dataset: videos with "frames" uint8 [N,T,H,W,3], or pictures with [N,H,W,3].
         warn: receives a sentence about a fall-back.
 
     Raises:
-        ValueError: for an unknown precision, or one that converts the weights themselves.
+        ValueError: for an unknown precision, or one that converts the weights themselves, and as `first_features`.
     """
     precision, device = choose_precision(precision, device=device), choose_device(device)
     if precision not in INFERENCE:
         raise ValueError(f"precision={precision} is for training: choose auto or one of {', '.join(INFERENCE)}.")
+    model = copy.deepcopy(backbone).to(device).eval()
+    clip, exact = first_features(model, dataset, device=device)
     if precision != MIXED:
         return precision
-    model = copy.deepcopy(backbone).to(device).eval()
-    clip = augment.normalize(dataset[0]["frames"][:1].to(device).float())
-    with torch.no_grad():
-        exact = model(clip)
-        with torch.autocast(device, dtype=torch.bfloat16):
-            rounded = model(clip).float()
+    with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16):
+        rounded = model(clip).float()
     error = float((rounded - exact).norm() / exact.norm())
     if error <= MOST_ERROR:
         return MIXED
@@ -106,6 +110,29 @@ def checked_inference(
         "float32. Another release of torch may mend it."
     )
     return FULL
+
+
+def first_features(backbone: nn.Module, dataset: SampleDataset, *, device: str) -> tuple[Tensor, Tensor]:
+    """First clip or picture of a dataset, normalised, float32 [1,3,(T,)H,W], and its features.
+
+    Args:
+        backbone: on the device, in eval mode.
+        dataset: as for `checked_inference`.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ValueError: if the sample cannot be read, or the backbone does not take it.
+    """
+    sample = dataset[0]
+    try:
+        clip = augment.normalize(sample["frames"][:1].to(device).float())
+        with torch.no_grad():
+            return clip, backbone(clip)
+    except ValueError:
+        raise
+    except Exception as error:  # whatever goes wrong in a backbone of somebody's own
+        name, what = dataset.annotations[0].name, f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{type(backbone).__name__} cannot compute features of {name}: {what}.") from error
 
 
 def agreement(task: Any, batch: Batch, *, device: str) -> tuple[str, float]:
@@ -120,6 +147,44 @@ def agreement(task: Any, batch: Batch, *, device: str) -> tuple[str, float]:
         expected, found = (_gradients(task, batch, device=device, mixed=mixed) for mixed in (False, True))
     cosines = {name: _cosine(found[name], expected[name]) for name in expected if expected[name].any()}
     return min(cosines.items(), key=lambda item: item[1], default=("no weight", 1.0))
+
+
+def least_layer_agreement(task: Any, batch: Batch, *, device: str) -> float:
+    """Least cosine between the gradients of one layer in bfloat16 and in float32, for weights and for inputs.
+
+    Each layer gets its input and its gradient of a step in float32, so that no rounding is carried from one to another.
+    It is -1 if a weight with a gradient is not that of a layer of one tensor, such as nn.Conv2d or nn.Linear.
+    """
+    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def remember(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        is_plain = len(inputs) == 1 and torch.is_tensor(inputs[0]) and torch.is_tensor(output)
+        if is_plain and output.requires_grad:
+            output.register_hook(lambda grad: seen.append((layer, inputs[0].detach(), grad)))
+
+    with torch.random.fork_rng():
+        task = copy.deepcopy(task).to(device).train()
+        with torch.no_grad():
+            batch = task.augment({name: value.to(device) for name, value in batch.items()})
+        weighted = [layer for layer in task.modules() if getattr(layer, "weight", torch.empty(0)).dim() > 1]
+        hooks = [layer.register_forward_hook(remember) for layer in weighted]
+        with_gradient = _gradients(task, batch, device=device, mixed=False)
+    for hook in hooks:
+        hook.remove()
+    names = {weight: name for name, weight in task.named_parameters()}
+    if with_gradient.keys() - {names[layer.weight] for layer, _, _ in seen}:  # pyright: ignore[reportArgumentType]
+        return -1.0
+    return min((_layer_cosine(*own, device=device) for own in seen), default=1.0)
+
+
+def _layer_cosine(layer: Any, x: Tensor, grad: Tensor, *, device: str) -> float:
+    """Smaller cosine of the gradients of its weight and of its input, in bfloat16 and in float32."""
+    x, found = x.requires_grad_(), []
+    for mixed in (False, True):
+        with torch.enable_grad(), torch.autocast(device, torch.bfloat16, enabled=mixed):
+            y = layer(x)
+        found.append(torch.autograd.grad(y, (layer.weight, x), grad.to(y.dtype)))
+    return min(_cosine(rounded.float().flatten(), exact.flatten()) for exact, rounded in zip(*found, strict=True))
 
 
 def _gradients(task: nn.Module, batch: Batch, *, device: str, mixed: bool) -> dict[str, Tensor]:

@@ -99,6 +99,20 @@ def test_a_batch_that_does_not_divide_is_refused(media_dir: Path) -> None:
         train_loader(dataset(media_dir, seed_key=(0,)), batch_size=4, num_workers=0, world_size=3)
 
 
+@pytest.mark.parametrize(("least", "sizes"), [(1, [4, 4, 3]), (3, [4, 4, 3]), (4, [4, 4])])
+def test_a_last_batch_of_too_few_is_left_out(media_dir: Path, least: int, sizes: list[int]) -> None:
+    data = dataset(media_dir, seed_key=(0,))
+    batches = list(train_loader(data, batch_size=4, least=least, num_workers=0))
+    assert [len(batch["index"]) for batch in batches] == sizes
+    whole = list(train_loader(data, batch_size=4, num_workers=0))
+    assert all(a["index"].equal(b["index"]) for a, b in zip(batches, whole, strict=False)), "in the same order"
+
+
+def test_too_few_samples_for_any_batch_are_refused(media_dir: Path) -> None:
+    with pytest.raises(ValueError, match="11 samples make no batch of at least 12: give this client more"):
+        train_loader(dataset(media_dir, seed_key=(0,)), batch_size=12, least=12, num_workers=0)
+
+
 def test_testing_counts_every_video_once_over_the_processes(media_dir: Path) -> None:
     options = {"batch_size": 4, "num_workers": 0, "world_size": 2}
     shares = [loaders.test_loader(dataset(media_dir), rank=rank, **options) for rank in (0, 1)]

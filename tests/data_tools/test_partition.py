@@ -149,3 +149,20 @@ def test_the_first_list_is_there_only_with_all_others_of_its_partition(
         monkeypatch.setattr(os, name, lambda *args, own=own, **options: (look(), own(*args, **options), look())[1])
     run(json_path, out, "--num_clients", "4")
     assert before in seen and [*expected, None] in seen and all(files in (before, [*expected, None]) for files in seen)
+
+
+def test_the_labelled_share_is_drawn_class_by_class_and_no_client_has_it(
+    json_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out, flags = tmp_path / "out", ("--num_clients", "2", "--method", "iid")
+    clients = run(json_path, out, *flags, "--labelled_share", "0.4")
+    labelled = read_annotations(out / "labelled.json")
+    assert [sum(a.label == label for a in labelled) for label in range(4)] == [2, 2, 2, 2]
+    assert f"{out / 'labelled.json'}: 8 labelled samples, which no client has" in capsys.readouterr().out
+    assert sorted([*clients[0], *clients[1], *labelled], key=str) == sorted(VIDEOS, key=str)
+    assert json.loads((out / "partition_stats.json").read_text())["num_videos"] == 14
+    run(json_path, out, *flags)
+    assert not (out / "labelled.json").exists(), "of an earlier partition"
+    for share in ("0", "1", "1.5"):
+        with pytest.raises(ValueError, match=f"--labelled_share {float(share)} must be above 0 and below 1"):
+            run(json_path, out, *flags, "--labelled_share", share)

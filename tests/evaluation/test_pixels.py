@@ -11,6 +11,13 @@ def test_each_cell_is_its_mean_over_time_and_pixels():
     torch.testing.assert_close(cells[1, 2, 3, 7], clips[1, 2, :, 9:12, 28:32].mean())
 
 
+def test_of_a_picture_each_cell_is_its_mean():
+    pictures = torch.randn(2, 3, 16, 32)
+    features = MeanFrame()(pictures)
+    assert features.shape == (2, MeanFrame.out_channels, 1, 1)
+    torch.testing.assert_close(features.view(2, 3, 8, 8)[1, 2, 3, 7], pictures[1, 2, 6:8, 28:32].mean())
+
+
 def test_motion_does_not_change_it():
     clips = torch.randn(1, 3, 6, 16, 16)
     torch.testing.assert_close(MeanFrame()(clips.flip(2)), MeanFrame()(clips))

@@ -1,6 +1,7 @@
 """What the card tells of a checkpoint's training and evaluation, read from the folder around it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from fedvssl.data.annotations import Annotation
 from fedvssl.data.seen import SEEN_FILE, seen_videos
 from fedvssl.files.arrays import save_arrays
 from fedvssl.formats.model_card import Card, model_card
-from fedvssl.formats.origin import evaluations, training_facts
+from fedvssl.formats.origin import evaluations, origin_names, training_facts
 
 RESULT = {
     "protocol": "retrieval",
@@ -150,11 +151,12 @@ def test_the_card_prints_them(tmp_path: Path) -> None:
         summary="A network.",
         num_parameters=33_166_272,
         num_entries=120,
-        clip_shape=(3, 16, 112, 112),
+        input_shape=(3, 16, 112, 112),
         feature_shape=(512, 2, 7, 7),
         frame_stride=2,
         training=training_facts(checkpoint),
         evaluations=evaluations(checkpoint),
+        names=origin_names(checkpoint) | {"R3D"},
         agreement=None,
         versions={"fedvssl": "1"},
     )
@@ -168,3 +170,6 @@ def test_the_card_prints_them(tmp_path: Path) -> None:
     assert "|  | R@1 | R@5 |" in text and "| checkpoint | 41.23 [33.1, 49.8] | 70.00 |" in text
     assert "| random | 20.00 | - |" in text
     assert str(tmp_path) not in text
+    cited = ["rehman2022fedvssl", "wang2021ctp", "soomro2012ucf101"]
+    assert re.findall(r"^@\w+{(\w+),$", text, flags=re.MULTILINE) == cited and "keywords" not in text
+    assert "of which nothing is in these files. UCF-101 is a collection of other people's videos" in text

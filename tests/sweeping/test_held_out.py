@@ -9,6 +9,7 @@ from fedvssl import sweep
 from fedvssl.config import compose
 from fedvssl.data.annotations import read_annotations, write_annotations
 from fedvssl.data.validation import hold_out
+from fedvssl.files.settings import sha256
 from tests.stand_in import StandIn
 from tests.sweeping.test_sweep import as_list, planned
 
@@ -114,3 +115,14 @@ def test_rows_that_may_see_test_videos_say_so_in_every_table(
         assert "FedVSSL (0.9, 1) (trained on test videos)" in text and "from scratch (trained" not in text
     cell = json.loads((tmp_path / "sweep/results/fedvssl_09_1-seed1-split1.json").read_text())
     assert cell["retrieval"]["seen"] == cell["finetune"]["seen"] == {"pre-training": 2}
+
+
+def test_few_labels_are_a_measure_with_a_training_list_of_its_own(words: list[str], data_dir: Path, tmp_path) -> None:
+    listed = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")
+    write_annotations(tmp_path / "labelled.json", listed[:3])
+    own = f"data.train_list={tmp_path / 'labelled.json'}"
+    few = f"+measures.semi={{columns: {{top1_acc: few labels}}, overrides: ['{own}'], rows: [random]}}"
+    (step,) = [step for step in planned([*words, few]) if step.kind == "semi"]
+    assert step.settings["contents of train list"] == sha256(tmp_path / "labelled.json")
+    (command,) = step.commands
+    assert command[:2] == ["-m", "fedvssl.semi"] and own in command and "data.train_list=null" not in command

@@ -134,6 +134,7 @@ def test_features_of_pictures_go_through_the_protocols(data_dir: Path, tmp_path:
 def test_the_picture_of_a_sample_is_itself(data_dir: Path) -> None:
     picture = picture_of_sample(data_dir / "zips", "red/p0_1")
     assert picture.shape == (SIDE, SIDE, 3) and picture[..., 0].mean() < picture[..., 2].mean()
-    (data_dir / "zips/red/broken.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"broken\.png is not a readable picture"):
-        picture_of_sample(data_dir / "zips", "red/broken")
+    for content in (b"no picture", b""):
+        (data_dir / "zips/red/broken.png").write_bytes(content)
+        with pytest.raises(ValueError, match=r"broken\.png is not a readable picture"):
+            picture_of_sample(data_dir / "zips", "red/broken")

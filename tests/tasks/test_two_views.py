@@ -12,7 +12,7 @@ from fedvssl.models.r3d import R3D
 from fedvssl.models.resnet import ResNet
 from fedvssl.tasks.byol import BYOL, byol_loss
 from fedvssl.tasks.follower import Follower
-from fedvssl.tasks.heads import Head, embedding_std
+from fedvssl.tasks.heads import Head, embedding_std, squared_distance
 from fedvssl.tasks.moco import MoCo, Queue, info_nce
 from fedvssl.tasks.simclr import SimCLR, nt_xent
 from fedvssl.tasks.simsiam import SimSiam, simsiam_loss
@@ -97,6 +97,13 @@ def test_byol_and_simsiam_are_cosines_of_opposite_views() -> None:
     assert simsiam_loss((p1, p2), (z1, z2)).item() == pytest.approx(-(first + second).mean().item() / 2)
 
 
+def test_a_row_of_zeros_has_a_cosine_of_0() -> None:
+    z, zeros = rows(3), torch.zeros(3, 6, dtype=torch.float64)
+    for a, b in ((z, zeros), (zeros, z), (zeros, zeros)):
+        torch.testing.assert_close(squared_distance(a, b), 2 - 2 * cosine_similarity(a, b))
+    torch.testing.assert_close(squared_distance(z, rows(3, seed=1)), 2 - 2 * cosine_similarity(z, rows(3, seed=1)))
+
+
 def test_no_rounding_takes_a_loss_below_the_least_one() -> None:
     """A server refuses a loss below it."""
     z = rows(257, 33).float()
@@ -122,7 +129,7 @@ def test_a_queue_replaces_its_oldest_keys_and_wraps_around() -> None:
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 8, 32, 32)], ids=["pictures", "clips"])
 @pytest.mark.parametrize("name", TASKS)
 def test_a_batch_of_two_and_one_of_one_train(name: str, shape: tuple[int, ...]) -> None:
-    """Before a run the core tries two samples, and the last batch of an epoch may have one."""
+    """Before a run the core tries two samples. One alone has nothing to be compared with, and yet does no harm."""
     task = build(name, R3D(10, width=4) if len(shape) == 4 else None)
     names = metric_names(task, draw_batch(2, shape=shape))
     metrics = train(task, [draw_batch(size, shape=shape, seed=size) for size in (4, 2, 1)])

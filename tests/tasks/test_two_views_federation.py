@@ -1,5 +1,6 @@
 """Tasks of two views in a federation in one process: what travels, what stays, and that clips serve as well."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from fedvssl import building
 from fedvssl.config import compose
-from fedvssl.data.annotations import write_annotations
+from fedvssl.data.annotations import read_annotations, write_annotations
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.run_log import read_records
 from fedvssl.main import run
@@ -68,16 +69,41 @@ def test_two_rounds_on_pictures(pictures: Path, tmp_path: Path, task: str) -> No
     weight = f"{follower}.backbone.conv1.weight"
     assert not np.array_equal(kept[0][weight], kept[1][weight]), "each client has its own"
     if follower == "key_encoder":
-        assert all(own["queue.place"] == (2 * 2 * 9) % 12 for own in kept), "the queue goes on after a round"
+        in_two_rounds = 2 * 2 * 8  # of 9 pictures one would be a batch of its own
+        assert all(own["queue.place"] == in_two_rounds % 12 for own in kept), "the queue goes on after a round"
         assert not np.array_equal(kept[0]["queue.keys"], kept[1]["queue.keys"])
 
 
 def test_a_queue_shorter_than_a_batch_gets_a_sentence(pictures: Path, tmp_path: Path) -> None:
     words = ("task=moco_v2", *PICTURES, *WORDS["moco_v2"], "task.module.queue_length=7")
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"queue_length=7 is shorter than the 8 keys of a batch: raise it"):
         train(pictures, tmp_path / "run", *words)
-    log = (tmp_path / "run/clients/client_0/train.log").read_text()
-    assert "task.module.queue_length=7 is shorter than the 8 keys of a batch" in log
+    assert not list((tmp_path / "run").iterdir()), "before the run starts"
+
+
+def test_a_client_with_a_single_picture_is_refused_before_the_run(pictures: Path, tmp_path: Path) -> None:
+    one = tmp_path / "lists/client_dist2.json"
+    shutil.copytree(pictures / "lists", one.parent)
+    write_annotations(one, read_annotations(one)[:1])
+    words = ("task=simclr", *PICTURES, HIDDEN, f"partition_dir={one.parent}")
+    with pytest.raises(ValueError, match=r"client_dist2\.json lists 1 sample, SimCLR compares at least 2"):
+        train(pictures, tmp_path / "run", *words)
+
+
+def test_a_map_of_one_pixel_needs_no_batch_of_one(pictures: Path, tmp_path: Path) -> None:
+    """Of 9 pictures in batches of 4 one is left over; the ImageNet stem leaves it one pixel, which has no variance."""
+    (record,) = train(pictures, tmp_path / "run", "task=simclr", *PICTURES, HIDDEN, "model.stem=imagenet", "rounds=1")
+    assert record["num_clips"] == 16
+
+
+@pytest.mark.parametrize(("drop_last", "trained"), [(False, 18), (True, 12)])
+def test_what_is_left_after_whole_batches_trains_or_not(
+    pictures: Path, tmp_path: Path, drop_last: bool, trained: int
+) -> None:
+    """Of 9 pictures in batches of 6, SimCLR has 3 left over."""
+    words = ("task=simclr", *PICTURES, HIDDEN, "training.batch_size=6", f"training.drop_last={drop_last}", "rounds=1")
+    (record,) = train(pictures, tmp_path / "run", *words)
+    assert record["num_clips"] == trained
 
 
 def test_two_clips_of_a_video_through_the_same_task(tmp_path: Path) -> None:

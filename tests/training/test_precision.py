@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from fedvssl.data.annotations import Annotation
 from fedvssl.models.r3d import R3D, Conv
 from fedvssl.models.recognizer import Recognizer
 from fedvssl.tasks.recognition import RecognitionTask
@@ -53,6 +54,24 @@ def check(task: nn.Module, asked: str = "bf16-mixed", dataset: Numbers | None = 
     warnings: list[str] = []
     chosen = checked_precision(asked, device="cpu", task=task, dataset=dataset or Numbers(), warn=warnings.append)
     return chosen, warnings
+
+
+class Pictures:
+    """Stands for a dataset of pictures."""
+
+    annotations = (Annotation("a/1", 0),)
+
+    def __getitem__(self, index: int) -> dict:
+        return {"frames": torch.zeros(1, 8, 8, 3, dtype=torch.uint8)}
+
+
+@pytest.mark.parametrize("asked", ["32-true", "bf16-mixed"])
+def test_a_backbone_of_ones_own_that_does_not_take_the_samples_gets_a_sentence(asked: str) -> None:
+    settings = {"device": "cpu", "dataset": Pictures(), "warn": print}
+    assert checked_inference(asked, backbone=nn.Conv2d(3, 2, 3), **settings)
+    with pytest.raises(ValueError, match="Conv3d cannot compute features of a/1: RuntimeError: ") as found:
+        checked_inference(asked, backbone=nn.Conv3d(3, 2, 3), **settings)
+    assert "\n" not in str(found.value)
 
 
 def test_agreeing_gradients_keep_bfloat16() -> None:

@@ -1,0 +1,18 @@
+"""Accuracy of a classifier that learns from few labels, those of samples that no client of the pre-training has.
+
+    python -m fedvssl.semi checkpoint=outputs/<DATE>/<TIME>/<exp_name>/round-20-weights.npz data=cifar10 input=pictures
+
+Settings: conf/semi.yaml. Inputs and outputs: fedvssl/evaluate.py.
+"""
+
+import sys
+
+from fedvssl.help import show_help
+
+if __name__ == "__main__" and show_help("semi"):  # before PyTorch is imported, which takes seconds
+    sys.exit()
+
+from fedvssl.evaluate import main
+
+if __name__ == "__main__":
+    sys.exit(main("semi"))

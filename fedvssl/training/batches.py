@@ -1,0 +1,50 @@
+"""Sizes of the batches that a task can train on, which its optional `least_batch` and `check_batch` tell."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def least_samples(task: Any, training: Mapping[str, Any]) -> int:
+    """Fewest samples of a batch: the last one of an epoch is left out if it has fewer.
+
+    Args:
+        task: a Task.
+        training: section of the configuration.
+    """
+    return training["batch_size"] if training["drop_last"] else getattr(task, "least_batch", 1)
+
+
+def check_batches(
+    task: Any, training: Mapping[str, Any], sizes: Mapping[str, int], *, warn: Callable[[str], object]
+) -> None:
+    """Check that every list makes a batch that the task can train on.
+
+    Args:
+        task, training: as for `least_samples`.
+        sizes: number of samples of each list, by the name of its file.
+        warn: receives a sentence about lists that are shorter than a batch of a task that compares its samples.
+
+    Raises:
+        ValueError: naming the setting or the list.
+    """
+    batch_size, least, name = training["batch_size"], getattr(task, "least_batch", 1), type(task).__name__
+    if batch_size < least:
+        raise ValueError(
+            f"training.batch_size={batch_size}: {name} compares the samples of a batch, set {least} or more."
+        )
+    shortest, size = min(sizes.items(), key=lambda item: item[1])
+    if size < least:
+        raise ValueError(f"{shortest} lists {size} sample, {name} compares at least {least}: give this client more.")
+    if training["drop_last"] and size < batch_size:
+        raise ValueError(
+            f"{shortest} lists {size} samples, which make no whole batch of {batch_size}: lower training.batch_size, "
+            "or set training.drop_last=false."
+        )
+    if hasattr(task, "check_batch"):
+        task.check_batch(min(batch_size, max(sizes.values())))
+    if least > 1 and size < batch_size:
+        short = sum(number < batch_size for number in sizes.values())
+        warn(
+            f"{short} of {len(sizes)} lists are shorter than training.batch_size={batch_size} ({shortest}: {size}): "
+            f"the batches of these clients are smaller, in which {name} compares less."
+        )
