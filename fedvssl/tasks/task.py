@@ -27,7 +27,7 @@ class Task(Protocol):
     """Loss of a batch on the device. Every Task is an nn.Module.
 
     Optional; the first two are logged with the scalars of each step:
-    `trivial(batch) -> {name: loss}`, losses of predictors that need not look at the clips, as "trivial_<name>";
+    `trivial(batch) -> {name: loss}`, losses of predictors that need not look at the samples, as "trivial_<name>";
     `health() -> {name: number}`, signs of life after the backward pass, with gradients that may be clipped. A round
     in which "active_share" is nearly 0 is warned of;
     `least_loss`, a number below which no loss of the task lies, 0 if it is not given: a server refuses what lies below;
