@@ -93,6 +93,7 @@ class Step:
         settings: the settings that decide the numbers, see `run_settings`.
         result: file that the last command writes: metrics, or the weights of pre-training.
         start: of the row.
+        data: split of a measure, whose own configuration may have another training list; None for pre-training.
     """
 
     cell: Cell
@@ -102,6 +103,7 @@ class Step:
     settings: Settings
     result: Path
     start: str | None = None
+    data: Split | None = None
 
     def __str__(self) -> str:
         return f"{self.cell} {self.kind}"
@@ -120,7 +122,6 @@ class Plan:
         self.sweep, self.free, self.data = sweep, free, sweep.data
         self.lists_dir = lists_dir or sweep.work_dir
         self.checked: set[Path] = set()  # lists of clients
-        self.lists = self.data.lists_read()
 
     def steps(self, seed: int) -> Iterator[Step]:
         """Steps of one seed, row by row, the pre-training of a row before its measures."""
@@ -165,10 +166,10 @@ class Plan:
         folder = self.folder(cell) / kind
         places = flags(checkpoint=weights or RANDOM, work_dir=folder, feature_dir=self.sweep.work_dir / "features")
         config = composed(command, tuple(words))
-        lists = Split.of(config["data"]).lists_read()  # a protocol may have a training list of its own
-        settings = run_settings(config, free=self.free, files=lists)
+        data = Split.of(config["data"])
+        settings = run_settings(config, free=self.free, files=data.lists_read())
         commands, result = [["-m", f"fedvssl.{command}", *words, *places]], folder / f"{command}.json"
-        return Step(cell, kind, command, commands, settings, result, start=self.sweep.rows[cell.row].start)
+        return Step(cell, kind, command, commands, settings, result, start=self.sweep.rows[cell.row].start, data=data)
 
     def finetuning(self, cell: Cell, weights: Path | None, kind: str) -> Step:
         """Step of fine-tuning and its test, from scratch if `weights` is None."""
@@ -177,7 +178,8 @@ class Plan:
         recipe += ["from_scratch=true" if weights is None else "from_scratch=false"]
         config = composed("finetune", tuple(recipe))
         few_labels([], config["labels_per_class"], seed=cell.seed)  # tells a mistake in it
-        settings = run_settings(config, free=self.free, files=self.lists)
+        data = Split.of(config["data"])
+        settings = run_settings(config, free=self.free, files=data.lists_read())
         folder, commands = self.folder(cell) / kind, []
         pretrained = folder / "model_pretrained.pth"
         if weights is not None:
@@ -185,7 +187,7 @@ class Plan:
             commands += [["-m", "fedvssl.finetune_preprocess", *paths]]
         commands += [["-m", "fedvssl.finetune", "finetune", *recipe, *flags(work_dir=folder, pretrained=pretrained)]]
         commands += [["-m", "fedvssl.test", "test", *self.words("recognition"), *flags(work_dir=folder)]]
-        return Step(cell, kind, FINETUNE, commands, settings, folder / "test.json")
+        return Step(cell, kind, FINETUNE, commands, settings, folder / "test.json", data=data)
 
     def words(self, command: str) -> list[str]:
         """Arguments of every run of a command; the user's overrides come last and win."""

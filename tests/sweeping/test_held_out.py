@@ -10,6 +10,7 @@ from fedvssl.config import compose
 from fedvssl.data.annotations import read_annotations, write_annotations
 from fedvssl.data.validation import hold_out
 from fedvssl.files.settings import sha256
+from fedvssl.sweeping.curves import labels_of
 from tests.stand_in import StandIn
 from tests.sweeping.test_sweep import as_list, planned
 
@@ -126,3 +127,21 @@ def test_few_labels_are_a_measure_with_a_training_list_of_its_own(words: list[st
     assert step.settings["contents of train list"] == sha256(tmp_path / "labelled.json")
     (command,) = step.commands
     assert command[:2] == ["-m", "fedvssl.semi"] and own in command and "data.train_list=null" not in command
+
+
+def test_fine_tuning_on_another_list_is_another_result_and_counts_its_videos(
+    words: list[str], commands: StandIn, data_dir: Path, tmp_path: Path
+) -> None:
+    listed = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")
+    for number, name in ((1, "few"), (2, "more")):
+        own = [[video for video in listed if video.label == label][:number] for label in range(3)]
+        write_annotations(tmp_path / f"{name}.json", [video for videos in own for video in videos])
+    rows = [*words, "rows.fedvssl_09_1=null", "measures.retrieval=null", "measures.linear_probe=null"]
+    own_list = f"+measures.finetune.overrides=['data.train_list={tmp_path}/"
+    few, more = ([*rows, f"{own_list}{name}.json']"] for name in ("few", "more"))
+    assert sweep.main(few) == 0
+    with pytest.raises(ValueError, match="has a finetune of other settings, contents of train list differ now"):
+        sweep.sweep(more)
+    settings = sweep.read(compose("sweep", few))
+    _, steps = sweep.planned(settings, few)
+    assert labels_of(settings, steps) == {"from scratch": {1: [70.0]}}
