@@ -9,7 +9,7 @@ from pathlib import Path
 from fedvssl.data.annotations import Annotation, read_annotations
 from fedvssl.data.seen import PRETRAINING, merged, read_seen, refuse_test_videos, seen_facts, seen_videos
 from fedvssl.data.split import Split
-from fedvssl.data.validation import hold_out
+from fedvssl.data.validation import validation_videos
 from fedvssl.files.arrays import Arrays
 
 log = logging.getLogger(__name__)
@@ -93,11 +93,9 @@ def compare_with_tests(data: Split, lists: Lists, *, section: str = "") -> list[
 
 def _tell_of_validation_videos(data: Split, lists: Lists) -> None:
     """Warn of held-out videos in the lists of clients."""
-    path = data.list_path("train")
-    if data.validation is None or not path.is_file():
+    if not data.whole_train_list.is_file():
         return
-    _, held_out = hold_out(read_annotations(path), data.validation, seed=data.validation_seed)
-    names = {video.name for video in held_out}
+    names = {video.name for video in validation_videos(data)}
     if seen := names & {video.name for own in lists.values() for video in own}:
         log.warning(
             "data.validation=%s: the clients train on %d of the %d videos that it holds out, without labels.",
