@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.seen import PRETRAINING, merged, read_seen, refuse_test_videos, seen_facts, seen_videos
+from fedvssl.data.seen import PRETRAINING, merged, record_of_start, refuse_test_videos, seen_facts, seen_videos
 from fedvssl.data.split import Split
 from fedvssl.data.validation import validation_videos
 from fedvssl.files.arrays import Arrays
@@ -37,7 +37,7 @@ def check_client_lists(data: Split, files: Iterable[Path], server: Split | None,
         ValueError: if they see test videos and data.allow_test_videos is false.
     """
     lists, found, allowed = read_lists(files), list[Annotation](), list[Annotation]()
-    before = {} if init is None else read_seen(Path(init).expanduser())
+    before = record_of_start(None if init is None else Path(init).expanduser())
     for split in (data, *_own_split_of_the_server(data, server)):
         found += compare_with_tests(split, lists)
         if split.list_path("test").is_file():
