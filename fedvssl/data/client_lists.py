@@ -51,6 +51,30 @@ def check_client_lists(data: Split, files: Iterable[Path], server: Split | None,
     return merged(before, seen_videos(data.name, videos, stage=PRETRAINING, allowed=allowed))
 
 
+def refuse_train_list(data: Split) -> None:
+    """Reject a training list for pre-training, whose clients have lists of their own.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    if data.train_list is not None:
+        raise ValueError(
+            f"data.train_list={data.train_list} has no effect on pre-training, whose clients train on the lists in "
+            "partition_dir: leave it out, or give it to the command that reads labels."
+        )
+
+
+def recorded(dataset: str, files: Iterable[Path], *, init: str | None) -> Arrays:
+    """Record that a pre-training of clients with these lists will have, if no test videos are allowed.
+
+    Raises:
+        ValueError: if a list or `init` cannot be read.
+    """
+    videos = (video for file in files for video in read_annotations(file))
+    own = seen_videos(dataset, videos, stage=PRETRAINING, allowed=())
+    return merged(record_of_start(None if init is None else Path(init).expanduser()), own)
+
+
 def _own_split_of_the_server(data: Split, server: Split | None) -> list[Split]:
     """The server's evaluation if it has another test list of the same videos; the names of others say nothing."""
     if server is None or os.path.realpath(server.media_dir) != os.path.realpath(data.media_dir):

@@ -8,9 +8,10 @@ from typing import Any
 
 from fedvssl.config import Config, compose
 from fedvssl.data.annotations import read_annotations, write_annotations
-from fedvssl.data.client_lists import compare_with_tests, lists_in
+from fedvssl.data.client_lists import compare_with_tests, lists_in, recorded, refuse_train_list
+from fedvssl.data.seen import unseen_labels
 from fedvssl.data.split import Split
-from fedvssl.data.splits import few_labels, labelled_videos
+from fedvssl.data.splits import few_labels, labelled_videos, listed_videos
 from fedvssl.data.validation import group_of
 from fedvssl.files.settings import Settings, run_settings
 from fedvssl.overrides import parse_overrides
@@ -155,14 +156,15 @@ class Plan:
         run_dir = self.folder(cell) / PRETRAIN
         command = ["-m", "fedvssl.main", *words, "keep_last=1", *flags(**{"hydra.run.dir": run_dir})]
         decisive = {name: value for name, value in config.items() if name != "eval"}  # an evaluation changes nothing
+        refuse_train_list(Split.of(config["data"]))
         contents = {file.name: file for file in files} | start_of(config["init"])
+        self.check_labels(cell, config, files)
         settings = run_settings(decisive, free=self.free, files=contents)
         return Step(cell, PRETRAIN, PRETRAIN, [command], settings, run_dir / f"round-{config['rounds']}-weights.npz")
 
     def evaluation(self, cell: Cell, weights: Path | None, kind: str) -> Step:
         """Step of one protocol on frozen weights; None stands for random ones."""
-        command, own = self.sweep.measures[kind].command, self.sweep.measures[kind].overrides
-        words = [*self.words("recognition"), *own, f"seed={cell.seed}"]
+        command, words = self.sweep.measures[kind].command, self.words_of(kind, cell)
         folder = self.folder(cell) / kind
         places = flags(checkpoint=weights or RANDOM, work_dir=folder, feature_dir=self.sweep.work_dir / "features")
         config = composed(command, tuple(words))
@@ -191,7 +193,12 @@ class Plan:
 
     def words(self, command: str) -> list[str]:
         """Arguments of every run of a command; the user's overrides come last and win."""
-        return [*self.sweep.data_words, *self.sweep.overrides["all"], *self.sweep.overrides[command]]
+        data = [word for word in self.sweep.data_words if command != "main" or not word.startswith("data.train_list=")]
+        return [*data, *self.sweep.overrides["all"], *self.sweep.overrides[command]]
+
+    def words_of(self, kind: str, cell: Cell) -> list[str]:
+        """Arguments of a measure that is a protocol."""
+        return [*self.words("recognition"), *self.sweep.measures[kind].overrides, f"seed={cell.seed}"]
 
     @cached_property
     def held_out(self) -> set[str]:
@@ -225,6 +232,17 @@ class Plan:
             listed = read_annotations(file)
             write_annotations(folder / file.name, [video for video in listed if video.name not in self.held_out])
         return folder
+
+    def check_labels(self, cell: Cell, config: Config, files: Sequence[Path]) -> None:
+        """Reject a pre-training with samples whose labels a measure of its row wants to be held out of it."""
+        for kind, measure in self.sweep.measures.items():
+            if measure.command == FINETUNE or not self.is_measured(cell.row, measure):
+                continue
+            own = composed(measure.command, tuple(self.words_of(kind, cell)))
+            if own["protocol"].get("held_out"):
+                data = Split.of(own["data"])
+                record = recorded(config["data"]["name"], files, init=config["init"])
+                unseen_labels(data, listed_videos(data, "train"), record, checkpoint=f"rows.{cell.row}")
 
     def check_lists(self, files: Sequence[Path]) -> None:
         """Reject clients that would train on test videos; each list is read once."""
