@@ -1,8 +1,8 @@
 """Plan of a sweep: its cells, their commands, and the settings that decide their numbers."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fedvssl.data.seen import unseen_labels
 from fedvssl.data.split import Split
 from fedvssl.data.splits import few_labels, labelled_videos, listed_videos
 from fedvssl.data.validation import group_of
+from fedvssl.files.arrays import Arrays
 from fedvssl.files.settings import Settings, run_settings
 from fedvssl.overrides import parse_overrides
 
@@ -158,7 +159,7 @@ class Plan:
         decisive = {name: value for name, value in config.items() if name != "eval"}  # an evaluation changes nothing
         refuse_train_list(Split.of(config["data"]))
         contents = {file.name: file for file in files} | start_of(config["init"])
-        self.check_labels(cell, config, files)
+        self.check_labels(cell, partial(recorded, config["data"]["name"], files, init=config["init"]))
         settings = run_settings(decisive, free=self.free, files=contents)
         return Step(cell, PRETRAIN, PRETRAIN, [command], settings, run_dir / f"round-{config['rounds']}-weights.npz")
 
@@ -233,16 +234,20 @@ class Plan:
             write_annotations(folder / file.name, [video for video in listed if video.name not in self.held_out])
         return folder
 
-    def check_labels(self, cell: Cell, config: Config, files: Sequence[Path]) -> None:
-        """Reject a pre-training with samples whose labels a measure of its row wants to be held out of it."""
+    def check_labels(self, cell: Cell, record: Callable[[], Arrays]) -> None:
+        """Reject a pre-training with samples that a measure of its row wants to be held out of it.
+
+        Args:
+            cell: of the pre-training.
+            record: gives the record that it will have, see `fedvssl.data.seen`.
+        """
         for kind, measure in self.sweep.measures.items():
             if measure.command == FINETUNE or not self.is_measured(cell.row, measure):
                 continue
             own = composed(measure.command, tuple(self.words_of(kind, cell)))
             if own["protocol"].get("held_out"):
                 data = Split.of(own["data"])
-                record = recorded(config["data"]["name"], files, init=config["init"])
-                unseen_labels(data, listed_videos(data, "train"), record, checkpoint=f"rows.{cell.row}")
+                unseen_labels(data, listed_videos(data, "train"), record(), checkpoint=f"rows.{cell.row}")
 
     def check_lists(self, files: Sequence[Path]) -> None:
         """Reject clients that would train on test videos; each list is read once."""

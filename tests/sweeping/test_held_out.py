@@ -119,13 +119,13 @@ def test_rows_that_may_see_test_videos_say_so_in_every_table(
     assert cell["retrieval"]["seen"] == cell["finetune"]["seen"] == {"pre-training": 2}
 
 
-FEW = "+measures.semi={{columns: {{top1_acc: few}}, overrides: ['data.train_list={folder}/labelled.json'], rows: {rows}}}"
+FEW = "+measures.semi={{columns: {{top1_acc: few}}, overrides: ['data.train_list={}/labelled.json'], rows: {}}}"
 
 
 def test_few_labels_are_a_measure_with_a_training_list_of_its_own(words: list[str], data_dir: Path, tmp_path) -> None:
     listed = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")
     write_annotations(tmp_path / "labelled.json", listed[:3])
-    few = FEW.format(folder=tmp_path, rows="[random]")
+    few = FEW.format(tmp_path, "[random]")
     (step,) = [step for step in planned([*words, few]) if step.kind == "semi"]
     assert step.settings["contents of train list"] == sha256(tmp_path / "labelled.json")
     (command,) = step.commands
@@ -142,7 +142,7 @@ def test_clients_with_labels_that_a_measure_holds_out_are_told_when_the_sweep_is
     listed = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")
     own = [word for word in words if not word.startswith("overrides.main")]
     main = as_list(["pool_size=1", "rounds=2", f"partition_dir={tmp_path}"])
-    few = [*own, f"overrides.main={main}", FEW.format(folder=tmp_path, rows="null"), "--dry_run"]
+    few = [*own, f"overrides.main={main}", FEW.format(tmp_path, "null"), "--dry_run"]
     write_annotations(tmp_path / "client_dist1.json", listed[2:])
     assert sweep.main(few) == 2
     error = capsys.readouterr().err
