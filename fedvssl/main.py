@@ -95,8 +95,7 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.server_rounds import complete
     from fedvssl.server_run import build_run
 
-    data = Split.of(config["data"])
-    refuse_train_list(data)
+    refuse_train_list(data := Split.of(config["data"]))
     config = settle(config)
     trial = try_out(config)
     server = None if config["eval"]["every"] is None else Split.of(config["data"], config["eval"])
