@@ -9,7 +9,8 @@ Methods of federated learning on pictures, with about as many samples for each c
 `class --classes_per_client 2`, exactly so many classes each; `shards --shards_per_client 2`, pieces of the list sorted
 by class; `dirichlet-balanced --alpha 0.1`, proportions over those clients that have least.
 `--labelled_share 0.01` first draws one percent of each class for an evaluation with few labels (fedvssl.semi): these
-samples are in `labelled.json` beside the clients' lists, and with no client.
+samples are in `labelled.json` beside the clients' lists, and with no client. Groups of videos (v_Archery_g08_c01) are
+drawn whole, at least one of each class, so that a small share becomes a larger one.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from fedvssl.data.labelled import draw_labelled
 from fedvssl.data.partition import Partition, by_group, class_shard, dirichlet, groups_of, k400_paper, uniform
 from fedvssl.data.partition_balanced import by_class, dirichlet_balanced, iid, shards
 from fedvssl.data.partition_stats import partition_stats
+from fedvssl.data.validation import group_of
 from fedvssl.files.atomic import write_json
 from fedvssl.files.lock import owned
 
@@ -77,9 +79,17 @@ def hold_out_labelled(
     """
     chosen: set[int] = set()
     if share is not None:
-        chosen |= {*draw_labelled([annotation.label for annotation in annotations], share, seed=seed).tolist()}
+        groups = [group_of(annotation.name) for annotation in annotations]
+        labels = [annotation.label for annotation in annotations]
+        chosen |= {*draw_labelled(labels, share, groups=groups, seed=seed).tolist()}
     numbered = list(enumerate(annotations))
     return [a for n, a in numbered if n in chosen], [a for n, a in numbered if n not in chosen]
+
+
+def in_groups(annotations: Sequence[Annotation]) -> str:
+    """ " in 12 groups", or nothing where each sample is a group of its own."""
+    number = len({group_of(annotation.name) for annotation in annotations})
+    return f" in {number} groups" if number < len(annotations) else ""
 
 
 def _flags_of_method(args: argparse.Namespace) -> dict[str, Any]:
@@ -152,14 +162,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--alpha", type=float, help="for dirichlet and dirichlet-balanced (0.1); above 0, small: clients differ much"
     )
-    parser.add_argument("--labelled_share", type=float, help="share of each class that is held out; default: none")
+    parser.add_argument(
+        "--labelled_share", type=float, help="share of each class that is held out, in whole groups; default: none"
+    )
     args = parser.parse_args(argv)
     json_path = args.json_path / "train_split_1.json" if args.json_path.is_dir() else args.json_path
     annotations = read_annotations(json_path)
     labelled, annotations = hold_out_labelled(annotations, args.labelled_share, seed=args.seed)
     stats = write_partition(annotations, make_partition(annotations, args), args.output_path, labelled=labelled)
     if labelled:
-        print(f"{args.output_path / LABELLED}: {len(labelled)} labelled samples, which no client has")
+        print(
+            f"{args.output_path / LABELLED}: {len(labelled)} labelled samples{in_groups(labelled)}, which no client has"
+        )
     for client in stats["clients"]:
         print(f"client {client['client']}: {client['videos']} samples of {client['classes']} classes")
     print(

@@ -32,7 +32,7 @@ from fedvssl.config import Config, check_numbers, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
 from fedvssl.data.media import picture_of_sample
-from fedvssl.data.seen import read_seen, refuse_seen_labels, seen_facts, seen_words
+from fedvssl.data.seen import labels_words, read_seen, seen_facts, seen_words, unseen_labels
 from fedvssl.data.split import Split
 from fedvssl.data.splits import evaluation_lists, few_videos, few_words, lists_digest, numbers_of_videos
 from fedvssl.data.validation import PICTURE, evaluated_videos, group_of, medium_of, part_facts
@@ -95,9 +95,8 @@ def evaluate(name: str, config: Config) -> None:
     backbones = load_backbones(partial(build, config["model"]), checkpoint=checkpoint, data=data, seed=seed)
     labelled = not isinstance(sample, LabellingSample)
     videos = evaluation_lists(data, labelled=labelled)
-    facts = list_facts(data, videos, checkpoint=checkpoint, labelled=labelled)
-    if getattr(protocol, "held_out", False) and checkpoint != RANDOM:
-        refuse_seen_labels(data, videos["train"], read_seen(Path(checkpoint).expanduser()))
+    held_out = getattr(protocol, "held_out", False)
+    facts = list_facts(data, videos, checkpoint=checkpoint, labelled=labelled, held_out=held_out)
     if medium_of(facts) == PICTURE:
         backbones[PIXELS] = backbones.pop(MEAN_FRAME)
     datasets = evaluation_datasets(data.media_dir, videos, sample, seed=seed)
@@ -117,7 +116,7 @@ def evaluate(name: str, config: Config) -> None:
         # Everything above is checked once; the line below starts the other processes.
         fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
         with ending_together(fabric):
-            fabric.print(f"{numbers_of_videos(data, videos)}, {where(fabric)}{few_words(facts)}")
+            fabric.print(f"{numbers_of_videos(data, videos)}, {where(fabric)}{few_words(facts)}{labels_words(facts)}")
             places = Path(config["feature_dir"]), config["test_batch_size"], config["num_workers"]
             extraction = Extraction(fabric, *places, progress=config["progress"])
             folders = extract_rows(extraction, backbones, datasets, test_part=data.test_part)
@@ -125,13 +124,23 @@ def evaluate(name: str, config: Config) -> None:
                 conclude(folder / f"{name}.json", protocol, facts, folders, datasets)
 
 
-def list_facts(data: Split, videos: dict[str, list[Annotation]], *, checkpoint: str, labelled: bool) -> dict[str, Any]:
+def list_facts(
+    data: Split, videos: dict[str, list[Annotation]], *, checkpoint: str, labelled: bool, held_out: bool
+) -> dict[str, Any]:
     """Entries of <protocol>.json about the videos.
 
+    Args:
+        data: the split.
+        videos: its lists.
+        checkpoint: as the user names it.
+        labelled: True if the labels are those of the lists.
+        held_out: True if training must not have had the training list.
+
     Raises:
-        ValueError: if training has seen evaluated videos and data.allow_test_videos is false.
+        ValueError: if training has seen evaluated videos and data.allow_test_videos is false, or such a training list.
     """
     seen = {} if checkpoint == RANDOM else read_seen(Path(checkpoint).expanduser())
+    refusing = held_out and checkpoint != RANDOM
     return {
         "dataset": data.name,
         "split": data.split,
@@ -140,6 +149,7 @@ def list_facts(data: Split, videos: dict[str, list[Annotation]], *, checkpoint: 
         **(few_videos(videos) if labelled else {}),
         **part_facts(data, videos["test"]),
         **seen_facts(data, videos["test"], seen, checkpoint=checkpoint, gallery=videos["train"]),
+        **(unseen_labels(data, videos["train"], seen, checkpoint=checkpoint) if refusing else {}),
         "lists": lists_digest(videos),
     }
 

@@ -33,7 +33,7 @@ from fedvssl.building import build, build_optimizer, build_task
 from fedvssl.config import Config, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import SampleDataset
-from fedvssl.data.seen import FINETUNING, for_pth, merged, read_seen, seen_facts, seen_videos
+from fedvssl.data.seen import FINETUNING, for_pth, merged, record_of_start, seen_facts, seen_videos
 from fedvssl.data.split import Split
 from fedvssl.data.splits import few_labels, labelled_videos, numbers_of_videos, refuse_shared
 from fedvssl.files.arrays import Arrays
@@ -132,7 +132,7 @@ def videos_seen(data: Split, videos: dict[str, list[Annotation]], pretrained: st
     Raises:
         ValueError: if the videos to evaluate on are among them and data.allow_test_videos is false.
     """
-    before = {} if pretrained is None else read_seen(Path(pretrained))
+    before = record_of_start(None if pretrained is None else Path(pretrained))
     seen_facts(data, videos["test"], before, checkpoint=pretrained and Path(pretrained))
     refuse_shared(data, videos)
     allowed = videos["test"] if data.allow_test_videos else []

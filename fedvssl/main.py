@@ -87,7 +87,7 @@ def run(config: Config, *, run_dir: Path) -> None:
         raise ValueError("engine=simulation needs Ray: pip install ray, or set engine=local.")
     log.info("Loading PyTorch ...")
     from fedvssl.client.order import Site
-    from fedvssl.data.client_lists import check_client_lists, lists_in
+    from fedvssl.data.client_lists import check_client_lists, lists_in, refuse_train_list
     from fedvssl.data.seen import keep_seen
     from fedvssl.files.earlier_round import go_back
     from fedvssl.files.environment import record_environment
@@ -95,8 +95,9 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.server_rounds import complete
     from fedvssl.server_run import build_run
 
+    refuse_train_list(data := Split.of(config["data"]))
     config = settle(config)
-    trial, data = try_out(config), Split.of(config["data"])
+    trial = try_out(config)
     server = None if config["eval"]["every"] is None else Split.of(config["data"], config["eval"])
     seen = check_client_lists(data, lists_in(config["partition_dir"], config["pool_size"]), server, init=config["init"])
     device = "cuda" if config["client_resources"]["num_gpus"] else "cpu"

@@ -133,7 +133,7 @@ def complete(settings: Sweep, words: list[str]) -> list[Step]:
     table, differences = tell()
     draw_leading(settings, table)
     draw_curves(settings, steps)
-    draw_labels(settings, plans, steps)
+    draw_labels(settings, steps)
     print(f"\n{markdown(table, headings(settings))}\n{caption(settings)}\n\n{differences}")
     if failed:
         print(f"error: {len(failed)} steps failed or wait for one that did, see the lines above.", file=sys.stderr)

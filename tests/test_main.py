@@ -211,6 +211,13 @@ def test_clients_with_test_videos_stop_the_run_or_are_recorded(no_engine, tmp_pa
     assert len(seen["pre-training"]) == 3 + 4 + 5 and len(seen["allowed in pre-training"]) == 1
 
 
+@pytest.mark.parametrize("every", ["null", "1"])
+def test_a_training_list_is_refused_as_clients_have_their_own(every, data_dir, tmp_path):
+    config = tiny_config(data_dir, "data.train_list=few.json", f"eval.every={every}")
+    with pytest.raises(ValueError, match=r"data\.train_list=few\.json has no effect on pre-training, whose clients"):
+        main.run(config, run_dir=tmp_path)
+
+
 def test_a_continued_run_forgets_no_video_that_it_has_seen(no_engine, data_dir, tmp_path):
     """The checkpoint that it began with has moved away from its own record since."""
     config, checkpoint = tiny_config(data_dir), tmp_path / "before/round-1-weights.npz"

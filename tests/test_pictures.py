@@ -86,12 +86,18 @@ def test_few_labels_are_held_out_of_the_federation(data_dir, run_dir, tmp_path, 
     partition([*words, "--method", "iid", "--labelled_share", "0.2"])
     few = [*TINY, f"data.train_list={tmp_path / 'lists/labelled.json'}", "protocol.epochs=3"]
     assert evaluate.main("semi", [*few, *places(data_dir, run_dir), "protocol.hidden_channels=8"]) == 2
-    assert "The pre-training had 6 of the 6 samples in" in capsys.readouterr().err
+    assert "round-1-weights.npz had 6 of the 6 samples in" in capsys.readouterr().err
     held_out = [*PRETRAINING, f"data_dir={data_dir}", f"partition_dir={tmp_path / 'lists'}"]
     main.run(compose("base", held_out), run_dir=tmp_path)
     assert evaluate.main("semi", [*few, *places(data_dir, tmp_path), "protocol.hidden_channels=8"]) == 0
     result = json.loads((tmp_path / "evaluation/round-1-weights-cifar10-split1/semi.json").read_text())
     assert (result["num_train"], result["num_test"]) == (6, 24) and result["intervals"]["checkpoint"]["top1_acc"]
+    assert result["labels_unseen"] == "by its record" and "warning" not in capsys.readouterr().out
+    (tmp_path / "seen_videos.npz").unlink()
+    alone = [*few, *places(data_dir, tmp_path), "protocol.hidden_channels=8", f"work_dir={tmp_path / 'alone'}"]
+    assert evaluate.main("semi", alone) == 0
+    assert "no full record of what the checkpoint was trained on" in capsys.readouterr().out
+    assert json.loads((tmp_path / "alone/semi.json").read_text())["labels_unseen"] == "not known"
 
 
 def test_an_export_of_pictures_has_a_card_of_pictures(run_dir, tmp_path, capsys) -> None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.seen import PRETRAINING, merged, read_seen, refuse_test_videos, seen_facts, seen_videos
+from fedvssl.data.seen import PRETRAINING, merged, record_of_start, refuse_test_videos, seen_facts, seen_videos
 from fedvssl.data.split import Split
-from fedvssl.data.validation import hold_out
+from fedvssl.data.validation import validation_videos
 from fedvssl.files.arrays import Arrays
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def check_client_lists(data: Split, files: Iterable[Path], server: Split | None,
         ValueError: if they see test videos and data.allow_test_videos is false.
     """
     lists, found, allowed = read_lists(files), list[Annotation](), list[Annotation]()
-    before = {} if init is None else read_seen(Path(init).expanduser())
+    before = record_of_start(None if init is None else Path(init).expanduser())
     for split in (data, *_own_split_of_the_server(data, server)):
         found += compare_with_tests(split, lists)
         if split.list_path("test").is_file():
@@ -49,6 +49,30 @@ def check_client_lists(data: Split, files: Iterable[Path], server: Split | None,
     _tell_of_validation_videos(data, lists)
     videos = (video for own in lists.values() for video in own)
     return merged(before, seen_videos(data.name, videos, stage=PRETRAINING, allowed=allowed))
+
+
+def refuse_train_list(data: Split) -> None:
+    """Reject a training list for pre-training, whose clients have lists of their own.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    if data.train_list is not None:
+        raise ValueError(
+            f"data.train_list={data.train_list} has no effect on pre-training, whose clients train on the lists in "
+            "partition_dir: leave it out, or give it to the command that reads labels."
+        )
+
+
+def recorded(dataset: str, files: Iterable[Path], *, init: str | None) -> Arrays:
+    """Record that a pre-training of clients with these lists will have, if no test videos are allowed.
+
+    Raises:
+        ValueError: if a list or `init` cannot be read.
+    """
+    videos = (video for file in files for video in read_annotations(file))
+    own = seen_videos(dataset, videos, stage=PRETRAINING, allowed=())
+    return merged(record_of_start(None if init is None else Path(init).expanduser()), own)
 
 
 def _own_split_of_the_server(data: Split, server: Split | None) -> list[Split]:
@@ -93,11 +117,9 @@ def compare_with_tests(data: Split, lists: Lists, *, section: str = "") -> list[
 
 def _tell_of_validation_videos(data: Split, lists: Lists) -> None:
     """Warn of held-out videos in the lists of clients."""
-    path = data.list_path("train")
-    if data.validation is None or not path.is_file():
+    if not data.whole_train_list.is_file():
         return
-    _, held_out = hold_out(read_annotations(path), data.validation, seed=data.validation_seed)
-    names = {video.name for video in held_out}
+    names = {video.name for video in validation_videos(data)}
     if seen := names & {video.name for own in lists.values() for video in own}:
         log.warning(
             "data.validation=%s: the clients train on %d of the %d videos that it holds out, without labels.",

@@ -2,7 +2,8 @@
 
 A run keeps the names of its videos as hashes, 8 bytes each. They go with the weights: beside the round files, and in
 the .pth that is made of them. So whoever evaluates a checkpoint, on whatever split, can compare.
-Checkpoints of other programs and of earlier versions have no such record: nothing is known of them.
+Checkpoints of other programs and of earlier versions have no such record: nothing is known of them, and the record of
+a training that starts from one says so.
 """
 
 import hashlib
@@ -20,6 +21,8 @@ SEEN_FILE = "seen_videos.npz"
 PREFIX = "seen_videos."  # of the entries in a .pth
 PRETRAINING, FINETUNING = "pre-training", "fine-tuning"
 ALLOWED = {stage: f"allowed in {stage}" for stage in (PRETRAINING, FINETUNING)}  # entries: test videos it may see
+INCOMPLETE = "before there was a record"  # entry without hashes: training started from a file that has none
+NOT_KNOWN = "not known"
 ADVICE = "or set data.allow_test_videos=true, which every result will state"
 
 
@@ -66,6 +69,15 @@ def read_seen(checkpoint: Path) -> Arrays:
         return seen_in(load_torch(checkpoint))
     beside = checkpoint.parent / SEEN_FILE
     return load_arrays(beside) if beside.is_file() else {}
+
+
+def record_of_start(checkpoint: Path | None) -> Arrays:
+    """Record that a training goes on with: {} for random weights, INCOMPLETE for a file that has none.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
+    return {} if checkpoint is None else read_seen(checkpoint) or {INCOMPLETE: np.array([], dtype=np.int64)}
 
 
 def seen_in(content: Any) -> Arrays:
@@ -153,24 +165,36 @@ def seen_facts(
     return {"seen": found} if found else {}
 
 
-def refuse_seen_labels(data: Split, labelled: Sequence[Annotation], record: Mapping[str, np.ndarray]) -> None:
-    """Reject a pre-training that has seen the labelled samples of an evaluation that holds them out.
+def unseen_labels(
+    data: Split, labelled: Sequence[Annotation], record: Mapping[str, np.ndarray], *, checkpoint: object
+) -> dict[str, str]:
+    """Entry of a result whose labels training must not have had: whether the record of the checkpoint shows it.
 
     Args:
         data: the split.
-        labelled: its training samples.
+        labelled: the training samples of the evaluation.
         record: `read_seen` of the checkpoint.
+        checkpoint: named in the error.
 
     Raises:
-        ValueError: with their number and the first.
+        ValueError: if training has had some of them, with their number and the first.
     """
     names = dict(zip(_each_hash(data.name, labelled), (sample.name for sample in labelled), strict=True))
-    if seen := names.keys() & _hashes(record, PRETRAINING):
-        raise ValueError(
-            f"The pre-training had {len(seen)} of the {len(names)} samples in {data.list_path('train')}, such as "
-            f"{min(names[key] for key in seen)}: hold them out of its clients with data_tools.partition "
-            "--labelled_share, or set protocol.held_out=false."
-        )
+    for stage in (PRETRAINING, FINETUNING):
+        if seen := names.keys() & _hashes(record, stage):
+            raise ValueError(
+                f"{checkpoint} had {len(seen)} of the {len(names)} samples in {data.list_path('train')} in its "
+                f"{stage}, such as {min(names[key] for key in seen)}: hold them out of all training with "
+                "data_tools.partition --labelled_share, or set protocol.held_out=false."
+            )
+    return {"labels_unseen": "by its record" if record and INCOMPLETE not in record else NOT_KNOWN}
+
+
+def labels_words(facts: Mapping[str, Any]) -> str:
+    """A further line for a log if `unseen_labels` does not know; else nothing."""
+    if facts.get("labels_unseen") != NOT_KNOWN:
+        return ""
+    return "\nwarning: no full record of what the checkpoint was trained on, so it may have had these labels."
 
 
 def seen_words(result: Mapping[str, Any]) -> str:

@@ -25,7 +25,8 @@ class Split:
         validation: share or number of training videos that take the place of the test list; None for the test list.
         validation_seed: of their choice.
         allow_test_videos: True if training may see test videos.
-        train_list: file that takes the place of the training list; None for that of the split.
+        train_list: file that takes the place of the training list; None for that of the split, from which validation
+            videos are drawn in any case.
 
     Raises:
         ValueError: if `allow_test_videos` is neither true nor false. `hold_out` checks `validation` against the list.
@@ -47,10 +48,17 @@ class Split:
 
     @classmethod
     def of(cls, *sections: Mapping[str, Any]) -> "Split":
-        """Read the section `data`; settings of a further section, such as `eval`, take the place of its own."""
+        """Read the section `data`; settings of a further section, such as `eval`, take the place of its own.
+
+        Raises:
+            ValueError: for a place that is no word.
+        """
         names = {field.name for field in fields(cls)}
         known = {name: value for section in sections for name, value in section.items() if name in names}
         paths = [name for name in ("media_dir", "annotation_dir", "train_list") if known.get(name) is not None]
+        for name in paths:
+            if not isinstance(known[name], str | Path):
+                raise ValueError(f"data.{name}={known[name]} must be a path, in quotes if it looks like a number.")
         return cls(**{**known, **{name: Path(known[name]) for name in paths}})
 
     @property
@@ -63,7 +71,31 @@ class Split:
         own = self.train_list if part == "train" else None
         return own or list_path(self.annotation_dir, self.split, part)
 
+    @property
+    def whole_train_list(self) -> Path:
+        """The split's own training list, from which validation videos are drawn."""
+        return list_path(self.annotation_dir, self.split, "train")
+
+    def found_train_list(self) -> Path:
+        """The training list.
+
+        Raises:
+            ValueError: if `train_list` names no file.
+        """
+        if self.train_list is not None and not self.train_list.is_file():
+            raise ValueError(
+                f"No file {self.train_list}, which data.train_list names: a list of labelled samples, labelled.json, "
+                "is written by data_tools.partition --labelled_share."
+            )
+        return self.list_path("train")
+
     def lists_read(self) -> dict[str, Path]:
-        """The annotation files that decide the videos: without the test list if videos are held out."""
-        parts = ("train", "test") if self.validation is None else ("train",)
-        return {f"{part} list": self.list_path(part) for part in parts}
+        """The annotation files that decide the videos: without the test list if videos are held out.
+
+        Raises:
+            ValueError: as `found_train_list`.
+        """
+        lists = {"train list": self.found_train_list()}
+        if self.validation is None:
+            return {**lists, "test list": self.list_path("test")}
+        return lists if self.train_list is None else {**lists, "list of validation": self.whole_train_list}

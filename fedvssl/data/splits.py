@@ -13,7 +13,7 @@ from fedvssl.data.annotations import Annotation, class_names, read_annotations
 from fedvssl.data.media import find_media
 from fedvssl.data.seen import refuse_test_videos
 from fedvssl.data.split import Split, list_path
-from fedvssl.data.validation import evaluated_videos, hold_out, part_facts
+from fedvssl.data.validation import evaluated_videos, part_facts, validation_videos
 
 Item = TypeVar("Item")
 
@@ -22,19 +22,22 @@ def listed_videos(data: Split, part: str) -> list[Annotation]:
     """Read the videos of a split, whatever their labels, and find each of them on disk.
 
     Args:
-        data: if its `validation` is not None, videos are held out of the training list and take the place of the test
-            list, which is not read.
+        data: if its `validation` is not None, videos are held out of the split's own training list and take the place
+            of the test list, which is not read. A `train_list` is read without them.
         part: "train" or "test".
 
     Raises:
-        ValueError: if the list or a video is missing, or `validation` cannot be held out.
+        ValueError: if the list or a video is missing, `validation` cannot be held out, or takes all videos of a list.
     """
-    if data.validation is None:
-        annotations = read_annotations(data.list_path(part))
+    held_out = validation_videos(data)
+    if part == "test" and data.validation is not None:
+        annotations = held_out
     else:
-        listed = read_annotations(data.list_path("train"))
-        train, validation = hold_out(listed, data.validation, seed=data.validation_seed)
-        annotations = train if part == "train" else validation
+        names = {video.name for video in held_out}
+        path = data.found_train_list() if part == "train" else data.list_path(part)
+        annotations = [video for video in read_annotations(path) if video.name not in names]
+        if not annotations:
+            raise ValueError(f"data.validation={data.validation} holds out all videos of {path}: lower it.")
     for annotation in annotations:
         find_media(data.media_dir, annotation.name)
     return annotations
@@ -49,7 +52,7 @@ def labelled_videos(data: Split, part: str) -> list[Annotation]:
     annotations = listed_videos(data, part)
     highest = 1 + max(annotation.label for annotation in annotations)
     if highest > data.num_classes:
-        path = data.list_path(part if data.validation is None else "train")
+        path = data.whole_train_list if (data.test_part, part) == ("validation", "test") else data.list_path(part)
         raise ValueError(f"{path} has labels up to {highest}, but data.num_classes is {data.num_classes}: set it.")
     return annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fedvssl.data.annotations import Annotation
+from fedvssl.data.annotations import Annotation, read_annotations
 from fedvssl.data.media import is_picture
 from fedvssl.data.split import Split
 
@@ -63,6 +63,17 @@ def hold_out(
     if not validation:
         raise ValueError(f"data.validation={wanted} holds no video out: raise it, or add groups of videos.")
     return [annotation for annotation in annotations if annotation.name not in held], validation
+
+
+def validation_videos(data: Split) -> list[Annotation]:
+    """The videos that a split holds out of its own training list; the same whatever its `train_list` is.
+
+    Raises:
+        ValueError: if the list is missing, or as `hold_out`.
+    """
+    if data.validation is None:
+        return []
+    return hold_out(read_annotations(data.whole_train_list), data.validation, seed=data.validation_seed)[1]
 
 
 def how_held_out(validation: Sequence[Annotation], *, medium: str) -> str:

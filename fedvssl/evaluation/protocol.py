@@ -47,7 +47,8 @@ class EvaluationProtocol(Protocol):
     A protocol with clips of its own has them in the attribute `sample`, a Sample. If that is a `LabellingSample`, the
     labels of the features are what it draws, [V,N], and those of the videos may be anything.
 
-    A protocol with the attribute `held_out` = True refuses a backbone that was pre-trained on the training videos.
+    A protocol with the attribute `held_out` = True refuses a backbone whose pre-training or fine-tuning had the
+    training videos.
 
     `draw` is optional; without it there is no picture.
     """

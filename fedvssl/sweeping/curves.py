@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedvssl.data.splits import few_labels, labelled_videos
 from fedvssl.files.atomic import atomic_path
-from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, Plan, Step, Sweep
+from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, Step, Sweep
 from fedvssl.sweeping.results import read_results
 from fedvssl.training.watch import TRIVIAL
 
@@ -48,19 +48,20 @@ def curves_of(sweep: Sweep, steps: Sequence[Step]) -> tuple[dict[str, Lines], di
     return panels, dashed
 
 
-def labels_of(sweep: Sweep, plans: Sequence[Plan], steps: Sequence[Step]) -> Lines:
+def labels_of(sweep: Sweep, steps: Sequence[Step]) -> Lines:
     """Top-1 accuracies in percent after fine-tuning, over the labelled videos of a class (mean over the classes).
 
     A row whose measures train twice with the same number of videos has a line for the second one.
     """
-    videos = {plan.data.split: labelled_videos(plan.data, "train") for plan in plans}
+    lists = {step.data for step in steps if step.data and step.command == FINETUNE}
+    videos = {data: labelled_videos(data, "train") for data in lists}
     lines: Lines = {}
     kinds: dict[tuple[str, float], str] = {}
     for step in steps:
         result = read_results(sweep.results_dir, step.cell).get(step.kind)
-        if step.command != FINETUNE or not result:
+        if step.command != FINETUNE or step.data is None or not result:
             continue
-        drawn = few_labels(videos[step.cell.split], step.settings["labels_per_class"], seed=step.cell.seed)
+        drawn = few_labels(videos[step.data], step.settings["labels_per_class"], seed=step.cell.seed)
         x = round(len(drawn) / len({video.label for video in drawn}), 1)
         title = sweep.rows[step.cell.row].title
         if kinds.setdefault((title, x), step.kind) != step.kind:
@@ -76,9 +77,9 @@ def draw_curves(sweep: Sweep, steps: Sequence[Step]) -> None:
         _draw(sweep.results_dir / "curves.png", panels, dashed, x="round")
 
 
-def draw_labels(sweep: Sweep, plans: Sequence[Plan], steps: Sequence[Step]) -> None:
+def draw_labels(sweep: Sweep, steps: Sequence[Step]) -> None:
     """Draw labels.png, if fine-tuning was done with several numbers of labelled videos."""
-    lines = {title: points for title, points in labels_of(sweep, plans, steps).items() if len(points) > 1}
+    lines = {title: points for title, points in labels_of(sweep, steps).items() if len(points) > 1}
     if lines:
         _draw(sweep.results_dir / "labels.png", {"top-1 (%)": lines}, {}, x="labelled videos of a class")
 

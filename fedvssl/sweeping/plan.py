@@ -1,17 +1,19 @@
 """Plan of a sweep: its cells, their commands, and the settings that decide their numbers."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from fedvssl.config import Config, compose
 from fedvssl.data.annotations import read_annotations, write_annotations
-from fedvssl.data.client_lists import compare_with_tests, lists_in
+from fedvssl.data.client_lists import compare_with_tests, lists_in, recorded, refuse_train_list
+from fedvssl.data.seen import unseen_labels
 from fedvssl.data.split import Split
-from fedvssl.data.splits import few_labels, labelled_videos
+from fedvssl.data.splits import few_labels, labelled_videos, listed_videos
 from fedvssl.data.validation import group_of
+from fedvssl.files.arrays import Arrays
 from fedvssl.files.settings import Settings, run_settings
 from fedvssl.overrides import parse_overrides
 
@@ -93,6 +95,7 @@ class Step:
         settings: the settings that decide the numbers, see `run_settings`.
         result: file that the last command writes: metrics, or the weights of pre-training.
         start: of the row.
+        data: split of a measure, whose own configuration may have another training list; None for pre-training.
     """
 
     cell: Cell
@@ -102,6 +105,7 @@ class Step:
     settings: Settings
     result: Path
     start: str | None = None
+    data: Split | None = None
 
     def __str__(self) -> str:
         return f"{self.cell} {self.kind}"
@@ -120,7 +124,6 @@ class Plan:
         self.sweep, self.free, self.data = sweep, free, sweep.data
         self.lists_dir = lists_dir or sweep.work_dir
         self.checked: set[Path] = set()  # lists of clients
-        self.lists = self.data.lists_read()
 
     def steps(self, seed: int) -> Iterator[Step]:
         """Steps of one seed, row by row, the pre-training of a row before its measures."""
@@ -154,21 +157,22 @@ class Plan:
         run_dir = self.folder(cell) / PRETRAIN
         command = ["-m", "fedvssl.main", *words, "keep_last=1", *flags(**{"hydra.run.dir": run_dir})]
         decisive = {name: value for name, value in config.items() if name != "eval"}  # an evaluation changes nothing
+        refuse_train_list(Split.of(config["data"]))
         contents = {file.name: file for file in files} | start_of(config["init"])
+        self.check_labels(cell, partial(recorded, config["data"]["name"], files, init=config["init"]))
         settings = run_settings(decisive, free=self.free, files=contents)
         return Step(cell, PRETRAIN, PRETRAIN, [command], settings, run_dir / f"round-{config['rounds']}-weights.npz")
 
     def evaluation(self, cell: Cell, weights: Path | None, kind: str) -> Step:
         """Step of one protocol on frozen weights; None stands for random ones."""
-        command, own = self.sweep.measures[kind].command, self.sweep.measures[kind].overrides
-        words = [*self.words("recognition"), *own, f"seed={cell.seed}"]
+        command, words = self.sweep.measures[kind].command, self.words_of(kind, cell)
         folder = self.folder(cell) / kind
         places = flags(checkpoint=weights or RANDOM, work_dir=folder, feature_dir=self.sweep.work_dir / "features")
         config = composed(command, tuple(words))
-        lists = Split.of(config["data"]).lists_read()  # a protocol may have a training list of its own
-        settings = run_settings(config, free=self.free, files=lists)
+        data = Split.of(config["data"])
+        settings = run_settings(config, free=self.free, files=data.lists_read())
         commands, result = [["-m", f"fedvssl.{command}", *words, *places]], folder / f"{command}.json"
-        return Step(cell, kind, command, commands, settings, result, start=self.sweep.rows[cell.row].start)
+        return Step(cell, kind, command, commands, settings, result, start=self.sweep.rows[cell.row].start, data=data)
 
     def finetuning(self, cell: Cell, weights: Path | None, kind: str) -> Step:
         """Step of fine-tuning and its test, from scratch if `weights` is None."""
@@ -177,7 +181,8 @@ class Plan:
         recipe += ["from_scratch=true" if weights is None else "from_scratch=false"]
         config = composed("finetune", tuple(recipe))
         few_labels([], config["labels_per_class"], seed=cell.seed)  # tells a mistake in it
-        settings = run_settings(config, free=self.free, files=self.lists)
+        data = Split.of(config["data"])
+        settings = run_settings(config, free=self.free, files=data.lists_read())
         folder, commands = self.folder(cell) / kind, []
         pretrained = folder / "model_pretrained.pth"
         if weights is not None:
@@ -185,11 +190,16 @@ class Plan:
             commands += [["-m", "fedvssl.finetune_preprocess", *paths]]
         commands += [["-m", "fedvssl.finetune", "finetune", *recipe, *flags(work_dir=folder, pretrained=pretrained)]]
         commands += [["-m", "fedvssl.test", "test", *self.words("recognition"), *flags(work_dir=folder)]]
-        return Step(cell, kind, FINETUNE, commands, settings, folder / "test.json")
+        return Step(cell, kind, FINETUNE, commands, settings, folder / "test.json", data=data)
 
     def words(self, command: str) -> list[str]:
         """Arguments of every run of a command; the user's overrides come last and win."""
-        return [*self.sweep.data_words, *self.sweep.overrides["all"], *self.sweep.overrides[command]]
+        data = [word for word in self.sweep.data_words if command != "main" or not word.startswith("data.train_list=")]
+        return [*data, *self.sweep.overrides["all"], *self.sweep.overrides[command]]
+
+    def words_of(self, kind: str, cell: Cell) -> list[str]:
+        """Arguments of a measure that is a protocol."""
+        return [*self.words("recognition"), *self.sweep.measures[kind].overrides, f"seed={cell.seed}"]
 
     @cached_property
     def held_out(self) -> set[str]:
@@ -223,6 +233,21 @@ class Plan:
             listed = read_annotations(file)
             write_annotations(folder / file.name, [video for video in listed if video.name not in self.held_out])
         return folder
+
+    def check_labels(self, cell: Cell, record: Callable[[], Arrays]) -> None:
+        """Reject a pre-training with samples that a measure of its row wants to be held out of it.
+
+        Args:
+            cell: of the pre-training.
+            record: gives the record that it will have, see `fedvssl.data.seen`.
+        """
+        for kind, measure in self.sweep.measures.items():
+            if measure.command == FINETUNE or not self.is_measured(cell.row, measure):
+                continue
+            own = composed(measure.command, tuple(self.words_of(kind, cell)))
+            if own["protocol"].get("held_out"):
+                data = Split.of(own["data"])
+                unseen_labels(data, listed_videos(data, "train"), record(), checkpoint=f"rows.{cell.row}")
 
     def check_lists(self, files: Sequence[Path]) -> None:
         """Reject clients that would train on test videos; each list is read once."""

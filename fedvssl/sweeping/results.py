@@ -39,7 +39,8 @@ def read_measured(step: Step) -> Results:
         "metrics": fractions, or the losses of the first and the last round of pre-training, and then "curves", see
             `curves_of`. Of fractions also "intervals" (ends by metric), "right" (metric -> "0" or "1" for each
             evaluated video), "num_test", their number, "part", their name, and "seen", if training had some of them,
-            see `fedvssl.data.seen`, and of evaluations "chance", where the protocol knows it.
+            see `fedvssl.data.seen`, and of evaluations "labels_unseen", if training must not have had the labels,
+            and "chance", where the protocol knows it.
     """
     if step.command == PRETRAIN:
         records = [r for r in read_records(step.result.parent / METRICS_FILE) if "partition_id" not in r]
@@ -56,7 +57,7 @@ def read_measured(step: Step) -> Results:
     else:
         row, num_test = next(name for name in ROWS[step.start] if name in content["rows"]), "num_test"
         metrics, intervals, right = (content[name][row] for name in ("rows", "intervals", "right"))
-    also = {name: content[name] for name in ("seen", "chance") if name in content}
+    also = {name: content[name] for name in ("seen", "labels_unseen", "chance") if name in content}
     shared = {"num_test": content[num_test], "part": content["part"], **also}
     return {"metrics": metrics, "intervals": intervals, "right": right, **shared}
 

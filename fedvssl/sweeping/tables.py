@@ -16,7 +16,7 @@ from fedvssl.sweeping.results import Results, read_results
 from fedvssl.training.metrics import chance, majority_class
 
 SEEN_TESTS = " (trained on test videos)"  # at the title of a row whose accuracies are no test
-READ_LABELS = (FINETUNE, "linear_probe", "knn", "retrieval")  # commands that read those of the lists
+READ_LABELS = (FINETUNE, "linear_probe", "knn", "retrieval", "semi")  # commands that read those of the lists
 GUESSES = MAJORITY, CHANCE = "majority class", "chance"  # rows that need no run
 
 

@@ -13,12 +13,15 @@ from fedvssl.data.seen import (
     SEEN_FILE,
     allowed_numbers,
     for_pth,
+    labels_words,
     merged,
     read_seen,
+    record_of_start,
     refuse_test_videos,
     seen_facts,
     seen_videos,
     seen_words,
+    unseen_labels,
 )
 from fedvssl.data.split import Split
 from fedvssl.files.arrays import save_arrays
@@ -75,6 +78,20 @@ def test_what_pre_training_may_see_fine_tuning_may_not() -> None:
     assert allowed_numbers(both) == {PRETRAINING: 1}
     with pytest.raises(ValueError, match="x had 1 of the 1 test videos in its fine-tuning, such as a/2"):
         seen_facts(DATA, videos("a/2"), both, checkpoint="x")
+
+
+@pytest.mark.parametrize("stage", [PRETRAINING, FINETUNING])
+def test_labels_that_a_stage_of_training_had_are_refused_and_without_a_record_it_is_said(stage: str) -> None:
+    few, known = videos("a/1", "a/2"), {"labels_unseen": "by its record"}
+    sentence = rf"^x had 1 of the 2 samples in .*train_split_2\.json in its {stage}, such as a/2: hold them out"
+    with pytest.raises(ValueError, match=sentence):
+        unseen_labels(DATA, few, record("a/2", "a/3", stage=stage), checkpoint="x")
+    own = record("a/3", stage=stage)
+    assert unseen_labels(DATA, few, own, checkpoint="x") == known and labels_words(known) == ""
+    for incomplete in ({}, merged(record_of_start(Path("nowhere/round-1-weights.npz")), own)):
+        facts = unseen_labels(DATA, few, incomplete, checkpoint="x")
+        assert facts == {"labels_unseen": "not known"} and "it may have had these labels" in labels_words(facts)
+    assert merged(record_of_start(None), own).keys() == own.keys()
 
 
 def test_a_gallery_is_told() -> None:

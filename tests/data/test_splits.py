@@ -69,6 +69,32 @@ def test_held_out_videos_take_the_place_of_the_test_list_which_is_not_read(tmp_p
         labelled_videos(replace(data, num_classes=2), "test")
 
 
+def test_a_training_list_of_ones_own_does_not_change_the_validation_videos(tmp_path: Path) -> None:
+    data = replace(write_split(tmp_path, labels=[0, 1] * 6), validation=4)
+    train, validation = (labelled_videos(data, part) for part in ("train", "test"))
+    write_annotations(tmp_path / "few.json", [*validation[:2], *train[:3]])
+    few = replace(data, train_list=tmp_path / "few.json")
+    assert labelled_videos(few, "test") == validation and labelled_videos(few, "train") == train[:3]
+    assert [path.name for path in few.lists_read().values()] == ["few.json", "train_split_1.json"]
+    assert labelled_videos(replace(few, validation=None), "train") == [*validation[:2], *train[:3]]
+    write_annotations(tmp_path / "few.json", validation[:2])
+    with pytest.raises(ValueError, match=r"data\.validation=4 holds out all videos of .*few\.json: lower it"):
+        labelled_videos(few, "train")
+
+
+def test_a_training_list_that_is_missing_or_no_path_is_told_in_one_sentence(tmp_path: Path) -> None:
+    section = {"name": "a", "media_dir": "b", "annotation_dir": "c", "split": 1, "num_classes": 2, "validation": None}
+    section["validation_seed"] = 0
+    missing = Split.of({**section, "train_list": str(tmp_path / "labelled.json")})
+    sentence = r"No file .*labelled\.json, which data\.train_list names: .* data_tools\.partition --labelled_share"
+    for read in (missing.lists_read, lambda: labelled_videos(missing, "train")):
+        with pytest.raises(ValueError, match=sentence):
+            read()
+    for word in (5, True, ["a.json"]):
+        with pytest.raises(ValueError, match=r"data\.train_list=.* must be a path"):
+            Split.of({**section, "train_list": word})
+
+
 def test_a_log_names_the_test_videos(tmp_path: Path) -> None:
     videos = {"train": [Annotation("a", 0)] * 3, "test": [Annotation("b", 0)]}
     assert words(write_split(tmp_path, labels=[0]), videos) == "3 training and 1 test videos"

@@ -166,3 +166,14 @@ def test_the_labelled_share_is_drawn_class_by_class_and_no_client_has_it(
     for share in ("0", "1", "1.5"):
         with pytest.raises(ValueError, match=f"--labelled_share {float(share)} must be above 0 and below 1"):
             run(json_path, out, *flags, "--labelled_share", share)
+
+
+def test_groups_of_videos_are_labelled_whole(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    grouped = [Annotation(f"A/v_A{n % 2}_g{n // 8:02d}_c{n % 8:02d}", n % 2) for n in range(80)]
+    write_annotations(tmp_path / "list.json", grouped)
+    flags = ("--num_clients", "2", "--method", "iid", "--labelled_share", "0.2")
+    clients = run(tmp_path / "list.json", tmp_path / "out", *flags)
+    labelled = read_annotations(tmp_path / "out/labelled.json")
+    held_out, trained = ({a.name[:-4] for a in own} for own in (labelled, [*clients[0], *clients[1]]))
+    assert not held_out & trained and [sum(a.label == label for a in labelled) for label in (0, 1)] == [8, 8]
+    assert "labelled.json: 16 labelled samples in 4 groups, which no client has" in capsys.readouterr().out

@@ -24,12 +24,12 @@ def test_pictures_have_the_numbers_of_the_cells(words: list[str], commands: Stan
     two = [*words, TWO_SEEDS, FEW, "+rows.own={title: own, overrides: []}"]
     assert sweep.main(two) == 0
     settings = sweep.read(compose("sweep", two))
-    plans, steps = sweep.planned(settings, two)
+    _, steps = sweep.planned(settings, two)
     panels, dashed = curves.curves_of(settings, steps)
     both = {1: [9.0, 9.0], 2: [8.0, 8.0]}
     assert panels["loss"] == {"FedVSSL (0.9, 1)": both, "own": both} and {*panels} == {"loss", "iou"}
     assert dashed == {"loss": {"still": {1: [9.5] * 4, 2: [9.5] * 4}}, "iou": {"still": {1: [0.5] * 4, 2: [0.5] * 4}}}
-    lines = curves.labels_of(settings, plans, steps)
+    lines = curves.labels_of(settings, steps)
     assert lines["from scratch"] == {1: [70.0, 70.0], 2: [70.0, 70.0]} and {*lines} == {"from scratch", *panels["loss"]}
 
 

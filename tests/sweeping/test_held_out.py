@@ -10,6 +10,8 @@ from fedvssl.config import compose
 from fedvssl.data.annotations import read_annotations, write_annotations
 from fedvssl.data.validation import hold_out
 from fedvssl.files.settings import sha256
+from fedvssl.sweeping.curves import labels_of
+from fedvssl.sweeping.tables import baseline_rows
 from tests.stand_in import StandIn
 from tests.sweeping.test_sweep import as_list, planned
 
@@ -117,12 +119,65 @@ def test_rows_that_may_see_test_videos_say_so_in_every_table(
     assert cell["retrieval"]["seen"] == cell["finetune"]["seen"] == {"pre-training": 2}
 
 
+FEW = "+measures.semi={{columns: {{top1_acc: few}}, overrides: ['data.train_list={}/labelled.json'], rows: {}}}"
+
+
 def test_few_labels_are_a_measure_with_a_training_list_of_its_own(words: list[str], data_dir: Path, tmp_path) -> None:
     listed = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")
     write_annotations(tmp_path / "labelled.json", listed[:3])
-    own = f"data.train_list={tmp_path / 'labelled.json'}"
-    few = f"+measures.semi={{columns: {{top1_acc: few labels}}, overrides: ['{own}'], rows: [random]}}"
+    few = FEW.format(tmp_path, "[random]")
     (step,) = [step for step in planned([*words, few]) if step.kind == "semi"]
     assert step.settings["contents of train list"] == sha256(tmp_path / "labelled.json")
     (command,) = step.commands
-    assert command[:2] == ["-m", "fedvssl.semi"] and own in command and "data.train_list=null" not in command
+    assert f"data.train_list={tmp_path / 'labelled.json'}" in command and "data.train_list=null" not in command
+    assert command[:2] == ["-m", "fedvssl.semi"]
+    plans, _ = sweep.planned(sweep.read(compose("sweep", [*words, few])), [*words, few])
+    rows = baseline_rows(plans, {"few": ("semi", "top1_acc")}, {"semi": []})
+    assert [rows[title]["few"].values for title in ("majority class", "chance")] == [[4 / 11], [1 / 3]]
+
+
+def test_clients_with_labels_that_a_measure_holds_out_are_told_when_the_sweep_is_planned(
+    words: list[str], data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    listed = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")
+    own = [word for word in words if not word.startswith("overrides.main")]
+    main = as_list(["pool_size=1", "rounds=2", f"partition_dir={tmp_path}"])
+    few = [*own, f"overrides.main={main}", FEW.format(tmp_path, "null"), "--dry_run"]
+    write_annotations(tmp_path / "client_dist1.json", listed[2:])
+    assert sweep.main(few) == 2
+    error = capsys.readouterr().err
+    assert "labelled.json, which data.train_list names" in error and "data_tools.partition --labelled_share" in error
+    write_annotations(tmp_path / "labelled.json", listed[:3])
+    assert sweep.main(few) == 2
+    sentence = f"rows.fedvssl_09_1 had 1 of the 3 samples in {tmp_path}/labelled.json in its pre-training, such as"
+    assert sentence in capsys.readouterr().err
+    write_annotations(tmp_path / "client_dist1.json", listed[3:])
+    assert sweep.main(few) == 0
+
+
+def test_a_training_list_of_the_whole_sweep_is_not_that_of_clients(words: list[str], data_dir: Path, tmp_path) -> None:
+    listed = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")
+    write_annotations(tmp_path / "few.json", listed[:3])
+    steps = planned([*words, own := f"data.train_list={tmp_path}/few.json"])
+    assert {own in command for step in steps for command in step.commands if step.kind == "pretrain"} == {False}
+    assert all(own in step.commands[0] for step in steps if step.kind == "retrieval")
+    with pytest.raises(ValueError, match=r"few\.json has no effect on pre-training"):
+        planned([*words, f"overrides.all={as_list([own])}"])
+
+
+def test_fine_tuning_on_another_list_is_another_result_and_counts_its_videos(
+    words: list[str], commands: StandIn, data_dir: Path, tmp_path: Path
+) -> None:
+    listed = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")
+    for number, name in ((1, "few"), (2, "more")):
+        own = [[video for video in listed if video.label == label][:number] for label in range(3)]
+        write_annotations(tmp_path / f"{name}.json", [video for videos in own for video in videos])
+    rows = [*words, "rows.fedvssl_09_1=null", "measures.retrieval=null", "measures.linear_probe=null"]
+    own_list = f"+measures.finetune.overrides=['data.train_list={tmp_path}/"
+    few, more = ([*rows, f"{own_list}{name}.json']"] for name in ("few", "more"))
+    assert sweep.main(few) == 0
+    with pytest.raises(ValueError, match="has a finetune of other settings, contents of train list differ now"):
+        sweep.sweep(more)
+    settings = sweep.read(compose("sweep", few))
+    _, steps = sweep.planned(settings, few)
+    assert labels_of(settings, steps) == {"from scratch": {1: [70.0]}}
