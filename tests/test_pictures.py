@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,25 @@ def test_protocols_have_the_rows_of_pictures_and_say_nothing_of_clips(data_dir, 
         assert not {"num_clips", "clip_len", "frame_stride", "size"} & result.keys() and result["crop_size"] == 16
         first = next(iter(result["rows"]["pixels"].values()))
         assert first > 0.6, "the colour is the class, and chance is a third"
+
+
+def test_recipes_of_one_protocol_are_told_apart_wherever_they_are_shown(data_dir, run_dir, tmp_path, capsys) -> None:
+    shutil.copytree(run_dir, tmp_path / "run")
+    place = [*TINY, *places(data_dir, tmp_path / "run")]
+    own = "AdamProbe, hidden_channels null, epochs 1, batch_size 512, lr 0.0003, reshuffle true, held_out false"
+    assert evaluate.main("linear_probe", [*place, "probe=fedsimclr", "protocol.epochs=1"]) == 0
+    assert f"linear_probe ({own})\n" in capsys.readouterr().out
+    assert evaluate.main("knn", place) == 0 and "\nknn\n" in capsys.readouterr().out
+    assert evaluate.main("knn", [*place, "protocol.temperature=0.5"]) == 0
+    assert "knn (temperature 0.5)\n" in capsys.readouterr().out
+    assert report.main([str(tmp_path / "run"), "--output", str(tmp_path / "page.html")]) == 0
+    page = html.unescape((tmp_path / "page.html").read_text())
+    assert all(page.count(f"({words})") == 3 for words in (own, "temperature 0.5")), "caption, picture and its title"
+    out = [f"out_dir={tmp_path / 'out'}", "formats=[safetensors]", "input=pictures", "crop_size=16"]
+    assert export.main([*MODEL, place[-1], *out]) == 0
+    card = (tmp_path / "out/README.md").read_text()
+    titles = "knn on cifar10", "knn (temperature 0.5) on cifar10", f"linear_probe ({own}) on cifar10"
+    assert all(title in card for title in titles)
 
 
 def test_fine_tuning_learns_the_colours_and_the_test_reads_it(data_dir, run_dir, tmp_path, capsys) -> None:

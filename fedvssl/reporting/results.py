@@ -17,7 +17,16 @@ from fedvssl.reporting.commands import evaluation_command, finetuning_commands, 
 from fedvssl.reporting.figures import Line, is_number, line, line_chart, titled
 from fedvssl.reporting.folders import Folder
 from fedvssl.reporting.learning import dashed, trivial_names
-from fedvssl.sweeping.comparison import ACCURACIES, cells, clip_words, conditions, facts, interval_words, single
+from fedvssl.sweeping.comparison import (
+    ACCURACIES,
+    cells,
+    clip_words,
+    conditions,
+    facts,
+    interval_words,
+    recipe_words,
+    single,
+)
 from fedvssl.training.watch import TRIVIAL
 
 PERCENT = "percent [95 % interval]"
@@ -134,7 +143,7 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
         [*ordered, *(cells(single({"chance": first["chance"]}, metrics), metrics) if first.get("chance") else [])],
         caption=f"{evaluated_videos(first, first.get('num_test', '?'))} and {first.get('num_train', '?')} training "
         f"{medium_of(first)}s of "
-        f"{first['dataset']}, split {first['split']}; {clip_words(first)}",
+        f"{first['dataset']}, split {first['split']}; {clip_words(first)}{recipe_words(first)}",
     )
 
 
@@ -168,6 +177,7 @@ def pictures(folders: Sequence[Folder], protocol: str) -> list[tuple[str, str]]:
         if result["protocol"] == protocol
         for title in [
             named(f"{folder.label}, {checkpoint_name(result)}, {result['dataset']} split {result['split']}", result)
+            + recipe_words(result)
         ]
     ]
 

@@ -113,6 +113,11 @@ def clip_words(result: Mapping[str, Any]) -> str:
     return ", ".join(words if clips["crop_size"] else [*words, "length and picture size not recorded"])
 
 
+def recipe_words(result: Mapping[str, Any]) -> str:
+    """Words at the name of a protocol about its settings: " (AdamProbe, epochs 20)"; "" for those of its file."""
+    return f" ({result['recipe']})" if result.get("recipe") else ""
+
+
 def conditions(result: Mapping[str, Any]) -> str:
     """Values of `facts`, as a key."""
     return json.dumps(facts(result), sort_keys=True)
