@@ -48,6 +48,7 @@ from fedvssl.files.predictions import to_digits
 from fedvssl.files.results import CHECKPOINT as CHECKPOINT_PATH
 from fedvssl.files.results import change_in, free_folder, from_here, refuse_other
 from fedvssl.files.settings import flat
+from fedvssl.overrides import SEARCH_PATH, parse_overrides
 from fedvssl.sweeping.comparison import aligned, clip_facts, clip_words, deciding, recipe_words, single
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.precision import checked_inference
@@ -76,19 +77,20 @@ def evaluate_all(protocols: Sequence[str], overrides: Sequence[str]) -> None:
     configs = [read_command_line("retrieval", [protocol, *overrides]) for protocol in protocols]
     if len(configs) > 1 and any(config["devices"] != 1 for config in configs):
         raise ValueError("Several protocols in one command need devices=1: give each protocol a command of its own.")
+    folders = [word for word in parse_overrides(overrides) if word.startswith(SEARCH_PATH)]
     for protocol, config in zip(protocols, configs, strict=True):
-        usual = compose(protocol, [], resolve=False)["protocol"]
-        evaluate(check_name(Path(protocol).stem, where="protocol"), config, recipe=own_recipe(config, usual))
+        recipe = own_recipe(config["protocol"], compose(protocol, folders, resolve=False)["protocol"])
+        evaluate(check_name(Path(protocol).stem, where="protocol"), config, recipe=recipe)
 
 
-def own_recipe(config: Config, usual: Mapping[str, Any]) -> str:
+def own_recipe(protocol: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
     """Words on the settings of the protocol that are not those of its file: "AdamProbe, epochs 20"; "" if none is.
 
     Args:
-        config: of the evaluation.
-        usual: section `protocol` of the file alone. Its references to other settings are not compared.
+        protocol: section of the configuration.
+        usual: the same of the file alone. Its references to other settings are not compared.
     """
-    own, usual = dict(flat(config["protocol"])), dict(flat(usual))
+    own, usual = dict(flat(protocol)), dict(flat(usual))
     target = str(own.pop("_target_", None))
     changed = target != usual.pop("_target_", None)
     words = [target.rpartition(".")[2]] if changed else []

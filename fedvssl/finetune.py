@@ -35,7 +35,7 @@ from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.seen import FINETUNING, for_pth, merged, read_seen, seen_facts, seen_videos
 from fedvssl.data.split import Split
-from fedvssl.data.splits import few_labels, labelled_videos, numbers_of_videos, refuse_shared
+from fedvssl.data.splits import few_labels, labelled_videos, numbers_of_videos, refuse_shared, trained_on
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.backbone import load_backbone
@@ -93,7 +93,7 @@ def finetune(config: Config) -> None:
         fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
         with ending_together(fabric):
             wrapped = wrap(fabric, module, new_optimizer, compiled=training["compile"])
-            constant = {"settings": settings, "where": where(fabric), **for_pth(seen)}
+            constant = {"settings": settings, "where": where(fabric), **for_pth(seen), **trained_on(data, videos)}
             loading = {name: config[name] for name in ("num_workers", "test_batch_size", "progress")}
             run = Run(recipe, clips, data.test_part, work_dir, constant, fabric, *wrapped, seed=seed, **loading)
             fabric.print(f"{numbers_of_videos(data, videos)}, {where(fabric)}")

@@ -32,7 +32,7 @@ from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.seen import seen_facts, seen_in, seen_words
 from fedvssl.data.split import Split
 from fedvssl.data.splits import labelled_videos, lists_digest
-from fedvssl.data.validation import check_unseen, evaluated_videos, group_of, medium_of, part_facts
+from fedvssl.data.validation import check_unseen, evaluated_videos, group_of, part_facts
 from fedvssl.evaluation.features import contents_digest
 from fedvssl.evaluation.intervals import interval
 from fedvssl.evaluation.prediction import predict, right_videos
@@ -43,7 +43,7 @@ from fedvssl.files.predictions import PREDICTIONS_FILE, write_predictions
 from fedvssl.files.progress import Progress
 from fedvssl.files.results import CHECKPOINT, change_in, from_here, refuse_other
 from fedvssl.files.tensors import load_torch
-from fedvssl.sweeping.comparison import ACCURACIES, aligned, clip_facts, clip_words, deciding, single
+from fedvssl.sweeping.comparison import ACCURACIES, aligned, clip_facts, clip_words, deciding, single, training_words
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.metrics import accuracies, chance, class_accs, confusion_matrix, majority_class
 from fedvssl.training.precision import checked_inference
@@ -132,7 +132,8 @@ def load_recognizer(
     task = new_task()
     load_weights(task.recognizer, recognizer_state(checkpoint, path=path), path=path)
     labels = checkpoint.get("settings", {}).get("labels_per_class")
-    return task, {"epoch": checkpoint.get("epoch"), "labels_per_class": labels, **seen}
+    known = {name: checkpoint.get(name) for name in ("epoch", "training_samples", "train_list")}
+    return task, {**known, "labels_per_class": labels, **seen}
 
 
 def conditions_of(
@@ -180,12 +181,10 @@ def table(result: dict[str, Any]) -> str:
         f"chance (1/{result['num_classes']})": result["chance"],
     }
     trained = "" if result["epoch"] is None else f", epoch {result['epoch']}"
-    if few := result["labels_per_class"]:
-        trained += f", {few} labelled {medium_of(result)}s of each class"
     return (
         f"{aligned(single(rows, ACCURACIES, {'recognizer': result['intervals']}), ACCURACIES)}\n"
         f"{evaluated_videos(result, result['num_videos'])} of {result['dataset']} split {result['split']}, "
-        f"{clip_words(result)}{seen_words(result)}; {result['checkpoint']}{trained}"
+        f"{clip_words(result)}{seen_words(result)}; {result['checkpoint']}{trained}{training_words(result)}"
     )
 
 

@@ -100,6 +100,28 @@ def test_fine_tuning_learns_the_colours_and_the_test_reads_it(data_dir, run_dir,
     assert "24 test pictures of cifar10 split 1, 16 pixels;" in capsys.readouterr().out
 
 
+def test_fine_tuning_on_a_list_of_ones_own_says_so_wherever_it_is_shown(data_dir, run_dir, tmp_path, capsys) -> None:
+    lists, work_dir = data_dir / "cifar10/annotations", tmp_path / "tuned"
+    shutil.copy(lists / "client_distribution/client_dist1.json", tmp_path / "few.json")
+    words = [*TINY, f"data_dir={data_dir}", f"work_dir={work_dir}"]
+    recipe = [
+        "from_scratch=true",
+        "training.epochs=1",
+        "training.batch_size=9",
+        f"data.train_list={tmp_path / 'few.json'}",
+    ]
+    assert finetune.main(["finetune", *words, *recipe, "labels_per_class=5"]) == 0
+    assert test_command.main(["test", *words]) == 0
+    told = ", 5 labelled pictures of each class, 15 training pictures of few.json"
+    assert f"last.pth, epoch 1{told}" in capsys.readouterr().out
+    assert json.loads((work_dir / "test.json").read_text())["training_samples"] == 15
+    page, out = tmp_path / "page.html", [f"out_dir={tmp_path / 'out'}", "formats=[safetensors]", "input=pictures"]
+    assert report.main([str(run_dir), "--include", str(work_dir), "--output", str(page)]) == 0
+    assert f"tuned{told}" in page.read_text()
+    assert export.main([*MODEL, f"checkpoint={work_dir / 'last.pth'}", "crop_size=16", *out]) == 0
+    assert "15, those of few.json, at most 5 of each class" in (tmp_path / "out/README.md").read_text()
+
+
 def test_few_labels_are_held_out_of_the_federation(data_dir, run_dir, tmp_path, capsys) -> None:
     lists = data_dir / "cifar10/annotations"
     words = ["--json_path", str(lists), "--output_path", str(tmp_path / "lists"), "--num_clients", "2"]

@@ -153,6 +153,11 @@ def few_words(facts: Mapping[str, Any]) -> str:
     return words
 
 
+def trained_on(data: Split, videos: Mapping[str, Sequence[Annotation]]) -> dict[str, Any]:
+    """Entries of a checkpoint, "training_samples" and the name of the list, "train_list", None for the split's own."""
+    return {"training_samples": len(videos["train"]), "train_list": data.train_list and data.train_list.name}
+
+
 def lists_digest(videos: Mapping[str, Sequence[Annotation]]) -> str:
     """Digest of the names and labels of an evaluation's lists, by which two results tell whether they are alike."""
     listed = {part: [(video.name, video.label) for video in own] for part, own in videos.items()}

@@ -26,6 +26,7 @@ from fedvssl.sweeping.comparison import (
     interval_words,
     recipe_words,
     single,
+    training_words,
 )
 from fedvssl.training.watch import TRIVIAL
 
@@ -109,7 +110,9 @@ def test_table(folders: Sequence[Folder]) -> str:
     """Tests of the same videos, above the baselines of guessing."""
     tests = [folder.test or {} for folder in folders]
     pairs = [(folder.label, test) for folder, test in zip(folders, tests, strict=True)]
-    rows = {f"{label}{seen_words(test)}{interval_words(test, tests)}": test for label, test in pairs}
+    rows = {
+        f"{label}{training_words(test)}{seen_words(test)}{interval_words(test, tests)}": test for label, test in pairs
+    }
     first = tests[0]
     intervals = {label: test.get("intervals", {}) for label, test in rows.items()}
     baselines = {name.replace("_", " "): first[name] for name in ("majority_class", "chance") if name in first}
