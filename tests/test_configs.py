@@ -442,3 +442,10 @@ def test_a_recognition_of_ones_own_need_not_choose_an_input(command: str, tmp_pa
     (tmp_path / "recognition/mine.yaml").write_text(text)
     (tmp_path / "mine.yaml").write_text(f"defaults:\n  - {command}\n  - override recognition: mine\n  - _self_\n")
     assert config.read_command_line(command, [str(tmp_path / "mine.yaml")])["clip_len"] == 5
+
+
+@pytest.mark.parametrize("command", ["finetune", "test", "retrieval"])
+def test_an_experiment_of_clips_refuses_pictures(command: str) -> None:
+    with pytest.raises(ValueError, match="experiment=small is one of clips, and input=pictures asks for pictures"):
+        config.read_command_line(command, [command, "experiment=small", "input=pictures"])
+    config.read_command_line(command, [command, "experiment=fedsimclr_small", "input=pictures"])

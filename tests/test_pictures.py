@@ -141,7 +141,8 @@ def test_an_export_of_pictures_has_a_card_of_pictures(run_dir, tmp_path, capsys)
     assert export.main([*words, out, "formats=[safetensors]"]) == 2
     assert NEEDS_PICTURES in capsys.readouterr().err and not (tmp_path / "out").exists()
     words += [out, "input=pictures", "crop_size=16"]
-    assert export.main(words) == 2, "torchvision is among the usual formats"
+    assert compose("export", words)["formats"] == ["safetensors", "pth", "onnx"]
+    assert export.main([*words, "formats=[torchvision]"]) == 2
     assert "torchvision has only an R3D of depth 18 and ResNets with the ImageNet stem" in capsys.readouterr().err
     assert export.main([*words, "formats=[safetensors,pth]"]) == 0
     card = (tmp_path / "out/README.md").read_text()
@@ -201,6 +202,7 @@ CTP = [*DATA, *PRETRAINING[-8:], "task.sample.clip_len=8", "task.sample.crop_siz
     [
         ("pictures", [*SIMCLR, *RESNET, "eval=clips", "eval.every=1"], NEEDS_VIDEO),
         ("pictures", [*SIMCLR, *R3D], NEEDS_CLIPS),
+        ("videos", [*CTP, *RESNET], "task.backbone sets spatial_strides, which fedvssl.models.resnet.ResNet does"),
         ("pictures", [*CTP, *R3D], NEEDS_VIDEO),
         ("videos", [*SIMCLR, *RESNET], NO_PICTURE),
         ("videos", [*SIMCLR, *RESNET, "task=simclr_clips", "task.sample.clip_len=4"], NEEDS_PICTURES),
