@@ -18,6 +18,7 @@ from fedvssl.files.environment import record_environment
 from fedvssl.files.progress import Progress
 from fedvssl.files.run_log import RunLog, plot_losses, speed
 from fedvssl.files.tensors import save_torch
+from fedvssl.training.batches import least_of
 from fedvssl.training.loop import seed_torch, train_epoch
 from fedvssl.training.metrics import accuracies
 from fedvssl.training.processes import adopt_statistics, reduce, where
@@ -125,6 +126,7 @@ class Run:
         loader = train_loader(
             dataset,
             batch_size=recipe.batch_size,
+            least=least_of(self.task.module, world_size=self.fabric.world_size),
             num_workers=self.num_workers,
             rank=rank,
             world_size=self.fabric.world_size,

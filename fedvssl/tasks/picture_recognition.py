@@ -79,6 +79,8 @@ class TestPicture:
 class PictureRecognition(RecognitionTask):
     """Cross-entropy of a recognizer on pictures; see `RecognitionTask` for the arguments and all else."""
 
+    least_batch = 2  # of one picture BatchNorm has no variance where the maps are a single pixel
+
     def augment(self, batch: Batch) -> Batch:
         """uint8 "frames" [B,H,W,3] with "flip" of `TrainPicture` -> "clips", pictures float32 [B,3,H,W]."""
         frames, flags = batch["frames"], batch["flip"][:, None, None, None]
