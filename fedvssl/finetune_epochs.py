@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedvssl.building import build
 from fedvssl.data.dataset import NumWorkers, SampleDataset, train_loader
-from fedvssl.data.validation import group_of
+from fedvssl.data.validation import group_of, medium_in
 from fedvssl.evaluation.intervals import interval
 from fedvssl.evaluation.prediction import predict, right_videos
 from fedvssl.files.environment import record_environment
@@ -160,7 +160,8 @@ class Run:
 
     def evaluate(self) -> dict[str, float]:
         """Accuracies (fractions) on the test or validation videos, and the ends of the interval of "top1_acc"."""
-        progress = Progress(f"  {self.part} video", len(self.clips["test"]), write=self.fabric.print)
+        medium = medium_in(self.clips["test"].media_dir, self.clips["test"].annotations)
+        progress = Progress(f"  {self.part} {medium}", len(self.clips["test"]), write=self.fabric.print)
         logits, labels = predict(
             self.fabric,
             self.task.module,

@@ -32,7 +32,7 @@ from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.seen import seen_facts, seen_in, seen_words
 from fedvssl.data.split import Split
 from fedvssl.data.splits import labelled_videos, lists_digest
-from fedvssl.data.validation import check_unseen, evaluated_videos, group_of, part_facts
+from fedvssl.data.validation import check_unseen, evaluated_videos, group_of, medium_of, part_facts
 from fedvssl.evaluation.features import contents_digest
 from fedvssl.evaluation.intervals import interval
 from fedvssl.evaluation.prediction import predict, right_videos
@@ -91,7 +91,7 @@ def run_test(config: Config) -> None:
         fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
         with ending_together(fabric):
             fabric.print(f"{evaluated_videos(facts, len(annotations))}, {where(fabric)}")
-            progress = Progress("video", len(dataset), write=fabric.print)
+            progress = Progress(medium_of(facts), len(dataset), write=fabric.print)
             logits, labels = predict(
                 fabric,
                 task.to(fabric.device),
@@ -103,7 +103,7 @@ def run_test(config: Config) -> None:
             if fabric.is_global_zero:
                 result = {**summarise(logits, labels, [group_of(video.name) for video in annotations]), **facts}
                 print(table(result))
-                if warning := same_answer(logits, labels, class_names(annotations)):
+                if warning := same_answer(logits, labels, class_names(annotations), medium=medium_of(facts)):
                     print(warning)
                 write_results(work_dir, result, logits, labels, annotations)
 
@@ -188,8 +188,8 @@ def table(result: dict[str, Any]) -> str:
     )
 
 
-def same_answer(logits: Tensor, labels: Tensor, names: Mapping[int, str]) -> str | None:
-    """Warning if one class is the answer to nearly every video and not the class of most of them; else None."""
+def same_answer(logits: Tensor, labels: Tensor, names: Mapping[int, str], *, medium: str) -> str | None:
+    """Warning if one class is the answer to nearly every sample and not the class of most of them; else None."""
     answers = logits.argmax(dim=1)
     common = int(answers.mode().values)
     given, true = (float((some == common).double().mean()) for some in (answers, labels))
@@ -197,7 +197,7 @@ def same_answer(logits: Tensor, labels: Tensor, names: Mapping[int, str]) -> str
         return None
     return (
         f"warning: {100 * given:.0f} % of the answers are {names.get(common, f'label {common}')}, the class of "
-        f"{100 * true:.0f} % of the videos: the recognizer hardly tells classes apart. Train it for longer."
+        f"{100 * true:.0f} % of the {medium}s: the recognizer hardly tells classes apart. Train it for longer."
     )
 
 
@@ -237,7 +237,7 @@ def draw_confusion(png: Path, confusion: Tensor, names: dict[int, str]) -> None:
     if len(names) <= MOST_CLASSES_WITH_NAMES:
         axes.set_xticks(list(names), list(names.values()), rotation=90, parse_math=False)  # a name may hold a $
         axes.set_yticks(list(names), list(names.values()), parse_math=False)
-    figure.colorbar(image, ax=axes, label="share of the class's videos", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="share of the class", shrink=0.8)
     with atomic_path(png) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 

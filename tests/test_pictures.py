@@ -59,6 +59,7 @@ def test_protocols_have_the_rows_of_pictures_and_say_nothing_of_clips(data_dir, 
     assert evaluate.main(argv=words) == 0
     shown = capsys.readouterr().out
     assert "24 test pictures and 36 training pictures of cifar10 split 1, 16 pixels;" in shown
+    assert "checkpoint: train picture 36/36" in shown and "video" not in shown
     for protocol in words[:3]:
         result = json.loads((run_dir / f"evaluation/round-1-weights-cifar10-split1/{protocol}.json").read_text())
         assert list(result["rows"]) == ["checkpoint", "random", "pixels"] and result["medium"] == "picture"
@@ -97,7 +98,9 @@ def test_fine_tuning_learns_the_colours_and_the_test_reads_it(data_dir, run_dir,
     assert test_command.main(["test", *words]) == 0
     result = json.loads((tmp_path / "tuned/test.json").read_text())
     assert result["top1_acc"] > 0.6 and result["medium"] == "picture" and "num_clips" not in result
-    assert "24 test pictures of cifar10 split 1, 16 pixels;" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "24 test pictures of cifar10 split 1, 16 pixels;" in shown
+    assert "  test picture 24/24" in shown and "\npicture 24/24" in shown and "video" not in shown
 
 
 def test_fine_tuning_on_a_list_of_ones_own_says_so_wherever_it_is_shown(data_dir, run_dir, tmp_path, capsys) -> None:
@@ -174,6 +177,7 @@ def test_the_report_names_commands_that_compose_and_the_papers_of_the_run(run_di
     page = tmp_path / "report.html"
     assert report.main([str(run_dir), "--output", str(page)]) == 0
     text = page.read_text()
+    assert "samples/s" in text and "the server&#x27;s own pictures" in text
     assert "motion_probe" not in re.sub(r"<details.*?</details>", "", text, flags=re.DOTALL)
     lines = re.findall(r"python -m fedvssl\.\w+ [^\n<]*input=pictures[^\n<]*", text)
     named = set()

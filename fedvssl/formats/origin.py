@@ -89,7 +89,8 @@ def _finetuning(config: dict[str, Any], *, best: bool) -> dict[str, str]:
     if validation is not None:
         chosen = "; the epoch was chosen by their accuracy" if best else ""
         seed = config["data"]["validation_seed"]
-        held_out = {"held out": f"{validation:g} of the training videos (seed {seed}){chosen}"}
+        medium = "videos" if "clip_len" in config else "pictures"
+        held_out = {"held out": f"{validation:g} of the training {medium} (seed {seed}){chosen}"}
     elif best:  # of an earlier version
         held_out = {"epoch": "chosen by its accuracy on the test videos"}
     start = "random weights" if config["from_scratch"] else Path(config["pretrained"]).name

@@ -236,7 +236,7 @@ def tiles(run: Folder, included: Sequence[Folder]) -> list[tuple[str, str]]:
 def named(title: str, result: dict[str, Any]) -> str:
     """Title of a result; one on validation videos, or on videos that training had, says so."""
     part = facts(result)["part"]
-    return (title if part == "test" else f"{title}, {part} videos") + seen_words(result)
+    return (title if part == "test" else f"{title}, {part} {medium_of(result)}s") + seen_words(result)
 
 
 def checkpoint_name(result: dict[str, Any]) -> str:
