@@ -240,6 +240,13 @@ def test_evaluation_and_fine_tuning_refuse_what_does_not_fit(
     assert len(errors) == 2 and all(sentence in error for error in errors) and not list(tmp_path.iterdir())
 
 
+def test_a_task_of_clips_is_told_before_the_work_on_pictures(data_dir, tmp_path, capsys) -> None:
+    words = [*PICTURES, *RESNET, "task=recognition_clips", f"data_dir={data_dir}", f"work_dir={tmp_path}"]
+    assert finetune.main(["finetune", *words, "from_scratch=true"]) == 2
+    error = "error: RecognitionTask fails in a step on blue/train0.png and red/train35.png: KeyError: 'brightness'"
+    assert capsys.readouterr().err.splitlines() == [error] and not list(tmp_path.iterdir())
+
+
 def test_the_motion_probe_refuses_pictures(data_dir, capsys) -> None:
     assert evaluate.main("motion_probe", [*PICTURES, *RESNET, f"data_dir={data_dir}", "checkpoint=random"]) == 2
     assert NEEDS_VIDEO in capsys.readouterr().err
