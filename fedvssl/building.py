@@ -35,9 +35,20 @@ def build(config: Mapping[str, Any], **kwargs: Any) -> Any:
 
 
 def build_task(config: Config) -> Any:
-    """Build the task `config["task"]["module"]` around the backbone `config["model"]`, with initial weights."""
-    backbone = build({**config["model"], **(config["task"].get("backbone") or {})})
-    return build(config["task"]["module"], backbone=backbone)
+    """Build the task `config["task"]["module"]` around the backbone `config["model"]`, with initial weights.
+
+    Raises:
+        ValueError: if the model does not take what `task.backbone` sets, or one of both cannot be built.
+    """
+    model = {**config["model"], **(config["task"].get("backbone") or {})}
+    known = _parameters_of(str(model.get("_target_")))
+    for name in model.keys() - config["model"].keys() - known if known else ():
+        raise ValueError(
+            f"task.backbone sets {name}, which {model['_target_']} does not take: this task is for another kind of "
+            "model. Choose one for it, such as model=r3d18 for clips, or a task for this model, such as task=simclr "
+            "for pictures."
+        )
+    return build(config["task"]["module"], backbone=build(model))
 
 
 def build_optimizer(training: Mapping[str, Any], module: Any, *, on_gpu: bool) -> Any:

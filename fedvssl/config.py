@@ -61,6 +61,7 @@ def read_command_line(command: str, argv: Sequence[str] | None = None) -> Config
     if not words:
         raise ValueError(f"Name a configuration: python -m fedvssl.{command} {command} [key=value ...].")
     config = compose(words[0], parse_overrides(words[1:]))
+    refuse_clips_of_pictures(config, parse_overrides(words[1:]))
     if isinstance(config.get("data"), dict):  # a configuration of one's own need not build on conf/shared/data.yaml
         config["data"] = {"allow_test_videos": False, "train_list": None, **config["data"]}
     if missing := next(_missing_keys(config, compose(command, [])), None):
@@ -165,6 +166,17 @@ def choose_section(word: str, config: Path) -> str:
     if section == "export" and not (conf_dir() / f"experiment/{name}/export.yaml").is_file():
         section = "evaluation"  # one that chooses no data, which an export has not
     return f"experiment={name}/{section}"
+
+
+def refuse_clips_of_pictures(config: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Reject an experiment that sets the clips of videos beside input=pictures.
+
+    Raises:
+        ValueError: naming the experiment.
+    """
+    experiment = next((word for word in words if word.startswith("experiment=")), None)
+    if experiment and "input=pictures" in words and OF_CLIPS & config.keys():
+        raise ValueError(f"{experiment} is one of clips, and input=pictures asks for pictures: leave out one of them.")
 
 
 def refuse_renamed(names: Iterable[str]) -> None:

@@ -21,14 +21,15 @@ from fedvssl.help import show_help
 if __name__ == "__main__" and show_help("evaluate"):  # before PyTorch is imported, which takes seconds
     sys.exit()
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from fedvssl.building import build
-from fedvssl.config import Config, check_numbers, read_command_line
+from fedvssl.config import Config, check_numbers, compose, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
 from fedvssl.data.media import picture_of_sample
@@ -46,7 +47,9 @@ from fedvssl.files.names import check_name
 from fedvssl.files.predictions import to_digits
 from fedvssl.files.results import CHECKPOINT as CHECKPOINT_PATH
 from fedvssl.files.results import change_in, free_folder, from_here, refuse_other
-from fedvssl.sweeping.comparison import aligned, clip_facts, clip_words, deciding, single
+from fedvssl.files.settings import flat
+from fedvssl.overrides import SEARCH_PATH, parse_overrides
+from fedvssl.sweeping.comparison import aligned, clip_facts, clip_words, deciding, recipe_words, single
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
@@ -74,16 +77,37 @@ def evaluate_all(protocols: Sequence[str], overrides: Sequence[str]) -> None:
     configs = [read_command_line("retrieval", [protocol, *overrides]) for protocol in protocols]
     if len(configs) > 1 and any(config["devices"] != 1 for config in configs):
         raise ValueError("Several protocols in one command need devices=1: give each protocol a command of its own.")
+    folders = [word for word in parse_overrides(overrides) if word.startswith(SEARCH_PATH)]
     for protocol, config in zip(protocols, configs, strict=True):
-        evaluate(check_name(Path(protocol).stem, where="protocol"), config)
+        recipe = own_recipe(config["protocol"], compose(protocol, folders, resolve=False)["protocol"])
+        evaluate(check_name(Path(protocol).stem, where="protocol"), config, recipe=recipe)
 
 
-def evaluate(name: str, config: Config) -> None:
+def own_recipe(protocol: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+    """Words on the settings of the protocol that are not those of its file: "AdamProbe, epochs 20"; "" if none is.
+
+    Args:
+        protocol: section of the configuration.
+        usual: the same of the file alone. Its references to other settings are not compared.
+    """
+    own, usual = dict(flat(protocol)), dict(flat(usual))
+    target = str(own.pop("_target_", None))
+    changed = target != usual.pop("_target_", None)
+    words = [target.rpartition(".")[2]] if changed else []
+    for name, value in own.items():
+        refers = isinstance(usual.get(name), str) and usual[name].startswith("${")
+        if not refers and (changed or name not in usual or value != usual[name]):
+            words.append(f"{name} {json.dumps(value)}")
+    return ", ".join(words)
+
+
+def evaluate(name: str, config: Config, *, recipe: str = "") -> None:
     """Evaluate one checkpoint.
 
     Args:
         name: of the protocol, for the files and the table.
         config: conf/<name>.yaml with its overrides.
+        recipe: `own_recipe`, for the tables.
 
     Raises:
         ValueError: for a missing or unfitting checkpoint, list, label or video, before the work starts.
@@ -109,7 +133,7 @@ def evaluate(name: str, config: Config) -> None:
     )
     used = {"test_sample": config["protocol"].get("sample", config["test_sample"]), "precision": precision}
     settings = {key: {**config, **used}[key] for key in ("protocol", "test_sample", "model", "precision")}
-    facts |= settings_facts(settings, datasets, checkpoint=checkpoint, seed=seed)
+    facts |= settings_facts(settings, datasets, checkpoint=checkpoint, seed=seed) | {"recipe": recipe}
     folder = result_folder(config["work_dir"], name, facts, data=data, checkpoint=checkpoint)
     # Protocols may run beside each other, each with files of its own.
     with owned(folder, writes=(f"{name}.json", f"{name}.png"), name=f".{name}.lock"):
@@ -229,7 +253,7 @@ def table(report: dict[str, Any]) -> str:
     found = {name: Difference(**difference) for name, difference in report["differences"].items()}
     lines = [f"{name}: {CHECKPOINT} - {RANDOM} {difference.text()}\n" for name, difference in found.items()]
     return (
-        f"{report['protocol']}\n{aligned(single(rows, names, report['intervals']), names)}\n"
+        f"{report['protocol']}{recipe_words(report)}\n{aligned(single(rows, names, report['intervals']), names)}\n"
         f"{''.join(lines)}"
         f"{evaluated_videos(report, report['num_test'])} and {report['num_train']} training {medium_of(report)}s of "
         f"{report['dataset']} split {report['split']}, {clip_words(report)}{seen_words(report)}; {report['checkpoint']}"

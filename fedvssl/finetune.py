@@ -35,7 +35,7 @@ from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.seen import FINETUNING, for_pth, merged, record_of_start, seen_facts, seen_videos
 from fedvssl.data.split import Split
-from fedvssl.data.splits import few_labels, labelled_videos, numbers_of_videos, refuse_shared
+from fedvssl.data.splits import few_labels, labelled_videos, numbers_of_videos, refuse_shared, trained_on
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.backbone import load_backbone
@@ -45,6 +45,7 @@ from fedvssl.files.run_log import METRICS_FILE, RunLog
 from fedvssl.files.settings import last_checkpoint, run_settings
 from fedvssl.finetune_epochs import Recipe, Run, seeded
 from fedvssl.preflight import Trial, check_finetuning, expected_report
+from fedvssl.training.batches import check_list
 from fedvssl.training.loop import build_fabric, seed_torch, set_up
 from fedvssl.training.precision import checked_precision, first_features
 from fedvssl.training.processes import ending_together, exit_code, synchronise_batch_norm, where
@@ -81,6 +82,7 @@ def finetune(config: Config) -> None:
     seen = videos_seen(data, videos, pretrained)
     module = build_recognition_task(partial(build_task, config), pretrained=pretrained, seed=seed)
     recipe, new_optimizer = Recipe.of(training), partial(build_optimizer, training)
+    check_list(module, len(videos["train"]), batch_size=training["batch_size"], world_size=config["devices"])
     new_optimizer(module, on_gpu=False)  # a mistake in its settings shows here
     clips = {p: SampleDataset(data.media_dir, own, build(config[f"{p}_sample"])) for p, own in videos.items()}
     first_features(module.recognizer.backbone.eval(), clips["test"], device="cpu")
@@ -93,7 +95,7 @@ def finetune(config: Config) -> None:
         fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
         with ending_together(fabric):
             wrapped = wrap(fabric, module, new_optimizer, compiled=training["compile"])
-            constant = {"settings": settings, "where": where(fabric), **for_pth(seen)}
+            constant = {"settings": settings, "where": where(fabric), **for_pth(seen), **trained_on(data, videos)}
             loading = {name: config[name] for name in ("num_workers", "test_batch_size", "progress")}
             run = Run(recipe, clips, data.test_part, work_dir, constant, fabric, *wrapped, seed=seed, **loading)
             fabric.print(f"{numbers_of_videos(data, videos)}, {where(fabric)}")

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from fedvssl.building import build
 from fedvssl.data.dataset import NumWorkers, SampleDataset, train_loader
-from fedvssl.data.validation import group_of
+from fedvssl.data.validation import group_of, medium_in
 from fedvssl.evaluation.intervals import interval
 from fedvssl.evaluation.prediction import predict, right_videos
 from fedvssl.files.environment import record_environment
 from fedvssl.files.progress import Progress
 from fedvssl.files.run_log import RunLog, plot_losses, speed
 from fedvssl.files.tensors import save_torch
+from fedvssl.training.batches import least_of
 from fedvssl.training.loop import seed_torch, train_epoch
 from fedvssl.training.metrics import accuracies
 from fedvssl.training.processes import adopt_statistics, reduce, where
@@ -125,6 +126,7 @@ class Run:
         loader = train_loader(
             dataset,
             batch_size=recipe.batch_size,
+            least=least_of(self.task.module, world_size=self.fabric.world_size),
             num_workers=self.num_workers,
             rank=rank,
             world_size=self.fabric.world_size,
@@ -158,7 +160,8 @@ class Run:
 
     def evaluate(self) -> dict[str, float]:
         """Accuracies (fractions) on the test or validation videos, and the ends of the interval of "top1_acc"."""
-        progress = Progress(f"  {self.part} video", len(self.clips["test"]), write=self.fabric.print)
+        medium = medium_in(self.clips["test"].media_dir, self.clips["test"].annotations)
+        progress = Progress(f"  {self.part} {medium}", len(self.clips["test"]), write=self.fabric.print)
         logits, labels = predict(
             self.fabric,
             self.task.module,

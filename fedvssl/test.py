@@ -43,7 +43,7 @@ from fedvssl.files.predictions import PREDICTIONS_FILE, write_predictions
 from fedvssl.files.progress import Progress
 from fedvssl.files.results import CHECKPOINT, change_in, from_here, refuse_other
 from fedvssl.files.tensors import load_torch
-from fedvssl.sweeping.comparison import ACCURACIES, aligned, clip_facts, clip_words, deciding, single
+from fedvssl.sweeping.comparison import ACCURACIES, aligned, clip_facts, clip_words, deciding, single, training_words
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.metrics import accuracies, chance, class_accs, confusion_matrix, majority_class
 from fedvssl.training.precision import checked_inference
@@ -91,7 +91,7 @@ def run_test(config: Config) -> None:
         fabric = build_fabric(device=config["device"], devices=config["devices"], precision=precision)
         with ending_together(fabric):
             fabric.print(f"{evaluated_videos(facts, len(annotations))}, {where(fabric)}")
-            progress = Progress("video", len(dataset), write=fabric.print)
+            progress = Progress(medium_of(facts), len(dataset), write=fabric.print)
             logits, labels = predict(
                 fabric,
                 task.to(fabric.device),
@@ -103,7 +103,7 @@ def run_test(config: Config) -> None:
             if fabric.is_global_zero:
                 result = {**summarise(logits, labels, [group_of(video.name) for video in annotations]), **facts}
                 print(table(result))
-                if warning := same_answer(logits, labels, class_names(annotations)):
+                if warning := same_answer(logits, labels, class_names(annotations), medium=medium_of(facts)):
                     print(warning)
                 write_results(work_dir, result, logits, labels, annotations)
 
@@ -132,7 +132,8 @@ def load_recognizer(
     task = new_task()
     load_weights(task.recognizer, recognizer_state(checkpoint, path=path), path=path)
     labels = checkpoint.get("settings", {}).get("labels_per_class")
-    return task, {"epoch": checkpoint.get("epoch"), "labels_per_class": labels, **seen}
+    known = {name: checkpoint.get(name) for name in ("epoch", "training_samples", "train_list")}
+    return task, {**known, "labels_per_class": labels, **seen}
 
 
 def conditions_of(
@@ -180,17 +181,15 @@ def table(result: dict[str, Any]) -> str:
         f"chance (1/{result['num_classes']})": result["chance"],
     }
     trained = "" if result["epoch"] is None else f", epoch {result['epoch']}"
-    if few := result["labels_per_class"]:
-        trained += f", {few} labelled {medium_of(result)}s of each class"
     return (
         f"{aligned(single(rows, ACCURACIES, {'recognizer': result['intervals']}), ACCURACIES)}\n"
         f"{evaluated_videos(result, result['num_videos'])} of {result['dataset']} split {result['split']}, "
-        f"{clip_words(result)}{seen_words(result)}; {result['checkpoint']}{trained}"
+        f"{clip_words(result)}{seen_words(result)}; {result['checkpoint']}{trained}{training_words(result)}"
     )
 
 
-def same_answer(logits: Tensor, labels: Tensor, names: Mapping[int, str]) -> str | None:
-    """Warning if one class is the answer to nearly every video and not the class of most of them; else None."""
+def same_answer(logits: Tensor, labels: Tensor, names: Mapping[int, str], *, medium: str) -> str | None:
+    """Warning if one class is the answer to nearly every sample and not the class of most of them; else None."""
     answers = logits.argmax(dim=1)
     common = int(answers.mode().values)
     given, true = (float((some == common).double().mean()) for some in (answers, labels))
@@ -198,7 +197,7 @@ def same_answer(logits: Tensor, labels: Tensor, names: Mapping[int, str]) -> str
         return None
     return (
         f"warning: {100 * given:.0f} % of the answers are {names.get(common, f'label {common}')}, the class of "
-        f"{100 * true:.0f} % of the videos: the recognizer hardly tells classes apart. Train it for longer."
+        f"{100 * true:.0f} % of the {medium}s: the recognizer hardly tells classes apart. Train it for longer."
     )
 
 
@@ -238,7 +237,7 @@ def draw_confusion(png: Path, confusion: Tensor, names: dict[int, str]) -> None:
     if len(names) <= MOST_CLASSES_WITH_NAMES:
         axes.set_xticks(list(names), list(names.values()), rotation=90, parse_math=False)  # a name may hold a $
         axes.set_yticks(list(names), list(names.values()), parse_math=False)
-    figure.colorbar(image, ax=axes, label="share of the class's videos", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="share of the class", shrink=0.8)
     with atomic_path(png) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 

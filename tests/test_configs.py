@@ -430,3 +430,22 @@ def test_odd_names_of_runs_and_data_sets_are_taken() -> None:
     name = "m\u00fc 1..2 (x)"
     composed = config.compose("base", parse_overrides([f"--exp_name={name}", f"--data.name={name}"]))
     assert composed["exp_name"] == name and composed["data"]["media_dir"] == f"data/{name}/zips"
+
+
+@pytest.mark.parametrize("command", ["test", "finetune", "retrieval"])
+def test_a_recognition_of_ones_own_need_not_choose_an_input(command: str, tmp_path: Path) -> None:
+    own = OmegaConf.create(config.compose("test", []))
+    names = ("clip_len", "frame_stride", "crop_size", "test_sample", "test_batch_size", "device", "devices")
+    settings = {name: own[name] for name in (*names, "precision", "num_workers", "progress")}
+    (tmp_path / "recognition").mkdir()
+    text = f"# @package _global_\n{OmegaConf.to_yaml(OmegaConf.create({**settings, 'clip_len': 5}))}"
+    (tmp_path / "recognition/mine.yaml").write_text(text)
+    (tmp_path / "mine.yaml").write_text(f"defaults:\n  - {command}\n  - override recognition: mine\n  - _self_\n")
+    assert config.read_command_line(command, [str(tmp_path / "mine.yaml")])["clip_len"] == 5
+
+
+@pytest.mark.parametrize("command", ["finetune", "test", "retrieval"])
+def test_an_experiment_of_clips_refuses_pictures(command: str) -> None:
+    with pytest.raises(ValueError, match="experiment=small is one of clips, and input=pictures asks for pictures"):
+        config.read_command_line(command, [command, "experiment=small", "input=pictures"])
+    config.read_command_line(command, [command, "experiment=fedsimclr_small", "input=pictures"])

@@ -256,4 +256,4 @@ def test_other_validation_videos_are_another_run(data_dir: Path, tmp_path: Path,
 
 def test_a_share_that_holds_nothing_out_is_a_sentence(data_dir: Path, tmp_path: Path, capsys) -> None:
     assert train(data_dir, tmp_path, "data.validation=1.5e-3") == 2
-    assert "error: data.validation=0.0015 holds no video out" in capsys.readouterr().err
+    assert "error: data.validation=0.0015 holds no sample out" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,12 +59,32 @@ def test_protocols_have_the_rows_of_pictures_and_say_nothing_of_clips(data_dir, 
     assert evaluate.main(argv=words) == 0
     shown = capsys.readouterr().out
     assert "24 test pictures and 36 training pictures of cifar10 split 1, 16 pixels;" in shown
+    assert "checkpoint: train picture 36/36" in shown and "video" not in shown
     for protocol in words[:3]:
         result = json.loads((run_dir / f"evaluation/round-1-weights-cifar10-split1/{protocol}.json").read_text())
         assert list(result["rows"]) == ["checkpoint", "random", "pixels"] and result["medium"] == "picture"
         assert not {"num_clips", "clip_len", "frame_stride", "size"} & result.keys() and result["crop_size"] == 16
         first = next(iter(result["rows"]["pixels"].values()))
         assert first > 0.6, "the colour is the class, and chance is a third"
+
+
+def test_recipes_of_one_protocol_are_told_apart_wherever_they_are_shown(data_dir, run_dir, tmp_path, capsys) -> None:
+    shutil.copytree(run_dir, tmp_path / "run")
+    place = [*TINY, *places(data_dir, tmp_path / "run")]
+    own = "AdamProbe, hidden_channels null, epochs 1, batch_size 512, lr 0.0003, reshuffle true, held_out false"
+    assert evaluate.main("linear_probe", [*place, "probe=fedsimclr", "protocol.epochs=1"]) == 0
+    assert f"linear_probe ({own})\n" in capsys.readouterr().out
+    assert evaluate.main("knn", place) == 0 and "\nknn\n" in capsys.readouterr().out
+    assert evaluate.main("knn", [*place, "protocol.temperature=0.5"]) == 0
+    assert "knn (temperature 0.5)\n" in capsys.readouterr().out
+    assert report.main([str(tmp_path / "run"), "--output", str(tmp_path / "page.html")]) == 0
+    page = html.unescape((tmp_path / "page.html").read_text())
+    assert all(page.count(f"({words})") == 3 for words in (own, "temperature 0.5")), "caption, picture and its title"
+    out = [f"out_dir={tmp_path / 'out'}", "formats=[safetensors]", "input=pictures", "crop_size=16"]
+    assert export.main([*MODEL, place[-1], *out]) == 0
+    card = (tmp_path / "out/README.md").read_text()
+    titles = "knn on cifar10", "knn (temperature 0.5) on cifar10", f"linear_probe ({own}) on cifar10"
+    assert all(title in card for title in titles)
 
 
 def test_fine_tuning_learns_the_colours_and_the_test_reads_it(data_dir, run_dir, tmp_path, capsys) -> None:
@@ -77,7 +98,31 @@ def test_fine_tuning_learns_the_colours_and_the_test_reads_it(data_dir, run_dir,
     assert test_command.main(["test", *words]) == 0
     result = json.loads((tmp_path / "tuned/test.json").read_text())
     assert result["top1_acc"] > 0.6 and result["medium"] == "picture" and "num_clips" not in result
-    assert "24 test pictures of cifar10 split 1, 16 pixels;" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "24 test pictures of cifar10 split 1, 16 pixels;" in shown
+    assert "  test picture 24/24" in shown and "\npicture 24/24" in shown and "video" not in shown
+
+
+def test_fine_tuning_on_a_list_of_ones_own_says_so_wherever_it_is_shown(data_dir, run_dir, tmp_path, capsys) -> None:
+    lists, work_dir = data_dir / "cifar10/annotations", tmp_path / "tuned"
+    shutil.copy(lists / "client_distribution/client_dist1.json", tmp_path / "few.json")
+    words = [*TINY, f"data_dir={data_dir}", f"work_dir={work_dir}"]
+    recipe = [
+        "from_scratch=true",
+        "training.epochs=1",
+        "training.batch_size=9",
+        f"data.train_list={tmp_path / 'few.json'}",
+    ]
+    assert finetune.main(["finetune", *words, *recipe, "labels_per_class=5"]) == 0
+    assert test_command.main(["test", *words]) == 0
+    told = ", 5 labelled pictures of each class, 15 training pictures of few.json"
+    assert f"last.pth, epoch 1{told}" in capsys.readouterr().out
+    assert json.loads((work_dir / "test.json").read_text())["training_samples"] == 15
+    page, out = tmp_path / "page.html", [f"out_dir={tmp_path / 'out'}", "formats=[safetensors]", "input=pictures"]
+    assert report.main([str(run_dir), "--include", str(work_dir), "--output", str(page)]) == 0
+    assert f"tuned{told}" in page.read_text()
+    assert export.main([*MODEL, f"checkpoint={work_dir / 'last.pth'}", "crop_size=16", *out]) == 0
+    assert "15, those of few.json, at most 5 of each class" in (tmp_path / "out/README.md").read_text()
 
 
 def test_few_labels_are_held_out_of_the_federation(data_dir, run_dir, tmp_path, capsys) -> None:
@@ -105,7 +150,8 @@ def test_an_export_of_pictures_has_a_card_of_pictures(run_dir, tmp_path, capsys)
     assert export.main([*words, out, "formats=[safetensors]"]) == 2
     assert NEEDS_PICTURES in capsys.readouterr().err and not (tmp_path / "out").exists()
     words += [out, "input=pictures", "crop_size=16"]
-    assert export.main(words) == 2, "torchvision is among the usual formats"
+    assert compose("export", words)["formats"] == ["safetensors", "pth", "onnx"]
+    assert export.main([*words, "formats=[torchvision]"]) == 2
     assert "torchvision has only an R3D of depth 18 and ResNets with the ImageNet stem" in capsys.readouterr().err
     assert export.main([*words, "formats=[safetensors,pth]"]) == 0
     card = (tmp_path / "out/README.md").read_text()
@@ -137,6 +183,7 @@ def test_the_report_names_commands_that_compose_and_the_papers_of_the_run(run_di
     page = tmp_path / "report.html"
     assert report.main([str(run_dir), "--output", str(page)]) == 0
     text = page.read_text()
+    assert "samples/s" in text and "the server&#x27;s own pictures" in text
     assert "motion_probe" not in re.sub(r"<details.*?</details>", "", text, flags=re.DOTALL)
     lines = re.findall(r"python -m fedvssl\.\w+ [^\n<]*input=pictures[^\n<]*", text)
     named = set()
@@ -165,6 +212,7 @@ CTP = [*DATA, *PRETRAINING[-8:], "task.sample.clip_len=8", "task.sample.crop_siz
     [
         ("pictures", [*SIMCLR, *RESNET, "eval=clips", "eval.every=1"], NEEDS_VIDEO),
         ("pictures", [*SIMCLR, *R3D], NEEDS_CLIPS),
+        ("videos", [*CTP, *RESNET], "task.backbone sets spatial_strides, which fedvssl.models.resnet.ResNet does"),
         ("pictures", [*CTP, *R3D], NEEDS_VIDEO),
         ("videos", [*SIMCLR, *RESNET], NO_PICTURE),
         ("videos", [*SIMCLR, *RESNET, "task=simclr_clips", "task.sample.clip_len=4"], NEEDS_PICTURES),
@@ -196,6 +244,13 @@ def test_evaluation_and_fine_tuning_refuse_what_does_not_fit(
     assert finetune.main(["finetune", *words, *sizes, "from_scratch=true"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2 and all(sentence in error for error in errors) and not list(tmp_path.iterdir())
+
+
+def test_a_task_of_clips_is_told_before_the_work_on_pictures(data_dir, tmp_path, capsys) -> None:
+    words = [*PICTURES, *RESNET, "task=recognition_clips", f"data_dir={data_dir}", f"work_dir={tmp_path}"]
+    assert finetune.main(["finetune", *words, "from_scratch=true"]) == 2
+    error = "error: RecognitionTask fails in a step on blue/train0.png and red/train35.png: KeyError: 'brightness'"
+    assert capsys.readouterr().err.splitlines() == [error] and not list(tmp_path.iterdir())
 
 
 def test_the_motion_probe_refuses_pictures(data_dir, capsys) -> None:

@@ -99,8 +99,14 @@ def test_the_answers_to_each_video_are_in_the_order_of_the_list(data_dir: Path, 
 )
 def test_one_answer_to_nearly_everything_is_told(answers: list[int], labels: list[int], words: str | None) -> None:
     logits = torch.nn.functional.one_hot(torch.tensor(answers), 4).float()
-    warning = command.same_answer(logits, torch.tensor(labels), dict(enumerate(CLASSES)))
+    warning = command.same_answer(logits, torch.tensor(labels), dict(enumerate(CLASSES)), medium="video")
     assert warning is None if words is None else (warning or "").startswith(f"warning: {words}: ")
+
+
+def test_the_warning_of_pictures_speaks_of_pictures() -> None:
+    logits, names = torch.eye(4)[[1] * 10], dict(enumerate(CLASSES))
+    warning = command.same_answer(logits, torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0, 1]), names, medium="picture")
+    assert warning is not None and "the class of 30 % of the pictures" in warning
 
 
 @pytest.mark.parametrize("bias", [[0.0, 100.0, 0.0], [0.0, 0.0, 0.0]])

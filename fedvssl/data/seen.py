@@ -199,7 +199,8 @@ def labels_words(facts: Mapping[str, Any]) -> str:
 
 def seen_words(result: Mapping[str, Any]) -> str:
     """Words for tables: "; pre-training had 3 of these videos", or nothing, as for results of earlier versions."""
-    return "".join(f"; {stage} had {number} of these videos" for stage, number in result.get("seen", {}).items())
+    medium = result.get("medium", "video")
+    return "".join(f"; {stage} had {number} of these {medium}s" for stage, number in result.get("seen", {}).items())
 
 
 def _hashes(record: Mapping[str, np.ndarray], entry: str) -> set[int]:

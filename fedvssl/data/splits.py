@@ -13,7 +13,7 @@ from fedvssl.data.annotations import Annotation, class_names, read_annotations
 from fedvssl.data.media import find_media
 from fedvssl.data.seen import refuse_test_videos
 from fedvssl.data.split import Split, list_path
-from fedvssl.data.validation import evaluated_videos, part_facts, validation_videos
+from fedvssl.data.validation import evaluated_videos, medium_of, part_facts, validation_videos
 
 Item = TypeVar("Item")
 
@@ -147,13 +147,20 @@ def few_words(facts: Mapping[str, Any]) -> str:
     """Words for a log: "; 2 classes with 5 of these videos have one training video each", or nothing.
 
     Args:
-        facts: `few_videos`, and perhaps "queries_left_out", the number of test videos without a gallery.
+        facts: `few_videos`, the medium of `part_facts`, and perhaps "queries_left_out", the number of test videos
+            without a gallery.
     """
     classes, queries = (facts.get(f"single_video_{name}", 0) for name in ("classes", "queries"))
-    words = f"; {classes} classes with {queries} of these videos have one training video each" if classes else ""
+    one = medium_of(facts)
+    words = f"; {classes} classes with {queries} of these {one}s have one training {one} each" if classes else ""
     if left_out := facts.get("queries_left_out"):
-        words += f"; {left_out} test videos are left out, whose classes have no training video here"
+        words += f"; {left_out} test {one}s are left out, whose classes have no training {one} here"
     return words
+
+
+def trained_on(data: Split, videos: Mapping[str, Sequence[Annotation]]) -> dict[str, Any]:
+    """Entries of a checkpoint, "training_samples" and the name of the list, "train_list", None for the split's own."""
+    return {"training_samples": len(videos["train"]), "train_list": data.train_list and data.train_list.name}
 
 
 def lists_digest(videos: Mapping[str, Sequence[Annotation]]) -> str:

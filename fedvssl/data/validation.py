@@ -45,7 +45,7 @@ def hold_out(
     is_number = isinstance(wanted, int | float) and not isinstance(wanted, bool)
     if not (is_number and 0 < wanted < len(annotations) and (wanted < 1 or wanted == int(wanted))):
         raise ValueError(
-            f"data.validation={wanted} must be a share of the {len(annotations)} training videos, such as 0.2, or a "
+            f"data.validation={wanted} must be a share of the {len(annotations)} training samples, such as 0.2, or a "
             "number of them, or null."
         )
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
@@ -61,7 +61,7 @@ def hold_out(
         held |= chosen
     validation = [annotation for annotation in annotations if annotation.name in held]
     if not validation:
-        raise ValueError(f"data.validation={wanted} holds no video out: raise it, or add groups of videos.")
+        raise ValueError(f"data.validation={wanted} holds no sample out: raise it, or add groups of samples.")
     return [annotation for annotation in annotations if annotation.name not in held], validation
 
 
@@ -96,7 +96,7 @@ def part_facts(data: Split, evaluated: Sequence[Annotation]) -> dict[str, Any]:
     groups = {group_of(annotation.name) for annotation in evaluated}
     facts: dict[str, Any] = {"part": data.test_part}
     facts |= {"num_groups": len(groups)} if len(groups) < len(evaluated) else {}
-    facts |= {"medium": PICTURE} if is_picture(data.media_dir, evaluated[0].name) else {}
+    facts |= {"medium": PICTURE} if medium_in(data.media_dir, evaluated) == PICTURE else {}
     if data.validation is None:
         return facts
     settings = {"validation": data.validation, "validation_seed": data.validation_seed}
@@ -119,6 +119,11 @@ def check_unseen(checkpoint: Any, data: Split, *, path: Path) -> None:
             f"{path} was trained on some of these validation videos: it had {settings}. Give the same settings, or "
             "test with data.validation=null."
         )
+
+
+def medium_in(media_dir: Path, annotations: Sequence[Annotation]) -> str:
+    """ "picture" or "video", by the first file of a list."""
+    return PICTURE if is_picture(media_dir, annotations[0].name) else "video"
 
 
 def medium_of(facts: Mapping[str, Any]) -> str:

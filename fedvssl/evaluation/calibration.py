@@ -11,6 +11,7 @@ from pathlib import Path
 from lightning.fabric import Fabric
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import Subset
 
 from fedvssl.data.dataset import NumWorkers, SampleDataset
 from fedvssl.data.splits import spread
@@ -33,10 +34,11 @@ def calibrate(fabric: Fabric, backbone: nn.Module, gallery: SampleDataset, *, nu
     """
     if not _layers(backbone):
         return
-    videos = _chosen(gallery)
+    parts = _parts(_chosen(gallery))
     with _averaging(backbone.to(fabric.device)):
-        for _ in clip_maps(fabric, backbone, videos, batch_size=VIDEOS_PER_BATCH, num_workers=num_workers):
-            pass  # the layers count the batches themselves
+        for part, batch_size in parts:
+            for _ in clip_maps(fabric, backbone, part, batch_size=batch_size, num_workers=num_workers):
+                pass  # the layers count the batches themselves
 
 
 def calibrate_once(
@@ -77,6 +79,18 @@ def _chosen(gallery: SampleDataset) -> SampleDataset:
     """Videos of the statistics."""
     videos = spread(gallery.annotations, BATCHES * VIDEOS_PER_BATCH)
     return SampleDataset(gallery.media_dir, videos, gallery.sample, seed_key=gallery.seed_key)
+
+
+def _parts(chosen: SampleDataset) -> list[tuple[SampleDataset | Subset, int]]:
+    """Parts of the chosen videos or pictures with the sizes of their batches: a last single picture joins four others.
+
+    One picture has no variance where the last stage is a single pixel; a video has it over its clips and frames.
+    """
+    start = len(chosen) - VIDEOS_PER_BATCH - 1
+    if start < 0 or start % VIDEOS_PER_BATCH or chosen[0]["frames"].ndim > 4:
+        return [(chosen, VIDEOS_PER_BATCH)]
+    first, last = Subset(chosen, range(start)), Subset(chosen, range(start, len(chosen)))
+    return [*([(first, VIDEOS_PER_BATCH)] if start else []), (last, VIDEOS_PER_BATCH + 1)]
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class LinearProbe:
 
     def __call__(self, train: Features, test: Features) -> Result:
         if len(train) < 2:
-            raise ValueError("One training video is not enough for a linear probe, whose BatchNorm needs two.")
+            raise ValueError("One training sample is not enough for a linear probe, whose BatchNorm needs two.")
         clips, queries = normalize(train.clips, dim=2), normalize(test.clips, dim=2)
         seed_torch((self.seed,))
         classifier = nn.Sequential(nn.BatchNorm1d(clips.shape[2]), nn.Linear(clips.shape[2], self.num_classes))

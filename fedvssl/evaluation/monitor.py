@@ -79,11 +79,12 @@ class Monitor:
         if not videos["test"]:
             raise ValueError(f"eval.max_videos={max_videos} leaves no class in both lists: raise it.")
         numbers = {part: f"{len(videos[part])} of {len(lists[part])}" for part in ("train", "test")}
+        part = part_facts(data, lists["test"])
         log.info(
             "The server evaluates with %s training and %s, of %d of %d classes%s.",
-            *(numbers["train"], evaluated_videos(part_facts(data, lists["test"]), numbers["test"])),
+            *(numbers["train"], evaluated_videos(part, numbers["test"])),
             *(len({annotation.label for annotation in some}) for some in (videos["test"], lists["test"])),
-            few_words(self.facts),
+            few_words({**part, **self.facts}),
         )
         self.datasets = evaluation_datasets(data.media_dir, videos, sample, seed=seed)
         others = {name: own for name, own in samples.items() if own is not sample}
@@ -136,8 +137,8 @@ class Monitor:
         )
         if not record["eval_feature_std"] >= LEAST_STD:
             log.warning(
-                "%s: the representation has collapsed: all videos have almost the same features. Lower training.lr, or "
-                "go back to an earlier round.",
+                "%s: the representation has collapsed: all samples have almost the same features. Lower training.lr, "
+                "or go back to an earlier round.",
                 label,
             )
         return record

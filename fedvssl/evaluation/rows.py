@@ -9,7 +9,7 @@ from lightning.fabric import Fabric
 
 from fedvssl.data.dataset import NumWorkers, SampleDataset
 from fedvssl.data.split import Split
-from fedvssl.data.validation import check_unseen
+from fedvssl.data.validation import check_unseen, medium_in
 from fedvssl.evaluation.calibration import calibrate_once
 from fedvssl.evaluation.features import extract, fingerprint
 from fedvssl.evaluation.pixels import MeanFrame
@@ -79,9 +79,11 @@ def extract_rows(
         feature_dir=extraction.feature_dir,
         num_workers=extraction.num_workers,
     )
-    shown = {"train": "train", "test": test_part}
+    dataset = datasets["test"]
+    medium = medium_in(dataset.media_dir, dataset.annotations)
+    shown = {"train": f"train {medium}", "test": f"{test_part} {medium}"}
     return {
-        (row, part): extract_kept(extraction, backbone, dataset, label=f"{row}: {shown[part]} video")
+        (row, part): extract_kept(extraction, backbone, dataset, label=f"{row}: {shown[part]}")
         for row, backbone in backbones.items()
         for part, dataset in datasets.items()
     }

@@ -12,7 +12,7 @@ from fedvssl.evaluation.intervals import in_percent
 from fedvssl.files.references import bibtex, terms
 from fedvssl.files.settings import sha256
 from fedvssl.formats.onnx_file import Agreement
-from fedvssl.sweeping.comparison import clip_words
+from fedvssl.sweeping.comparison import clip_words, recipe_words
 
 # Contents of the files, and code that loads them in the folder of the card.
 RESNETS = ("resnet18", "resnet34", "resnet50")  # of torchvision
@@ -161,7 +161,8 @@ def _evaluation(results: Sequence[Mapping[str, Any]]) -> str:
             for name, row in result["rows"].items()
         ]
         videos = f"{evaluated_videos(result, result.get('num_test', ''))} of " if "held_out" in result else ""
-        title = f"{result['protocol']} on {videos}{result['dataset']} split {result['split']}, {clip_words(result)}, "
+        title = f"{result['protocol']}{recipe_words(result)} on "
+        title += f"{videos}{result['dataset']} split {result['split']}, {clip_words(result)}, "
         title += f"seed {result.get('seed', 'not recorded')}, percent"
         title += seen_words(result)
         tables.append(f"{title}:\n\n{_table(('', *metrics), rows)}")

@@ -9,6 +9,7 @@ from fedvssl.files.atomic import read_json
 from fedvssl.files.references import names_in
 from fedvssl.files.rounds import round_of
 from fedvssl.files.run_log import read_config
+from fedvssl.files.tensors import load_torch
 
 FINE_TUNED = ("last.pth", "best.pth")
 
@@ -28,7 +29,9 @@ def training_facts(checkpoint: Path) -> dict[str, str]:
         if server_round is not None and "strategy" in config:
             return _pretraining(config, server_round=server_round) | _test_videos(checkpoint)
         if checkpoint.name in FINE_TUNED and "pretrained" in config:
-            return _finetuning(config, best=checkpoint.name == "best.pth") | _test_videos(checkpoint)
+            facts = _finetuning(config, best=checkpoint.name == "best.pth") | _test_videos(checkpoint)
+            # Earlier versions had neither setting.
+            return facts | _samples(checkpoint, config["data"].get("train_list"), config.get("labels_per_class"))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{checkpoint.parent / 'config.yaml'} is not the one of a run ({error!r}).") from error
     return {}
@@ -86,7 +89,8 @@ def _finetuning(config: dict[str, Any], *, best: bool) -> dict[str, str]:
     if validation is not None:
         chosen = "; the epoch was chosen by their accuracy" if best else ""
         seed = config["data"]["validation_seed"]
-        held_out = {"held out": f"{validation:g} of the training videos (seed {seed}){chosen}"}
+        medium = "videos" if "clip_len" in config else "pictures"
+        held_out = {"held out": f"{validation:g} of the training {medium} (seed {seed}){chosen}"}
     elif best:  # of an earlier version
         held_out = {"epoch": "chosen by its accuracy on the test videos"}
     start = "random weights" if config["from_scratch"] else Path(config["pretrained"]).name
@@ -101,6 +105,14 @@ def _finetuning(config: dict[str, Any], *, best: bool) -> dict[str, str]:
         **_inputs(config, side="crop_size"),
         "seed": str(config["seed"]),
     }
+
+
+def _samples(checkpoint: Path, own: str | None, few: int | None) -> dict[str, str]:
+    """Row about the training samples if they are of a list of one's `own`, or a `few` of each class."""
+    number = load_torch(checkpoint).get("training_samples") if checkpoint.is_file() else None
+    words = [f"those of {Path(own).name}"] if own else []
+    words += [f"at most {few} of each class"] if few else []
+    return {"training samples": ", ".join([str(number)] * (number is not None) + words)} if words else {}
 
 
 def _inputs(settings: Mapping[str, Any], *, side: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ The state has the names of the published fine-tuned checkpoints (`backbone.*`, `
 Shapes: B batch, T frames, H W pixels, K classes. Pictures have no T.
 """
 
+import torch
 from torch import Tensor, nn
 
 
@@ -24,7 +25,12 @@ class Recognizer(nn.Module):
         self.cls_head = ClassificationHead(backbone.out_channels, num_classes, dropout=dropout)
 
     def forward(self, clips: Tensor) -> Tensor:
-        return self.cls_head(self.features(clips))
+        features = self.features(clips)
+        if self.training or clips.ndim == 5:
+            return self.cls_head(features)
+        # A picture has one view: in bfloat16 its logits are often equal, and an equal one is no answer.
+        with torch.autocast(clips.device.type, enabled=False):
+            return self.cls_head(features.float())
 
     def features(self, clips: Tensor) -> Tensor:
         """[B,3,(T,)H,W] -> global average of the last stage, [B,D]."""

@@ -205,7 +205,7 @@ def rounds_table(rounds: Sequence[Record]) -> str:
     """Table of the records of all rounds."""
     columns = {
         **{"loss": "loss", "clients": "num_clients", "seconds": "seconds", "of clients": "seconds_clients"},
-        **{"of aggregation": "seconds_aggregate", "clips/s": "clips_per_second", "learning rate": "lr"},
+        **{"of aggregation": "seconds_aggregate", "samples/s": "clips_per_second", "learning rate": "lr"},
         **{"gradient norm": "grad_norm", "largest": "grad_norm_max", "clipped steps": "clipped_share"},
     }
     rows = []
@@ -228,8 +228,8 @@ def evaluations(run: Folder) -> str:
     lines += [level(run.evaluated, n, chance) for n, chance in CHANCES.items() if n in names]
     drawn = []
     if lines:
-        title = "Accuracy" if run.setting("eval.validation") is None else "Accuracy on validation videos"
-        chart = line_chart("Accuracy on the server's own videos", lines, x="round", y="%")
+        title = "Accuracy" if run.setting("eval.validation") is None else f"Accuracy on validation {run.medium}s"
+        chart = line_chart(f"Accuracy on the server's own {run.medium}s", lines, x="round", y="%")
         drawn.append((titled(title, lines), chart))
     for name in names.keys() & SPREAD:
         title = f"{SPREAD[name]} of the normalised features"

@@ -17,7 +17,17 @@ from fedvssl.reporting.commands import evaluation_command, finetuning_commands, 
 from fedvssl.reporting.figures import Line, is_number, line, line_chart, titled
 from fedvssl.reporting.folders import Folder
 from fedvssl.reporting.learning import dashed, trivial_names
-from fedvssl.sweeping.comparison import ACCURACIES, cells, clip_words, conditions, facts, interval_words, single
+from fedvssl.sweeping.comparison import (
+    ACCURACIES,
+    cells,
+    clip_words,
+    conditions,
+    facts,
+    interval_words,
+    recipe_words,
+    single,
+    training_words,
+)
 from fedvssl.training.watch import TRIVIAL
 
 PERCENT = "percent [95 % interval]"
@@ -100,7 +110,9 @@ def test_table(folders: Sequence[Folder]) -> str:
     """Tests of the same videos, above the baselines of guessing."""
     tests = [folder.test or {} for folder in folders]
     pairs = [(folder.label, test) for folder, test in zip(folders, tests, strict=True)]
-    rows = {f"{label}{seen_words(test)}{interval_words(test, tests)}": test for label, test in pairs}
+    rows = {
+        f"{label}{training_words(test)}{seen_words(test)}{interval_words(test, tests)}": test for label, test in pairs
+    }
     first = tests[0]
     intervals = {label: test.get("intervals", {}) for label, test in rows.items()}
     baselines = {name.replace("_", " "): first[name] for name in ("majority_class", "chance") if name in first}
@@ -134,7 +146,7 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
         [*ordered, *(cells(single({"chance": first["chance"]}, metrics), metrics) if first.get("chance") else [])],
         caption=f"{evaluated_videos(first, first.get('num_test', '?'))} and {first.get('num_train', '?')} training "
         f"{medium_of(first)}s of "
-        f"{first['dataset']}, split {first['split']}; {clip_words(first)}",
+        f"{first['dataset']}, split {first['split']}; {clip_words(first)}{recipe_words(first)}",
     )
 
 
@@ -168,6 +180,7 @@ def pictures(folders: Sequence[Folder], protocol: str) -> list[tuple[str, str]]:
         if result["protocol"] == protocol
         for title in [
             named(f"{folder.label}, {checkpoint_name(result)}, {result['dataset']} split {result['split']}", result)
+            + recipe_words(result)
         ]
     ]
 
@@ -223,7 +236,7 @@ def tiles(run: Folder, included: Sequence[Folder]) -> list[tuple[str, str]]:
 def named(title: str, result: dict[str, Any]) -> str:
     """Title of a result; one on validation videos, or on videos that training had, says so."""
     part = facts(result)["part"]
-    return (title if part == "test" else f"{title}, {part} videos") + seen_words(result)
+    return (title if part == "test" else f"{title}, {part} {medium_of(result)}s") + seen_words(result)
 
 
 def checkpoint_name(result: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from fedvssl.data.validation import medium_of
 from fedvssl.evaluation.intervals import in_percent
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.results import CHECKPOINT
@@ -111,6 +112,22 @@ def clip_words(result: Mapping[str, Any]) -> str:
     words += [f"{clips['crop_size']} pixels"] if clips["crop_size"] else []
     words += [f"{clips['clip_len']} frames, stride {clips['frame_stride']}"] if clips["clip_len"] else []
     return ", ".join(words if clips["crop_size"] else [*words, "length and picture size not recorded"])
+
+
+def training_words(result: Mapping[str, Any]) -> str:
+    """Words for tables: ", 5 labelled videos of each class", ", 6 training pictures of labelled.json", or nothing.
+
+    Args:
+        result: of a test; earlier ones may lack what is told here.
+    """
+    few, own, medium = result.get("labels_per_class"), result.get("train_list"), medium_of(result)
+    words = f", {few} labelled {medium}s of each class" if few else ""
+    return words + (f", {result.get('training_samples', '?')} training {medium}s of {own}" if own else "")
+
+
+def recipe_words(result: Mapping[str, Any]) -> str:
+    """Words at the name of a protocol about its settings: " (AdamProbe, epochs 20)"; "" for those of its file."""
+    return f" ({result['recipe']})" if result.get("recipe") else ""
 
 
 def conditions(result: Mapping[str, Any]) -> str:

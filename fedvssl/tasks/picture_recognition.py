@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fedvssl.data import augment, geometry
 from fedvssl.data.image import read_picture
@@ -80,20 +79,13 @@ class TestPicture:
 class PictureRecognition(RecognitionTask):
     """Cross-entropy of a recognizer on pictures; see `RecognitionTask` for the arguments and all else."""
 
+    least_batch = 2  # of one picture BatchNorm has no variance where the maps are a single pixel
+
     def augment(self, batch: Batch) -> Batch:
         """uint8 "frames" [B,H,W,3] with "flip" of `TrainPicture` -> "clips", pictures float32 [B,3,H,W]."""
         frames, flags = batch["frames"], batch["flip"][:, None, None, None]
         pictures = augment.normalize(torch.where(flags, frames.flip(2), frames).float())
         return {"clips": pictures, "label": batch["label"], "index": batch["index"]}
-
-    def video_logits(self, frames: Tensor) -> Tensor:
-        """Logits of each picture, uint8 [B,1,H,W,3] -> float32 [B,K]; the classifier computes in float32.
-
-        In bfloat16 the logits of a single view are often equal, and an equal one is no answer.
-        """
-        features = self.recognizer.features(augment.normalize(frames.flatten(0, 1).float()))
-        with torch.autocast(frames.device.type, enabled=False):
-            return self.recognizer.cls_head(features.float()).unflatten(0, frames.shape[:2]).mean(dim=1)
 
 
 def _check_sides(where: str, short_side: int, crop_size: int, *, room: int) -> None:

@@ -14,6 +14,30 @@ def least_samples(task: Any, training: Mapping[str, Any]) -> int:
     return training["batch_size"] if training["drop_last"] else getattr(task, "least_batch", 1)
 
 
+def least_of(task: Any, *, world_size: int) -> int:
+    """Fewest samples of a batch of all processes together, of which each takes its share."""
+    return getattr(task, "least_batch", 1) * world_size
+
+
+def check_list(task: Any, number: int, *, batch_size: int, world_size: int) -> None:
+    """Check that a single list makes a batch that the task can train on.
+
+    Args:
+        task: a Task.
+        number: of the samples in the list.
+        batch_size: of all processes together.
+        world_size: number of processes.
+
+    Raises:
+        ValueError: naming the setting or the list.
+    """
+    least, name = least_of(task, world_size=world_size), type(task).__name__
+    if batch_size < least:
+        raise ValueError(f"training.batch_size={batch_size} is too small for {name}: set {least} or more.")
+    if number < getattr(task, "least_batch", 1):
+        raise ValueError(f"The training list gives {number} sample, {name} needs {least} or more: give more.")
+
+
 def check_batches(
     task: Any, training: Mapping[str, Any], sizes: Mapping[str, int], *, warn: Callable[[str], object]
 ) -> None:

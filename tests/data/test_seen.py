@@ -60,6 +60,7 @@ def test_a_checkpoint_that_has_seen_test_videos_is_refused_unless_it_is_allowed(
     run_was_told = record("a/1", "a/2", "a/3", stage=stage, allowed=("a/1", "a/2"))
     facts = seen_facts(DATA, tested, run_was_told, checkpoint="x")
     assert facts == {"seen": {stage: 2}} and seen_words(facts) == f"; {stage} had 2 of these videos"
+    assert seen_words({**facts, "medium": "picture"}) == f"; {stage} had 2 of these pictures"
     assert seen_facts(DATA, videos("a/9"), seen, checkpoint="x") == {} == seen_facts(DATA, tested, {}, checkpoint="x")
     assert seen_facts(replace(DATA, name="hmdb51"), tested, seen, checkpoint="x") == {}, "other videos of these names"
 

@@ -23,7 +23,7 @@ def groups_of(annotations: list[Annotation]) -> set[str]:
 def test_the_share_is_held_out_in_whole_groups_of_every_class(wanted: float, per_class: int) -> None:
     listed = ucf_list()
     if not per_class:
-        with pytest.raises(ValueError, match=r"data.validation=0.01 holds no video out"):
+        with pytest.raises(ValueError, match=r"data.validation=0.01 holds no sample out"):
             hold_out(listed, wanted, seed=0)
         return
     train, validation = hold_out(listed, wanted, seed=0)
@@ -68,7 +68,7 @@ def test_a_class_keeps_its_last_group() -> None:
 
 @pytest.mark.parametrize("wanted", [0, -1, 60, 100, 2.5, True, "half"])
 def test_other_numbers_are_rejected(wanted: object) -> None:
-    with pytest.raises(ValueError, match=r"data.validation=.* must be a share of the 60 training videos"):
+    with pytest.raises(ValueError, match=r"data.validation=.* must be a share of the 60 training samples"):
         hold_out(ucf_list(), wanted, seed=0)  # pyright: ignore[reportArgumentType]
 
 

@@ -15,9 +15,12 @@ from fedvssl.evaluation.calibration import calibrate, calibrate_once, has_initia
 from fedvssl.evaluation.pixels import MeanFrame
 from fedvssl.files.tensors import to_arrays
 from fedvssl.models.r3d import R3D
+from fedvssl.models.resnet import ResNet
+from fedvssl.tasks.picture_recognition import TestPicture as Middle
 from fedvssl.tasks.recognition import TestSample as Clips
 from fedvssl.training.loop import build_fabric
 from tests.action_set import write_action_set
+from tests.picture_set import write_picture_set
 
 SAMPLE = Clips(num_clips=2, clip_len=8, frame_stride=2, size=(43, 32), crop_size=32)
 
@@ -108,6 +111,17 @@ def test_kept_statistics_are_read_and_those_of_other_weights_are_not(gallery, fa
     monkeypatch.setattr(calibration, "clip_maps", None)
     again = calibrated(random(0))
     assert all((array == to_arrays(first)[name]).all() for name, array in to_arrays(again).items())
+
+
+@pytest.mark.parametrize(("number", "sizes"), [(5, [5]), (9, [4, 5]), (10, [4, 4, 2])])
+def test_a_last_single_picture_joins_the_batch_before_it(fabric, tmp_path: Path, number, sizes) -> None:
+    data_dir, found = write_picture_set(tmp_path, num_train=number, num_test=3) / "cifar10", []
+    listed = read_annotations(data_dir / "annotations/train_split_1.json")
+    backbone = ResNet(18, width=2, stem="imagenet")
+    backbone.layer4.register_forward_hook(lambda _module, _args, maps: found.append(tuple(maps.shape)))
+    pictures = SampleDataset(data_dir / "pictures", listed, Middle(short_side=16, crop_size=16))
+    calibrate(fabric, backbone, pictures, num_workers=0)
+    assert found == [(size, 16, 1, 1) for size in sizes]
 
 
 @pytest.mark.parametrize("backbone", [MeanFrame(), nn.Sequential(nn.BatchNorm3d(3, track_running_stats=False))])

@@ -99,6 +99,18 @@ def test_logits_are_told_apart_in_bfloat16_too(task: PictureRecognition) -> None
         torch.testing.assert_close(logits, task.video_logits(frames), atol=0.003, rtol=0.05)
 
 
+def test_a_recognizer_of_ones_own_need_only_map_pictures_to_logits() -> None:
+    class Own(torch.nn.Module):
+        num_classes = 5
+
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return pictures.mean(dim=(1, 2, 3))[:, None] * torch.arange(5)
+
+    task = PictureRecognition(ResNet(18, width=2), recognizer=lambda _: Own())
+    frames = torch.from_numpy(np.stack([noise(16, 16)] * 3))[:, None]
+    assert task.eval().video_logits(frames).shape == (3, 5)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
