@@ -42,7 +42,7 @@ def test_no_batch_is_of_one_video(num_videos):
 
 def test_one_training_video_is_refused():
     one = clusters(1, num_classes=4, noise=1, seed=1)
-    with pytest.raises(ValueError, match="One training video is not enough"):
+    with pytest.raises(ValueError, match="One training sample is not enough"):
         LinearProbe(**SETTINGS)(one, one)
 
 
