@@ -81,10 +81,7 @@ def run(config: Config, *, run_dir: Path) -> None:
         ValueError: for a mistake in the configuration or the data, before anything is started.
         RuntimeError, OSError: if the run cannot go on; everything saved so far is kept.
     """
-    if config["engine"] not in ENGINES:
-        raise ValueError(f"engine={config['engine']} is unknown: choose {' or '.join(ENGINES)}.")
-    if config["engine"] == "simulation" and find_spec("ray") is None:
-        raise ValueError("engine=simulation needs Ray: pip install ray, or set engine=local.")
+    check_engine(config["engine"])
     log.info("Loading PyTorch ...")
     from fedvssl.client.order import Site
     from fedvssl.data.client_lists import check_client_lists, lists_in, refuse_train_list
@@ -129,6 +126,18 @@ def run(config: Config, *, run_dir: Path) -> None:
     alone = {"num_clients": config["pool_size"], "timeout": config["round_timeout"], "verbose": config["verbose"]}
     ENGINES[config["engine"]](built, site, Limits(**config["client_resources"], **alone))
     log.info("Done: %s", run_dir)
+
+
+def check_engine(name: str) -> None:
+    """Reject an engine that is unknown or not installed.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"engine={name} is unknown: choose {' or '.join(ENGINES)}.")
+    if name == "simulation" and find_spec("ray") is None:
+        raise ValueError("engine=simulation needs Ray: pip install ray, or set engine=local.")
 
 
 if __name__ == "__main__":
