@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fedvssl.evaluation.curves import draw_curves
+from fedvssl.evaluation.curves import draw_epochs
 from fedvssl.evaluation.features import Features
 from fedvssl.evaluation.prediction import right_videos
-from fedvssl.evaluation.protocol import Frame, Result, num_independent
+from fedvssl.evaluation.protocol import Frame, Result
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.metrics import accuracies
 
@@ -100,9 +100,7 @@ class AdamProbe:
 
     def draw(self, png: Path, results: Mapping[str, Result], train: Features, test: Features, frame: Frame) -> None:
         """Test accuracy over the epochs of the classifier, a line for each backbone."""
-        epochs = list(range(1, self.epochs + 1))
-        curves = {name: (epochs, result.details["test_top1_acc"]) for name, result in results.items()}
-        draw_curves(png, curves, num_videos=num_independent(results, test.names), xlabel="epoch of the classifier")
+        draw_epochs(png, results, test.names)
 
 
 def logits_of(classifier: nn.Module, features: Tensor) -> Tensor:

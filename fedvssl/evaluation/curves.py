@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fedvssl.evaluation.intervals import wilson
+from fedvssl.evaluation.protocol import Result, num_independent
 from fedvssl.files.atomic import atomic_path
 
 DASHED = ("--", ":", "-.")  # styles of the baselines
@@ -46,3 +47,16 @@ def draw_curves(
     axes.legend()
     with atomic_path(png) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
+
+
+def draw_epochs(png: Path, results: Mapping[str, Result], names: Sequence[str]) -> None:
+    """Draw the accuracies in `details["test_top1_acc"]`, one for each epoch of a classifier.
+
+    Args:
+        png: file to write.
+        results: of each backbone.
+        names: of the test videos.
+    """
+    lines = {row: result.details["test_top1_acc"] for row, result in results.items()}
+    curves = {row: (range(1, len(accs) + 1), accs) for row, accs in lines.items()}
+    draw_curves(png, curves, num_videos=num_independent(results, names), xlabel="epoch of the classifier")

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from fedvssl.evaluation.curves import draw_curves
+from fedvssl.evaluation.curves import draw_epochs
 from fedvssl.evaluation.features import Features
 from fedvssl.evaluation.prediction import right_videos
-from fedvssl.evaluation.protocol import Frame, Result, num_independent
+from fedvssl.evaluation.protocol import Frame, Result
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.metrics import accuracies
 from fedvssl.training.schedule import Steps, scale_lr
@@ -88,9 +88,7 @@ class LinearProbe:
 
     def draw(self, png: Path, results: Mapping[str, Result], train: Features, test: Features, frame: Frame) -> None:
         """Test accuracy over the epochs of the classifier, a line for each backbone."""
-        epochs = list(range(1, self.epochs + 1))
-        curves = {name: (epochs, result.details["test_top1_acc"]) for name, result in results.items()}
-        draw_curves(png, curves, num_videos=num_independent(results, test.names), xlabel="epoch of the classifier")
+        draw_epochs(png, results, test.names)
 
 
 def video_logits(classifier: nn.Module, clips: Tensor) -> Tensor:
