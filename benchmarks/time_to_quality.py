@@ -43,6 +43,11 @@ class Kind:
     short_side: int
     metric: str
 
+    def words(self) -> list[str]:
+        """Overrides of fedvssl.main: the preset, evaluated after each round by this metric alone."""
+        others = ", ".join(f"{name}: null" for name in PROTOCOLS if name != self.metric)
+        return [f"experiment={self.experiment}", "eval.every=1", f"eval.protocols={{{others}}}"]
+
 
 SYNTHETIC, CLIPS = Kind("small", 64, "R@1"), Kind("small_clips", 72, "motion_probe")
 PROTOCOLS = ("R@1", "knn_top1_acc", "motion_probe")
@@ -77,10 +82,8 @@ def reach(kind: Kind, raw_dir: Path, ann_dir: Path, words: Sequence[str]) -> Rea
         run_stage([*prepare, *flags(short_side=kind.short_side)], seconds, "preparing", log)
         lists = flags(json_path=data / "annotations", output_path=data / "annotations/client_distribution")
         run_stage(["-m", "data_tools.partition", *lists, *flags(num_clients=3)], seconds, "partition", log)
-        others = [f"eval.protocols.{name}=null" for name in PROTOCOLS if name != kind.metric]
         places = [f"data_dir={folder}/data", "data.name=videos", f"hydra.run.dir={folder}/run"]
-        preset = [f"experiment={kind.experiment}", "eval.every=1"]
-        command = ["-m", "fedvssl.main", *preset, *others, *places, *words]
+        command = ["-m", "fedvssl.main", *kind.words(), *places, *words]
         started = time.perf_counter()
         evaluated, ended = train_until(command, folder / "run", kind.metric, log)
         taken, first = ended - started, evaluated[0]

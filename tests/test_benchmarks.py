@@ -16,6 +16,7 @@ from fedvssl.building import build_sample
 from fedvssl.config import compose
 from fedvssl.data.dataset import train_loader
 from fedvssl.files.atomic import write_json
+from fedvssl.overrides import parse_overrides
 from tests.videos import moving_square, write_frames
 
 ROOT = Path(__file__).parents[1]
@@ -161,6 +162,13 @@ def test_training_is_stopped_once_two_rounds_in_a_row_are_better_than_random_wei
     command = ["-c", RECORDS, str(tmp_path / "run"), json.dumps([0.5, 0.1, -0.1, 0.1, 0.2, 0.3]), "1"]
     found, _ = time_to_quality.train_until(command, tmp_path / "run", "R@1", tmp_path / "log.txt")
     assert [record["server_round"] for record in found] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", [time_to_quality.SYNTHETIC, time_to_quality.CLIPS])
+def test_a_run_is_evaluated_by_the_metric_of_its_kind_alone(kind: time_to_quality.Kind) -> None:
+    protocols = compose("base", parse_overrides(kind.words()))["eval"]["protocols"]
+    assert {*protocols} == {*time_to_quality.PROTOCOLS}
+    assert [name for name, own in protocols.items() if own] == [kind.metric]
 
 
 def test_a_run_that_does_not_get_there_is_told(tmp_path: Path) -> None:
