@@ -27,7 +27,6 @@ FREE = SAMPLING | {
     *("engine", "client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
     *("rounds", "from_round", "round_timeout", "keep_last", "training.warn_after"),
     *("strategy.max_update_factor", "strategy.oversized_updates"),
-    "task.private",  # only refuses
     "task.personal",  # decides where a rule reads it, and is compared there
     *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
 }

@@ -28,7 +28,7 @@ from fedvssl.strategy.bounds import Step, UpdateBound
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.strategy.patterns import fits
 from fedvssl.strategy.rounds import Rounds
-from fedvssl.strategy.rule import When, facts_of
+from fedvssl.strategy.rule import When, facts_of, sent
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.optimizer import state_bytes
 from fedvssl.wire.introductions import CLIENTS_FILE, Introductions
@@ -55,11 +55,12 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     strategy = build_strategy(config["strategy"], training, folder=run_dir, num_clients=num_clients, seed=seed)
     new_task, rule = partial(build_task, config), build(config["strategy"]["rule"])
     fresh = partial(initial_arrays, new_task, seed=seed, init=config["init"])
-    state = fresh()
+    state, private = fresh(), config["task"]["private"]
+    strategy.withhold(private)
     shared = {name: array for name, array in state.items() if strategy.is_shared(name)}
     uses = {"eval.every": config["eval"]["every"], "init": config["init"]}
     whole = [name for name, value in uses.items() if value is not None]
-    check_share(strategy, list(state), private=config["task"]["private"], whole_backbone=whole)
+    check_share(strategy, list(state), private=private, whole_backbone=whole)
     kept_bytes = num_bytes(try_rule(rule, state, shared))
     strategy.rounds.report = with_facts(report, rule)
     done, shared = continued(run_dir, shared)
@@ -114,6 +115,10 @@ def build_strategy(
 def try_rule(rule: Any, state: Arrays, shared: Arrays) -> Arrays:
     """Try a client's rule on the initial arrays: a first contact, a training that moves nothing, and the next contact.
 
+    Args:
+        state: all initial arrays.
+        shared: those that travel.
+
     Returns:
         What a client keeps.
 
@@ -126,8 +131,10 @@ def try_rule(rule: Any, state: Arrays, shared: Arrays) -> Arrays:
         kept: Arrays = {}
         for when in (When(server_round=1, last_round=0), When(server_round=2, last_round=1)):
             start = rule.receive(shared, kept, own, when)
-            if {n: a.shape for n, a in start.items()} != {n: a.shape for n, a in state.items()}:
+            if shapes(start) != shapes(state):
                 raise ValueError(f"strategy.rule: {name}.receive gives other names or shapes than those of the task.")
+            if shapes(sent(rule, state, shared.keys())) != shapes(shared):
+                raise ValueError(f"strategy.rule: {name}.send gives other names or shapes than those that travel.")
             kept = rule.keep(kept, start, state, shared.keys())
             facts = facts_of(kept, rule.reports)
             if hasattr(rule, "warning"):
@@ -158,7 +165,7 @@ def continued(run_dir: Path, shared: Arrays) -> tuple[int, Arrays]:
     if not done:
         return 0, shared
     saved = load_arrays(round_path(run_dir, done))
-    if {name: array.shape for name, array in saved.items()} != {name: a.shape for name, a in shared.items()}:
+    if shapes(saved) != shapes(shared):
         raise ValueError(f"{round_path(run_dir, done)} holds another model: choose a new hydra.run.dir.")
     return done, saved
 
@@ -166,13 +173,13 @@ def continued(run_dir: Path, shared: Arrays) -> tuple[int, Arrays]:
 def check_share(
     strategy: FedAvg, names: Sequence[str], *, private: Sequence[str] = (), whole_backbone: Sequence[str] = ()
 ) -> None:
-    """Check that the patterns of `strategy.share` fit arrays of the task, and that nothing private is shared.
+    """Check that the patterns of `strategy.share` fit arrays of the task, and do not ask for private ones alone.
 
     Of several patterns that exclude it is enough if one fits, so that they may be for several models.
 
     Args:
         names: all arrays of the task.
-        private: patterns of those that must stay with their client.
+        private: patterns of those that stay with their client, see `FedAvg.withhold`.
         whole_backbone: settings that need the whole backbone on the server: clients begin with their own part of it,
             whatever `init` has, and a part cannot be evaluated.
 
@@ -184,11 +191,16 @@ def check_share(
     for pattern in strategy.share:
         if pattern not in fitting and not (excludes and pattern.startswith("!")):
             raise ValueError(f"strategy.share: no array of the task is called '{pattern}'; there is {names[0]}.")
+        chosen = [name for name in names if fnmatchcase(name, pattern)]
+        if chosen and all(fits(name, private) for name in chosen):
+            raise ValueError(
+                f"strategy.share: '{pattern}' asks for {chosen[0]} and {len(chosen) - 1} more arrays that stay with "
+                "their client (task.private): leave it out."
+            )
     if leaked := [name for name in names if fits(name, private) and strategy.is_shared(name)]:
-        share = ",".join(f"'{word}'" for word in (*strategy.share, *(f"!{pattern}" for pattern in private)))
         raise ValueError(
-            f"{leaked[0]} and {len(leaked) - 1} more arrays must stay with their client (task.private), but would "
-            f'travel: set "strategy.share=[{share}]".'
+            f"{leaked[0]} and {len(leaked) - 1} more arrays must stay with their client (task.private), but "
+            f"{type(strategy).__name__}.is_shared lets them travel."
         )
     if not any(map(strategy.is_shared, names)):
         raise ValueError(f"strategy.share={strategy.share} shares nothing: begin with 'backbone.*', for example.")
@@ -216,7 +228,7 @@ def restore(strategy: FedAvg, run_dir: Path, shared: Arrays, *, done: int) -> No
             state = load_state(run_dir, done)
         except ValueError as error:
             raise ValueError(f"{str(error).removesuffix('.')}: {advice}.") from error
-        if expected and {name: a.shape for name, a in state.items()} != {n: a.shape for n, a in expected.items()}:
+        if expected and shapes(state) != shapes(expected):
             raise ValueError(f"{path} holds the state of another strategy: {advice}.")
         strategy.restore(state, shared)
     strategy.rounds.kept_rounds = accepted_rounds(run_dir, done=done)
@@ -253,6 +265,10 @@ def bytes_kept(rounds_of: Rounds, *, rounds: int, keep_last: int | None, round_b
         num_files = max(num_files, rounds_of.sample_size)  # the first round keeps its updates on the disk
     num_kept = 2 * min(rounds_of.num_clients, rounds * rounds_of.sample_size)
     return num_files * round_bytes + num_kept * kept_bytes
+
+
+def shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def num_bytes(arrays: Arrays) -> int:

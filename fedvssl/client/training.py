@@ -14,7 +14,7 @@ from fedvssl.data.dataset import SampleDataset, train_loader
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.progress import Progress
 from fedvssl.files.tensors import load_arrays_into, to_arrays
-from fedvssl.strategy.rule import Rule, When, facts_of
+from fedvssl.strategy.rule import Rule, When, facts_of, sent
 from fedvssl.training.batches import least_samples
 from fedvssl.training.loop import EpochResult, build_fabric, seed_torch, set_up, train_epoch
 from fedvssl.training.optimizer import load_state as load_optimizer
@@ -87,7 +87,7 @@ class LocalTraining:
             kept = self.rule.keep(kept, start, state, arrived.keys())
             facts |= facts_of(kept, self.rule.reports)
             kept |= session.optimizer_arrays()
-        return {name: state[name] for name in arrived}, facts, kept
+        return sent(self.rule, state, arrived.keys()), facts, kept
 
 
 def load_state(task: Any, arrays: Arrays) -> None:

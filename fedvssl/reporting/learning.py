@@ -16,6 +16,7 @@ LIFE = {
     "active_share": ("Active units of the head's hidden layer", "share"),
     "backbone_grad_norm": ("Gradient norm of the backbone, after clipping", "L2 norm"),
     "divergence": ("Divergence: how far the backbone moved", "L2 norm, mean over layers"),
+    "alignment": ("Agreement with the last global model, mean over layers", "cosine, at most 1"),
     "own_share": ("Share of the client's own weights at its next contact", "share"),
 }
 

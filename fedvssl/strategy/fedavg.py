@@ -36,6 +36,10 @@ class FedAvg:
         """True if the state entry `name` travels."""
         return fits(name, self.share)
 
+    def withhold(self, private: Sequence[str]) -> None:
+        """Leave arrays with their client that match these patterns, whatever `share` has."""
+        self.share = [*self.share, *(f"!{pattern}" for pattern in private)]
+
     def averages(self) -> dict[str, float]:
         """Share of each kind of average over the replies; the shares sum to 1, and a kind with share 0 is not made."""
         return {"video": 1.0}

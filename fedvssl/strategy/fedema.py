@@ -27,10 +27,11 @@ class FedEMA:
     Args:
         scaler: lambda for all clients; None gives each its own, tau / d, after its first training that moved anything.
         tau: mu at a client's second contact, in [0, 1], if `scaler` is None.
+        mix: patterns of the arrays that are mixed; the others are those that arrive.
         selective: True begins anew, as at a first contact, if the client did not train in the last round. An optimizer
             that is kept goes on.
-        personal: patterns of the predictor's arrays, which come with the client's own statistics where mu > 0.5. The
-            statistics of all other layers are those that arrive.
+        personal: patterns of the predictor's arrays, which come with the client's own statistics where mu > 0.5 and
+            they are mixed. The statistics of all other layers are those that arrive.
         layers: patterns of the convolutions whose change is the divergence.
 
     Raises:
@@ -40,7 +41,14 @@ class FedEMA:
     reports = ("divergence", "scaler", "own_share")
 
     def __init__(
-        self, *, scaler: float | None, tau: float, selective: bool, personal: Sequence[str], layers: Sequence[str]
+        self,
+        *,
+        scaler: float | None,
+        tau: float,
+        mix: Sequence[str],
+        selective: bool,
+        personal: Sequence[str],
+        layers: Sequence[str],
     ) -> None:
         if isinstance(scaler, bool) or not (
             scaler is None or (isinstance(scaler, int | float) and 0 <= scaler < np.inf)
@@ -51,18 +59,21 @@ class FedEMA:
         if not isinstance(selective, bool):
             raise ValueError(f"strategy.rule.selective={selective} must be true or false.")
         self.scaler, self.tau, self.selective = scaler, tau, selective
+        self.mix = check_patterns(mix, where="strategy.rule.mix")
         self.personal = check_patterns(personal, where="strategy.rule.personal")
         self.layers = check_patterns(layers, where="strategy.rule.layers")
 
     def check(self, state: Arrays, shared: Collection[str]) -> None:
         check_layers(state, shared, layers=self.layers, personal=self.personal)
+        if not any(fits(name, self.mix) for name in shared):
+            raise ValueError(f"strategy.rule.mix={self.mix} fits no array that travels: ['*'] mixes all of them.")
 
     def receive(self, arrived: Arrays, kept: Arrays, initial: Arrays, when: When) -> Arrays:
         """Mix the client's own parameters into those that arrive, see `Rule.receive`."""
         if self.selective and when.last_round != when.server_round - 1:
             kept, when = {}, When(when.server_round, last_round=0)  # as at a first contact
         state, mu = Replace().receive(arrived, kept, initial, when), float(kept.get(OWN_SHARE, 0.0))
-        for name, array in arrived.items():
+        for name, array in ((name, array) for name, array in arrived.items() if fits(name, self.mix)):
             if array.dtype.kind == "f" and not name.endswith(STATISTICS):
                 state[name] = mu * kept[name] + (1 - mu) * array if mu else array  # equation 2
             elif mu > 0.5 and fits(name, self.personal):

@@ -31,6 +31,8 @@ class Rule(Protocol):
 
     It keeps nothing in `self`: one object serves many clients, and a client may meet another one in its next round.
 
+    Optional: `send(state, shared) -> arrays`, see `sent`.
+
     Optional: `warning(reports) -> str`, called on the server with what each client of a round has reported of
     `reports`, where a broken client may leave a name out: why the method does not do its work and what to set, or "".
     The log has the sentence once, when two rounds in a row bring one.
@@ -89,6 +91,17 @@ class Replace:
 
     def keep(self, kept: Arrays, start: Arrays, state: Arrays, shared: Collection[str]) -> Arrays:
         return {name: array for name, array in state.items() if name not in shared}
+
+
+def sent(rule: Rule, state: Arrays, shared: Collection[str]) -> Arrays:
+    """Arrays of a client's reply, under the names that arrived: what the rule's `send` makes of them, or its own.
+
+    Args:
+        state: after training.
+        shared: names of the arrays that travel.
+    """
+    own = {name: state[name] for name in shared}
+    return rule.send(state, shared) if hasattr(rule, "send") else own  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def facts_of(kept: Arrays, reports: Sequence[str]) -> dict[str, float]:

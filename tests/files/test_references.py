@@ -19,6 +19,8 @@ def keys(text: str) -> list[str]:
     [
         (["task=simclr", "strategy=fedavg"], {"chen2020simclr", "mcmahan2017fedavg"}),
         (["task=byol", "strategy=fedema"], {"grill2020byol", "mcmahan2017fedavg", "zhuang2022fedema"}),
+        (["task=byol", "strategy=fedbyol"], {"grill2020byol", "mcmahan2017fedavg", "zhuang2021fedu"}),
+        (["task=byol", "strategy=ldawa"], {"grill2020byol", "rehman2023ldawa"}),
         (["task=simsiam", "strategy=fedu"], {"chen2021simsiam", "mcmahan2017fedavg", "zhuang2021fedu"}),
         (["task=moco_v2", "strategy=fedavg"], {"he2020moco", "chen2020mocov2", "mcmahan2017fedavg"}),
     ],

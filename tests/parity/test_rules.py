@@ -1,7 +1,8 @@
-"""What a client of FedBYOL, FedU or FedEMA installs, beside EasyFL's own code (fixtures: fedssl_policies).
+"""What a client of FedBYOL, FedU, FedEMA and of their ablations installs, beside EasyFL's own code.
 
-The reference's online encoder and predictor travel, its target encoder does not. At a first contact the target is a
-copy of the arriving encoder, which the task's initial arrays stand for here.
+Fixtures: fedssl_policies. The online encoder and the predictor travel; the target encoder does not, or in the place of
+the online one. At a first contact the target is a copy of the arriving encoder, which the task's initial arrays stand
+for here.
 """
 
 import numpy as np
@@ -12,25 +13,49 @@ from fedvssl.files.arrays import Arrays
 from fedvssl.models import r3d
 from fedvssl.strategy.average import RunningMean
 from fedvssl.strategy.divergence import convolutions, divergence
+from fedvssl.strategy.fedbyol import FedBYOL
 from fedvssl.strategy.fedema import FedEMA
 from fedvssl.strategy.fedu import FedU
-from fedvssl.strategy.rule import Replace, Rule, When, facts_of
+from fedvssl.strategy.rule import Rule, When, facts_of, sent
 from tests.parity.reference import hash_weights, load_json, load_npz
 
 ARRAYS, META = load_npz("fedssl_policies"), load_json("fedssl_policies_meta")
-ONLINE, PREDICTOR, TARGET = "online_encoder.", "online_predictor.", "target_encoder."
+ONLINE, PREDICTOR, TARGET = "encoder.", "predictor.", "target.encoder."
+OURS = {
+    "online_encoder/": ONLINE,
+    "online_predictor/": PREDICTOR,
+    "target_encoder/": TARGET,
+}  # by the reference's parts
 NAMES = {"personal": [PREDICTOR + "*"], "layers": [ONLINE + "*", "!*shortcut*"]}
-SIZE = {**NAMES, "tau": 0.7, "selective": False}
-# Case of the fixture -> (rule, divergence and scaler of the last training, the round of it and this one). Cases without
-# a line are ablations of the paper's, which no rule here has.
+SIZE = {**NAMES, "tau": 0.7, "selective": False, "mix": ["*"]}
+
+
+def byol(encoder: float = 0, predictor: float = 0, target: float = 1, sends: str = "encoder") -> FedBYOL:
+    shares = {"own_encoder": encoder, "own_predictor": predictor, "own_follower": target}
+    return FedBYOL(**shares, sends=sends, follower="target.", personal=NAMES["personal"])
+
+
+# Case of the fixture -> (rule, divergence and scaler of the last training, the round of it and this one).
 CASES: dict[str, tuple[Rule, float | None, float | None, When]] = {
-    "fedbyol": (Replace(), None, None, When(4, 3)),
+    "fedbyol": (byol(), None, None, When(4, 3)),
+    "predictor_local": (byol(predictor=1), None, None, When(4, 3)),
+    "aggregate_target_update_online": (byol(sends="follower"), None, None, When(4, 3)),
+    "aggregate_target_update_target": (byol(1, target=0, sends="follower"), None, None, When(4, 3)),
+    "aggregate_target_update_both": (byol(target=0, sends="follower"), None, None, When(4, 3)),
+    "aggregate_online_update_target": (byol(1, target=0), None, None, When(4, 3)),
+    "update_both": (byol(target=0), None, None, When(4, 3)),
+    "standalone": (byol(1, 1), None, None, When(4, 3)),
+    "ema_constant_0.3_0.6": (byol(0.3, 0.6), None, None, When(4, 3)),
     "fedu_uses_global": (FedU(threshold=0.4, **NAMES), 0.399, None, When(4, 3)),
     "fedu_uses_local": (FedU(threshold=0.4, **NAMES), 0.4, None, When(4, 3)),
     "fedema_mu0.35": (FedEMA(scaler=None, **SIZE), 0.5, 0.7, When(4, 3)),
     "fedema_mu0.72": (FedEMA(scaler=None, **SIZE), 0.9, 0.8, When(4, 1)),
     "fedema_mu_clamped": (FedEMA(scaler=0.8, **SIZE), 2.0, None, When(4, 3)),
     "fedema_mu0.5_boundary": (FedEMA(scaler=1.0, **SIZE), 0.5, None, When(4, 3)),
+    "fedema_mu0.2_encoder_only": (
+        FedEMA(scaler=0.8, **{**SIZE, "mix": [ONLINE + "*"]}),
+        *(0.25, None, When(4, 3)),
+    ),
     "fedema_selective_trained_last_round": (FedEMA(scaler=0.8, **{**SIZE, "selective": True}), 0.9, None, When(4, 3)),
     "fedema_selective_missed_a_round": (FedEMA(scaler=0.8, **{**SIZE, "selective": True}), 0.9, None, When(5, 3)),
     "first_contact": (FedEMA(scaler=None, **SIZE), None, None, When(4, 0)),
@@ -38,9 +63,15 @@ CASES: dict[str, tuple[Rule, float | None, float | None, When]] = {
 
 
 def arrays_of(case: str) -> Arrays:
-    """online_encoder.conv1.weight, ... of a case."""
-    found = (name for name in ARRAYS if name.startswith(f"{case}/"))
-    return {name.removeprefix(f"{case}/").replace("/", ".", 1): ARRAYS[name] for name in found}
+    """encoder.conv1.weight, predictor.net.0.weight, ... of a case."""
+    prefixes = ((f"{case}/{part}", own) for part, own in OURS.items())
+    return {own + name.removeprefix(p): ARRAYS[name] for p, own in prefixes for name in ARRAYS if name.startswith(p)}
+
+
+def sent_of(case: str, rule: Rule) -> Arrays:
+    """What travels of a case, by the rule's own choice."""
+    state = arrays_of(case)
+    return sent(rule, state, [name for name in state if not name.startswith(TARGET)])
 
 
 def facts_after(rule: Rule, distance: float, kept: Arrays) -> Arrays:
@@ -50,10 +81,10 @@ def facts_after(rule: Rule, distance: float, kept: Arrays) -> Arrays:
     return {name: array for name, array in found.items() if name.startswith("rule/")}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", META["cases"])
 def test_what_a_client_installs(case):
     rule, distance, scaler, when = CASES[case]
-    arrived = {name: array for name, array in arrays_of("global").items() if not name.startswith(TARGET)}
+    arrived = sent_of("global", rule)
     initial = {name.replace(ONLINE, TARGET): array for name, array in arrived.items() if name.startswith(ONLINE)}
     kept = arrays_of("local") if when.last_round else {}
     if distance is not None:

@@ -99,7 +99,7 @@ def test_the_divergence_is_measured_from_what_the_client_installs(data_dir, tmp_
 
 
 def test_a_client_that_missed_a_round_begins_anew_if_the_rule_is_selective():
-    rule = FedEMA(scaler=None, tau=0.7, selective=True, **NAMES)
+    rule = FedEMA(scaler=None, tau=0.7, mix=["*"], selective=True, **NAMES)
     facts = {"rule/divergence": np.array(0.25), "rule/scaler": np.array(1.0), "rule/own_share": np.array(0.25)}
     arrived, kept = {CONV: np.zeros(2)}, {CONV: np.ones(2), "own": np.ones(2), **facts}
     for last_round, expected in {4: (0.25, 1), 3: (0, 7)}.items():
@@ -110,7 +110,7 @@ def test_a_client_that_missed_a_round_begins_anew_if_the_rule_is_selective():
 
 
 def test_a_training_that_moved_nothing_fixes_no_scaler():
-    rule, weight = FedEMA(scaler=None, tau=0.5, selective=False, **NAMES), {CONV: np.ones((1, 1, 1, 1, 1))}
+    rule, weight = FedEMA(scaler=None, tau=0.5, mix=["*"], selective=False, **NAMES), {CONV: np.ones((1, 1, 1, 1, 1))}
     still = rule.keep({}, weight, weight, weight.keys())
     assert "rule/scaler" not in still and still["rule/own_share"] == 0
     moved = rule.keep(still, weight, {CONV: weight[CONV] + 2}, weight.keys())
@@ -123,7 +123,7 @@ def test_the_files_have_the_values_of_the_papers():
     assert [fedema["rule"][name] for name in ("scaler", "tau", "selective")] == [None, 0.7, False]
     state = {f"backbone.{name}": tensor.numpy() for name, tensor in R3D(18, width=4).state_dict().items()}
     for strategy in (fedu, fedema):
-        assert strategy["rule"]["personal"] == ["head.*"] and strategy["share"] == ["backbone.*", "head.*"]
+        assert strategy["rule"]["personal"] == ["head.*"] and strategy["share"] == ["*"]
         assert len(convolutions(state, strategy["rule"]["layers"])) == 17
 
 
@@ -245,6 +245,6 @@ def test_clients_that_all_go_on_alone_under_fedema_are_told_once(scaler, expecte
 
 
 def test_a_client_that_hides_its_share_is_not_warned_of():
-    rule = FedEMA(scaler=1, tau=0.5, selective=False, personal=[], layers=[])
+    rule = FedEMA(scaler=1, tau=0.5, mix=["*"], selective=False, personal=[], layers=[])
     alone = {"own_share": 1.0, "divergence": 0.0}
     assert rule.warning([alone, {"divergence": 9.0}]) == "" and "all 1 clients" in rule.warning([alone])

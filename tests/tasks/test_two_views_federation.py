@@ -12,7 +12,7 @@ from fedvssl.data.annotations import read_annotations, write_annotations
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.run_log import read_records
 from fedvssl.main import run
-from fedvssl.server_run import check_share
+from fedvssl.server_run import build_run, check_share
 from tests.federation import strategy_of, write_clients
 from tests.tasks.test_views import write_pictures
 
@@ -118,17 +118,26 @@ def test_two_clips_of_a_video_through_the_same_task(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("task", "private"), [("byol", "target."), ("moco_v1", "key_encoder."), ("moco_v2", "queue.")])
-def test_what_must_stay_with_its_client_does_not_travel_by_mistake(task: str, private: str) -> None:
-    words = [f"task={task}", "model=resnet18", "model.width=8", "strategy=fedavg", HIDDEN]
+@pytest.mark.parametrize("strategy", ["strategy=fedavg", "strategy=fedu", "strategy=fedadam", "strategy.fedavg=true"])
+def test_what_must_stay_with_its_client_does_not_travel(task: str, private: str, strategy: str, tmp_path: Path) -> None:
+    words = [f"task={task}", "model=resnet18", "model.width=8", strategy, HIDDEN, "pool_size=2"]
+    words += ["strategy.min_fit_clients=2"]
     config = compose("base", words)
     names = list(building.build_task(config).state_dict())
-    assert any(name.startswith(private) for name in names)
-    told = rf"must stay with their client \(task\.private\), but would travel: set .*'!{private}"
-    with pytest.raises(ValueError, match=told.replace(".*", ".*?")):
-        check_share(strategy_of(config), names, private=config["task"]["private"])
-    share = ["*", *(f"!{pattern}" for pattern in config["task"]["private"])]
-    allowed = compose("base", [*words, "strategy.share=[" + ",".join(f"'{word}'" for word in share) + "]"])
-    check_share(strategy_of(allowed), names, private=config["task"]["private"])
+    own = {name for name in names if name.startswith(private)}
+    run = build_run(config, run_dir=tmp_path)
+    assert own and run.shared.keys() == run.initial().keys() and not own & run.shared.keys()
+    asked = compose("base", [*words, f"strategy.share=['backbone.*','{private}*']"])
+    if strategy != "strategy.fedavg=true":  # which takes no other share
+        with pytest.raises(ValueError, match=rf"'{private}\*' asks for .* stay with their client \(task\.private\)"):
+            build_run(asked, run_dir=tmp_path / "asked")
+
+
+def test_a_strategy_that_lets_private_arrays_travel_is_refused() -> None:
+    config = compose("base", ["task=byol", "model=resnet18", "model.width=8", "strategy=fedavg", HIDDEN])
+    names, strategy = list(building.build_task(config).state_dict()), strategy_of(config)
+    with pytest.raises(ValueError, match=r"must stay with their client \(task\.private\), but FedAvg\.is_shared lets"):
+        check_share(strategy, names, private=config["task"]["private"])
 
 
 @pytest.mark.parametrize("words", [["task=simclr", "model=resnet18"], ["task=simclr", "model=resnet50"], ["task=ctp"]])
