@@ -12,6 +12,8 @@ from fedvssl.main import run
 from tests.federation import strategy_of
 from tests.tasks.test_views import write_pictures
 from tests.test_configs import SMALL
+from tests.test_fedu import PRESETS as OF_FEDU
+from tests.test_fedu import SWEEPS as SWEEPS_OF_FEDU
 
 PRESETS = ("fedsimclr_cifar10", "fedsimclr_recommended", "fedsimclr_small")
 TINY = (
@@ -23,7 +25,7 @@ TINY = (
 
 def test_every_experiment_that_is_a_folder_is_known_to_the_tests() -> None:
     folders = {path.name for path in (conf_dir() / "experiment").iterdir() if path.is_dir()}
-    assert folders == {*SMALL, *PRESETS}
+    assert folders == {*SMALL, *PRESETS, *OF_FEDU, *SWEEPS_OF_FEDU}
 
 
 def pretraining(name: str) -> dict:
