@@ -96,13 +96,17 @@ def stopping(function: Callable[..., Any], call: int, *, after: bool) -> Callabl
     return wrapped
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("pictures")
+def write_places(folder: Path) -> list[str]:
+    """Pictures and lists of three clients; the words of a command that name them."""
     annotations, ends = write_pictures(folder / "pictures", sum(SIZES), side=8), np.cumsum(SIZES)
     for number, (size, end) in enumerate(zip(SIZES, ends, strict=True), start=1):
         write_annotations(folder / f"lists/client_dist{number}.json", annotations[end - size : end])
     return [f"data.media_dir={folder / 'pictures'}", f"partition_dir={folder / 'lists'}"]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return write_places(tmp_path_factory.mktemp("pictures"))
 
 
 def start(config: dict[str, Any], run_dir: Path) -> None:
