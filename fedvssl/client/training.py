@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedvssl.client.order import Order, Site
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import SampleDataset, train_loader
@@ -87,7 +89,16 @@ class LocalTraining:
             kept = self.rule.keep(kept, start, state, arrived.keys())
             facts |= facts_of(kept, self.rule.reports)
             kept |= session.optimizer_arrays()
-        return sent(self.rule, state, arrived.keys()), facts, kept
+        return never_back(sent(self.rule, state, arrived.keys()), arrived), facts, kept
+
+
+def never_back(reply: Arrays, arrived: Arrays) -> Arrays:
+    """The reply with counters of BatchNorm that are at least those that arrived, else the server would refuse it.
+
+    A client that goes on with its own layers may have counted fewer steps in them than others.
+    """
+    counted = {name: np.maximum(array, arrived[name]) for name, array in reply.items() if array.dtype.kind != "f"}
+    return reply | {name: np.asarray(array) for name, array in counted.items()}
 
 
 def load_state(task: Any, arrays: Arrays) -> None:

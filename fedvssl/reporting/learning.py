@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from fedvssl.files.run_log import Record
 from fedvssl.reporting import page
-from fedvssl.reporting.figures import Line, is_number, line, line_chart
+from fedvssl.reporting.figures import Line, heat_map, is_number, line, line_chart
 from fedvssl.reporting.folders import Folder
 from fedvssl.training.watch import TRIVIAL, unbeaten
 
@@ -17,7 +19,8 @@ LIFE = {
     "backbone_grad_norm": ("Gradient norm of the backbone, after clipping", "L2 norm"),
     "divergence": ("Divergence: how far the backbone moved", "L2 norm, mean over layers"),
     "alignment": ("Agreement with the last global model, mean over layers", "cosine, at most 1"),
-    "own_share": ("Share of the client's own weights at its next contact", "share"),
+    "scaler": ("Scaler: lambda of FedEMA", "1 / L2 norm"),
+    "own_share": ("Own share that a client will take at its next contact", "share"),
 }
 
 
@@ -65,6 +68,27 @@ def charts(run: Folder) -> Iterator[tuple[str, str]]:
     for name, (title, unit) in LIFE.items():
         if is_number(last.get(name)):
             yield title, line_chart(title, of_all(run, name), x="round", y=unit)
+    if is_number(last.get("own_share")):
+        title = "Own share that each client took in a round: 1 its own (of FedU: its predictor), 0 what arrived"
+        yield title, heat_map(title, taken(run), x="round", y="client", unit="own share", first_row=0)
+
+
+def taken(run: Folder) -> np.ndarray:
+    """Share of its own that each client took in each round, [clients, rounds]; NaN where its reply does not count.
+
+    The record of a round has the share of the client's next contact. A first contact takes all that arrives.
+    """
+    shares = np.full((max(client_ids(run)) + 1, run.rounds[-1]["server_round"]), np.nan)
+    last: dict[int, Record] = {}
+    for record in run.records:
+        for client in record.get("lost_kept", []):  # it begins anew, see files/earlier_round.py
+            last.pop(client, None)
+        if (client := record.get("partition_id")) is not None:
+            server_round, before = record["server_round"], last.get(client, {})
+            anew = run.setting("strategy.rule.selective") and before.get("server_round") != server_round - 1
+            shares[client, server_round - 1] = 0 if anew else before.get("own_share") or 0
+            last[client] = record
+    return shares
 
 
 def dashed(records: Sequence[Record], name: str, *, label: str) -> Line:

@@ -13,7 +13,7 @@ from fedvssl.files.arrays import load_arrays
 from fedvssl.files.run_log import read_records
 from fedvssl.main import run
 from fedvssl.server_run import build_run, check_share
-from tests.federation import strategy_of, write_clients
+from tests.federation import client_of, initial_arrays, order_of, strategy_of, write_clients
 from tests.tasks.test_views import write_pictures
 
 SMALL = (
@@ -148,3 +148,32 @@ def test_no_batchnorm_travels_under_fedbn(words: list[str]) -> None:
     layers = {name.removesuffix("running_mean") for name in names if name.endswith("running_mean")}
     own = {name for name in names if name.rpartition(".")[0] + "." in layers}
     assert len(own) > 20 and {name for name in names if not strategy.is_shared(name)} == own
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fedu", "strategy.rule.threshold=0"),
+        ("fedema", "strategy.rule.scaler=1e9"),
+        ("fedbyol", "strategy.rule.own_encoder=1", "strategy.rule.own_predictor=1"),
+        ("fedbyol", "strategy.rule.sends=follower"),
+    ],
+    ids=["FedU", "FedEMA", "standalone", "the target network is sent"],
+)
+def test_a_client_with_fewer_steps_than_others_is_not_refused_for_its_own_counters(
+    words: tuple[str, ...], pictures: Path, tmp_path: Path
+) -> None:
+    """The server refuses counters of BatchNorm that go back, and has those of the client with the most steps."""
+    places = (f"data.media_dir={pictures / 'zips'}", f"partition_dir={pictures / 'lists'}", "training.num_workers=0")
+    name, *settings = words
+    config = compose(
+        "base", [*SMALL, *places, "task=byol", *PICTURES, HIDDEN, PREDICTOR, f"strategy={name}", *settings]
+    )
+    client, names = client_of(config, tmp_path, 0), initial_arrays(config)
+    arrived = {name: array for name, array in names.items() if not name.startswith("target.")}
+    client.answer("train", arrived, order_of(config))
+    arrived |= {name: array + 100 for name, array in arrived.items() if array.dtype.kind != "f"}
+    replied, _ = client.answer("train", arrived, order_of(config, 2, kept_round=1))
+    counters = [name for name, array in arrived.items() if array.dtype.kind != "f"]
+    assert len(counters) > 20 and all(replied[name] >= arrived[name] for name in counters)
+    assert all(type(replied[name]) is np.ndarray and replied[name].dtype == np.int64 for name in counters)
