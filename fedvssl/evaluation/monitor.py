@@ -116,17 +116,18 @@ class Monitor:
         load_arrays_into(self.backbone, own)
         if has_initial_statistics(self.backbone):
             calibrate(self._fabric, self.backbone, self.datasets["train"], num_workers=0)
-        train, test = (self._features(self.datasets[part]) for part in ("train", "test"))
-        if not torch.isfinite(train.grid).all() or not torch.isfinite(test.grid).all():
+        has_gallery = self.protocols.keys() != self.own_datasets.keys()  # else nobody asks for its features
+        features = {part: self._features(own) for part, own in self.datasets.items() if part == "test" or has_gallery}
+        if not all(torch.isfinite(own.grid).all() for own in features.values()):
             log.warning("%s: the features are not finite: training has diverged. Lower training.lr.", label)
             return {"seconds_eval": time.perf_counter() - started}
-        directions = normalize(test.clips.mean(dim=1), dim=1)
-        accs, words = self._accuracies(train, test, start or {})
+        directions = normalize(features["test"].clips.mean(dim=1), dim=1)
+        accs, words = self._accuracies(features, start or {})
         record = {
             **accs,
             "eval_feature_std": feature_std(directions),
             "eval_effective_rank": effective_rank(directions),
-            "videos_eval": len(test),
+            "videos_eval": len(features["test"]),
             **self.facts,
             "seconds_eval": time.perf_counter() - started,
         }
@@ -144,13 +145,13 @@ class Monitor:
         return record
 
     def _accuracies(
-        self, train: Features, test: Features, start: Mapping[str, Any]
+        self, features: Mapping[str, Features], start: Mapping[str, Any]
     ) -> tuple[dict[str, Any], list[str]]:
         """Entries of the record for each metric, see `__call__`, and words for the log."""
         found, words = {}, []
         for name, protocol in self.protocols.items():
             own = self.own_datasets.get(name)
-            parts = [self._features(dataset) for dataset in own.values()] if own else [train, test]
+            parts = [self._features(dataset) for dataset in own.values()] if own else [*features.values()]
             result, groups = protocol(*parts), [group_of(video) for video in parts[1].names]
             for metric, value in result.metrics.items():
                 shown = name if len(result.metrics) == 1 else f"{name}_{metric}"

@@ -137,7 +137,7 @@ def test_a_protocol_with_clips_of_its_own_gets_their_features_and_labels(data_di
     assert probe(*found).metrics["top1_acc"] == record["eval_motion_probe"]
 
 
-def test_protocols_that_draw_their_labels_need_none(data_dir, tmp_path):
+def test_protocols_that_draw_their_labels_need_none(data_dir, tmp_path, monkeypatch):
     for part in ("train", "test"):
         annotations = read_annotations(data_dir / f"ucf101/annotations/{part}_split_1.json")
         unknown = [Annotation(annotation.name, 99 if part == "train" else 100) for annotation in annotations]
@@ -145,6 +145,14 @@ def test_protocols_that_draw_their_labels_need_none(data_dir, tmp_path):
     probe = {"motion_probe": MotionProbe(sample=MOTION, weight_decay=0.01)}
     record = build(data_dir, protocols=probe, annotation_dir=tmp_path)(arrays(1), label="now")
     assert 0 <= record["eval_motion_probe"] <= 1 and record["videos_eval"] == 11
+    computed = []
+    monkeypatch.setattr(
+        Monitor, "_features", lambda self, own, real=Monitor._features: computed.append(own) or real(self, own)
+    )
+    monitor = build(data_dir, protocols=probe, annotation_dir=tmp_path)
+    again = monitor(arrays(1), label="now")
+    assert {**again, "seconds_eval": 0} == {**record, "seconds_eval": 0}
+    assert computed == [monitor.datasets["test"], *monitor.own_datasets["motion_probe"].values()], "no gallery"
     with pytest.raises(ValueError, match=r"data\.num_classes is 3"):
         build(data_dir, protocols={**PROTOCOLS, **probe}, annotation_dir=tmp_path)
 
