@@ -1,10 +1,11 @@
-"""Is this tree slower than an earlier commit? Four costs of each, in turn, in new processes.
+"""Is this tree slower than an earlier commit? Five costs of each, in turn, in new processes.
 
     python -m benchmarks.against 240e3b5 [--pairs 10] [--only round step]
 
     startup     `fedvssl.main --cfg job`, from Enter to its end
     round       of five R3D-18 over Flower, without training: the median of the later rounds of benchmarks/round.py
     step        one training step of CtP in float32, of benchmarks/step.py
+    evaluation  one between the rounds, the motion probe of experiment=small_clips on 12 videos; processor seconds
     epoch       one clip of a client's epoch from the zips, of benchmarks/end_to_end.py
 
 Each tree runs its own benchmarks. Printed are seconds of both, and the median over pairs of the ratio of here to there
@@ -45,6 +46,29 @@ from benchmarks import step
 step.convolution_rates = lambda *args, **options: []
 step.matrix_peak = lambda *args, **options: 0.0
 print(statistics.median(step.side("32-true")["seconds"]))
+""",
+    "evaluation": """
+import time
+from pathlib import Path
+from benchmarks import clips
+from fedvssl.building import build_task
+from fedvssl.config import compose
+from fedvssl.data.annotations import write_annotations
+from fedvssl.server_evaluation import build_evaluations
+from fedvssl.server_run import initial_arrays
+with clips.prepared(clips.clip_parser(None).parse_args([])) as videos:
+    for number, part in enumerate(("train", "test")):
+        write_annotations(Path("lists", f"{part}_split_1.json"), videos.annotations[number::2])
+    words = ["eval.every=1", "eval.protocols={R@1: null, knn_top1_acc: null}", "training.precision=32-true"]
+    words += [f"eval.media_dir={videos.ours}", "eval.annotation_dir=lists", "client_resources.num_gpus=0"]
+    config = compose("base", ["experiment=small_clips", *words])
+    evaluations = build_evaluations(config)
+    shared = initial_arrays(lambda: build_task(config), seed=7, init=None)
+    shared |= {name: array + 0.01 for name, array in shared.items() if name.endswith("running_mean")}  # as trained
+    begun = time.process_time()
+    for _ in range(3):
+        evaluations.monitor(shared, label="now")
+    print((time.process_time() - begun) / 3)
 """,
     "epoch": """
 import statistics
