@@ -27,6 +27,7 @@ FREE = SAMPLING | {
     *("engine", "client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
     *("rounds", "from_round", "round_timeout", "keep_last", "training.warn_after"),
     *("strategy.max_update_factor", "strategy.oversized_updates"),
+    "task.private",  # decides what travels, and the round files are compared with that
     "task.personal",  # decides where a rule reads it, and is compared there
     *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
 }
@@ -42,7 +43,8 @@ def reject_other_run(run_dir: Path, now: Settings) -> None:
     if before is None:
         return
     unread = {name for name in before.keys() ^ now.keys() if name.startswith(LIST)}
-    if change := first_change(*({n: v for n, v in one.items() if n not in unread} for one in (before, now))):
+    left_out = unread | FREE  # which an earlier version may have recorded
+    if change := first_change(*({n: v for n, v in one.items() if n not in left_out} for one in (before, now))):
         sample = "change strategy.fraction_fit so that as many are sampled, or " if change.startswith(SAMPLED) else ""
         raise ValueError(f"{run_dir} is of another run, {change}: {sample}name another hydra.run.dir.")
 

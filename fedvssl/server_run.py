@@ -173,7 +173,7 @@ def continued(run_dir: Path, shared: Arrays) -> tuple[int, Arrays]:
 def check_share(
     strategy: FedAvg, names: Sequence[str], *, private: Sequence[str] = (), whole_backbone: Sequence[str] = ()
 ) -> None:
-    """Check that the patterns of `strategy.share` fit arrays of the task, and do not ask for private ones alone.
+    """Check that the patterns of `strategy.share` and `task.private` fit arrays, and do not ask for private ones alone.
 
     Of several patterns that exclude it is enough if one fits, so that they may be for several models.
 
@@ -197,6 +197,9 @@ def check_share(
                 f"strategy.share: '{pattern}' asks for {chosen[0]} and {len(chosen) - 1} more arrays that stay with "
                 "their client (task.private): leave it out."
             )
+    for pattern in private:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"task.private: no array of the task is called '{pattern}'; there is {names[0]}.")
     if leaked := [name for name in names if fits(name, private) and strategy.is_shared(name)]:
         raise ValueError(
             f"{leaked[0]} and {len(leaked) - 1} more arrays must stay with their client (task.private), but "

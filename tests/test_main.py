@@ -43,6 +43,13 @@ def claim(run_dir: Path, config: dict) -> None:
     identity.claim(run_dir, identity.decisive_settings(config))
 
 
+def test_a_free_setting_of_an_earlier_version_is_not_compared(lists, tmp_path):
+    claim(tmp_path, config_of(lists))
+    settings = tmp_path / "settings.json"
+    write_json(settings, {**read_json(settings), "task.private": ["target.*"]})
+    claim(tmp_path, config_of(lists))
+
+
 def test_a_run_with_other_settings_is_refused(lists, tmp_path):
     claim(tmp_path, config_of(lists))
     written = (tmp_path / "settings.json").read_text()

@@ -23,6 +23,8 @@ from fedvssl.training.optimizer import load_state as load_optimizer
 from fedvssl.training.optimizer import state_arrays
 from fedvssl.training.schedule import warm_up
 
+COUNTER = "num_batches_tracked"  # end of the names of BatchNorm's counters
+
 
 @dataclass(frozen=True)
 class Videos:
@@ -97,8 +99,8 @@ def never_back(reply: Arrays, arrived: Arrays) -> Arrays:
 
     A client that goes on with its own layers may have counted fewer steps in them than others.
     """
-    counted = {name: np.maximum(array, arrived[name]) for name, array in reply.items() if array.dtype.kind != "f"}
-    return reply | {name: np.asarray(array) for name, array in counted.items()}
+    counted = {name: np.maximum(array, arrived[name]) for name, array in reply.items() if name.endswith(COUNTER)}
+    return reply | {name: np.asarray(array) for name, array in counted.items()}  # 0-d ones become scalars
 
 
 def load_state(task: Any, arrays: Arrays) -> None:

@@ -78,7 +78,7 @@ def taken(run: Folder) -> np.ndarray:
 
     The record of a round has the share of the client's next contact. A first contact takes all that arrives.
     """
-    shares = np.full((max(client_ids(run)) + 1, run.rounds[-1]["server_round"]), np.nan)
+    shares = np.full((max(client_ids(run)) + 1, max(record["server_round"] for record in run.records)), np.nan)
     last: dict[int, Record] = {}
     for record in run.records:
         for client in record.get("lost_kept", []):  # it begins anew, see files/earlier_round.py

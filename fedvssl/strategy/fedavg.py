@@ -37,8 +37,12 @@ class FedAvg:
         return fits(name, self.share)
 
     def withhold(self, private: Sequence[str]) -> None:
-        """Leave arrays with their client that match these patterns, whatever `share` has."""
-        self.share = [*self.share, *(f"!{pattern}" for pattern in private)]
+        """Leave arrays with their client that match these patterns, whatever `share` has.
+
+        Raises:
+            ValueError: if they are no list of words.
+        """
+        self.share += [f"!{pattern}" for pattern in check_patterns(private, where="task.private")]
 
     def averages(self) -> dict[str, float]:
         """Share of each kind of average over the replies; the shares sum to 1, and a kind with share 0 is not made."""

@@ -10,7 +10,7 @@ from fedvssl.client import training
 from fedvssl.client.client import Client, ClientError, local_training
 from fedvssl.client.order import Site
 from fedvssl.client.state import client_folder
-from fedvssl.client.training import load_state, summarise
+from fedvssl.client.training import load_state, never_back, summarise
 from fedvssl.files.arrays import Arrays, load_arrays
 from fedvssl.tasks.ctp import CtP
 from fedvssl.training.loop import EpochResult
@@ -252,3 +252,10 @@ def test_a_client_introduces_itself_with_the_length_of_its_list(config, site):
 def test_an_action_that_a_client_cannot_do_is_named(config, site):
     with pytest.raises(ClientError, match="a client cannot 'forget'"):
         Client(0, site, build_training).answer("forget", {}, {})
+
+
+def test_only_counters_of_batchnorm_never_go_back():
+    reply = {name: np.array(2) for name in ("bn.num_batches_tracked", "queue.place")} | {"weight": np.array(2.0)}
+    counted = never_back(reply, {name: np.full_like(array, 5) for name, array in reply.items()})
+    assert counted == {"bn.num_batches_tracked": 5, "queue.place": 2, "weight": 2.0}
+    assert all(isinstance(array, np.ndarray) for array in counted.values())

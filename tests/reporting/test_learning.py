@@ -90,3 +90,10 @@ def test_a_client_that_missed_a_round_or_lost_its_file(tmp_path: Path, selective
     missed = 0 if selective else 0.12
     expected = [[0, 0.1, 0.2, 0.3], [0, 0.11, 0.21, 0], [0, np.nan, missed, 0.32]]
     np.testing.assert_allclose(shares, expected)
+
+
+def test_a_round_whose_own_record_is_damaged(tmp_path: Path) -> None:
+    run_dir = write_pretraining(tmp_path, evaluated=False, overrides=("strategy=fedu",))
+    lines = [{**r, "own_share": 1.0} for number in (1, 2) for r in round_records(number, evaluated=False)]
+    write_lines(run_dir / "metrics.jsonl", [r for r in lines if r["server_round"] == 1 or "partition_id" in r])
+    np.testing.assert_array_equal(taken(read_pretraining(run_dir)), [[0, 1]] * 3)

@@ -9,7 +9,8 @@ import pytest
 from fedvssl import building
 from fedvssl.config import compose
 from fedvssl.data.annotations import read_annotations, write_annotations
-from fedvssl.files.arrays import load_arrays
+from fedvssl.files.arrays import load_arrays, save_arrays
+from fedvssl.files.rounds import round_path
 from fedvssl.files.run_log import read_records
 from fedvssl.main import run
 from fedvssl.server_run import build_run, check_share
@@ -131,6 +132,24 @@ def test_what_must_stay_with_its_client_does_not_travel(task: str, private: str,
     if strategy != "strategy.fedavg=true":  # which takes no other share
         with pytest.raises(ValueError, match=rf"'{private}\*' asks for .* stay with their client \(task\.private\)"):
             build_run(asked, run_dir=tmp_path / "asked")
+
+
+@pytest.mark.parametrize(
+    ("private", "told"),
+    [
+        ("[targets.*]", r"task\.private: no array of the task is called 'targets\.\*'"),
+        ("[target.*,'!target.rounds']", r"task\.private: no array of the task is called '!target\.rounds'"),
+        ("target.*", r"task\.private=target\.\* must be a list"),
+        ("null", r"task\.private=None must be a list"),
+        ("[]", r"round-1-weights\.npz holds another model"),  # of a run in which the target network stayed
+    ],
+)
+def test_another_private_is_refused(private: str, told: str, tmp_path: Path) -> None:
+    words = ["task=byol", "model=resnet18", "model.width=8", "strategy=fedavg", HIDDEN, f"partition_dir={tmp_path}"]
+    save_arrays(round_path(tmp_path, 1), build_run(compose("base", words), run_dir=tmp_path).shared)
+    words += [f"task.private={private}", "strategy.share=['*','!*downsample*']" if "targets" in private else "seed=7"]
+    with pytest.raises(ValueError, match=told):
+        build_run(compose("base", words), run_dir=tmp_path)
 
 
 def test_a_strategy_that_lets_private_arrays_travel_is_refused() -> None:
