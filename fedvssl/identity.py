@@ -31,6 +31,8 @@ FREE = SAMPLING | {
     "task.personal",  # decides where a rule reads it, and is compared there
     *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
 }
+# Settings that earlier versions lacked -> the value with which a run goes on as it did under them.
+ADDED_LATER: Settings = {"strategy.rule.mix": ["*"], "training.drop_last": False}
 
 
 def reject_other_run(run_dir: Path, now: Settings) -> None:
@@ -44,6 +46,7 @@ def reject_other_run(run_dir: Path, now: Settings) -> None:
         return
     unread = {name for name in before.keys() ^ now.keys() if name.startswith(LIST)}
     left_out = unread | FREE  # which an earlier version may have recorded
+    before = {name: value for name, value in ADDED_LATER.items() if name in now} | before
     if change := first_change(*({n: v for n, v in one.items() if n not in left_out} for one in (before, now))):
         sample = "change strategy.fraction_fit so that as many are sampled, or " if change.startswith(SAMPLED) else ""
         raise ValueError(f"{run_dir} is of another run, {change}: {sample}name another hydra.run.dir.")

@@ -133,8 +133,9 @@ def try_rule(rule: Any, state: Arrays, shared: Arrays) -> Arrays:
             start = rule.receive(shared, kept, own, when)
             if shapes(start) != shapes(state):
                 raise ValueError(f"strategy.rule: {name}.receive gives other names or shapes than those of the task.")
-            if shapes(sent(rule, state, shared.keys())) != shapes(shared):
-                raise ValueError(f"strategy.rule: {name}.send gives other names or shapes than those that travel.")
+            reply = sent(rule, state, shared.keys())
+            if shapes(reply) != shapes(shared) or any(reply[n].dtype != a.dtype for n, a in shared.items()):
+                raise ValueError(f"strategy.rule: {name}.send gives other names, shapes or dtypes than what travels.")
             kept = rule.keep(kept, start, state, shared.keys())
             facts = facts_of(kept, rule.reports)
             if hasattr(rule, "warning"):

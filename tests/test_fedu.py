@@ -77,11 +77,10 @@ def test_the_published_learning_rate_and_weight_decay() -> None:
     assert {"backbone.bn1.weight", "predictor.hidden.bias"} <= {*trained}, "normalisation and biases too"
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("fedema")])
 def test_the_siblings_differ_in_what_their_names_say(name: str) -> None:
     fedu, own = pretraining(name.replace("fedema", "fedu")), pretraining(name)
-    if name.startswith("fedema"):
-        assert own["strategy"] == compose("base", ["strategy=fedema", "task=byol"])["strategy"]
+    assert own["strategy"] == compose("base", ["strategy=fedema", "task=byol"])["strategy"] != fedu["strategy"]
     assert {**own, "strategy": fedu["strategy"], "exp_name": fedu["exp_name"]} == fedu
 
 

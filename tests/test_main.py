@@ -50,6 +50,17 @@ def test_a_free_setting_of_an_earlier_version_is_not_compared(lists, tmp_path):
     claim(tmp_path, config_of(lists))
 
 
+def test_a_setting_that_an_earlier_version_lacked_counts_as_what_that_version_did(lists, tmp_path):
+    words = ("strategy=fedema",)
+    claim(tmp_path, config_of(lists, *words))
+    settings = tmp_path / "settings.json"
+    write_json(settings, {n: v for n, v in read_json(settings).items() if n not in identity.ADDED_LATER})
+    with pytest.raises(ValueError, match=r"strategy\.rule\.mix was \['\*'\] and is \['head\.\*'\] now"):
+        claim(tmp_path, config_of(lists, *words, "strategy.rule.mix=['head.*']"))
+    claim(tmp_path, config_of(lists, *words))
+    claim(tmp_path, config_of(lists, *words))
+
+
 def test_a_run_with_other_settings_is_refused(lists, tmp_path):
     claim(tmp_path, config_of(lists))
     written = (tmp_path / "settings.json").read_text()

@@ -66,7 +66,8 @@ def _pretraining(config: dict[str, Any], *, server_round: int) -> dict[str, str]
     else:
         aggregation = {"strategy": strategy_name(strategy)}
         if share := strategy.get("share"):  # earlier versions name none
-            aggregation["arrays that travel"] = ", ".join(share)
+            private = config["task"].get("private") or []
+            aggregation["arrays that travel"] = ", ".join([*share, *(f"without {pattern}" for pattern in private)])
         symbols = {"mix_coeff": "alpha (mix_coeff)", "swbeta": "beta (swbeta)"}
         aggregation |= {label: str(strategy[key]) for key, label in symbols.items() if key in strategy}
     return {

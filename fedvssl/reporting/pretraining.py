@@ -22,6 +22,8 @@ SETTINGS = {
     "of Flower": "strategy.strategy._target_",
     "rule of the clients": "strategy.rule._target_",
     "arrays that travel": "strategy.share",
+    "never travels": "task.private",
+    "encoder that clients send": "strategy.rule.sends",
     "alpha (mix_coeff)": "strategy.mix_coeff",
     "beta (swbeta)": "strategy.swbeta",
     "clients sampled": "strategy.fraction_fit",
@@ -71,7 +73,7 @@ def setting_text(run: Folder, key: str) -> str:
     if run.setting("strategy.fedavg") and key.startswith("strategy."):
         return {"strategy._target_": "FedAvg", "strategy.fraction_fit": str(run.setting(key))}.get(key, "")
     value = run.setting(key)
-    return "" if value is None else str(value).rsplit(".", 1)[-1] if key.endswith("_target_") else str(value)
+    return "" if value in (None, []) else str(value).rsplit(".", 1)[-1] if key.endswith("_target_") else str(value)
 
 
 def partition(run: Folder) -> str:

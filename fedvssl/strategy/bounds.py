@@ -191,6 +191,11 @@ class UpdateBound:
             del update
 
 
+def is_parameter(name: str, array: np.ndarray) -> bool:
+    """True for what an optimizer moves: no running statistic, and no counter."""
+    return array.dtype.kind == "f" and not name.endswith(STATISTICS)
+
+
 def select(arrays: Arrays, *, statistics: bool) -> Arrays:
     """The running statistics among the arrays, or all others."""
     return {name: array for name, array in arrays.items() if name.endswith(STATISTICS) == statistics}

@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from fedvssl.files.arrays import Arrays
-from fedvssl.strategy.bounds import STATISTICS
+from fedvssl.strategy.bounds import is_parameter
 from fedvssl.strategy.patterns import check_patterns, fits
 from fedvssl.strategy.rule import Replace, When
 
@@ -65,6 +65,11 @@ class FedBYOL:
         check_patterns(self.personal, where="strategy.rule.personal")
 
     def check(self, state: Arrays, shared: Collection[str]) -> None:
+        if any(name.startswith(self.follower) for name in shared):
+            raise ValueError(
+                f"strategy.rule.follower={self.follower} begins the names of arrays that travel: set it to how those of"
+                " the follower begin, which stays with its client: target. of task=byol, key_encoder. of task=moco_v2."
+            )
         if (self.own_follower < 1 or self.sends == FOLLOWER) and not self._followers(state, shared):
             raise ValueError(
                 f"strategy.rule.follower={self.follower} begins the name of no array that follows one that travels: "
@@ -86,7 +91,7 @@ class FedBYOL:
             share = self._own_share(name) if when.last_round else 0
             if share == 0:
                 state[name] = arrived[source]
-            elif share == 1 or arrived[source].dtype.kind != "f" or name.endswith(STATISTICS):
+            elif share == 1 or not is_parameter(name, arrived[source]):
                 state[name] = kept[name]
             else:
                 state[name] = share * kept[name] + (1 - share) * arrived[source]

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from fedvssl.files.arrays import Arrays
-from fedvssl.strategy.bounds import STATISTICS
+from fedvssl.strategy.bounds import is_parameter
 from fedvssl.strategy.divergence import check_layers, divergence
 from fedvssl.strategy.patterns import check_patterns, fits
 from fedvssl.strategy.rule import FACT, Replace, When
@@ -65,8 +65,11 @@ class FedEMA:
 
     def check(self, state: Arrays, shared: Collection[str]) -> None:
         check_layers(state, shared, layers=self.layers, personal=self.personal)
-        if not any(fits(name, self.mix) for name in shared):
-            raise ValueError(f"strategy.rule.mix={self.mix} fits no array that travels: ['*'] mixes all of them.")
+        for pattern in self.mix:
+            if not any(fits(name, [pattern.removeprefix("!")]) for name in shared):
+                raise ValueError(f"strategy.rule.mix: '{pattern}' fits no array that travels; ['*'] mixes all of them.")
+        if not any(fits(name, self.mix) and is_parameter(name, state[name]) for name in shared):
+            raise ValueError(f"strategy.rule.mix={self.mix} mixes no weight that travels: ['*'] mixes all of them.")
 
     def receive(self, arrived: Arrays, kept: Arrays, initial: Arrays, when: When) -> Arrays:
         """Mix the client's own parameters into those that arrive, see `Rule.receive`."""
@@ -74,7 +77,7 @@ class FedEMA:
             kept, when = {}, When(when.server_round, last_round=0)  # as at a first contact
         state, mu = Replace().receive(arrived, kept, initial, when), float(kept.get(OWN_SHARE, 0.0))
         for name, array in ((name, array) for name, array in arrived.items() if fits(name, self.mix)):
-            if array.dtype.kind == "f" and not name.endswith(STATISTICS):
+            if is_parameter(name, array):
                 state[name] = mu * kept[name] + (1 - mu) * array if mu else array  # equation 2
             elif mu > 0.5 and fits(name, self.personal):
                 state[name] = kept[name]
@@ -96,5 +99,6 @@ class FedEMA:
         moved = max(float(np.mean([report.get("divergence", 0.0) for report in reports])), LEAST_MOVED)
         return (
             f"all {len(reports)} clients report own_share 1, so each goes on with its own weights and takes nothing of "
-            f"what arrives: set strategy.rule.scaler below {1 / moved:.3g}, the inverse of their mean divergence."
+            f"those that arrive, wherever strategy.rule.mix={self.mix} fits: set strategy.rule.scaler below "
+            f"{1 / moved:.3g}, the inverse of their mean divergence."
         )

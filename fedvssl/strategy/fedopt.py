@@ -15,17 +15,8 @@ import numpy as np
 
 from fedvssl.files.arrays import Arrays
 from fedvssl.strategy.average import mix
-from fedvssl.strategy.bounds import STATISTICS
+from fedvssl.strategy.bounds import is_parameter
 from fedvssl.strategy.fedavg import FedAvg
-
-
-def is_weight(name: str, array: np.ndarray) -> bool:
-    """True for what an optimizer moves.
-
-    # Deviation: running statistics of BatchNorm take their mean, as counters their maximum. A momentum would carry a
-    # variance below 0, and they are no result of the clients' gradients.
-    """
-    return array.dtype.kind == "f" and not name.endswith(STATISTICS)
 
 
 class ServerOptimizer(FedAvg):
@@ -54,8 +45,10 @@ class ServerOptimizer(FedAvg):
 
     def aggregate(self, server_round: int, means: Mapping[str, Arrays], previous: Arrays) -> Arrays:
         mean = mix(means, self.averages())
+        # Deviation: running statistics of BatchNorm keep their mean, as counters their maximum. A momentum would carry
+        # a variance below 0, and they are no result of the clients' gradients.
         for name, array in mean.items():
-            if is_weight(name, array):
+            if is_parameter(name, array):
                 moments = {moment: self._state[f"{moment} {name}"] for moment in self.moments}
                 way = self.step(array - previous[name], moments)
                 np.add(previous[name], self.server_lr * way, out=array)
@@ -65,7 +58,7 @@ class ServerOptimizer(FedAvg):
         return self._state
 
     def restore(self, state: Arrays, shared: Arrays) -> None:
-        weights = {name: array for name, array in shared.items() if is_weight(name, array)}
+        weights = {name: array for name, array in shared.items() if is_parameter(name, array)}
         self._state = state or {
             f"{moment} {name}": np.full_like(array, value)
             for moment, value in self.moments.items()

@@ -55,7 +55,7 @@ class LDAWA(FedAvg):
             return super().round(wire, server_round, shared, order)
         method = Aligned(shared, statistics=self.statistics)
         result = self.rounds.train(wire, server_round, shared, order, method=method)
-        _log(server_round, method.mean_deltas())
+        log_deltas(server_round, method.mean_deltas())
         return result
 
 
@@ -116,9 +116,12 @@ class AlignedIntake(Intake):
         super().add(self.method.scale(update))
 
 
-def _log(server_round: int, deltas: Mapping[str, float]) -> None:
+def log_deltas(server_round: int, deltas: Mapping[str, float]) -> None:
     """Log the lowest deltas of a round; hydra.verbose=fedvssl.strategy.ldawa logs all of them."""
     texts = [f"{name} {value:.3f}" for name, value in deltas.items()]
+    if not texts:
+        log.warning("round %d: strategy.share has no layer for L-DAWA to weigh, so this is a plain mean.", server_round)
+        return
     log.info("round %d: layers of lowest mean delta: %s", server_round, ", ".join(texts[:LOGGED]))
     log.debug("round %d: mean delta of each layer: %s", server_round, ", ".join(texts))
 

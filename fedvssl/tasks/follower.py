@@ -1,6 +1,7 @@
 """An encoder that follows another one slowly: the target network of BYOL, the key encoder of MoCo.
 
-It stays with its client: its state is `<name>.*` of the task, which a strategy does not share.
+It stays with its client: its state is `<name>.*` of the task, which is `private`. A rule of the client may send its
+arrays in the place of the encoder's, see strategy/fedbyol.py.
 """
 
 import copy

@@ -162,6 +162,15 @@ def test_what_arrives_replaces_and_the_rest_is_the_clients_own():
         (["strategy=fedema", "strategy.rule.tau=-1"], "strategy.rule.tau=-1 must be a number in"),
         (["strategy=fedema", "strategy.rule.scaler=inf"], "strategy.rule.scaler=inf must be a number"),
         (["strategy=fedema", "+strategy.rule.momentum=1"], "FedEMA cannot be built: .*momentum"),
+        (["strategy=fedema", "strategy.rule.mix=[head.*,tail.*]"], r"rule\.mix: 'tail\.\*' fits no array that travels"),
+        (["strategy=fedema", "strategy.rule.mix=['*running_mean']"], "mixes no weight that travels"),
+        (
+            ["strategy=fedbyol", "strategy.rule.follower=backbone."],
+            "follower=backbone. begins the names of arrays that",
+        ),
+        (["strategy=fedbyol", "strategy.rule.sends=follower"], "follower=target. begins the name of no array"),
+        (["strategy=fedbyol", "strategy.rule.sends=both"], "strategy.rule.sends=both must be encoder or follower"),
+        (["strategy=fedbyol", "strategy.rule.own_encoder=2"], r"own_encoder=2 must be a number in \[0, 1\]"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_told_before_the_start(words, error, data_dir, tmp_path):
@@ -193,6 +202,10 @@ class Own(Replace):
         fact = {"float": 0.5, "vector": np.ones(2)}.get(self.mistake, np.array(0.5))
         return super().keep(kept, start, state, shared) | {"rule/moved": fact}
 
+    def send(self, state, shared):
+        shift = np.float64(1) if self.mistake == "send" else 0
+        return {name: np.asarray(state[name] + shift) for name in shared}
+
     def warning(self, reports):
         return reports[0]["unknown"] if self.mistake == "warning" else ""
 
@@ -202,6 +215,7 @@ class Own(Replace):
     [
         ("name", "Own reports 'iou', a name that is taken"),
         ("receive", "Own.receive gives other names or shapes than those of the task"),
+        ("send", "Own.send gives other names, shapes or dtypes than what travels"),
         ("raises", "Own fails on the initial arrays: ZeroDivisionError"),
         ("float", "Own fails on the initial arrays: AttributeError: 'float' object has no attribute 'nbytes'"),
         ("vector", "Own fails on the initial arrays: TypeError"),
@@ -236,7 +250,7 @@ def test_what_a_client_has_lost_is_told_with_what_to_do(data_dir, tmp_path):
 @pytest.mark.parametrize(("scaler", "expected"), [("1e9", 1), ("0.01", 0)])
 def test_clients_that_all_go_on_alone_under_fedema_are_told_once(scaler, expected, data_dir, tmp_path, caplog):
     train(tiny_config(data_dir, "strategy=fedema", f"strategy.rule.scaler={scaler}", "rounds=3"), tmp_path)
-    found = [line for line in caplog.messages if "takes nothing of what arrives" in line]
+    found = [line for line in caplog.messages if "takes nothing of those that arrive" in line]
     assert len(found) == expected
     if found:
         moved = [r["divergence"] for r in read_records(tmp_path / "metrics.jsonl") if r.get("partition_id") is not None]
