@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedvssl import config
+from fedvssl import cli, config
 from fedvssl.formats.model_card import TORCHVISION
 from fedvssl.overrides import parse_overrides
 
@@ -35,6 +35,8 @@ def test_reading_order_has_at_most_eight_links() -> None:
 def test_scripts_and_modules_exist(words: list[str]) -> None:
     if words[:2] == ["python", "-m"]:
         assert importlib.util.find_spec(words[2])
+    elif words[0] == "fedvssl":
+        assert words[1] in {*cli.ALL_NAMES, "--help"} or (words[1] == "data" and words[2] in cli.DATA_TOOLS)
     else:
         assert words[0] in ("bash", "python") and (ROOT / words[1]).is_file()
 
