@@ -11,6 +11,7 @@
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -29,7 +30,7 @@ COMMANDS = {
         name: f"fedvssl.{name}"
         for name in (
             *("retrieval", "knn", "linear_probe", "motion_probe", "semi", "evaluate"),
-            *("finetune_preprocess", "finetune", "test", "export", "report", "sweep"),
+            *("finetune_preprocess", "finetune", "test", "export", "report", "sweep", "runs"),
         )
     },
 }
@@ -41,12 +42,21 @@ DATA_TOOLS = {
         *("download", "extract_frames", "build_annotations"),
     )
 }
-OWN_HELP = {"finetune_preprocess", "report"}  # commands without a configuration: argparse prints their help
+OWN_HELP = {"finetune_preprocess", "report", "runs"}  # commands without a configuration: argparse prints their help
 COLUMN, WIDTH = 22, 120  # of the lines about the commands, and of the whole text
 
 
 def main() -> int:
-    """The console command; returns its exit code."""
+    """The console command; returns its exit code, 141 if the reader of its output, such as `head`, has left."""
+    try:
+        return answer()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest there at its end
+        return 128 + signal.SIGPIPE
+
+
+def answer() -> int:
+    """Do what the words ask for; returns the exit code."""
     name, *words = sys.argv[1:] or ["--help"]
     if name in ALL_NAMES:
         return run_command(name, words)
@@ -66,8 +76,6 @@ def main() -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

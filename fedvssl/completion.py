@@ -66,6 +66,13 @@ def complete(words: Sequence[str], commands: Mapping[str, str], tools: Collectio
     return overrides(command, before[1:], word) if command else []
 
 
+def names_of_runs() -> list[str]:
+    """`last`, and the folders of all runs."""
+    from fedvssl.files.runs import LAST, all_runs
+
+    return [LAST, *map(str, all_runs())]
+
+
 def overrides(command: str, before: Sequence[str], word: str) -> list[str]:
     """Overrides of a command's configuration that begin with `word`, by Hydra, and names of configurations.
 
@@ -74,6 +81,8 @@ def overrides(command: str, before: Sequence[str], word: str) -> list[str]:
         before: the words after the command.
         word: the one to complete.
     """
+    if word.startswith("run="):
+        return [f"run={name}" for name in names_of_runs() if name.startswith(word.removeprefix("run="))]
     from hydra.core.global_hydra import GlobalHydra
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
