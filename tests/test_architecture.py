@@ -33,6 +33,7 @@ ALLOWED = {
         *("reporting", "sweeping", "files", "evaluation/intervals", "training/watch"),
         *("data/validation", "data/seen", "config"),
     },
+    "api": {"building", "config", "data", "evaluation", "files", "training"},
     "cli": {"completion", "help"},
     "__main__": {"cli"},
     "completion": {"config", "help", "files/runs"},

@@ -57,6 +57,7 @@ class Asked:
 ROUND = Asked("a round of pre-training", newest_round)
 BACKBONE = Asked("a round of pre-training", newest_round, fine_tuned)
 RECOGNIZER = Asked("a fine-tuned model (last.pth)", fine_tuned)
+ANY = Asked("the config.yaml of a run", lambda folder: folder if (folder / CONFIG).is_file() else None)
 PRETRAINING = Asked("a federated pre-training", pretraining)
 
 
