@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fedvssl.chosen_run import with_run
 from fedvssl.files.names import check_name
 from fedvssl.overrides import SEARCH_PATH, is_flag, is_setting, parse_overrides, with_search_path
 
@@ -57,7 +58,7 @@ def read_command_line(command: str, argv: Sequence[str] | None = None) -> Config
     Raises:
         ValueError: for a mistake, and for a configuration that lacks a key of `conf/<command>.yaml`.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
+    words = with_run(command, sys.argv[1:] if argv is None else argv)
     if not words:
         raise ValueError(f"Name a configuration: python -m fedvssl.{command} {command} [key=value ...].")
     config = compose(words[0], parse_overrides(words[1:]))
@@ -78,7 +79,7 @@ def for_hydra(argv: Sequence[str]) -> list[str]:
     Raises:
         ValueError: if Hydra cannot compose base.yaml with the settings.
     """
-    argv = with_search_path(argv)
+    argv = with_search_path(with_run("main", argv))
     argv = [word if is_flag(word) else choose_section(word, conf_dir() / "base.yaml") for word in argv]
     if {"-m", "--multirun"} & {*argv}:
         return argv  # a comma separates values there

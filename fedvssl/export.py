@@ -30,6 +30,7 @@ from torch import nn
 
 import fedvssl
 from fedvssl.building import build
+from fedvssl.chosen_run import with_run
 from fedvssl.config import Config, check_numbers, compose
 from fedvssl.data.seen import for_pth, read_seen
 from fedvssl.files.arrays import BACKBONE, Arrays
@@ -59,7 +60,7 @@ SAFETENSORS_METADATA = {"format": "pt"}  # expected of PyTorch by readers of the
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = sys.argv[1:] if argv is None else argv
-    return exit_code(lambda: export(compose("export", parse_overrides(words))))
+    return exit_code(lambda: export(compose("export", parse_overrides(with_run("export", words)))))
 
 
 def export(config: Config) -> None:
@@ -113,7 +114,7 @@ def checkpoint_path(checkpoint: str | None) -> Path:
         ValueError: if no file is named or it does not exist.
     """
     if checkpoint is None:
-        raise ValueError("Name the file to export: python -m fedvssl.export checkpoint=<file>.")
+        raise ValueError("Name the file to export: python -m fedvssl.export checkpoint=<file>, or run=last.")
     path = Path(str(checkpoint)).expanduser()
     if not path.is_file():
         raise ValueError(f"No checkpoint {path}: name a round .npz, or a .pth of fine-tuning, with checkpoint=<file>.")

@@ -123,7 +123,7 @@ def files_read(data: Split, pretrained: str | None) -> dict[str, Path]:
     if not Path(pretrained).is_file():
         raise ValueError(
             f"No pre-trained backbone {pretrained}: write it with fedvssl.finetune_preprocess, "
-            "name another with pretrained=<file>, or set from_scratch=true."
+            "name another with pretrained=<file> or run=<name>, or set from_scratch=true."
         )
     return {**data.lists_read(), "pretrained": Path(pretrained)}
 

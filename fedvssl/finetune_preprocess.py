@@ -1,5 +1,6 @@
 """Round checkpoint -> weights that fine-tuning starts from.
 
+    python -m fedvssl.finetune_preprocess run=last
     python -m fedvssl.finetune_preprocess --pretrained_model_path=outputs/<DATE>/<TIME>/<exp_name>/round-20-weights.npz
 
 Reads the files of fedvssl.main and the published ones. Published arrays have no names, but the order of the model.
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from fedvssl.building import build
+from fedvssl.chosen_run import with_run
 from fedvssl.config import compose
 from fedvssl.data.seen import for_pth, read_seen
 from fedvssl.files.backbone import read_round
@@ -24,8 +26,12 @@ from fedvssl.training.processes import exit_code
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    arguments = _parse(argv)
-    return exit_code(lambda: convert(arguments.pretrained_model_path, arguments.output_path))
+    words = sys.argv[1:] if argv is None else argv
+    return exit_code(lambda: _run(_parse(with_run("finetune_preprocess", words))))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    convert(arguments.pretrained_model_path, arguments.output_path)
 
 
 def convert(round_path: Path, output_path: Path) -> None:
@@ -48,7 +54,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m fedvssl.finetune_preprocess",
         description="Turn a round checkpoint into weights that fine-tuning starts from.",
     )
-    parser.add_argument("--pretrained_model_path", type=Path, required=True, help="round-<N>-weights.npz")
+    parser.add_argument(
+        "--pretrained_model_path",
+        type=Path,
+        required=True,
+        help="round-<N>-weights.npz; run=last or run=<name or folder> in its place",
+    )
     parser.add_argument("--output_path", type=Path, default=Path("model_pretrained.pth"), help="default: %(default)s")
     return parser.parse_args(argv)
 

@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from fedvssl.chosen_run import with_run
 from fedvssl.config import find_configuration, hydra_for
 from fedvssl.files.ending import failed
 from fedvssl.overrides import is_setting, parse_overrides, with_search_path
@@ -45,7 +46,7 @@ def show_help(command: str, argv: Sequence[str] | None = None) -> bool:
     if len(words) == len(asked):
         return False
     try:
-        words = with_search_path(words)
+        words = with_search_path(with_run(command, words))
         if command == "main":
             if any(word.startswith(OTHER_CONFIGURATION) for word in words):
                 return False  # Hydra's own help knows what its flags name

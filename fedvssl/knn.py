@@ -6,13 +6,16 @@ Settings: conf/knn.yaml. Inputs and outputs: fedvssl/evaluate.py.
 """
 
 import sys
+from functools import partial
 
 from fedvssl.help import show_help
 
 if __name__ == "__main__" and show_help("knn"):  # before PyTorch is imported, which takes seconds
     sys.exit()
 
-from fedvssl.evaluate import main
+from fedvssl import evaluate
+
+main = partial(evaluate.main, "knn")
 
 if __name__ == "__main__":
-    sys.exit(main("knn"))
+    sys.exit(main())

@@ -6,13 +6,16 @@ Settings: conf/motion_probe.yaml. Inputs and outputs: fedvssl/evaluate.py.
 """
 
 import sys
+from functools import partial
 
 from fedvssl.help import show_help
 
 if __name__ == "__main__" and show_help("motion_probe"):  # before PyTorch is imported, which takes seconds
     sys.exit()
 
-from fedvssl.evaluate import main
+from fedvssl import evaluate
+
+main = partial(evaluate.main, "motion_probe")
 
 if __name__ == "__main__":
-    sys.exit(main("motion_probe"))
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """Self-contained HTML page about a run: it loads nothing from elsewhere, so it can be sent and kept.
 
+    python -m fedvssl.report run=last
     python -m fedvssl.report outputs/<DATE>/<TIME>/fedvssl_results
     python -m fedvssl.report outputs/<DATE>/<TIME>/fedvssl_results --include finetune_results scratch_results
 
@@ -15,6 +16,7 @@ import fedvssl
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.ending import end_code, end_word, interruptible
 from fedvssl.files.lock import owned_output
+from fedvssl.files.runs import LAST, PRETRAINING, RECOGNIZER, Asked, choose
 from fedvssl.reporting import page, pretraining, results
 from fedvssl.reporting.folders import Folder, read_included, read_pretraining
 
@@ -22,10 +24,12 @@ from fedvssl.reporting.folders import Folder, read_included, read_pretraining
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     arguments = _parse(argv)
-    output = arguments.output or arguments.run / "report.html"
     try:
         with interruptible():
-            run, included = read_pretraining(arguments.run), read_included(arguments.include)
+            folder = run_folder(arguments.run, PRETRAINING)
+            output = arguments.output or folder / "report.html"
+            included = read_included([run_folder(name, RECOGNIZER) for name in arguments.include])
+            run = read_pretraining(folder)
             with owned_output(output), atomic_path(output) as temporary:
                 temporary.write_text(render(run, included), encoding="utf-8")
     except (ValueError, OSError) as error:
@@ -36,6 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return end_code(error)
     print(output)
     return 0
+
+
+def run_folder(name: str, asked: Asked) -> Path:
+    """An existing folder as it is, and the one that `last`, `run=last` or a name stands for.
+
+    Raises:
+        ValueError: if it stands for none, or for several.
+    """
+    name = name.removeprefix("run=")
+    if name != LAST and (folder := Path(name).expanduser()).is_dir():
+        return folder  # evaluations alone may be in it
+    found = choose(name, asked)
+    return found.parent if found.is_file() else found
 
 
 def render(run: Folder, included: Sequence[Folder]) -> str:
@@ -69,15 +86,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fedvssl.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of a pre-training run")
+    parser.add_argument("run", help="pre-training run: its folder or name, or `last`")
     parser.add_argument(
         "--include",
-        type=Path,
         nargs="+",
         action="extend",
         default=[],
         metavar="FOLDER",
-        help="work_dirs of fine-tuning",
+        help="work_dirs of fine-tuning, or their names",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in the folder of the run")
     return parser.parse_args(argv)

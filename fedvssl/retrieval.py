@@ -6,13 +6,16 @@ Settings: conf/retrieval.yaml. Inputs and outputs: fedvssl/evaluate.py.
 """
 
 import sys
+from functools import partial
 
 from fedvssl.help import show_help
 
 if __name__ == "__main__" and show_help("retrieval"):  # before PyTorch is imported, which takes seconds
     sys.exit()
 
-from fedvssl.evaluate import main
+from fedvssl import evaluate
+
+main = partial(evaluate.main, "retrieval")
 
 if __name__ == "__main__":
-    sys.exit(main("retrieval"))
+    sys.exit(main())

@@ -6,13 +6,16 @@ Settings: conf/semi.yaml. Inputs and outputs: fedvssl/evaluate.py.
 """
 
 import sys
+from functools import partial
 
 from fedvssl.help import show_help
 
 if __name__ == "__main__" and show_help("semi"):  # before PyTorch is imported, which takes seconds
     sys.exit()
 
-from fedvssl.evaluate import main
+from fedvssl import evaluate
+
+main = partial(evaluate.main, "semi")
 
 if __name__ == "__main__":
-    sys.exit(main("semi"))
+    sys.exit(main())

@@ -3,6 +3,7 @@
 
     python scripts/show_ctp.py data/ucf101/zips/Archery/v_Archery_g08_c01.zip --output ctp.png
     python scripts/show_ctp.py clip.avi --seed 3 task.sample.crop_size=56 'task.sample.short_sides=[56,64]'
+    python scripts/show_ctp.py run=last
     python scripts/show_ctp.py checkpoint=outputs/<DATE>/<TIME>/fedvssl_results/round-20-weights.npz
 
 Without a checkpoint: the boxes of the patches, solid where the patch is pasted, dashed where it is not. With one: true
@@ -26,6 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from fedvssl import building, config
+from fedvssl.chosen_run import with_run
 from fedvssl.data.annotations import read_annotations
 from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedvssl.data.media import find_media
@@ -59,8 +61,9 @@ def draw(args: argparse.Namespace, words: list[str]) -> None:
     Raises:
         ValueError: if it names neither a video nor a round.
     """
-    named = [word.partition("=")[2] for word in words if word.startswith("checkpoint=")]
-    overrides = parse_overrides([word for word in words if not word.startswith("checkpoint=")])
+    words = with_run("show_ctp", words)
+    given = [word for word in words if word.removeprefix("--").startswith("checkpoint=")]
+    named, overrides = [word.partition("=")[2] for word in given], parse_overrides([w for w in words if w not in given])
     checkpoint = Path(named[-1]).expanduser() if named else None
     output = args.output or (checkpoint.parent if checkpoint else Path()) / "ctp.png"
     if checkpoint:

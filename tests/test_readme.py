@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fedvssl import config
+from fedvssl import cli, config
+from fedvssl.chosen_run import with_run
 from fedvssl.formats.model_card import TORCHVISION
 from fedvssl.overrides import parse_overrides
+from tests.files.test_runs import write_run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -19,6 +21,13 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if line.strip()]
 MODULES = [words for words in COMMANDS if words[:2] == ["python", "-m"]]
 LINKS = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run that the commands name, with its twentieth round."""
+    monkeypatch.chdir(tmp_path)
+    return write_run(Path("outputs/2026-01-31/12-00-00/fedvssl_results"), minutes_ago=1, rounds=(20,))
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -35,13 +44,15 @@ def test_reading_order_has_at_most_eight_links() -> None:
 def test_scripts_and_modules_exist(words: list[str]) -> None:
     if words[:2] == ["python", "-m"]:
         assert importlib.util.find_spec(words[2])
+    elif words[0] == "fedvssl":
+        assert words[1] in {*cli.ALL_NAMES, "--help"} or (words[1] == "data" and words[2] in cli.DATA_TOOLS)
     else:
         assert words[0] in ("bash", "python") and (ROOT / words[1]).is_file()
 
 
 @pytest.mark.parametrize("words", [w for w in MODULES if w[2] == "fedvssl.main"], ids=" ".join)
-def test_pretraining_overrides_are_known(words: list[str]) -> None:
-    assert config.compose("base", words[3:])["strategy"]
+def test_pretraining_overrides_are_known(words: list[str], run: Path) -> None:
+    assert config.compose("base", parse_overrides(with_run("main", words[3:])))["strategy"]
 
 
 @pytest.mark.parametrize("words", [w for w in COMMANDS if w[1].startswith("scripts/dist_")], ids=" ".join)
@@ -53,9 +64,15 @@ EVALUATIONS = ("retrieval", "knn", "linear_probe", "motion_probe", "semi", "expo
 
 
 @pytest.mark.parametrize("words", [w for w in MODULES if w[2].removeprefix("fedvssl.") in EVALUATIONS], ids=" ".join)
-def test_evaluation_and_export_overrides_are_known(words: list[str]) -> None:
-    overrides = [word.replace("<", "").replace(">", "") for word in words[3:]]
-    assert config.compose(words[2].removeprefix("fedvssl."), overrides)["checkpoint"].endswith("round-20-weights.npz")
+def test_evaluation_and_export_overrides_are_known(words: list[str], run: Path) -> None:
+    command, overrides = words[2].removeprefix("fedvssl."), [re.sub("[<>]", "", word) for word in words[3:]]
+    found = config.compose(command, parse_overrides(with_run(command, overrides)))
+    assert found["checkpoint"].endswith("round-20-weights.npz")
+
+
+def test_the_name_of_a_run_is_one_that_fine_tuning_takes(run: Path) -> None:
+    (words,) = [words for words in MODULES if words[2] == "fedvssl.finetune" and words[-1].startswith("run=")]
+    assert config.read_command_line("finetune", words[3:])["pretrained"] == str(run / "round-20-weights.npz")
 
 
 def test_the_snippet_for_torchvision_is_the_one_that_is_tested() -> None:

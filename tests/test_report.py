@@ -384,9 +384,10 @@ def test_a_damaged_file_is_one_sentence_and_exit_code_2(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["{tmp}/none"], "No folder"),
+        (["{tmp}/none"], "no run of this name in outputs or this folder has a federated pre-training"),
         (["{tmp}"], "is no run of fedvssl.main"),
-        (["{run}", "--include", "{tmp}/none"], "no metrics.jsonl, test.json or evaluation/"),
+        (["{run}", "--include", "{tmp}/none"], "no run of this name in outputs or this folder has a fine-tuned model"),
+        (["{run}", "--include", "{tmp}"], "no metrics.jsonl, test.json or evaluation/"),
         (["{run}", "--include", "{run}"], "has records without 'epoch'"),
         (["{run}", "--output", "{tmp}"], "[Errno"),
     ],

@@ -58,6 +58,17 @@ def test_data_tools_run(installed: Path, tmp_path: Path, module: str) -> None:
     assert "usage:" in run(installed, tmp_path, "-m", f"fedvssl.data_tools.{module}", "--help")
 
 
+@pytest.mark.parametrize("words", [["--version"], ["data", "ucf101.prepare", "--help"], ["report", "--help"]])
+def test_the_console_command_runs(installed: Path, tmp_path: Path, words: list[str]) -> None:
+    out = run(installed, tmp_path, str(installed / "bin" / "fedvssl"), *words)
+    assert out.startswith(("fedvssl 0.", "usage: prepare.py", "usage: python -m fedvssl.report"))
+
+
+def test_the_package_is_typed_and_its_api_is_there(installed: Path, tmp_path: Path) -> None:
+    assert (installed / "fedvssl" / "py.typed").is_file()
+    assert "Run" in run(installed, tmp_path, "-c", "import fedvssl; print(fedvssl.Run)")
+
+
 def test_report_finds_its_style_and_references(installed: Path, tmp_path: Path) -> None:
     settings = "rounds: 3\npool_size: 2\ndata: {name: toy}\nstrategy: {_target_: a.Own}\n"
     settings += "task: {module: {_target_: fedvssl.tasks.ctp.CtP}}\n"

@@ -6,8 +6,10 @@ python -m data_tools.ucf101.prepare --raw_dir data/ucf101/raw --ann_dir data/ucf
 from functools import partial
 from pathlib import Path
 
+from .. import prepare
 from ..command import run_command
-from ..prepare import main
+
+main = partial(prepare.main, folder=Path("data/ucf101"))
 
 if __name__ == "__main__":
-    run_command(partial(main, folder=Path("data/ucf101")))
+    run_command(main)

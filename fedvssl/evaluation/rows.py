@@ -34,7 +34,7 @@ def load_backbones(
     if not checkpoint:
         raise ValueError(
             "Name the backbone with checkpoint=<file>: a round-<N>-weights.npz, model_pretrained.pth, a fine-tuned "
-            "checkpoint, or checkpoint=random for the baselines alone."
+            "checkpoint, or checkpoint=random for the baselines alone; or with run=last, or run=<name or folder>."
         )
     backbones = {}
     if checkpoint != RANDOM:

@@ -71,6 +71,15 @@ def owned_output(path: Path, *, tell: Callable[[str], object] = print) -> Abstra
     return owned(path.parent, writes=[glob.escape(path.name)], name=f".{path.name}.lock", tell=tell)
 
 
+def living_owner(folder: Path) -> bool:
+    """True if a process of this machine owns a folder, or one of another machine may own it; nothing is changed."""
+    try:
+        owner = json.loads((folder / LOCK_FILE).read_bytes())
+        return owner["host"] != socket.gethostname() or started(owner["pid"]) == owner["started"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
 def release_all() -> None:
     """Remove all locks of this process, before it leaves by `os._exit`."""
     for path in list(_held):

@@ -66,6 +66,18 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + name, value
 
 
+def strategy_name(strategy: Mapping[str, Any]) -> str:
+    """ "FedVSSL", "FedAvg with FedU on the clients", or "FedMedian" of Flower."""
+    rule = class_name(strategy["rule"]) if "rule" in strategy else "Replace"
+    name = class_name(strategy.get("strategy", strategy))
+    return name if rule == "Replace" else f"{name} with {rule} on the clients"
+
+
+def class_name(section: Mapping[str, Any]) -> str:
+    """{"_target_": "fedvssl.tasks.ctp.CtP"} -> CtP"""
+    return section["_target_"].rpartition(".")[2]
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:

@@ -9,6 +9,7 @@ from fedvssl.files.atomic import read_json
 from fedvssl.files.references import names_in
 from fedvssl.files.rounds import round_of
 from fedvssl.files.run_log import read_config
+from fedvssl.files.settings import class_name, strategy_name
 from fedvssl.files.tensors import load_torch
 
 FINE_TUNED = ("last.pth", "best.pth")
@@ -72,7 +73,7 @@ def _pretraining(config: dict[str, Any], *, server_round: int) -> dict[str, str]
         aggregation |= {label: str(strategy[key]) for key, label in symbols.items() if key in strategy}
     return {
         "pre-training data": f"{config['data']['name']} split {config['data']['split']}, without labels",
-        "pretext task": _class_name(config["task"]["module"]),
+        "pretext task": class_name(config["task"]["module"]),
         **aggregation,
         "clients": f"{config['pool_size']}, of which a fraction of {strategy['fraction_fit']:g} trains in a round",
         "rounds": f"{server_round} (the run was set to {config['rounds']})",
@@ -135,16 +136,4 @@ def _test_videos(checkpoint: Path) -> dict[str, str]:
 
 def _recipe(training: dict[str, Any]) -> dict[str, str]:
     """Classes of the optimizer and its schedule; runs of earlier versions do not name them."""
-    return {name: _class_name(training[name]) for name in ("optimizer", "schedule") if name in training}
-
-
-def strategy_name(strategy: dict[str, Any]) -> str:
-    """ "FedVSSL", "FedAvg with FedU on the clients", or "FedMedian" of Flower."""
-    rule = _class_name(strategy["rule"]) if "rule" in strategy else "Replace"
-    name = _class_name(strategy.get("strategy", strategy))
-    return name if rule == "Replace" else f"{name} with {rule} on the clients"
-
-
-def _class_name(config: dict[str, Any]) -> str:
-    """{"_target_": "fedvssl.tasks.ctp.CtP"} -> CtP"""
-    return config["_target_"].rpartition(".")[2]
+    return {name: class_name(training[name]) for name in ("optimizer", "schedule") if name in training}

@@ -1,0 +1,49 @@
+"""`run=last`, `run=<name>` or `run=<folder>` on a command line, in the place of the checkpoint or folder of a run.
+
+The word becomes a setting that the command has, before Hydra sees it, so a recorded configuration names a file.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedvssl.files.runs import BACKBONE, PRETRAINING, RECOGNIZER, ROUND, Asked, choose
+
+# Command -> the setting that a run gives it, and what it asks of the run.
+PLACES: dict[str, tuple[str, Asked]] = {
+    "main": ("hydra.run.dir", PRETRAINING),  # to be continued
+    **dict.fromkeys(("retrieval", "knn", "linear_probe", "motion_probe", "semi"), ("checkpoint", BACKBONE)),
+    **dict.fromkeys(("evaluate", "export"), ("checkpoint", BACKBONE)),
+    "finetune": ("pretrained", BACKBONE),
+    "test": ("checkpoint", RECOGNIZER),
+    "finetune_preprocess": ("pretrained_model_path", ROUND),
+    "show_ctp": ("checkpoint", ROUND),
+}
+
+
+def with_run(command: str, words: Sequence[str]) -> list[str]:
+    """Words with `--<setting>=<file or folder>` in the place of `run=<name>`.
+
+    A test of a run writes its result into that run's folder, unless `work_dir` names another.
+
+    Raises:
+        ValueError: if no run or several are meant, or the setting is given too and differs.
+    """
+    names, rest = _taken(words, "run")
+    if not names or command not in PLACES:
+        return [*words]
+    setting, asked = PLACES[command]
+    path = choose(names[-1], asked)
+    given, _ = _taken(rest, setting)
+    if given and Path(given[-1]).expanduser().resolve() != path.resolve():
+        raise ValueError(f"run={names[-1]} is {path}, and {setting}={given[-1]} is another: give one of them.")
+    added = [] if given else [f"--{setting}={path}"]
+    if command == "test" and not _taken(rest, "work_dir")[0]:
+        added.append(f"--work_dir={path.parent}")
+    return [*rest, *added]
+
+
+def _taken(words: Sequence[str], key: str) -> tuple[list[str], list[str]]:
+    """Values of `key=value` and `--key=value` among the words, and the other words."""
+    starts = (f"{key}=", f"--{key}=")
+    values = [word.partition("=")[2] for word in words if word.startswith(starts)]
+    return values, [word for word in words if not word.startswith(starts)]
