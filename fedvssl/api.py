@@ -10,7 +10,6 @@ Shapes: V videos or pictures, D features (512 for R3D-18). PyTorch is imported b
 """
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -24,12 +23,11 @@ from fedvssl.files.parent import STARTER
 from fedvssl.files.rounds import round_of
 from fedvssl.files.run_log import METRICS_FILE, Record, read_config, read_records
 from fedvssl.files.runs import ANY, BACKBONE, CONFIG, FINE_TUNED, LAST, OUTPUTS, choose, fine_tuned, newest_round
-from fedvssl.files.settings import flat
+from fedvssl.files.settings import flat, foreign_class
 
 if TYPE_CHECKING:
     from torch import nn
 
-OURS = re.compile(r"fedvssl\.(models|tasks)\.\w+\.[A-Z]\w*")  # classes that a config.yaml may name
 CHILD_SECONDS = 30.0  # that a training which is interrupted gets to end
 
 
@@ -148,7 +146,7 @@ def load_backbone(source: str | Path = LAST, *overrides: str) -> "nn.Module":
     own = read_config(path.parent / CONFIG) if of_a_run and not overrides else {}
     if "model" not in own:
         own = compose("retrieval", list(overrides))
-    elif foreign := _foreign({"model": own["model"], "sample": _sample_of(own)}):
+    elif foreign := foreign_class([own["model"], _sample_of(own)]):
         raise ValueError(f"{path.parent / CONFIG} names {foreign}: give the settings of the model as overrides.")
     backbone, sample = build(own["model"]).eval(), _sample_of(own)
     load_weights(backbone, path)
@@ -159,12 +157,6 @@ def load_backbone(source: str | Path = LAST, *overrides: str) -> "nn.Module":
 def _sample_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Section of the Sample with which a run evaluates."""
     return settings.get("test_sample") or settings["eval"]["sample"]
-
-
-def _foreign(sections: Mapping[str, Any]) -> str | None:
-    """The first class that is none of this package's models and tasks, if there is one."""
-    targets = (str(value) for name, value in flat(sections) if name.endswith("_target_"))
-    return next((target for target in targets if not OURS.fullmatch(target)), None)
 
 
 def features(

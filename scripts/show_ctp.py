@@ -34,6 +34,7 @@ from fedvssl.data.media import find_media
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.lock import owned_output
+from fedvssl.files.settings import foreign_class
 from fedvssl.files.tensors import load_arrays_into
 from fedvssl.overrides import parse_overrides
 from fedvssl.preflight import settle
@@ -91,7 +92,8 @@ def draw_learned(checkpoint: Path, video: str | None, output: Path, *, seed: int
     """Draw the boxes that the initial model and a round of a run predict, beside the true ones.
 
     Raises:
-        ValueError: if the checkpoint is no round file in the folder of its run.
+        ValueError: if the checkpoint is no round file in the folder of its run, or the run's configuration names
+            classes that are not of this package: a folder from elsewhere must not choose what runs here.
     """
     run_dir, number = checkpoint.parent, checkpoint.stem.removeprefix("round-").removesuffix("-weights")
     if not (checkpoint.is_file() and number.isdigit() and (run_dir / "config.yaml").is_file()):
@@ -99,6 +101,10 @@ def draw_learned(checkpoint: Path, video: str | None, output: Path, *, seed: int
             f"{checkpoint} is no round-<N>-weights.npz in the folder of its run: give one of fedvssl.main."
         )
     cfg = config.compose(str(run_dir / "config.yaml"), overrides)
+    if foreign := foreign_class([cfg["model"], cfg["task"]]):
+        raise ValueError(
+            f"{run_dir / 'config.yaml'} names {foreign}, which is none of Catch-the-Patch: nothing is drawn."
+        )
     path = Path(video) if video else first_video(cfg)
     batch = draw_batch(cfg, path, seed=seed)
     before, shared = (

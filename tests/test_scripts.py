@@ -148,7 +148,9 @@ def test_debug_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert coloured.sum() > 100
 
 
-def test_picture_of_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_picture_of_what_was_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     """The last round's head is that of the first client, and the video its first one."""
     write_clients(tmp_path)
     config = tiny_config(tmp_path)
@@ -172,6 +174,10 @@ def test_picture_of_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "run/clients/client_0/kept-round-1.npz").unlink()
     monkeypatch.setattr(sys, "argv", ["show_ctp.py", f"checkpoint={tmp_path / 'run' / 'round-1-weights.npz'}"])
     assert script.main() == 2, "the initial head would be taken for a trained one"
+    config["task"]["module"]["views"] = [{"_target_": "os.system", "command": "true"}]
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(sys, "argv", ["show_ctp.py", f"checkpoint={tmp_path / 'run' / 'round-2-weights.npz'}"])
+    assert script.main() == 2 and "config.yaml names os.system, which is none of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("checkpoint", ["nowhere/round-3-weights.npz", "model_pretrained.pth"])

@@ -4,6 +4,7 @@ A silent change of settings or data within one run would be worse than an error.
 """
 
 import hashlib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 Settings = dict[str, Any]
 # Raise this number when settings or class paths are renamed: a run begun under the old names is rejected as such.
 NAMES = {"names of settings": 6}
+OUR_CLASS = re.compile(r"fedvssl\.(models|tasks)\.\w+\.[A-Z]\w*")
 
 
 def run_settings(config: Mapping[str, Any], *, free: Collection[str], files: Mapping[str, Path]) -> Settings:
@@ -76,6 +78,20 @@ def strategy_name(strategy: Mapping[str, Any]) -> str:
 def class_name(section: Mapping[str, Any]) -> str:
     """{"_target_": "fedvssl.tasks.ctp.CtP"} -> CtP"""
     return section["_target_"].rpartition(".")[2]
+
+
+def foreign_class(settings: Any) -> str | None:
+    """The first class in settings, at any depth, that is none of this package's models and tasks, if there is one.
+
+    The configuration of a run may come from elsewhere, and must not choose what runs here.
+    """
+    if not isinstance(settings, Mapping | list):
+        return None
+    values = settings.values() if isinstance(settings, Mapping) else settings
+    own = str(settings["_target_"]) if isinstance(settings, Mapping) and "_target_" in settings else None
+    if own is not None and not OUR_CLASS.fullmatch(own):
+        return own
+    return next(filter(None, map(foreign_class, values)), None)
 
 
 def sha256(path: Path) -> str:
