@@ -16,6 +16,7 @@ from tests.federation import strategy_of
 
 EXPERIMENTS = sorted(path.stem for path in (config.conf_dir() / "experiment").glob("*.yaml"))
 SMALL = ["small", "small_clips"]  # folders with a section for each kind of command
+CLIPS_OF_FEDU = "fedu_clips_small"  # small_clips with another task and rule
 PRETRAINING = [*(name for name in EXPERIMENTS if not name.startswith("finetune")), *SMALL]
 FINETUNING = [*(name for name in EXPERIMENTS if name.startswith("finetune")), *SMALL]
 EVALUATIONS = ["retrieval", "knn", "linear_probe", "motion_probe", "semi"]
@@ -36,7 +37,21 @@ def test_finetuning_presets_serve_training_and_test(base: str, name: str) -> Non
     assert sample.crop_size <= min(sample.size)
 
 
-@pytest.mark.parametrize("name", SMALL)
+def test_fedu_on_clips_has_the_sizes_and_steps_of_the_small_clips() -> None:
+    words = {name: [f"experiment={name}"] for name in ("small_clips", CLIPS_OF_FEDU)}
+    for command in ("finetune", "test", *EVALUATIONS):
+        one, other = (config.compose(command, own) for own in words.values())
+        assert one == other
+    small, fedu = (config.compose("base", own) for own in words.values())
+    assert small["model"] == fedu["model"] and small["eval"]["sample"] == fedu["eval"]["sample"]
+    for name in ("local_epochs", "batch_size", "lr", "weight_decay", "warmup_steps"):
+        assert small["training"][name] == fedu["training"][name]
+    for name in ("clip_len", "strides", "crop_size"):
+        assert small["task"]["sample"][name] == fedu["task"]["sample"][name]
+    assert fedu["strategy"]["rule"]["personal"] == ["projector.*"]
+
+
+@pytest.mark.parametrize("name", [*SMALL, CLIPS_OF_FEDU])
 def test_what_sweeps_pass_on_is_known_to_the_commands(name: str) -> None:
     cfg = config.compose("sweep", [f"experiment={name}"])
     words = cfg["overrides"]

@@ -11,7 +11,7 @@ from fedvssl.files.run_log import read_records
 from fedvssl.main import run
 from tests.federation import strategy_of
 from tests.tasks.test_views import write_pictures
-from tests.test_configs import SMALL
+from tests.test_configs import CLIPS_OF_FEDU, SMALL
 from tests.test_fedu import PRESETS as OF_FEDU
 from tests.test_fedu import SWEEPS as SWEEPS_OF_FEDU
 
@@ -25,7 +25,7 @@ TINY = (
 
 def test_every_experiment_that_is_a_folder_is_known_to_the_tests() -> None:
     folders = {path.name for path in (conf_dir() / "experiment").iterdir() if path.is_dir()}
-    assert folders == {*SMALL, *PRESETS, *OF_FEDU, *SWEEPS_OF_FEDU}
+    assert folders == {*SMALL, *PRESETS, *OF_FEDU, *SWEEPS_OF_FEDU, CLIPS_OF_FEDU}
 
 
 def pretraining(name: str) -> dict:
