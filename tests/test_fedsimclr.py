@@ -82,13 +82,13 @@ def test_each_preset_makes_a_round(name: str, tmp_path: Path) -> None:
     assert record["num_clips"] == 16 and 0 < record["loss"] < 4
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [*PRESETS, *OF_FEDU])
 def test_every_command_gets_the_same_model_data_and_pictures(name: str) -> None:
     main, words = pretraining(name), [f"experiment={name}"]
     side = main["task"]["sample"]["max_side"]
     for command in ("finetune", "test", "retrieval", "knn", "linear_probe"):
         config = compose(command, words)
-        assert config["model"] == main["model"] and config["data"]["name"] == main["data"]["name"]
+        assert config["model"] == main["model"] and config["data"] == main["data"]
         assert config["test_sample"]["crop_size"] == side
         assert config["test_sample"]["_target_"] == main["eval"]["sample"]["_target_"]
     export = compose("export", words)

@@ -114,19 +114,6 @@ def names_of(state: dict) -> set[str]:
     return {name.split(".")[0] for name in state}
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_command_gets_the_same_model_data_and_pictures(name: str) -> None:
-    main, words = pretraining(name), [f"experiment={name}"]
-    side = main["task"]["sample"]["max_side"]
-    for command in ("finetune", "test", "retrieval", "knn", "linear_probe"):
-        config = compose(command, words)
-        assert config["model"] == main["model"] and config["data"] == main["data"]
-        assert config["test_sample"]["crop_size"] == side
-        assert config["test_sample"]["_target_"] == main["eval"]["sample"]["_target_"]
-    export = compose("export", words)
-    assert export["model"] == main["model"] and export["crop_size"] == side
-
-
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten pictures of each of ten classes, and the partitions of the sweeps, made by the commands of the page."""
