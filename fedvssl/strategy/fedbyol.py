@@ -65,6 +65,7 @@ class FedBYOL:
         check_patterns(self.personal, where="strategy.rule.personal")
 
     def check(self, state: Arrays, shared: Collection[str]) -> None:
+        """Reject a follower that is not there or travels, and a predictor's share without a predictor, see `Rule`."""
         if any(name.startswith(self.follower) for name in shared):
             raise ValueError(
                 f"strategy.rule.follower={self.follower} begins the names of arrays that travel: set it to how those of"

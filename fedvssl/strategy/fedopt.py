@@ -44,6 +44,7 @@ class ServerOptimizer(FedAvg):
         raise NotImplementedError
 
     def aggregate(self, server_round: int, means: Mapping[str, Arrays], previous: Arrays) -> Arrays:
+        """Move the weights by `step`, see `FedAvg.aggregate`."""
         mean = mix(means, self.averages())
         # Deviation: running statistics of BatchNorm keep their mean, as counters their maximum. A momentum would carry
         # a variance below 0, and they are no result of the clients' gradients.
