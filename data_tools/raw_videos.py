@@ -1,6 +1,7 @@
 """Search for the raw file of every video: nested and flat folders, any container, matched to lists by stem."""
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
@@ -11,6 +12,7 @@ from fedvssl.data.video import VIDEO_SUFFIXES
 from fedvssl.files.names import check_name
 
 CLIP = re.compile(r"(.+)_\d{6}_\d{6}")  # of Kinetics: <youtube_id>_<start>_<end>
+SECONDS = re.compile(r"(.+)_(\d{1,6})(?:\.0+)?_(\d{1,6})(?:\.0+)?")  # its clips as some downloaders call them
 SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}  # never told to be classes
 # Spellings by which a folder is told to be a class's, strict ones first.
 SPELLINGS: tuple[Callable[[str], str], ...] = (
@@ -62,7 +64,7 @@ def match_to_names(paths: Collection[Path], names: Iterable[str], raw_dir: Path)
     Case does not matter (UCF-101 spells HandStandPushups and HandstandPushups), nor does the ending. A file in the
     folder of another class never fits; `_Folders` says which folders are those of classes. If several files fit, those
     in the folder of the class are preferred, then those that agree in case. A clip `<youtube_id>_<start>_<end>` of
-    Kinetics may also be called `<youtube_id>`; there the case matters.
+    Kinetics may also be called `<youtube_id>`, or have its seconds without zeros before them; there the case matters.
 
     Args:
         paths: raw files below `raw_dir`.
@@ -75,7 +77,8 @@ def match_to_names(paths: Collection[Path], names: Iterable[str], raw_dir: Path)
     folders = _Folders(paths, names, raw_dir)
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
-        by_stem[path.stem.casefold()].append(path)
+        for stem in {composed(path.stem), padded(path.stem)}:
+            by_stem[stem.casefold()].append(path)
     found: dict[str, Path] = {}
     for name in names:
         candidates = _best(_fitting(by_stem, name, folders), name, folders)
@@ -90,6 +93,17 @@ def match_to_names(paths: Collection[Path], names: Iterable[str], raw_dir: Path)
         [name for name in missing if name not in doubtful],
         doubtful,
     )
+
+
+def composed(name: str) -> str:
+    """Name in the composed form of Unicode (NFC): macOS hands out "u\u0308" for the "\u00fc" of a list."""
+    return unicodedata.normalize("NFC", name)
+
+
+def padded(stem: str) -> str:
+    """ "id_1_11" and "id_1.0_11.0" -> "id_000001_000011", as lists have it; other stems stay."""
+    match = SECONDS.fullmatch(composed(stem))
+    return f"{match[1]}_{match[2]:0>6}_{match[3]:0>6}" if match else composed(stem)
 
 
 def name_by_folder(paths: Iterable[Path], raw_dir: Path) -> dict[str, Path]:
@@ -124,7 +138,7 @@ class _Folders:
         self._called: list[dict[str, set[str]]] = []
         for spell in SPELLINGS:
             self._called.append(defaultdict(set))
-            for name in {PurePosixPath(name).parent.name for name in names} - {""}:
+            for name in {composed(PurePosixPath(name).parent.name) for name in names} - {""}:
                 self._called[-1][spell(name)].add(name)
         self._classes_of = cache(self._find_classes)
         holding = {folder for path in paths for folder in self._above(path.parent)}
@@ -156,14 +170,15 @@ class _Folders:
         classes: dict[str, set[str]] = defaultdict(set)
         for name in map(PurePosixPath, names):
             classes[name.name.casefold()].add(name.parent.name)
-        listed = [path for path in paths if path.stem.casefold() in classes]
+        stems = {path: composed(path.stem).casefold() for path in paths}
+        listed = [path for path, stem in stems.items() if stem in classes]
         whole = {path.parent.parent if path.parent.name.casefold() in SPLIT_FOLDERS else path.parent for path in listed}
-        inside = set().union(*(classes[path.stem.casefold()] for path in listed if path.parent != self._raw_dir))
+        inside = set().union(*(classes[stems[path]] for path in listed if path.parent != self._raw_dir))
         one = len(whole - {self._raw_dir}) == 1 and len(inside) > 1
         return {path.parent for path in listed} if one or whole == {self._raw_dir} else set()
 
     def _by_name(self, folder: str) -> set[str]:
-        found = (called.get(spell(folder)) for spell, called in zip(SPELLINGS, self._called, strict=True))
+        found = (called.get(spell(composed(folder))) for spell, called in zip(SPELLINGS, self._called, strict=True))
         return next((classes for classes in found if classes), set())
 
     def _above(self, folder: Path) -> Iterator[Path]:
@@ -177,8 +192,10 @@ def _fitting(by_stem: Mapping[str, list[Path]], name: str, folders: _Folders) ->
     """Files that may be the video; `by_stem` has its keys in lower case."""
     stem = PurePosixPath(name).name
     clip = CLIP.fullmatch(stem)
-    for wanted in (stem, clip[1]) if clip else (stem,):
-        candidates = [path for path in by_stem.get(wanted.casefold(), []) if clip is None or path.stem == wanted]
+    for wanted in dict.fromkeys((stem, padded(stem), clip[1] if clip else stem)):
+        candidates = by_stem.get(wanted.casefold(), [])
+        if CLIP.fullmatch(padded(stem)):  # ids are told apart by case
+            candidates = [path for path in candidates if wanted in (composed(path.stem), padded(path.stem))]
         if fitting := [path for path in candidates if folders.fits(path, name)]:
             return fitting
     return []
@@ -187,7 +204,11 @@ def _fitting(by_stem: Mapping[str, list[Path]], name: str, folders: _Folders) ->
 def _best(candidates: list[Path], name: str, folders: _Folders) -> list[Path]:
     """Narrow down by each preference that at least one candidate meets."""
     candidates = [path for path in candidates if folders.has_class(path, name)] or candidates
-    return [path for path in candidates if path.stem == PurePosixPath(name).name] or candidates
+    return [path for path in candidates if _is_called(path, name)] or candidates
+
+
+def _is_called(path: Path, name: str) -> bool:
+    return composed(path.stem) == composed(PurePosixPath(name).name)
 
 
 def _claimed_twice(found: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
@@ -199,7 +220,7 @@ def _claimed_twice(found: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
     for name, path in found.items():
         by_file[path.stat().st_dev, path.stat().st_ino].append(name)  # a file may have several hard links
     for names in by_file.values():
-        exact = [name for name in names if found[name].stem == PurePosixPath(name).name]
+        exact = [name for name in names if _is_called(found[name], name)]
         one_class = len({PurePosixPath(name).parent for name in names}) == 1
         keepers = exact if len(exact) == 1 or one_class else []
         for name in names if len(names) > 1 else ():

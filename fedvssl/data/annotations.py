@@ -3,7 +3,6 @@
 Labels are one-based on disk, as published, and zero-based in Python; only this file converts them.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,9 @@ from typing import Any
 
 from fedvssl.files.atomic import write_json
 from fedvssl.files.names import check_name
+from fedvssl.files.text import read_json_text
+
+MOST_CLASSES = 100_000  # a label is a place among the outputs of a head, so a high one is a mistake
 
 
 @dataclass(frozen=True)
@@ -25,22 +27,21 @@ def read_annotations(path: Path) -> list[Annotation]:
     """Read an annotation file.
 
     Raises:
-        ValueError: if the file is missing, empty or not a JSON list, an entry has no label >= 1 or no name that stays
-            inside the video folder, or one name has two labels.
+        ValueError: if the file is missing, empty or not a JSON list, an entry has no label from 1 to `MOST_CLASSES` or
+            no name that stays inside the video folder, or a name comes twice.
     """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"No annotation file {path}: run data_tools.build_annotations or check the path.") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error}): write it again with data_tools.") from error
+    if not path.exists():
+        raise ValueError(f"No annotation file {path}: run data_tools.build_annotations or check the path.")
+    entries = read_json_text(path)
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path} holds no list of videos: write it again with data_tools.")
     annotations = [_annotation(entry, where=f"{path}, entry {n}") for n, entry in enumerate(entries, start=1)]
     label_of: dict[str, int] = {}
     for name, label in ((annotation.name, annotation.label) for annotation in annotations):
-        if label_of.setdefault(name, label) != label:
-            raise ValueError(f"{path} gives {name} the labels {label_of[name] + 1} and {label + 1}: mend it.")
+        if name in label_of:
+            labels = f"the labels {label_of[name] + 1} and {label + 1}" if label_of[name] != label else "two entries"
+            raise ValueError(f"{path} gives {name} {labels}: mend it.")
+        label_of[name] = label
     return annotations
 
 
@@ -68,6 +69,6 @@ def _annotation(entry: Any, *, where: str) -> Annotation:
         raise ValueError(f'{where}: no "name"; expected {{"name": "<Class>/<stem>", "label": 1}}.')
     check_name(name, where=where)
     label = entry.get("label")
-    if not isinstance(label, int) or isinstance(label, bool) or label < 1:
-        raise ValueError(f'{where} ({name}): "label" is {label!r}; labels on disk are whole numbers from 1.')
+    if not isinstance(label, int) or isinstance(label, bool) or not 1 <= label <= MOST_CLASSES:
+        raise ValueError(f'{where} ({name}): "label" is no whole number from 1 to {MOST_CLASSES}.')
     return Annotation(name=name, label=label - 1)

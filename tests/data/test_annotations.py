@@ -32,7 +32,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         ("[]", "holds no list"),
         ('["A/a"]', 'entry 1: no "name"'),
         ('[{"label": 1}]', 'entry 1: no "name"'),
-        ('[{"name": "A/a", "label": 1}, {"name": "A/b"}]', r"entry 2 \(A/b\).*None"),
+        ('[{"name": "A/a", "label": 1}, {"name": "A/b"}]', r"entry 2 \(A/b\).*no whole number"),
         ('[{"name": "A/a", "label": 0}]', "from 1"),
         ('[{"name": "A/a", "label": true}]', "from 1"),
         ('[{"name": "A/a", "label": "1"}]', "from 1"),
@@ -42,6 +42,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         ('[{"name": "A/a\\u0000", "label": 1}]', "holds a control character"),
         ('[{"name": "A/\\ud800", "label": 1}]', "half a character"),
         ('[{"name": "A/a", "label": 1}, {"name": "A/a", "label": 2}]', "gives A/a the labels 1 and 2"),
+        ('[{"name": "A/a", "label": 1}, {"name": "A/a", "label": 1}]', "gives A/a two entries"),
+        (f'[{{"name": "A/a", "label": {10**30}}}]', "no whole number from 1 to 100000"),
+        (f'[{{"name": "A/{"a" * 5000}", "label": 1}}]', "is too long"),
+        (f'[{{"name": "A/a", "label": {"9" * 5000}}}]', "cannot be read as JSON"),
         ("[" * 100_000, "cannot be read as JSON"),
     ],
 )
@@ -51,6 +55,13 @@ def test_mistakes_are_named(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         read_annotations(path)
     assert str(path) in str(error.value)
+
+
+def test_a_list_that_windows_wrote_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "train.json"
+    for encoding in ("utf-8-sig", "utf-16"):
+        path.write_text('[{"name": "A/gr\u00fcn", "label": 1}]', encoding=encoding)
+        assert read_annotations(path) == [Annotation("A/gr\u00fcn", 0)]
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

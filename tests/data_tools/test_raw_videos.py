@@ -184,3 +184,21 @@ def test_a_folder_of_another_name_is_that_of_another_class(tmp_path: Path, files
 def test_folders_that_hold_several_classes_are_of_none(tmp_path: Path, files: list[str]) -> None:
     found = matched(make(tmp_path, *files), "jump/001", "run/002", "run/003")
     assert found == dict(zip(("jump/001", "run/002"), files, strict=True))
+
+
+def test_letters_of_a_disk_and_of_a_list_may_have_other_forms(tmp_path: Path) -> None:
+    make(tmp_path, "gru\u0308n/e\u0301.mp4", "rot/E\u0301.mp4")
+    names = ("gr\u00fcn/\u00e9", "rot/\u00c9")
+    assert matched(tmp_path, *names) == {names[0]: "gru\u0308n/e\u0301.mp4", names[1]: "rot/E\u0301.mp4"}
+
+
+def test_clips_of_kinetics_may_have_seconds_without_zeros_before_them(tmp_path: Path) -> None:
+    make(tmp_path, "tai chi/-a_1_11.mp4", "tai chi/b_5.0_15.0.mp4", "tai chi/c_000001_000011.mp4", "tai chi/c_1_11.mp4")
+    make(tmp_path, "zumba/d_1_11.mp4", "tai chi/E_1_11.mp4", "zumba/f_000001_000011.mp4")
+    padded = ("-a_000001_000011", "b_000005_000015", "c_000001_000011", "d_000001_000011", "e_000001_000011")
+    assert matched(tmp_path, *(f"tai_chi/{name}" for name in padded), "zumba/f_1_11") == {
+        "tai_chi/-a_000001_000011": "tai chi/-a_1_11.mp4",
+        "tai_chi/b_000005_000015": "tai chi/b_5.0_15.0.mp4",
+        "tai_chi/c_000001_000011": "tai chi/c_000001_000011.mp4",
+        "zumba/f_1_11": "zumba/f_000001_000011.mp4",
+    }
