@@ -98,7 +98,7 @@ def _row(
     where = str(path) if line is None else f"{path}, line {line}"
     try:
         start, end = (round(float(time)) for time in times)
-        if not 0 <= start <= end < MOST_SECONDS or bool in map(type, times):
+        if not 0 <= start < end < MOST_SECONDS or bool in map(type, times):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         found = shown(", ".join(map(str, times)))

@@ -18,6 +18,7 @@ from .list_words import (
     HUGE,
     Row,
     check_label,
+    has_more,
     is_video,
     listed_name,
     refuse,
@@ -174,7 +175,7 @@ def _name(path: str, above: set[str], *, where: str) -> str:
             follow the ending of a video, because a label is one number.
     """
     listed = PurePosixPath(path.replace("\\", "/"))
-    if not is_video(path) and any(is_video(word) for word in path.split()[:-1]):
+    if has_more(path):
         raise ValueError(f"{where}: {shown(path)} has more than a path before the label: give {WANTED}.")
     stem = without_suffix(listed.name)
     name = listed_name((PurePosixPath(listed.parent.name) / stem).as_posix(), where=where)
@@ -182,7 +183,7 @@ def _name(path: str, above: set[str], *, where: str) -> str:
     if len(above) > 1:
         raise ValueError(
             f"{where}: {shown(path)} stands below another folder than the videos before it "
-            f"({' and '.join(sorted(above))}), and a video is named by its last folder and its file alone: write "
-            "<class>/<file> in every line."
+            f"({' and '.join(map(shown, sorted(above)))}), and a video is named by its last folder and its file alone: "
+            "write <class>/<file> in every line."
         )
     return name

@@ -42,6 +42,11 @@ def is_video(file_name: str) -> bool:
     return PurePosixPath(file_name).suffix.lower() in VIDEO_SUFFIXES
 
 
+def has_more(path: str) -> bool:
+    """True if words follow the ending of a video: "a.mp4 nan" and "a.mp4 1 3" are more than a path."""
+    return not is_video(path) and any(is_video(word) for word in path.split()[:-1])
+
+
 def whole_number(text: str) -> int | None:
     """The number of ASCII digits alone, or HUGE for a higher one; None for other text."""
     if not re.fullmatch("[0-9]+", text):

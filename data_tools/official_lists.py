@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from fedvssl.data.annotations import Annotation
-from fedvssl.files.names import shown
+from fedvssl.files.names import check_name, shown
 
-from .list_words import check_label, lines, listed_name, refuse, whole_number, without_suffix
+from .list_words import check_label, has_more, lines, listed_name, refuse, whole_number, without_suffix
+from .raw_videos import composed
 
 Splits = dict[str, list[Annotation]]  # "train_split_1" -> its videos
 UCF_LIST = re.compile(r"(train|test)list0([1-9])", re.IGNORECASE)
@@ -46,7 +47,7 @@ def _read_classes(path: Path) -> dict[str, int]:
         if len(words) != 2 or not label:
             raise refuse(path, number, line, "a label and a class such as '1 Archery'")
         where = f"{path}, line {number}"
-        name, label = listed_name(words[1], where=where), check_label(label, where=where) - 1
+        name, label = check_name(composed(words[1]), where=where), check_label(label, where=where) - 1
         if name in classes or label in classes.values():
             raise ValueError(f"{where}: {shown(line)} repeats a label or a class: mend it.")
         classes[name] = label
@@ -59,6 +60,8 @@ def _ucf_annotation(line: str, classes: dict[str, int], *, where: str) -> Annota
     if match is None:
         raise ValueError(f"{where}: {shown(line)} names a folder and no video: mend it.")
     folder, label = match["folder"], match["label"]
+    if has_more(match["file"]):
+        raise ValueError(f"{where}: {shown(line)} does not end with the file or with a label from 1: mend it.")
     file = listed_name(match["file"], where=where)
     if folder is None:
         known = [name for name, index in classes.items() if label and index == int(label) - 1]

@@ -2,9 +2,11 @@
 
 import codecs
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
+log = logging.getLogger(__name__)
 MOST_BYTES = 512 * 2**20  # of a list: the longest published ones have a third of it
 MARKS = (  # the longer ones first: that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -31,8 +33,8 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text in {encoding.upper()}: save it as UTF-8.") from None
     if encoding == "cp1252":
-        print(f"{path} is not in UTF-8 and is read as Windows-1252: save it as UTF-8 if names come out wrong.")
-    text = text.replace("\r\n", "\n")
+        log.warning("%s is not in UTF-8 and is read as Windows-1252: save it as UTF-8 if names come out wrong.", path)
+    text = text.replace("\r\n", "\n").replace("\ufeff", "")  # a mark in the middle is from two files made one
     return text if "\n" in text else text.replace("\r", "\n")
 
 

@@ -121,6 +121,7 @@ def test_two_labels_of_a_video_are_refused_by_name(tmp_path: Path) -> None:
         ("train.txt", f"a/x.mp4 {10**30}\n", "line 1: the label 10+ is higher than 100000"),
         ("train.txt", f"a/x.mp4 {'9' * 5000}\n", "line 1: the label 10+ is higher than 100000"),
         ("train.txt", f"a/{'x' * 5000} 1\n", "line 1: the name 'a/x{78}...' is too long"),
+        ("train.txt", "/a\x1b/x/1 1\n/b/x/2 1\n", r"line 2: .* below another folder .*'/a.{1,2}x1b' and '/b'"),
         ("train.json", "[", "cannot be read as JSON"),
         ("train.json", "3", "holds neither a list nor an object"),
         ("train.json", "[3]", "entry 1 has no name"),

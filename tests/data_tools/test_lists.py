@@ -63,6 +63,10 @@ def test_a_file_without_a_folder_takes_its_class_from_the_label(tmp_path: Path) 
             {"classInd": CLASSES, "trainlist02": "Archery/a 1", "testlist02": "Archery/a"},
             "Archery/a is in the training",
         ),
+        (
+            {"classInd": CLASSES, "trainlist01": "Archery/a.avi -1"},
+            "line 1: .* does not end with the file or with",
+        ),
         ({"wave_test_split1": "a.avi 3 \n"}, "does not end in 0"),
         ({"readme": ""}, "No lists in"),
     ],
@@ -106,7 +110,7 @@ def test_a_class_above_the_last_folder_is_refused(tmp_path: Path, style: str) ->
     else:
         entries = [{"name": name, "label": label} for name, label in names.items()]
         (tmp_path / "train.json").write_text(json.dumps(entries))
-    with pytest.raises(ValueError, match=r"'run/s2/001\.mp4' stands below another folder .*jump and run.*<class>/"):
+    with pytest.raises(ValueError, match=r"'run/s2/001\.mp4' stands below another folder .*'jump' and 'run'.*<class>/"):
         read_splits(tmp_path)
 
 

@@ -17,16 +17,21 @@ def test_what_windows_writes_is_read(tmp_path: Path, encoding: str, mark: str) -
     assert read_text(path) == LINES
 
 
-def test_another_encoding_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_encoding_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes("grüß 1".encode("cp1252"))
     assert read_text(path) == "grüß 1"
-    assert f"{path} is not in UTF-8 and is read as Windows-1252" in capsys.readouterr().out
+    assert f"{path} is not in UTF-8 and is read as Windows-1252" in caplog.text
 
 
-def test_ends_of_lines_of_old_macs_count_where_there_are_no_others(tmp_path: Path) -> None:
+def test_ends_of_lines_and_marks_in_the_middle(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
-    for written, wanted in ((b"a 1\rb 2\r", "a 1\nb 2\n"), (b"a\rb 1\n", "a\rb 1\n"), (b"a\0b 1\n", "a\0b 1\n")):
+    for written, wanted in (
+        (b"a 1\rb 2\r", "a 1\nb 2\n"),
+        (b"a\rb 1\n", "a\rb 1\n"),
+        (b"a\0b 1\n", "a\0b 1\n"),
+        (b"a\n\xef\xbb\xbfb\n", "a\nb\n"),
+    ):
         path.write_bytes(written)
         assert read_text(path) == wanted
 
