@@ -25,9 +25,9 @@ from benchmarks.step import GFLOP_PER_CLIP, convolution_rates
 from fedvssl.building import build_sample
 from fedvssl.config import Config, compose
 from fedvssl.data import sampling
-from fedvssl.data.annotations import write_annotations
+from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.data.dataset import SampleDataset, train_loader
-from fedvssl.data.video import open_video
+from fedvssl.data.video import open_video, zip_path
 from fedvssl.files.atomic import atomic_path, write_json
 from fedvssl.files.environment import machine, num_cores
 from fedvssl.training.loop import build_fabric
@@ -129,7 +129,7 @@ def run_clients(clips: Clips, num_clients: int, settings: tuple[str, ...], folde
 
 def clients_config(clips: Clips, num_clients: int, settings: tuple[str, ...], folder: Path) -> Config:
     """Settings of a run whose clients share one GPU and all cores; writes a list for each of them into `folder`."""
-    videos = list(islice(cycle(clips.annotations), VIDEOS_PER_CLIENT))
+    videos = [Annotation(name, 0) for name in _names_of_copies(clips, VIDEOS_PER_CLIENT)]
     for number in range(1, num_clients + 1):
         write_annotations(folder / f"client_dist{number}.json", videos)
     cores = max(1, num_cores() // num_clients)
@@ -139,6 +139,15 @@ def clients_config(clips: Clips, num_clients: int, settings: tuple[str, ...], fo
         *(f"training.num_workers={cores}", f"strategy.min_fit_clients={num_clients}", "keep_last=1"),
     )
     return compose("base", [*own, *settings])
+
+
+def _names_of_copies(clips: Clips, number: int) -> list[str]:
+    """Names of so many videos: links to those of `clips`, since a list has a video once."""
+    names = [f"{name}_{index}" for index, name in enumerate(islice(cycle(clips.names), number))]
+    for name in names:
+        if not (link := zip_path(clips.ours, name)).is_file():
+            link.hardlink_to(zip_path(clips.ours, name.rpartition("_")[0]))
+    return names
 
 
 def draw(scaling: Scaling, png: Path) -> None:

@@ -80,8 +80,9 @@ def text_rows(path: Path, numbered: Lines, split: str) -> Iterator[Row]:
     Raises:
         ValueError: naming the first line that is not a path and a label, or whose label is out of range.
     """
-    first, *_, last = numbered[0][1].casefold().split() * 2 if numbered else ("", "")
-    full = [(n, line) for n, line in numbered[first in PATHS and last in LABELS :] if line.strip(",; \t")]
+    words = numbered[0][1].casefold().split() if numbered else []
+    has_header = len(words) > 1 and words[0] in PATHS and words[-1] in LABELS
+    full = [(n, line) for n, line in numbered[has_header:] if line.strip(",; \t")]
     tell_left_out(path, [n for n, line in numbered if not line.strip(",; \t")], "as cells are empty")
     for divide in (*(partial(_cells, path=path, delimiter=sign) for sign in DELIMITERS), _words, _classes):
         if rows := divide(full):

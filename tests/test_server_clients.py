@@ -2,11 +2,16 @@
 
 import json
 import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from flwr.app import Message
 
 from fedvssl.client_app import build_client_app
+from fedvssl.data.annotations import read_annotations, write_annotations
+from fedvssl.data.video import zip_path
 from fedvssl.files.rounds import accepted_rounds
 from fedvssl.files.run_log import read_records
 from fedvssl.wire.introductions import read_clients
@@ -58,6 +63,16 @@ def test_a_broken_list_fails_its_client_only(data_dir, tmp_path, caplog):
     assert [record["partition_id"] for record in records if "partition_id" in record] == [0, 2, 0, 2]
 
 
+def grow_list(data_dir: Path, *, to: int) -> None:
+    """Give client 0, who has one video, copies of it."""
+    path = data_dir / LISTS / "client_dist1.json"
+    (video,) = read_annotations(path)
+    copies = [replace(video, name=f"{video.name}_{number}") for number in range(1, to)]
+    for copy in copies:
+        shutil.copy(*(zip_path(data_dir / "ucf101/zips", name) for name in (video.name, copy.name)))
+    write_annotations(path, [video, *copies])
+
+
 def test_a_list_that_has_grown_leaves_its_client_out_of_a_continued_run(data_dir, tmp_path, caplog):
     config, run_dir = tiny_config(data_dir, "strategy.min_fit_clients=2", "rounds=1"), tmp_path / "run"
     train(config, run_dir)
@@ -66,8 +81,7 @@ def test_a_list_that_has_grown_leaves_its_client_out_of_a_continued_run(data_dir
         1: 2,
         2: 3,
     }
-    path = data_dir / LISTS / "client_dist1.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) * 400))
+    grow_list(data_dir, to=400)
     with caplog.at_level(logging.WARNING, logger="fedvssl"):
         train({**config, "rounds": 2}, run_dir)
     assert "client 0 introduces 400 samples, and 1 when this run began" in caplog.text
@@ -79,9 +93,8 @@ def test_a_list_that_grows_during_a_run_costs_its_rounds(data_dir, tmp_path, cap
     config = tiny_config(data_dir, "strategy.min_fit_clients=2", "rounds=1")
 
     def grow(partition_id: int, message: Message) -> None:
-        path = data_dir / LISTS / "client_dist1.json"
         if partition_id == 0:
-            path.write_text(json.dumps(json.loads(path.read_text()) * 2))
+            grow_list(data_dir, to=2)
 
     with caplog.at_level(logging.WARNING, logger="fedvssl"):
         train(config, tmp_path / "run", on_train=grow)

@@ -93,6 +93,13 @@ def test_splits_are_told_by_the_numbers_in_names(tmp_path: Path) -> None:
         read(tmp_path, train3__txt="a/x.mp4 0")
 
 
+def test_labelled_lists_may_be_called_as_those_of_a_class_of_hmdb(tmp_path: Path) -> None:
+    assert read(tmp_path, ucf_train_split2__txt="a/x.mp4 0", ucf_test_split2__txt="a/y.mp4 0") == {
+        "train_split_2": [Annotation("a/x", 0)],
+        "test_split_2": [Annotation("a/y", 0)],
+    }
+
+
 def test_names_are_one_whatever_form_their_letters_have(tmp_path: Path) -> None:
     lists = {"train__txt": "gru\u0308n/e\u0301.mp4 0\n", "train_2__json": '[{"name": "gr\\u00fcn/x", "label": 1}]'}
     assert read(tmp_path, **lists) == {"train_split_1": [Annotation("gr\u00fcn/\u00e9", 0)]}
