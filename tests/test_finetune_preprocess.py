@@ -6,9 +6,11 @@ from flwr.common import ndarrays_to_parameters
 from fedvssl.files.arrays import save_arrays
 from fedvssl.files.backbone import name_by_position
 from fedvssl.files.tensors import load_torch, to_arrays
-from fedvssl.finetune_preprocess import main, published_names
+from fedvssl.finetune_preprocess import main
 from fedvssl.models.r3d import R3D
 from tests.parity.reference import load_json
+
+TINY = ["model.depth=10", "model.width=4"]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def test_our_checkpoints_keep_the_backbone_and_leave_the_head(tmp_path):
     arrays = {f"backbone.{name}": array for name, array in to_arrays(R3D(10, width=4)).items()}
     save_arrays(tmp_path / "round-2-weights.npz", {**arrays, "head.fc1.weight": np.zeros((2, 2), np.float32)})
     output = tmp_path / "sub" / "start.pth"
-    assert main([f"--pretrained_model_path={tmp_path / 'round-2-weights.npz'}", f"--output_path={output}"]) == 0
+    assert main([f"--pretrained_model_path={tmp_path / 'round-2-weights.npz'}", f"--output_path={output}", *TINY]) == 0
     state = load_torch(output)
     assert list(state) == list(arrays)
     for name, array in arrays.items():
@@ -59,20 +61,20 @@ def test_our_checkpoints_keep_the_backbone_and_leave_the_head(tmp_path):
 
 def test_the_doubled_list_of_the_baseline_is_refused(published):
     with pytest.raises(ValueError, match="252 arrays, which the published Flower baseline makes by concatenating"):
-        name_by_position([*published, *published], published_names())
+        name_by_position([*published, *published], R3D().state_dict())
 
 
 @pytest.mark.parametrize("count", [0, 119, 240])
 def test_other_lengths_are_refused(count, published):
     with pytest.raises(ValueError, match=f"has {count} arrays; this backbone has 120"):
-        name_by_position((published * 2)[:count], published_names())
+        name_by_position((published * 2)[:count], R3D().state_dict())
 
 
 def test_a_wrong_shape_is_named(published):
     arrays = list(published[:120])
     arrays[6] = arrays[6][:1]
     with pytest.raises(ValueError, match=r"Array for 'layer1\.0\.conv1\.conv\.weight' has shape \(1, 64, 3, 3, 3\)"):
-        name_by_position(arrays, published_names())
+        name_by_position(arrays, R3D().state_dict())
 
 
 @pytest.mark.parametrize("content", ["missing", "text", "damaged", "no backbone"])

@@ -187,7 +187,8 @@ class Plan:
         pretrained = folder / "model_pretrained.pth"
         if weights is not None:
             paths = [f"--pretrained_model_path={weights}", f"--output_path={pretrained}"]
-            commands += [["-m", "fedvssl.finetune_preprocess", *paths]]
+            model = [word for word in recipe if word.startswith(("model=", "model."))]
+            commands += [["-m", "fedvssl.finetune_preprocess", *paths, *model]]
         commands += [["-m", "fedvssl.finetune", "finetune", *recipe, *flags(work_dir=folder, pretrained=pretrained)]]
         commands += [["-m", "fedvssl.test", "test", *self.words("recognition"), *flags(work_dir=folder)]]
         return Step(cell, kind, FINETUNE, commands, settings, folder / "test.json", data=data)
