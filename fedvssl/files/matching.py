@@ -17,7 +17,7 @@ from torch import Tensor
 from fedvssl.files.arrays import BACKBONE
 from fedvssl.files.foreign import UnfitError
 from fedvssl.files.names import listed, shown
-from fedvssl.files.renaming import torchvision_name
+from fedvssl.files.renaming import sequential_name, torchvision_name
 
 COUNTER = "num_batches_tracked"
 MOST_DEPTH = 4  # of dictionaries in each other
@@ -26,7 +26,11 @@ USUAL = ("", "state_dict", "model")  # dictionaries of our own checkpoints, and 
 # Of two states that fit, the trained network comes before its moving average, but DINO's authors evaluate the teacher.
 COPIES = re.compile(r"(^|[._])(target|momentum|ema|key|encoder_k|follower|student)([._]|$)")
 Naming = Callable[[str], str]
-NAMINGS: dict[str, Naming] = {"": lambda name: name, "torchvision's names": torchvision_name}
+NAMINGS: dict[str, Naming] = {
+    "": lambda name: name,
+    "torchvision's names": torchvision_name,
+    "numbered layers": sequential_name,
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def find_state(content: Any, own: Mapping[str, Tensor], *, path: Path) -> tuple[
     states = [*_states(content)]
     tried = sorted(_candidates(states, own, path=path), key=lambda one: (bool(one.fault), one.rank))
     if not tried:
-        raise UnfitError(_nothing(states, own, path=path))
+        raise UnfitError(f"{path} {_nothing(states, own)}.")
     best = tried[0]
     if best.fault:
         raise UnfitError(best.fault)
@@ -151,10 +155,14 @@ def _fault(found: Found, own: Mapping[str, Tensor], *, path: Path) -> str:
             return f"{shown(theirs)} is {shapes}: check model."
         if entry is not None and not _is_number_for(entry, tensor):
             return f"{shown(theirs)} is {_dtype(entry)} in {path} and {_dtype(tensor)} in the model: check the file."
-    parts = {_stage(rename(name)) for name in own}
+    stages = {_stage(rename(name)) for name in own}
     strict = found.prefix == BACKBONE  # where nothing else lies; elsewhere a classifier does, or the whole program
-    for name in found.state.keys() - expected:
-        if name.startswith(found.prefix) and (strict or _stage(name.removeprefix(found.prefix)) in parts):
+    for name in found.state:
+        if (
+            name not in expected
+            and name.startswith(found.prefix)
+            and (strict or _stage(name.removeprefix(found.prefix)) in stages)
+        ):
             return f"{path} has an unknown {shown(name)}: it is a checkpoint of another model."
     return ""
 
@@ -191,11 +199,11 @@ def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _nothing(states: list[tuple[str, dict[str, Tensor]]], own: Mapping[str, Tensor], *, path: Path) -> str:
-    """Sentence about a file without any of our names."""
-    expected = f"'{BACKBONE}{next(iter(own))}', or such names after another word"
+def _nothing(states: list[tuple[str, dict[str, Tensor]]], own: Mapping[str, Tensor]) -> str:
+    """End of the sentence about a file without any of our names."""
+    expected = f"expected are names such as '{BACKBONE}{next(iter(own))}'"
     if not states:
-        return f"{path} holds no named tensors: expected are {expected}."
+        return f"holds no named tensors, {expected}: save the model's state_dict() where it was made"
     place, state = max(states, key=lambda one: len(one[1]))
     inside = f" in {shown(place)}" if place else ""
-    return f"{path} has no backbone of this model: it holds {listed([*state])}{inside}, and expected are {expected}."
+    return f"is of another model: it holds {listed([*state])}{inside}, {expected}"

@@ -1,4 +1,9 @@
-"""Names of torchvision's r3d_18 for the entries of our R3D-18; ResNets for pictures have the same names in both."""
+"""Names of other programs for our entries: of torchvision's r3d_18, and of a ResNet as nn.Sequential of its children.
+
+A ResNet for pictures has torchvision's names.
+"""
+
+import re
 
 TORCHVISION = {
     "stem.conv.": "stem.0.",
@@ -17,3 +22,9 @@ def torchvision_name(name: str) -> str:
     for ours, theirs in TORCHVISION.items():
         name = name.replace(ours, theirs)
     return name
+
+
+def sequential_name(name: str) -> str:
+    """conv1.weight -> 0.weight, layer1.0.bn2.weight -> 4.0.bn2.weight: places 2 and 3 are ReLU and pooling."""
+    name = re.sub(r"^conv1\.", "0.", re.sub(r"^bn1\.", "1.", name))
+    return re.sub(r"^layer(\d)\.", lambda found: f"{int(found[1]) + 3}.", name)
