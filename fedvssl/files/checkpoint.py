@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fedvssl.files.arrays import load_arrays
-from fedvssl.files.foreign import UnfitError, first_bytes, in_one_sentence, open_zip
+from fedvssl.files.foreign import UnfitError, first_bytes, in_one_sentence, is_safetensors, open_zip
 from fedvssl.files.pth import read_pth
 from fedvssl.files.published import read_published
 
@@ -48,7 +48,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             return _tensors_of(load_arrays(path))
     if start.startswith(np.lib.format.MAGIC_PREFIX):
         raise UnfitError(f"{path} is a single array, not a checkpoint: give an .npz of named arrays.")
-    if start[LENGTH:].startswith(b"{"):
+    if is_safetensors(start):
         return Checkpoint(_read_safetensors(path))
     return Checkpoint(*read_pth(path))
 

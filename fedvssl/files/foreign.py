@@ -56,14 +56,22 @@ def first_bytes(path: Path | str) -> bytes:
         raise UnfitError(f"{path} is a folder: name a file in it.")
     if not path.is_file():
         raise UnfitError(f"No file {path}.")
-    with in_one_sentence(path), path.open("rb") as file:
-        start = file.read(FIRST)
-    if fault := _fault(start, is_zip=zipfile.is_zipfile(path)):
-        raise UnfitError(f"{path} {fault}.")
+    with in_one_sentence(path):
+        with path.open("rb") as file:
+            start = file.read(FIRST)
+        if fault := _fault(start, is_zip=zipfile.is_zipfile(path)):
+            raise UnfitError(f"{path} {fault}.")
     return start
 
 
+def is_safetensors(start: bytes) -> bool:
+    """True for a length below 4 GiB in eight bytes, and a JSON behind it."""
+    return start[4:9] == b"\0\0\0\0{"
+
+
 def _fault(start: bytes, *, is_zip: bool) -> str | None:
+    if is_safetensors(start):
+        return None  # whatever the bytes of its length look like
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not start.strip(b"\0 \r\n\t"):
         return f"is empty: {AGAIN}" if not start else f"begins with nothing but zeros: {AGAIN}"
