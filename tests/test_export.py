@@ -152,6 +152,9 @@ def test_five_lines_load_a_published_round_into_torchvision(tmp_path: Path, monk
         expected = ours(clips).mean((2, 3, 4))
         assert expected.max() > 0.1
         torch.testing.assert_close(model(clips), expected, rtol=1e-4, atol=1e-5)
+    again = R3D()
+    load_backbone(again, Path("torchvision_r3d_18.safetensors"))  # and back
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), again.state_dict().values(), strict=True))
 
 
 @pytest.fixture
