@@ -25,7 +25,7 @@ def test_damaged_checkpoints_end_in_one_sentence(tmp_path):
 def test_every_hostile_file_ends_in_one_sentence(name: str, tmp_path, monkeypatch):
     data = hostile_files(tmp_path / "ran")[name]
     monkeypatch.setattr(checkpoint_fuzz, "draw", lambda *_args, **_named: (HOSTILE, name, data))
-    for number in (0, 1):  # 0 goes through a command as well
+    for number in (1, 0) if name == "web page" else (1,):  # 0 goes through a command as well
         trial = run_trial(number, seed=0, folder=tmp_path, state=original())
         assert trial.fate == SENTENCE, trial
 
