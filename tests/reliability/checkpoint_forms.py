@@ -151,7 +151,7 @@ def hostile_files(marker: Path) -> dict[str, bytes]:
         "huge array": zipped({"backbone.x.npy": header}),
         "huge tensor": struct.pack("<Q", len(table)) + table,
         "huge table": struct.pack("<Q", 1 << 60) + b"{}",
-        "packed zeros": zipped({f"{n}.npy": bytes(1 << 20) for n in range(1100)}, zipfile.ZIP_DEFLATED),
+        "packed zeros": packed_zeros(),
         "deep lists": zipped({"a/data.pkl": b"(" * 100_000 + b"l" * 100_000 + b"."}),
         "deep header": struct.pack("<Q", 200_001) + b"{" + b"[" * 200_000,
         "bzip2 inside": zipped({"backbone.x.npy": b"x" * 99}, zipfile.ZIP_BZIP2),
@@ -170,6 +170,12 @@ def hostile_files(marker: Path) -> dict[str, bytes]:
         "whole module": as_pth(torch.nn.Linear(2, 2)),
         "numbers": as_pth([1, 2]),
     }
+
+
+@cache
+def packed_zeros() -> bytes:
+    """A small zip that unpacks to more than a GiB; making it takes seconds."""
+    return zipped({f"{n}.npy": bytes(1 << 20) for n in range(1100)}, zipfile.ZIP_DEFLATED)
 
 
 def zipped(entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
