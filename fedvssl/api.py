@@ -20,9 +20,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fedvssl.files.parent import STARTER
-from fedvssl.files.rounds import round_of
 from fedvssl.files.run_log import METRICS_FILE, Record, read_config, read_records
-from fedvssl.files.runs import ANY, BACKBONE, CONFIG, FINE_TUNED, LAST, OUTPUTS, choose, fine_tuned, newest_round
+from fedvssl.files.runs import (
+    ANY,
+    BACKBONE,
+    CONFIG,
+    FINE_TUNED,
+    LAST,
+    OUTPUTS,
+    choose,
+    config_of_run,
+    fine_tuned,
+    newest_round,
+)
 from fedvssl.files.settings import flat, foreign_class
 
 if TYPE_CHECKING:
@@ -142,8 +152,7 @@ def load_backbone(source: str | Path = LAST, *overrides: str) -> "nn.Module":
 
     path = Path(source).expanduser()
     path = path if path.is_file() else choose(str(source), BACKBONE)
-    of_a_run = round_of(path) is not None or path.name in (FINE_TUNED, "best.pth")
-    own = read_config(path.parent / CONFIG) if of_a_run and not overrides else {}
+    own = {} if overrides else config_of_run(path)
     if "model" not in own:
         own = compose("retrieval", list(overrides))
     elif foreign := foreign_class([own["model"], _sample_of(own)]):

@@ -4,8 +4,9 @@
     python -m fedvssl.export checkpoint=<file> model=resnet18 input=pictures formats=[safetensors,onnx]
     python -m fedvssl.export checkpoint=finetune_results/last.pth formats=[safetensors,onnx] out_dir=exported
 
-Reads a round .npz (ours or a published one), model_pretrained.pth, or last.pth and best.pth of fine-tuning. The files
-are written and checked in a hidden folder, which is renamed at the end: they appear together or not at all.
+Reads a round .npz (ours or a published one), model_pretrained.pth, last.pth and best.pth of fine-tuning, or a file of
+another program whose names and shapes are those of the model. The files are written and checked in a hidden folder,
+which is renamed at the end: they appear together or not at all.
 """
 
 import sys
@@ -117,7 +118,7 @@ def checkpoint_path(checkpoint: str | None) -> Path:
         raise ValueError("Name the file to export: python -m fedvssl.export checkpoint=<file>, or run=last.")
     path = Path(str(checkpoint)).expanduser()
     if not path.is_file():
-        raise ValueError(f"No checkpoint {path}: name a round .npz, or a .pth of fine-tuning, with checkpoint=<file>.")
+        raise ValueError(f"No checkpoint {path}: name a file that holds a backbone with checkpoint=<file>.")
     return path
 
 

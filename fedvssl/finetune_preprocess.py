@@ -1,27 +1,37 @@
-"""Round checkpoint -> weights that fine-tuning starts from.
+"""Checkpoint -> weights that fine-tuning starts from.
 
     python -m fedvssl.finetune_preprocess run=last
     python -m fedvssl.finetune_preprocess --pretrained_model_path=outputs/<DATE>/<TIME>/<exp_name>/round-20-weights.npz
+    python -m fedvssl.finetune_preprocess --pretrained_model_path=resnet18.pth model=resnet18 model.stem=imagenet
 
-Reads the files of fedvssl.main and the published ones. Published arrays have no names, but the order of the model.
+Reads the files of fedvssl.main, the published ones, and those of other programs whose names and shapes are those of the
+model. Published arrays have no names, but the order of the model.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from fedvssl.building import build
 from fedvssl.chosen_run import with_run
-from fedvssl.config import compose
+from fedvssl.config import compose, conf_dir
 from fedvssl.data.seen import for_pth, read_seen
-from fedvssl.files.backbone import read_round
+from fedvssl.files.arrays import BACKBONE
+from fedvssl.files.backbone import backbone_in
+from fedvssl.files.checkpoint import Checkpoint, read_checkpoint
 from fedvssl.files.lock import owned_output
+from fedvssl.files.runs import CONFIG, config_of_run
+from fedvssl.files.settings import foreign_class
 from fedvssl.files.tensors import save_torch
+from fedvssl.overrides import parse_overrides
 from fedvssl.training.processes import exit_code
+
+USUAL = "model=r3d18"  # the published model
+MODEL_WORDS = ("model=", "model.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,37 +41,84 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    convert(arguments.pretrained_model_path, arguments.output_path)
+    convert(arguments.pretrained_model_path, arguments.output_path, words=arguments.model)
 
 
-def convert(round_path: Path, output_path: Path) -> None:
-    """Write the backbone of a round as a .pth of named tensors, with the record of the videos that it has seen."""
-    arrays = read_round(round_path, names=published_names())
-    state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+def convert(path: Path, output_path: Path, *, words: Sequence[str] = ()) -> None:
+    """Write the backbone of a checkpoint as a .pth of named tensors, with the record of the videos that it has seen.
+
+    Args:
+        path: the checkpoint.
+        output_path: the file to write.
+        words: overrides that choose the model, `model=<name>` and `model.<key>=<value>`. Without them it is that of the
+            run in whose folder the file lies, or the one in conf/model that fits.
+
+    Raises:
+        ValueError: if the file has no backbone of the model, whole and of finite numbers.
+    """
+    checkpoint = read_checkpoint(path)
+    state, lines = fitting(checkpoint, path=path, words=words)
+    for line in lines:
+        print(line)
+    named = {BACKBONE + name: tensor for name, tensor in state.items()}
     with owned_output(output_path):
-        save_torch(output_path, {**state, **for_pth(read_seen(round_path))})
-    print(f"{output_path}: {len(arrays)} entries of the backbone")
+        save_torch(output_path, {**named, **for_pth(read_seen(path))})
+    print(f"{output_path}: {len(named)} entries of the backbone")
 
 
-def published_names() -> dict[str, torch.Tensor]:
-    """State of the published backbone, without its numbers."""
+def fitting(checkpoint: Checkpoint, *, path: Path, words: Sequence[str]) -> tuple[dict[str, Tensor], list[str]]:
+    """State of the backbone and lines about it, see `convert`."""
+    faults = []
+    for name, model in models_of(path, words).items():
+        try:
+            state, line = backbone_in(checkpoint, entries(model), path=path)
+        except ValueError as error:
+            faults.append(error)
+        else:
+            return state, [f"{path} is of {name}."] * (name not in ("", USUAL)) + [line] * bool(line)
+    advice = " Or name its model, such as model=resnet18 or model.depth=10." if len(faults) > 1 else ""
+    raise ValueError(f"{faults[0]}{advice}") from faults[0]
+
+
+def models_of(path: Path, words: Sequence[str]) -> dict[str, Mapping[str, object]]:
+    """Settings of the models that a checkpoint may be of, by name; "" where there is one only."""
+    if words:
+        return {"": compose("export", parse_overrides(words))["model"]}
+    if "model" in (own := config_of_run(path)):
+        if foreign := foreign_class(own["model"]):
+            raise ValueError(f"{path.parent / CONFIG} names {foreign}: name the model yourself, model=<name>.")
+        return {"": own["model"]}
+    others = sorted({f"model={file.stem}" for file in (conf_dir() / "model").glob("*.yaml")} - {USUAL})
+    return {name: compose("export", [name])["model"] for name in (USUAL, *others)}
+
+
+def entries(model: Mapping[str, object]) -> dict[str, Tensor]:
+    """State of a model, without its numbers."""
     with torch.device("meta"):
-        return build(compose("export", [])["model"]).state_dict()
+        return build(dict(model)).state_dict()
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fedvssl.finetune_preprocess",
-        description="Turn a round checkpoint into weights that fine-tuning starts from.",
+        description="Turn a checkpoint into weights that fine-tuning starts from.",
     )
     parser.add_argument(
         "--pretrained_model_path",
         type=Path,
         required=True,
-        help="round-<N>-weights.npz; run=last or run=<name or folder> in its place",
+        help="round-<N>-weights.npz, or any file with a backbone; run=last or run=<name or folder> in its place",
     )
     parser.add_argument("--output_path", type=Path, default=Path("model_pretrained.pth"), help="default: %(default)s")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "model",
+        nargs="*",
+        help="model=<name> and model.<key>=<value>; default: the run's own, or the one in conf/model that fits",
+    )
+    arguments = parser.parse_args(argv)
+    if unknown := [word for word in arguments.model if not word.startswith(MODEL_WORDS)]:
+        parser.error(f"{unknown[0]} is no setting of a model: write model=<name> or model.<key>=<value>")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -249,7 +249,7 @@ def initial_arrays(new_task: Callable[[], Any], *, seed: int, init: str | None) 
     seed_torch((seed,))
     task = new_task()
     if init is not None:
-        load_backbone(task.backbone, Path(init).expanduser())
+        load_backbone(task.backbone, Path(init).expanduser(), tell=log.info)
         log.info("init: all %d arrays of the backbone from %s", len(task.backbone.state_dict()), init)
     return to_arrays(task)
 

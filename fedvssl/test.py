@@ -38,11 +38,11 @@ from fedvssl.evaluation.intervals import interval
 from fedvssl.evaluation.prediction import predict, right_videos
 from fedvssl.files.atomic import atomic_path, write_json
 from fedvssl.files.backbone import load_weights, recognizer_state
+from fedvssl.files.checkpoint import read_checkpoint
 from fedvssl.files.lock import owned
 from fedvssl.files.predictions import PREDICTIONS_FILE, write_predictions
 from fedvssl.files.progress import Progress
 from fedvssl.files.results import CHECKPOINT, change_in, from_here, refuse_other
-from fedvssl.files.tensors import load_torch
 from fedvssl.sweeping.comparison import ACCURACIES, aligned, clip_facts, clip_words, deciding, single, training_words
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.metrics import accuracies, chance, class_accs, confusion_matrix, majority_class
@@ -126,7 +126,7 @@ def load_recognizer(
         raise ValueError(
             f"No checkpoint {path}: fine-tune first, or name one with checkpoint=<file> or work_dir=<folder>."
         )
-    checkpoint = load_torch(path)
+    checkpoint = read_checkpoint(path).content
     check_unseen(checkpoint, data, path=path)
     seen = seen_facts(data, annotations, seen_in(checkpoint), checkpoint=path)
     task = new_task()

@@ -219,15 +219,15 @@ def test_a_file_that_is_no_backbone_gets_a_sentence(
     path = tmp_path / ("round-20-weights.npz" if content == "round" else "p.pth")
     save_torch(path, [torch.zeros(2)] if content == "list" else torch.zeros(2))
     assert run(data_dir, tmp_path / "work", "from_scratch=false", f"pretrained={path}") == 2
-    expected = "has no arrays called 'backbone.*'" if content == "round" else "holds no named tensors"
-    assert f"{path} {expected}" in capsys.readouterr().err
+    assert f"{path} holds no named tensors" in capsys.readouterr().err
 
 
 def test_the_file_of_a_round_starts_a_fine_tuning_as_its_conversion_does(data_dir: Path, tmp_path: Path) -> None:
     weights, converted = tmp_path / "round-2-weights.npz", tmp_path / "model_pretrained.pth"
     seed_torch((3,))
+    words = ["model.depth=10", "model.width=4"]
     save_arrays(weights, {f"backbone.{name}": array for name, array in to_arrays(R3D(10, width=4)).items()})
-    assert finetune_preprocess.main([f"--pretrained_model_path={weights}", f"--output_path={converted}"]) == 0
+    assert finetune_preprocess.main([f"--pretrained_model_path={weights}", f"--output_path={converted}", *words]) == 0
     for path in (weights, converted):
         assert run(data_dir, tmp_path / path.stem, "training.epochs=1", "from_scratch=false", f"pretrained={path}") == 0
     models = [load_torch(tmp_path / path.stem / "last.pth")["model"] for path in (weights, converted)]
@@ -249,7 +249,7 @@ def test_an_unfitting_backbone_is_refused_before_training(
     write_pretrained(tmp_path / "p.pth", data_dir)
     more = [f"pretrained={tmp_path / 'p.pth'}", "from_scratch=false", "model.width=8"]
     assert run(data_dir, tmp_path / "work", *more) == 2
-    assert "'stem.conv.weight' is [4, 3, 3, 7, 7]" in capsys.readouterr().err
+    assert "'backbone.stem.conv.weight' is [4, 3, 3, 7, 7]" in capsys.readouterr().err
     assert not (tmp_path / "work").exists()
 
 

@@ -58,15 +58,15 @@ def keep_seen(run_dir: Path, record: Mapping[str, np.ndarray]) -> None:
 
 
 def read_seen(checkpoint: Path) -> Arrays:
-    """Record of a checkpoint: of a round file from the folder of its run, of a .pth from its content; {} if unknown.
+    """Record of a checkpoint: of a round file from the folder of its run, of another from its content; {} if unknown.
 
     Raises:
         ValueError: if it cannot be read.
     """
     if checkpoint.suffix != ".npz":
-        from fedvssl.files.tensors import load_torch  # a report uses the rest of this file without torch
+        from fedvssl.files.checkpoint import read_checkpoint  # a report uses the rest of this file without torch
 
-        return seen_in(load_torch(checkpoint))
+        return seen_in(read_checkpoint(checkpoint).content)
     beside = checkpoint.parent / SEEN_FILE
     return load_arrays(beside) if beside.is_file() else {}
 

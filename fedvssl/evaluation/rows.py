@@ -14,8 +14,8 @@ from fedvssl.evaluation.calibration import calibrate_once
 from fedvssl.evaluation.features import extract, fingerprint
 from fedvssl.evaluation.pixels import MeanFrame
 from fedvssl.files.backbone import load_backbone
+from fedvssl.files.checkpoint import read_checkpoint
 from fedvssl.files.progress import Progress
-from fedvssl.files.tensors import load_torch
 from fedvssl.training.loop import seed_torch
 
 CHECKPOINT = "checkpoint"
@@ -42,7 +42,7 @@ def load_backbones(
         path = Path(checkpoint).expanduser()
         load_backbone(backbones[CHECKPOINT], path)
         if data.validation is not None and path.suffix != ".npz":
-            check_unseen(load_torch(path), data, path=path)
+            check_unseen(read_checkpoint(path).content, data, path=path)
     seed_torch((seed, 0, 0, 0))  # the weights that fine-tuning from scratch starts from
     backbones[RANDOM] = random_backbone()
     backbones[MEAN_FRAME] = MeanFrame()

@@ -1,13 +1,17 @@
 """Named arrays, the form of a model in messages and on disk, and their .npz files without pickle."""
 
+import math
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from typing import IO
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
 from fedvssl.files.atomic import atomic_path
+from fedvssl.files.foreign import UNPACK, UnfitError, first_bytes, in_one_sentence, open_zip
+from fedvssl.files.names import shown
 
 Arrays = dict[str, np.ndarray]
 BACKBONE = "backbone."  # prefix of the backbone's entries
@@ -41,15 +45,41 @@ def load_arrays(path: Path | str) -> Arrays:
     """Read the named arrays of an .npz.
 
     Raises:
-        ValueError: if the file is missing, is not an .npz or needs pickle.
+        ValueError: if the file is missing, damaged, is not an .npz, needs pickle, or would fill the memory.
     """
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it is a single array")
-        with file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise ValueError(f"No file {path}.") from error
-    except (ValueError, OSError, EOFError, BadZipFile, AttributeError) as error:
-        raise ValueError(f"{path} is not an .npz of named numeric arrays ({error}).") from error
+    if first_bytes(path).startswith(np.lib.format.MAGIC_PREFIX):
+        raise UnfitError(f"{path} is not an .npz of named numeric arrays, it is a single array.")
+    with in_one_sentence(path), open_zip(path) as archive:
+        entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+        return {name: _read_entry(path, archive, entry) for name, entry in entries.items()}
+
+
+def read_array(file: IO[bytes], *, num_bytes: int) -> np.ndarray:
+    """Array of a file in the .npy format.
+
+    Raises:
+        ValueError: if it is damaged, holds Python objects, or claims another number of bytes than the file has.
+    """
+    shape, _, dtype = npy_facts(file)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != num_bytes - file.tell():
+        raise ValueError("no array of numbers")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def npy_facts(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and dtype from the header of an array in the .npy format; the file goes on behind it."""
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    return readers[version](file)
+
+
+def _read_entry(path: Path | str, archive: ZipFile, entry: ZipInfo) -> np.ndarray:
+    if not entry.filename.endswith(".npy"):
+        raise UnfitError(f"{path} is an archive of other files, such as {shown(entry.filename)}: {UNPACK}.")
+    with archive.open(entry) as file:
+        if npy_facts(file)[2].hasobject:
+            held = f"{shown(entry.filename)} holds a pickle, which is not read"
+            raise UnfitError(f"{path} is not an .npz of named numeric arrays: {held}.")
+        file.seek(0)
+        return read_array(file, num_bytes=entry.file_size)

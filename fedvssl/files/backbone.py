@@ -1,7 +1,7 @@
-"""Load the backbone from any checkpoint: a round, ours or published, or a checkpoint of fine-tuning."""
+"""Load the backbone from any checkpoint: a round, ours or published, a fine-tuned model, or one of other programs."""
 
-import zipfile
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,67 +9,63 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedvssl.files.arrays import BACKBONE, Arrays, load_arrays
-from fedvssl.files.published import read_published
-from fedvssl.files.tensors import load_torch
+from fedvssl.files.arrays import BACKBONE
+from fedvssl.files.checkpoint import Checkpoint, read_checkpoint
+from fedvssl.files.matching import find_state
+from fedvssl.files.names import listed
 
 HEAD_ENTRIES = 6  # head of Catch-the-Patch: three layers with weight and bias
 
 
-def load_backbone(backbone: nn.Module, path: Path) -> None:
+def print_once(line: str) -> None:
+    """Print in the first of several processes."""
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        print(line, flush=True)
+
+
+def load_backbone(backbone: nn.Module, path: Path, *, tell: Callable[[str], object] = print_once) -> None:
     """Load the backbone of a checkpoint, all of its entries and no others.
 
     Args:
         backbone: the configured network, loaded in place.
-        path: round-<N>-weights.npz, a published round-540.npz, model_pretrained.pth, or last.pth and best.pth of
-            fine-tuning; a head is ignored.
+        path: round-<N>-weights.npz, a published round-540.npz, model_pretrained.pth, last.pth and best.pth of
+            fine-tuning, or a file of another program whose names and shapes are those of the backbone; a head is
+            ignored.
+        tell: gets a line if names were changed, or objects in the file skipped.
 
     Raises:
         ValueError: if the file is missing, none of these, of another architecture, or holds values that are not finite.
     """
-    if path.suffix == ".npz":
-        arrays = read_round(path, names=backbone.state_dict())
-        state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    else:
-        state = recognizer_state(load_torch(path), path=path)
-    own = {name.removeprefix(BACKBONE): tensor for name, tensor in state.items() if name.startswith(BACKBONE)}
-    if not own:
-        raise ValueError(
-            f"{path} has no tensors called '{BACKBONE}*': give a checkpoint of pre-training or fine-tuning."
-        )
-    load_weights(backbone, own, path=path)
-    for name, tensor in own.items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"'{name}' in {path} holds values that are not finite: take an earlier round.")
+    state, line = backbone_in(read_checkpoint(path), backbone.state_dict(), path=path)
+    if line:
+        tell(line)
+    backbone.load_state_dict(state)
 
 
-def read_round(path: Path, *, names: Mapping[str, Tensor]) -> Arrays:
-    """Read the `backbone.*` arrays of a round file, ours or published.
+def backbone_in(checkpoint: Checkpoint, own: Mapping[str, Tensor], *, path: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors of the backbone in a checkpoint, and a line that tells what was changed or skipped; "" for nothing.
 
     Args:
-        names: state of a backbone; it gives the arrays of a published round their names, see `name_by_position`.
+        checkpoint: content of the file.
+        own: state of the backbone; any device, meta included.
+        path: of the file, for the sentences.
+
+    Returns:
+        entries by the names of `own`, in their shapes and dtypes; counters of BatchNorm are 0 if the file has none.
 
     Raises:
-        ValueError: if the file is missing, damaged or no round file.
+        ValueError: see `load_backbone`.
     """
-    if not path.is_file():
-        raise ValueError(f"No file {path}.")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not an .npz file.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            is_positional = any(name.startswith("arr_") for name in archive.namelist())
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is damaged ({error}).") from error
-    if is_positional:
-        return name_by_position(read_published(path), names)
-    arrays = {name: array for name, array in load_arrays(path).items() if name.startswith(BACKBONE)}
-    if not arrays:
-        raise ValueError(f"{path} has no arrays called '{BACKBONE}*': give a round-<N>-weights.npz of fedvssl.main.")
-    return arrays
+    content = checkpoint.content
+    if isinstance(content, list) and all(isinstance(array, np.ndarray) for array in content):
+        content = name_by_position(content, own)
+    state, lines = find_state(content, own, path=path)
+    if checkpoint.skipped:
+        lines.append(f"skipped, because no tensors: {listed(checkpoint.skipped)}")
+    return state, f"{path}: {'; '.join(lines)}." if lines else ""
 
 
-def name_by_position(arrays: Sequence[np.ndarray], names: Mapping[str, Tensor]) -> Arrays:
+def name_by_position(arrays: Sequence[np.ndarray], names: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Name the backbone's arrays in a published round: the backbone alone, or the whole Catch-the-Patch model.
 
     Args:
@@ -94,7 +90,8 @@ def name_by_position(arrays: Sequence[np.ndarray], names: Mapping[str, Tensor]) 
         if array.shape != tuple(tensor.shape):
             raise ValueError(f"Array for '{name}' has shape {array.shape} instead of {tuple(tensor.shape)}.")
         # The published averages turned counters into floats.
-        named[BACKBONE + name] = array.astype(np.float32 if tensor.is_floating_point() else np.int64)
+        whole = array.astype(np.float32 if tensor.is_floating_point() else np.int64)
+        named[BACKBONE + name] = torch.from_numpy(whole)
     return named
 
 

@@ -4,6 +4,7 @@ A name is text such as "Archery/v_Archery_g01_c01", with "/" between its parts. 
 """
 
 import re
+from collections.abc import Sequence
 
 MOST_BYTES = 240  # of a part: disks take 255, a temporary name adds a dot, a process id and an ending
 MOST_BYTES_IN_ALL = 1000  # systems take 1024 or 4096 with the folders before
@@ -56,6 +57,12 @@ def _fault(name: str) -> str | None:
     if max(len(part.encode()) for part in parts) > MOST_BYTES or len(name.encode()) > MOST_BYTES_IN_ALL:
         return f"is too long: at most {MOST_BYTES} bytes for a part and {MOST_BYTES_IN_ALL} in all leave room on a disk"
     return None
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "'a', 'b', 'c' and 4 more" """
+    first = ", ".join(map(shown, names[:3]))
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
 
 
 def _leads_outside(name: str) -> bool:

@@ -8,12 +8,15 @@ to a stand-in below or to an error, so a hostile file has nothing to call. Its u
 import io
 import pickle
 import re
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fedvssl.files.arrays import npy_facts, read_array
+from fedvssl.files.foreign import AGAIN, UnfitError, first_bytes, open_zip
+from fedvssl.files.unpickling import next_pickle
 
 MOST_BYTES = 2**30  # eight times a published checkpoint
 MOST_ITEMS = 1000  # arrays and the lists around them; the largest published file has 252 arrays
@@ -26,17 +29,22 @@ def read_published(path: Path) -> list[np.ndarray]:
     Raises:
         ValueError: if the file is no such checkpoint, or its pickle asks for anything but arrays.
     """
+    first_bytes(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             _check_size(entry.file_size for entry in archive.infolist())
             entries = sorted(archive.namelist(), key=_number)
             return _flatten([_read_npy(archive.read(entry)) for entry in entries])
+    except _ContentError as error:
+        raise UnfitError(f"{path} is not a published checkpoint: {error}") from error
+    except UnfitError:
+        raise
     except Exception as error:  # a damaged or hostile pickle can raise anything
-        raise ValueError(f"{path} is not a published checkpoint: {str(error) or type(error).__name__}") from error
+        raise UnfitError(f"{path} is not a published checkpoint: it is damaged, {AGAIN}.") from error
 
 
-# Every stand-in is a class with its own __setstate__. Without one, pickle's BUILD would set the attributes that the
-# file names, and so change this module.
+class _ContentError(ValueError):
+    """A fault of the content, in words for the user."""
 
 
 class _Dtype:
@@ -44,7 +52,7 @@ class _Dtype:
 
     def __init__(self, code: str, *_options: object) -> None:
         if not (isinstance(code, str) and (DTYPE.fullmatch(code) or code in ("O", "O8"))):
-            raise ValueError(f"the dtype {code!r} is not a plain number type.")
+            raise _ContentError(f"the dtype {code!r} is not a plain number type.")
         self.code = code
         self.byte_order = "="
 
@@ -72,14 +80,14 @@ class _Array:
     def __setstate__(self, state: tuple) -> None:
         _version, shape, dtype, is_fortran, raw = state
         if not isinstance(dtype, _Dtype):
-            raise ValueError("an array without a dtype.")
+            raise _ContentError("an array without a dtype.")
         if dtype.holds_objects:
             if not isinstance(raw, list):
-                raise ValueError("an array of objects without its list.")
+                raise _ContentError("an array of objects without its list.")
             self.content = raw
         else:
             if not isinstance(raw, bytes):
-                raise ValueError("an array without its bytes.")
+                raise _ContentError("an array without its bytes.")
             order = "F" if is_fortran else "C"
             self.content = np.frombuffer(raw, dtype.numpy()).reshape(shape, order=order)
 
@@ -120,7 +128,7 @@ class _Unpickler(pickle.Unpickler):
         try:
             return STAND_INS[module_name, global_name]
         except KeyError:
-            raise ValueError(
+            raise _ContentError(
                 f"the pickle asks for {module_name}.{global_name}, which no checkpoint needs: do not trust this file."
             ) from None
 
@@ -128,12 +136,9 @@ class _Unpickler(pickle.Unpickler):
 def _read_npy(data: bytes) -> Any:
     """Read one entry of the .npz: an array of numbers, or the content of its pickle."""
     file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-    dtype = read_header(file)[2]
-    if dtype.hasobject:
-        return _Unpickler(file).load()
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    if npy_facts(file)[2].hasobject:
+        return _Unpickler(next_pickle(file)).load()
+    return read_array(io.BytesIO(data), num_bytes=len(data))
 
 
 def _flatten(content: Any) -> list[np.ndarray]:
@@ -148,7 +153,7 @@ def _flatten(content: Any) -> list[np.ndarray]:
             arrays.append(np.asarray(item))
         else:
             waiting.extend(reversed(_inner(item)))
-    raise ValueError(f"it holds more than {MOST_ITEMS} arrays and lists.")
+    raise _ContentError(f"it holds more than {MOST_ITEMS} arrays and lists.")
 
 
 def _inner(item: Any) -> list:
@@ -157,25 +162,25 @@ def _inner(item: Any) -> list:
         return [item.content]
     items = item.tensors if isinstance(item, _Parameters) else item
     if not isinstance(items, list | tuple):
-        raise ValueError(f"a {type(items).__name__} where an array should be.")
+        raise _ContentError(f"a {type(items).__name__} where an array should be.")
     if len(items) > MOST_ITEMS:
-        raise ValueError(f"it holds more than {MOST_ITEMS} arrays.")
+        raise _ContentError(f"it holds more than {MOST_ITEMS} arrays.")
     if isinstance(item, _Parameters):
         if not all(isinstance(data, bytes) for data in items):
-            raise ValueError("Parameters without a list of bytes.")
+            raise _ContentError("Parameters without a list of bytes.")
         _check_size(len(data) for data in items)
-        return [np.load(io.BytesIO(data), allow_pickle=False) for data in items]
+        return [read_array(io.BytesIO(data), num_bytes=len(data)) for data in items]
     return list(items)
 
 
 def _check_size(sizes: Iterable[int]) -> None:
     if sum(sizes) > MOST_BYTES:
-        raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes.")
+        raise _ContentError(f"it unpacks to more than {MOST_BYTES} bytes.")
 
 
 def _number(entry: str) -> int:
     """arr_7.npy -> 7"""
     found = re.fullmatch(r"arr_(\d+)\.npy", entry)
     if not found:
-        raise ValueError(f"the entry '{entry}' has a name; only positional arrays were published.")
+        raise _ContentError(f"the entry '{entry}' has a name; only positional arrays were published.")
     return int(found[1])

@@ -10,15 +10,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fedvssl.files.lock import living_owner
-from fedvssl.files.rounds import last_round, round_path
+from fedvssl.files.rounds import last_round, round_of, round_path
 from fedvssl.files.run_log import METRICS_FILE, read_config, read_records
 from fedvssl.files.settings import class_name, strategy_name
 
 LAST = "last"  # the newest run
 OUTPUTS = "outputs"
-CONFIG, FINE_TUNED = "config.yaml", "last.pth"
+CONFIG, FINE_TUNED, BEST = "config.yaml", "last.pth", "best.pth"
 MOST_NAMED = 5  # candidates in a sentence
 
 
@@ -37,6 +38,16 @@ def fine_tuned(folder: Path) -> Path | None:
 def pretraining(folder: Path) -> Path | None:
     """The folder itself if a federated run has begun there."""
     return folder if (folder / "settings.json").is_file() or newest_round(folder) else None
+
+
+def config_of_run(checkpoint: Path) -> dict[str, Any]:
+    """Configuration of the run whose folder a checkpoint lies in; {} for a file that lies elsewhere.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    is_of_a_run = round_of(checkpoint) is not None or checkpoint.name in (FINE_TUNED, BEST)
+    return read_config(checkpoint.parent / CONFIG) if is_of_a_run else {}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from torch import nn
 
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.atomic import atomic_path
-from fedvssl.files.names import shown
+from fedvssl.files.foreign import UnfitError, first_bytes
+from fedvssl.files.names import listed
+from fedvssl.files.pth import read_pth
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -36,7 +38,7 @@ def load_arrays_into(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> Non
     """
     state = module.state_dict()
     if unknown := [name for name in arrays if name not in state]:
-        raise ValueError(f"The model has no {_listed(unknown)}: the arrays belong to another model.")
+        raise ValueError(f"The model has no {listed(unknown)}: the arrays belong to another model.")
     for name, array in arrays.items():
         tensor = state[name]
         if tuple(tensor.shape) != array.shape:
@@ -57,18 +59,16 @@ def save_torch(path: Path | str, content: Any) -> None:
 
 
 def load_torch(path: Path | str) -> Any:
-    """Read tensors and plain containers onto the CPU; code in the file is never run (`weights_only`).
+    """Read tensors and plain containers of a .pth of ours onto the CPU; code in the file is never run.
 
     Raises:
         ValueError: if the file is missing, damaged, or holds anything else.
     """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ValueError(f"No file {path}.") from error
-    except Exception as error:  # torch raises half a dozen types for damaged files
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} is not a checkpoint of tensors ({reason}).") from error
+    first_bytes(path)
+    content, skipped = read_pth(path)
+    if skipped:
+        raise UnfitError(f"{path} is not a checkpoint of tensors and numbers alone: it holds {listed(skipped)} too.")
+    return content
 
 
 def _copy_into(tensor: torch.Tensor, array: np.ndarray) -> None:
@@ -76,8 +76,3 @@ def _copy_into(tensor: torch.Tensor, array: np.ndarray) -> None:
         np.copyto(tensor.numpy(), array, casting="same_kind")
     else:
         tensor.copy_(torch.from_numpy(np.array(array)))  # copied, because torch warns about read-only arrays
-
-
-def _listed(names: list[str]) -> str:
-    first = ", ".join(map(shown, names[:3]))
-    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"

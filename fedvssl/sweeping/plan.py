@@ -14,7 +14,7 @@ from fedvssl.data.split import Split
 from fedvssl.data.splits import few_labels, labelled_videos, listed_videos
 from fedvssl.data.validation import group_of
 from fedvssl.files.arrays import Arrays
-from fedvssl.files.settings import Settings, run_settings
+from fedvssl.files.settings import Settings, foreign_class, run_settings
 from fedvssl.overrides import parse_overrides
 
 PRETRAIN, FINETUNE = "pretrain", "finetune"
@@ -187,7 +187,10 @@ class Plan:
         pretrained = folder / "model_pretrained.pth"
         if weights is not None:
             paths = [f"--pretrained_model_path={weights}", f"--output_path={pretrained}"]
-            commands += [["-m", "fedvssl.finetune_preprocess", *paths]]
+            # The command takes the model from the run's folder, but not a class of one's own, which is named here.
+            is_own = foreign_class(config["model"]) is not None
+            model = [word for word in recipe if is_own and word.startswith(("model=", "model."))]
+            commands += [["-m", "fedvssl.finetune_preprocess", *paths, *model]]
         commands += [["-m", "fedvssl.finetune", "finetune", *recipe, *flags(work_dir=folder, pretrained=pretrained)]]
         commands += [["-m", "fedvssl.test", "test", *self.words("recognition"), *flags(work_dir=folder)]]
         return Step(cell, kind, FINETUNE, commands, settings, folder / "test.json", data=data)
