@@ -111,7 +111,7 @@ def draw_learned(checkpoint: Path, video: str | None, output: Path, *, seed: int
         initial_arrays(lambda: building.build_task(cfg), seed=cfg["seed"], init=cfg["init"]),
         load_arrays(checkpoint),
     )
-    head = run_dir / "clients" / "client_0" / f"kept-round-{number}.npz"
+    head = run_dir / "clients" / "client_1" / f"kept-round-{number}.npz"
     if not (head.is_file() or before.keys() <= shared.keys()):
         raise ValueError(f"There is no {head}: clients keep the heads of the last two rounds; name one of these.")
     kept = load_arrays(head) if head.is_file() else {}

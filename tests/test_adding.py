@@ -71,7 +71,7 @@ def test_a_strategy_with_both_halves(folder: Path, tmp_path: Path) -> None:
     records = train(folder, tmp_path, "task=arrow", "strategy=gentle")
     weights = [record["weight"] for record in records[:2]]
     assert weights[1] / weights[0] == pytest.approx((4 / 3) ** 0.5)
-    (kept,) = (np.load(path) for path in (tmp_path / "clients/client_0").glob("kept-round-2.npz"))
+    (kept,) = (np.load(path) for path in (tmp_path / "clients/client_1").glob("kept-round-2.npz"))
     assert "backbone.stem.conv.weight" in kept.files, "the client keeps what travels"
     alone = train(folder, tmp_path / "alone", "task=arrow", "strategy=gentle", "strategy.rule.own=0")
     assert [r["loss"] for r in alone[:2]] == [r["loss"] for r in records[:2]], "a first contact has nothing of its own"

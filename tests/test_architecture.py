@@ -22,7 +22,7 @@ ALLOWED = {
     "models": {"models"},
     "data": {"data", "files"},
     "wire": {"wire", "files"},
-    "strategy": {"strategy", "wire", "files/arrays", "files/round_records"},
+    "strategy": {"strategy", "wire", "files/arrays", "files/names", "files/round_records"},
     "training": {"training", "data", "files"},
     "tasks": {"tasks", "training", "data"},
     "evaluation": {"evaluation", "training", "data", "files"},

@@ -204,7 +204,7 @@ def test_simulation_survives_a_killed_client_and_its_run_goes_on_in_this_process
     assert [entry["done"] for entry in read_environment(whole / "environment.json")] == [0]
     lines = first.stdout.splitlines()
     assert lines[-1].endswith(f"Done: {whole}") and "round 3/3  loss" in lines[-2] and "3 clients" in lines[-2]
-    assert "round 1: client 0 (client_dist1.json) failed: Actor" in first.stdout
+    assert "round 1: client 1 (client_dist1.json) failed: Actor" in first.stdout
     failed = [r["failed_partition_ids"] for r in read_records(whole / "metrics.jsonl") if "partition_id" not in r]
     assert failed == [[0], [], []], "the killed client is back in the next round"
     for noise in ("raylet", "INFO :", "DEPRECATED", "ClientAppActor", "Traceback"):

@@ -77,7 +77,7 @@ def contact(config: dict[str, Any], run_dir: Path, arrived: Arrays, *, server_ro
         patch.setattr(training, "load_state", look)
         order = order_of(config, server_round, kept_round=server_round - 1)
         client_of(config, run_dir, 1).answer(TRAIN, arrived, order)
-    return installed[0], load_arrays(run_dir / f"clients/client_1/kept-round-{server_round}.npz")
+    return installed[0], load_arrays(run_dir / f"clients/client_2/kept-round-{server_round}.npz")
 
 
 def moved(arrays: Arrays) -> Arrays:
@@ -89,7 +89,7 @@ def moved(arrays: Arrays) -> Arrays:
 def check_the_target_is_a_copy_at_the_first_contact(config: dict[str, Any], run_dir: Path) -> None:
     shared = moved(shared_in(config))
     trained, _ = client_of(config, run_dir, 1).answer(TRAIN, shared, order_of(config))
-    kept = load_arrays(run_dir / "clients/client_1/kept-round-1.npz")
+    kept = load_arrays(run_dir / "clients/client_2/kept-round-1.npz")
     online, target = (
         float(np.linalg.norm(a[n] - shared[CONV])) for a, n in [(trained, CONV), (kept, f"target.{CONV}")]
     )

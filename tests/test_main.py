@@ -290,7 +290,7 @@ def test_a_folder_in_which_another_process_works_is_refused_before_anything_is_w
 
 
 def test_a_run_owns_its_folder_and_removes_what_killed_writers_left(tmp_path, monkeypatch):
-    left = [".config.12.yaml", ".round-2-weights.12.npz", ".loss.12.png", "clients/client_0/.kept-round-1.3.npz"]
+    left = [".config.12.yaml", ".round-2-weights.12.npz", ".loss.12.png", "clients/client_1/.kept-round-1.3.npz"]
     for name in left:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("half")

@@ -125,8 +125,8 @@ def test_losses_stand_beside_trivial_ones_and_boxes_beside_still_ones(full: Page
     for title, names in {
         "Global, with its parts": ("loss", "loss_ctr", "still"),
         "Overlap of the predicted boxes": ("IoU", "standing still"),
-        "Active units of the head": ("client 0", "global"),
-        "Gradient norm of the backbone": ("client 2", "global"),
+        "Active units of the head": ("client 1", "global"),
+        "Gradient norm of the backbone": ("client 3", "global"),
         "Loss</figcaption>": ("finetuned", "scratch", "chance, 1.61"),
     }.items():
         drawn = chart(full, title)

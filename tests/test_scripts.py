@@ -165,13 +165,13 @@ def test_picture_of_what_was_learned(
     before, after = seen
     expected = {
         **load_arrays(round_path(tmp_path / "run", 2)),
-        **load_arrays(tmp_path / "run/clients/client_0/kept-round-2.npz"),
+        **load_arrays(tmp_path / "run/clients/client_1/kept-round-2.npz"),
     }
     assert before.keys() == after.keys() == expected.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(after[name], array)
     assert not np.array_equal(before["head.fc1.weight"], after["head.fc1.weight"])
-    (tmp_path / "run/clients/client_0/kept-round-1.npz").unlink()
+    (tmp_path / "run/clients/client_1/kept-round-1.npz").unlink()
     monkeypatch.setattr(sys, "argv", ["show_ctp.py", f"checkpoint={tmp_path / 'run' / 'round-1-weights.npz'}"])
     assert script.main() == 2, "the initial head would be taken for a trained one"
     config["task"]["module"]["views"] = [{"_target_": "os.system", "command": "true"}]

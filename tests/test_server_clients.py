@@ -84,7 +84,7 @@ def test_a_list_that_has_grown_leaves_its_client_out_of_a_continued_run(data_dir
     grow_list(data_dir, to=400)
     with caplog.at_level(logging.WARNING, logger="fedvssl"):
         train({**config, "rounds": 2}, run_dir)
-    assert "client 0 introduces 400 samples, and 1 when this run began" in caplog.text
+    assert "client 1 introduces 400 samples, and 1 when this run began" in caplog.text
     last = read_records(run_dir / "metrics.jsonl")[-3:]
     assert [record.get("partition_id") for record in last] == [None, 1, 2]
 
@@ -98,7 +98,7 @@ def test_a_list_that_grows_during_a_run_costs_its_rounds(data_dir, tmp_path, cap
 
     with caplog.at_level(logging.WARNING, logger="fedvssl"):
         train(config, tmp_path / "run", on_train=grow)
-    assert "client 0 (client_dist1.json) failed: it trained on 2 samples and introduced 1" in caplog.text
+    assert "client 1 (client_dist1.json) failed: it trained on 2 samples and introduced 1" in caplog.text
 
 
 def test_all_lists_broken_end_the_run_in_one_sentence(data_dir, tmp_path):

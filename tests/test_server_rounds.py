@@ -56,7 +56,7 @@ def test_heads_never_leave_the_clients(data_dir, tmp_path):
     grid = train(tiny_config(data_dir), tmp_path, on_train=lambda _, message: names.update(message.content["arrays"]))
     assert names and all(name.startswith("backbone.") for name in names)
     assert all(name.startswith("backbone.") for name in load_arrays(round_path(tmp_path, 2))) and grid.sent
-    heads = [load_arrays(tmp_path / f"clients/client_{n}/kept-round-2.npz")["head.fc1.weight"] for n in range(3)]
+    heads = [load_arrays(tmp_path / f"clients/client_{n + 1}/kept-round-2.npz")["head.fc1.weight"] for n in range(3)]
     assert not np.array_equal(heads[0], heads[1]) and not np.array_equal(heads[1], heads[2])
 
 
@@ -79,7 +79,7 @@ def test_a_run_that_does_not_learn_is_warned_of_once(data_dir, tmp_path, caplog)
 def test_a_dead_head_of_one_client_is_named(data_dir, tmp_path, caplog, monkeypatch):
     def kill(task, arrays, load=training.load_state):
         load(task, arrays)
-        if "client_1" in str(active.pop()):
+        if "client_2" in str(active.pop()):
             torch.nn.init.constant_(task.head.fc1.bias, -1e4)
 
     active = []
@@ -89,7 +89,7 @@ def test_a_dead_head_of_one_client_is_named(data_dir, tmp_path, caplog, monkeypa
     with caplog.at_level(logging.WARNING, logger="fedvssl"):
         train(tiny_config(data_dir, "rounds=1"), tmp_path)
     (warning,) = [line for line in told(caplog) if "is dead" in line]
-    assert warning.startswith("round 1: the head of client 1 is dead, 0.0 % of its hidden units are active")
+    assert warning.startswith("round 1: the head of client 2 is dead, 0.0 % of its hidden units are active")
 
 
 def test_records_name_the_rate_of_the_round(data_dir, tmp_path):
@@ -134,7 +134,7 @@ def test_a_failing_client_is_named_and_the_round_goes_on(data_dir, tmp_path, cap
     broken_app = build_client_app(site_of({**config, "data": {"media_dir": str(tmp_path)}}, tmp_path))
     with caplog.at_level(logging.INFO, logger="fedvssl"):
         train(config, tmp_path, on_train=lose_videos)
-    assert told(caplog)[0].startswith("round 1: client 1 (client_dist2.json) failed: ValueError")
+    assert told(caplog)[0].startswith("round 1: client 2 (client_dist2.json) failed: ValueError")
     assert read_records(tmp_path / "metrics.jsonl")[0]["failed_partition_ids"] == [1]
     assert "2 clients" in told(caplog)[1]
 
@@ -160,7 +160,7 @@ def test_a_client_that_was_given_up_goes_on_with_its_last_accepted_head(data_dir
             return "silence"
 
     train(config, tmp_path, on_train=reply_late)
-    assert (tmp_path / "clients/client_1/kept-round-2.npz").is_file()
+    assert (tmp_path / "clients/client_2/kept-round-2.npz").is_file()
     assert accepted_rounds(tmp_path, done=2) == {0: 2, 1: 1, 2: 2} and accepted_rounds(tmp_path, done=0) == {}
     grid = train({**config, "rounds": 3}, tmp_path)
     named = {partition_id: message.content["config"]["kept-round"] for partition_id, message in grid.sent}

@@ -41,7 +41,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_start(data_dir, tmp_path, m
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
     with pytest.raises(ValueError, match=r"need 0\.\d GB more in .*, 0\.\d GB are free: lower keep_last"):
         build_run(config, run_dir=tmp_path)
-    head = tmp_path / "clients/client_1/kept-round-1.npz"
+    head = tmp_path / "clients/client_2/kept-round-1.npz"
     head.parent.mkdir(parents=True)
     head.write_bytes(b"..")
     build_run(config, run_dir=tmp_path)  # what is there already is not needed again
@@ -53,7 +53,7 @@ def test_the_disk_check_counts_the_state_of_optimizers(data_dir, tmp_path, monke
     shared, head = parts(config)
     train(keeping, tmp_path)
     head_bytes = sum(array.nbytes for array in head.values())
-    kept = load_arrays(tmp_path / "clients/client_0/kept-round-2.npz")
+    kept = load_arrays(tmp_path / "clients/client_1/kept-round-2.npz")
     more = sum(array.nbytes for array in kept.values()) - head_bytes
     weights = sum(array.nbytes for array in [*shared.values(), *head.values()])
     assert more > 2 * weights - 10_000, "two moments of every weight"
@@ -108,7 +108,7 @@ def test_batchnorm_stays_with_each_client_under_fedbn(data_dir, tmp_path):
     config = tiny_config(data_dir, "strategy=fedbn", "rounds=2")
     train(config, tmp_path)
     shared = load_arrays(round_path(tmp_path, 2))
-    kept = [load_arrays(tmp_path / f"clients/client_{number}/kept-round-2.npz") for number in range(3)]
+    kept = [load_arrays(tmp_path / f"clients/client_{number + 1}/kept-round-2.npz") for number in range(3)]
     assert shared and not any("bn" in name for name in shared) and all("bn" in name for name in kept[0])
     assert shared.keys() | kept[0].keys() == initial_arrays(config).keys()
     name = "backbone.stem.bn.running_mean"

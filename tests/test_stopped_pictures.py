@@ -146,14 +146,14 @@ def test_the_stopped_round_goes_on_from_what_clients_keep(method: Any) -> None:
     """Of FedU both predictors, of FedEMA shares between both ends; of MoCo a queue in the middle of its ring."""
     config, _, whole = method
     told = [r for r in whole["records"] if r["server_round"] == ROUNDS - 1 and "partition_id" in r]
-    kept = whole[f"clients/client_2/kept-round-{ROUNDS - 1}.npz"]
+    kept = whole[f"clients/client_3/kept-round-{ROUNDS - 1}.npz"]
     match config["strategy"]["rule"]["_target_"].rpartition(".")[2]:
         case "FedU":
             assert {record["own_share"] for record in told} == {0, 1}
         case "FedEMA":
             assert all(0.001 < record["own_share"] < 0.999 for record in told)
         case _ if "queue.place" in kept:
-            assert kept["queue.place"] != whole[f"clients/client_2/kept-round-{ROUNDS}.npz"]["queue.place"]
+            assert kept["queue.place"] != whole[f"clients/client_3/kept-round-{ROUNDS}.npz"]["queue.place"]
         case _:
             assert any(name.startswith("target.") for name in kept)
 

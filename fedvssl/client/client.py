@@ -22,6 +22,7 @@ from fedvssl.client.state import client_folder, load_kept, save_kept
 from fedvssl.client.training import LocalTraining, Videos
 from fedvssl.data.annotations import read_annotations
 from fedvssl.files.arrays import Arrays
+from fedvssl.files.names import client_number
 from fedvssl.wire import wire
 
 Build = Callable[[str, frozenset[str]], LocalTraining]
@@ -108,7 +109,7 @@ def local_training(build: Build, config: str, sent: frozenset[str]) -> LocalTrai
 
 
 def list_path(site: Site, partition_id: int) -> Path:
-    return Path(site.partition_dir) / f"client_dist{partition_id + 1}.json"
+    return Path(site.partition_dir) / f"client_dist{client_number(partition_id)}.json"
 
 
 def one_line(error: Exception) -> str:

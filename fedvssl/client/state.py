@@ -4,10 +4,11 @@ from pathlib import Path
 
 from fedvssl.client.order import Order, Site
 from fedvssl.files.arrays import Arrays, load_arrays, save_arrays
+from fedvssl.files.names import client_number
 
 
 def client_folder(site: Site, partition_id: int) -> Path:
-    return Path(site.state_dir) / f"client_{partition_id}"
+    return Path(site.state_dir) / f"client_{client_number(partition_id)}"
 
 
 def kept_path(folder: Path, server_round: int) -> Path:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from fedvssl.files.names import client_number
 from fedvssl.files.rounds import accepted_rounds, round_path, saved_rounds
 from fedvssl.files.run_log import METRICS_FILE, RunLog, read_records
 
@@ -102,5 +103,5 @@ def lost_kept(run_dir: Path, staging: Path, *, done: int) -> list[int]:
     if not (any(run_dir.glob(KEPT)) or any(staging.glob(KEPT))):
         return []  # all is shared, or the clients keep their own elsewhere
     accepted = accepted_rounds(run_dir, done=done).items()
-    folders = {partition_id: run_dir / "clients" / f"client_{partition_id}" for partition_id, _ in accepted}
+    folders = {who: run_dir / "clients" / f"client_{client_number(who)}" for who, _ in accepted}
     return [who for who, number in accepted if not (folders[who] / f"kept-round-{number}.npz").is_file()]

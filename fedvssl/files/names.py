@@ -34,6 +34,11 @@ def check_name(name: str, *, where: object) -> str:
     return name
 
 
+def client_number(partition_id: int) -> int:
+    """Number of a client wherever people read one, from 1 as in client_dist<N>.json; Flower's partitions begin at 0."""
+    return partition_id + 1
+
+
 def shown(name: str) -> str:
     """Name in quotes for a message: shortened, and without characters that a terminal would obey."""
     return repr(name if len(name) <= MOST_SHOWN else f"{name[:MOST_SHOWN]}...")

@@ -8,6 +8,7 @@ import numpy as np
 
 from fedvssl.files.arrays import Arrays, load_arrays, save_arrays
 from fedvssl.files.environment import free_bytes
+from fedvssl.files.names import client_number
 from fedvssl.files.run_log import METRICS_FILE, read_records
 
 NUMBER = "file/server_round"  # entry of a state file beside the strategy's own
@@ -110,10 +111,11 @@ def accepted_rounds(run_dir: Path, *, done: int) -> dict[int, int]:
         lost = line["num_clients"] - told[server_round] if line else None
         asked = [client for client in clients if not line or client not in line.get("failed_partition_ids", ())]
         if asked and (lost is None or 0 < lost < len(asked)):
+            named = ", ".join(str(client_number(who)) for who in asked)
             raise ValueError(
-                f"The lines of round {server_round} in {path} are damaged, so whether what clients "
-                f"{', '.join(map(str, asked))} kept of this round counts is lost: restore the file, go back "
-                f"with from_round={server_round - 1}, or choose a new hydra.run.dir."
+                f"The lines of round {server_round} in {path} are damaged, so whether what clients {named} kept of "
+                f"this round counts is lost: restore the file, go back with from_round={server_round - 1}, or choose "
+                "a new hydra.run.dir."
             )
         if lost:
             accepted.update(dict.fromkeys(asked, server_round))
@@ -136,6 +138,7 @@ def _kept_beyond(run_dir: Path, accepted: dict[int, int], *, done: int) -> dict[
     found: dict[int, list[int]] = defaultdict(list)
     for path in sorted(run_dir.glob("clients/client_*/kept-round-*.npz")):
         name = re.fullmatch(r"client_(\d+)/kept-round-(\d+)\.npz", f"{path.parent.name}/{path.name}")
-        if name and accepted.get(int(name[1]), 0) < int(name[2]) <= done:
-            found[int(name[2])].append(int(name[1]))
+        client, number = (int(name[1]) - client_number(0), int(name[2])) if name else (0, 0)
+        if accepted.get(client, 0) < number <= done:
+            found[number].append(client)
     return found

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from fedvssl.files.atomic import atomic_path, naming
+from fedvssl.files.names import client_number
 from fedvssl.files.scalars import Scalars
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ class RunLog:
     """metrics.jsonl and TensorBoard scalars of one run.
 
     A record is one line with its position in the run, "server_round" or "epoch". Its numbers become scalars at this
-    step. A record with "partition_id" is about one client and gets tags `client_<id>/<name>`.
+    step. A record with "partition_id" is about one client and gets tags `client_<number>/<name>`.
 
     Args:
         folder: the run's folder.
@@ -62,7 +63,7 @@ class RunLog:
         self._add_scalars(record)
 
     def _add_scalars(self, record: Record) -> None:
-        prefix = f"client_{record['partition_id']}/" if "partition_id" in record else ""
+        prefix = f"client_{client_number(record['partition_id'])}/" if "partition_id" in record else ""
         values = {name: value for name, value in record.items() if name not in (self.position, "partition_id")}
         self._scalars.add(values, step=record[self.position], prefix=prefix)
 
@@ -148,7 +149,7 @@ def plot_losses(metrics_jsonl: Path, png: Path) -> None:
         for name, value in record.items():
             is_part = client is None and (name.startswith(("loss_", "trivial_")) or name.endswith("_loss"))
             if (name == "loss" or is_part) and isinstance(value, Real):
-                label = name if client is None else f"client {client}"
+                label = name if client is None else f"client {client_number(client)}"
                 lines[label, client is None].append((record[axis_label], float(value)))
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel=axis_label.replace("_", " "), ylabel="loss")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 Settings = dict[str, Any]
-# Raise this number when settings or class paths are renamed: a run begun under the old names is rejected as such.
-NAMES = {"names of settings": 6}
+# Raise this number when settings, class paths or files of a run are renamed: a run under the old names is rejected.
+NAMES = {"names of settings": 7}
 OUR_CLASS = re.compile(r"fedvssl\.(models|tasks)\.\w+\.[A-Z]\w*")
 
 
@@ -24,7 +24,7 @@ def run_settings(config: Mapping[str, Any], *, free: Collection[str], files: Map
         files: input files, by a name that does not depend on their place; their SHA-256 becomes a setting.
 
     Returns:
-        {"names of settings": 6, "training.lr": 0.01, ..., "contents of <name>": "<sha256>"}
+        {"names of settings": 7, "training.lr": 0.01, ..., "contents of <name>": "<sha256>"}
     """
     settings = {name: value for name, value in flat(config) if name not in free}
     return {**NAMES, **settings, **{f"contents of {name}": sha256(path) for name, path in files.items()}}

@@ -104,12 +104,12 @@ def stacked_chart(title: str, xs: Sequence[int], parts: Mapping[str, Sequence[fl
         return _svg(figure, title)
 
 
-def heat_map(title: str, values: np.ndarray, *, x: str, y: str, unit: str, first_row: int = 1) -> str:
-    """Heat map of numbers from 0 [rows, columns], NaN where there is none; columns are numbered from 1."""
+def heat_map(title: str, values: np.ndarray, *, x: str, y: str, unit: str) -> str:
+    """Heat map of numbers from 0 [rows, columns], NaN where there is none; both are numbered from 1."""
     rows, columns = values.shape
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure, axes = _axes(x=x, y=y)
-        ends = (0.5, columns + 0.5, first_row + rows - 0.5, first_row - 0.5)
+        ends = (0.5, columns + 0.5, rows + 0.5, 0.5)
         image = axes.imshow(
             values, aspect="auto", interpolation="nearest", extent=ends, vmin=0, vmax=max(1, np.nanmax(values))
         )

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedvssl.files.names import client_number
 from fedvssl.files.run_log import Record
 from fedvssl.reporting import page
 from fedvssl.reporting.figures import Line, heat_map, is_number, line, line_chart
@@ -70,7 +71,7 @@ def charts(run: Folder) -> Iterator[tuple[str, str]]:
             yield title, line_chart(title, of_all(run, name), x="round", y=unit)
     if is_number(last.get("own_share")):
         title = "Own share that each client took in a round: 1 its own (of FedU: its predictor), 0 what arrived"
-        yield title, heat_map(title, taken(run), x="round", y="client", unit="own share", first_row=0)
+        yield title, heat_map(title, taken(run), x="round", y="client", unit="own share")
 
 
 def taken(run: Folder) -> np.ndarray:
@@ -105,5 +106,5 @@ def of_all(run: Folder, name: str) -> list[Line]:
     """A line for each client and the main one for the round."""
     own = {n: [record for record in run.records if record.get("partition_id") == n] for n in client_ids(run)}
     named = len(own) <= CLIENTS_WITH_NAMES
-    lines = [line(records, name, label=f"client {n}" if named else None) for n, records in own.items()]
+    lines = [line(records, name, label=f"client {client_number(n)}" if named else None) for n, records in own.items()]
     return [*lines, line(run.rounds, name, label="global", main=True)]

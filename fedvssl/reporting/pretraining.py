@@ -10,6 +10,7 @@ import numpy as np
 
 from fedvssl.data.seen import SEEN_FILE, allowed_numbers
 from fedvssl.files.arrays import load_arrays
+from fedvssl.files.names import client_number
 from fedvssl.files.progress import clock, show_bytes
 from fedvssl.files.run_log import Record
 from fedvssl.reporting import learning, page
@@ -103,8 +104,7 @@ def partition(run: Folder) -> str:
     return (
         page.paragraph(
             f"{stats['num_videos']} {run.medium}s over {stats['num_clients']} clients, "
-            f"{spread if lost or shared else 'each at exactly one'}. Client 1 is the one of client_dist1.json; its "
-            "partition_id, by which the other sections name it, is 0."
+            f"{spread if lost or shared else 'each at exactly one'}. Client 1 is the one of client_dist1.json."
         )
         + page.charts(*partition_charts(stats, medium=run.medium))
         + (listed if len(clients) <= CLIENTS_WITH_NAMES else page.details(f"All {len(clients)} clients", listed))
@@ -212,7 +212,7 @@ def rounds_table(rounds: Sequence[Record]) -> str:
     }
     rows = []
     for record in rounds:
-        failed = ", ".join(map(str, record.get("failed_partition_ids", [])))
+        failed = ", ".join(str(client_number(who)) for who in record.get("failed_partition_ids", []))
         rows.append([text(record["server_round"]), *(text(record.get(key, "")) for key in columns.values()), failed])
     return page.table(["round", *columns, "failed clients"], rows)
 

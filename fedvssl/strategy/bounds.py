@@ -26,6 +26,7 @@ from typing import IO
 import numpy as np
 
 from fedvssl.files.arrays import Arrays
+from fedvssl.files.names import client_number
 from fedvssl.strategy.average import blocks
 from fedvssl.wire.wire import FederationError, Update
 
@@ -178,9 +179,8 @@ class UpdateBound:
             if excess <= 1:
                 yield update
             elif self.oversized == CLIP and math.isfinite(excess):
-                log.warning(
-                    "client %d: its update is %.3g times too large and is shortened", update.partition_id, excess
-                )
+                who = client_number(update.partition_id)
+                log.warning("client %d: its update is %.3g times too large and is shortened", who, excess)
                 yield replace(update, arrays=shortened(update.arrays, start, share=1 / excess))
             else:
                 reject(

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from fedvssl.files.arrays import Arrays
+from fedvssl.files.names import client_number
 from fedvssl.files.round_records import RoundReport
 from fedvssl.strategy.average import softmax
 from fedvssl.strategy.bounds import UpdateBound, check_growth
@@ -209,7 +210,7 @@ def sample_clients(partition_ids: Iterable[int], *, size: int, seed: int, server
 
 def client_name(partition_id: int) -> str:
     """Name of a client in messages to the user; its file counts from 1."""
-    return f"client {partition_id} (client_dist{partition_id + 1}.json)"
+    return f"client {(number := client_number(partition_id))} (client_dist{number}.json)"
 
 
 def weight_columns(log_weights: Sequence[Mapping[str, float]], averages: Mapping[str, float]) -> dict[str, np.ndarray]:

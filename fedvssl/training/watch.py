@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedvssl.files.names import client_number
+
 LEAST_ACTIVE = 0.01  # share of a hidden layer's units that are positive; below, hardly a gradient passes
 BEATEN = 0.95  # a predictor is beaten by a loss of less than this fraction of its own
 TRIVIAL = "trivial_"
@@ -49,7 +51,9 @@ class Watch:
     def __call__(self, record: Mapping[str, Any], *, position: int) -> None:
         """Check the record of a round or epoch, counted from 1, or of a client in a round, which has "partition_id"."""
         share = record.get("active_share", 1.0)
-        whose = f"the head of client {record['partition_id']}" if "partition_id" in record else "the head"
+        whose = (
+            f"the head of client {client_number(record['partition_id'])}" if "partition_id" in record else "the head"
+        )
         if share < LEAST_ACTIVE:
             self._tell(
                 "dead",

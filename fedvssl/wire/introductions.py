@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedvssl.files.atomic import read_json, write_json
+from fedvssl.files.names import client_number
 from fedvssl.wire.replies import read_introduction, reason
 from fedvssl.wire.wire import Facts
 
@@ -103,28 +104,30 @@ class Introductions:
     def _is_consistent(self, node_id: int, *, before: int | None) -> bool:
         """True if a node says what the run knows of it and of its client; it is left out otherwise."""
         partition_id, num_examples = self._claims[node_id]
-        client = self.clients.get(partition_id)
+        client, number = self.clients.get(partition_id), client_number(partition_id)
         if before is not None and before != partition_id:
-            self.left_out[node_id] = f"it is client {before} of this run and says that it is client {partition_id}"
+            self.left_out[node_id] = (
+                f"it is client {client_number(before)} of this run and says that it is client {number}"
+            )
         elif client is not None and client.num_examples != num_examples:
             self.left_out[node_id] = (
-                f"client {partition_id} introduces {num_examples} samples, and {client.num_examples} when this run "
-                f"began: restore client_dist{partition_id + 1}.json, or begin another run"
+                f"client {number} introduces {num_examples} samples, and {client.num_examples} when this run "
+                f"began: restore client_dist{number}.json, or begin another run"
             )
         return node_id not in self.left_out
 
     def _choose(self, partition_id: int, rivals: list[int]) -> int | None:
         """The node that keeps a partition, None if that is in doubt; its rivals are left out."""
-        client = self.clients.get(partition_id)
+        client, number = self.clients.get(partition_id), client_number(partition_id)
         if client is not None and client.node_id in rivals:
-            chosen, why = client.node_id, f"client {partition_id} is node {client.node_id}, which is known"
+            chosen, why = client.node_id, f"client {number} is node {client.node_id}, which is known"
         elif client is not None and partition_id in self._taken:
-            chosen, why = None, f"client {partition_id} is node {client.node_id}, which keeps it until the next start"
+            chosen, why = None, f"client {number} is node {client.node_id}, which keeps it until the next start"
         elif len(rivals) == 1 and partition_id not in self._disputed:
             return rivals[0]
         else:
             self._disputed.add(partition_id)
-            chosen, why = None, f"several nodes say that they are client {partition_id}, and none of them is known"
+            chosen, why = None, f"several nodes say that they are client {number}, and none of them is known"
         self.left_out |= {node_id: why for node_id in rivals if node_id != chosen}
         return chosen
 

@@ -100,7 +100,7 @@ def test_the_head_is_that_of_the_client_and_the_round_that_the_order_names(confi
 
 
 def test_a_lost_head_is_named(config, site):
-    with pytest.raises(ClientError, match=r"No file .*client_1/kept-round-4\.npz"):
+    with pytest.raises(ClientError, match=r"No file .*client_2/kept-round-4\.npz"):
         train(config, site, server_round=5, kept_round=4, partition_id=1)
 
 
@@ -232,7 +232,7 @@ def test_a_failure_becomes_one_line_and_a_traceback_in_the_log(fault, config, tm
     reason = str(caught.value)
     assert "\n" not in reason and "train.log" in reason
     assert {"no list": "client_dist2.json", "no video": "v1_", "raises": "ZeroDivisionError"}[fault] in reason
-    assert "Traceback" in (tmp_path / "clients" / "client_1" / "train.log").read_text()
+    assert "Traceback" in (tmp_path / "clients" / "client_2" / "train.log").read_text()
 
 
 def test_a_client_writes_its_progress(config, site):

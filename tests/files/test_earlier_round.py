@@ -20,7 +20,7 @@ def write_run(run_dir: Path, *, rounds: int = 4, heads: dict[int, list[int]] | N
     (run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for client, numbers in (heads or {0: [3, 4], 1: [3, 4]}).items():
         for number in numbers:
-            path = run_dir / f"clients/client_{client}/kept-round-{number}.npz"
+            path = run_dir / f"clients/client_{client + 1}/kept-round-{number}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"head of {number}")
     (run_dir / "seen_videos.npz").write_text("names")
@@ -110,7 +110,7 @@ def test_a_head_or_a_record_alone_is_set_aside_too(later, tmp_path):
     go_back(tmp_path, 4)
     aside = files(tmp_path / "before-4")
     assert aside["metrics.jsonl"] == before["metrics.jsonl"]
-    assert ("clients/client_0/kept-round-5.npz" in aside) == (later == "head")
+    assert ("clients/client_1/kept-round-5.npz" in aside) == (later == "head")
     assert read_records(tmp_path / "metrics.jsonl")[-1]["server_round"] == 4
 
 

@@ -156,7 +156,7 @@ def test_a_fork_neither_has_nor_ends_the_lock_of_its_parent(tmp_path):
 
 
 def test_leftovers_of_the_names_that_the_owner_writes_are_removed(tmp_path):
-    left = [".round-2-weights.4711.npz", "clients/client_0/.kept-round-3.12.npz", ".out.33/half"]
+    left = [".round-2-weights.4711.npz", "clients/client_1/.kept-round-3.12.npz", ".out.33/half"]
     kept = [
         ".notes.2024.txt",
         ".round-2-weights.npz",

@@ -27,7 +27,7 @@ def write_run(run_dir: Path, *, damaged: tuple[int, ...] = (), heads: dict[int, 
     (run_dir / "metrics.jsonl").write_text("".join(f"{text}\n" for text in texts))
     for client, rounds in heads.items():
         for server_round in rounds:
-            path = run_dir / f"clients/client_{client}/kept-round-{server_round}.npz"
+            path = run_dir / f"clients/client_{client + 1}/kept-round-{server_round}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
 
@@ -57,8 +57,8 @@ def test_a_head_that_only_a_failed_reply_explains_is_not_used(tmp_path):
 @pytest.mark.parametrize(
     ("damaged", "heads", "clients"),
     [
-        ((5, 7), KEPT, "2"),  # the line of round 2 and of client 2: its reply may have failed
-        ((9,), {**KEPT, 2: [1, 2, 3]}, "0, 2"),  # client 2 was not asked in round 3: its head is of an abandoned try
+        ((5, 7), KEPT, "3"),  # the line of round 2 and of client 2: its reply may have failed
+        ((9,), {**KEPT, 2: [1, 2, 3]}, "1, 3"),  # client 2 was not asked in round 3: its head is of an abandoned try
     ],
 )
 def test_what_the_records_do_not_decide_is_refused(damaged, heads, clients, tmp_path):

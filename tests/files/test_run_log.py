@@ -22,7 +22,7 @@ def test_records_become_lines_and_scalars(tmp_path):
     log.close()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[0]) == {"server_round": 1, "loss": 2.0, "failed": [3]} and len(lines) == 2
-    assert scalars(tmp_path) == {"loss": [(1, 2.0)], "client_4/loss": [(1, 1.5)]}
+    assert scalars(tmp_path) == {"loss": [(1, 2.0)], "client_5/loss": [(1, 1.5)]}
 
 
 def test_a_line_is_strict_json(tmp_path):
@@ -162,7 +162,7 @@ def test_plot_draws_the_run_and_each_client(tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.axes.Axes.legend", lambda self: None)
     plot_losses(tmp_path / "metrics.jsonl", tmp_path / "loss.png")
     assert drawn == [
-        ("client 0", ((1, 2), (3.0, 3.0))),
+        ("client 1", ((1, 2), (3.0, 3.0))),
         ("loss", ((1, 2), (3.0, 1.5))),
         ("loss_size", ((1, 2), (1.0, 1.0))),
     ]

@@ -26,6 +26,7 @@ from flwr.app import Message
 
 from fedvssl.client_app import answer, build_client_app
 from fedvssl.files.arrays import Arrays
+from fedvssl.files.names import client_number
 from fedvssl.files.round_records import to_records
 from fedvssl.server_rounds import Run
 from fedvssl.server_run import build_run
@@ -215,7 +216,7 @@ def _judge(trial: Trial, accepted: set[int], asked: dict[int, int], drafts: list
         trial.faults.append("more than one line for a client")
     for number in trial.changed:
         node, role = 100 + number, asked.get(100 + number)
-        is_named = any(f"node {node} " in line or f"client {role} (" in line for line in trial.lines)
+        is_named = any(f"node {node} " in line or f"client {client_number(role)} (" in line for line in trial.lines)
         if role in accepted or (trial.ended and role is not None and not is_named):
             trial.fate[number] = "accepted"
         else:

@@ -60,7 +60,7 @@ def test_the_facts_of_a_method_are_recorded_and_drawn(finished: Any, capsys: pyt
             assert (f"<figcaption>{title}" in page) is (fact in FACTS[name]), fact
         if fact in FACTS[name]:
             drawn = page.split(f"<figcaption>{title}", 1)[1].split("</svg>")[0]
-            assert all(f">{words}<" in drawn for words in ("client 0", "client 2", "global"))
+            assert all(f">{words}<" in drawn for words in ("client 1", "client 3", "global"))
     assert (f"<figcaption>{TOOK}" in page) is ("own_share" in FACTS[name])
     capsys.readouterr()
 

@@ -166,7 +166,7 @@ def test_a_client_with_an_oversized_update_fails_in_its_round_only(caplog):
     sizes = [math.sqrt(6 / n) * n / math.sqrt(10) for n in (1, 2, 3)]
     assert [client["update-norm"] for client in reports[0].clients.values()] == pytest.approx(sizes)
     (line,) = caplog.messages
-    assert "client 1 (client_dist2.json) failed: its update is" in line
+    assert "client 2 (client_dist2.json) failed: its update is" in line
 
 
 def test_the_bound_of_a_round_is_the_typical_update_of_the_last_accepted_one():
@@ -282,7 +282,7 @@ def test_clipping_is_told(caplog):
     bound = UpdateBound(max_factor=10, oversized="clip", typical=Step(2.0, 1, 1))
     with caplog.at_level(logging.WARNING, logger="fedvssl"):
         admitted(bound, update(3, step=-40), update(4, step=1))
-    assert caplog.messages == ["client 3: its update is 4 times too large and is shortened"]
+    assert caplog.messages == ["client 4: its update is 4 times too large and is shortened"]
 
 
 def test_a_training_that_takes_off_is_no_fault_of_one_client(caplog):

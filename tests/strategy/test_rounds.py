@@ -91,7 +91,9 @@ def test_an_invalid_reply_is_named_and_left_out(sentence, culprit, caplog):
     np.testing.assert_allclose(arrays["backbone.w"], (steps * steps).sum() / steps.sum())
     assert list(report.clients) == others and list(report.failures) == [culprit]
     (line,) = caplog.messages
-    assert line.startswith(f"round 1: client {culprit} (client_dist{culprit + 1}.json) failed: ") and sentence in line
+    assert (
+        line.startswith(f"round 1: client {culprit + 1} (client_dist{culprit + 1}.json) failed: ") and sentence in line
+    )
 
 
 def test_an_order_names_the_last_round_in_which_the_reply_counted():
@@ -111,7 +113,7 @@ def test_too_few_valid_replies_end_the_run_with_one_sentence():
         run_round(strategy_for(3, min_fit_clients=2), wire, server_round=6)
     assert str(caught.value) == (
         "Round 6 has 1 valid replies of 3 clients, strategy.min_fit_clients asks for 2: lower it to go on without "
-        "the others. Client 1 (client_dist2.json) failed: it trained on no sample (1 more are named in the log)."
+        "the others. Client 2 (client_dist2.json) failed: it trained on no sample (1 more are named in the log)."
     )
 
 
@@ -131,7 +133,7 @@ def test_a_record_is_the_servers_and_holds_what_each_client_reports(caplog):
     strategy.rounds.report = Report(("iou",))
     with caplog.at_level(logging.WARNING, logger="fedvssl"):
         reports = [run_round(strategy, wire, server_round)[1] for server_round in (1, 2)]
-    assert caplog.messages == ["client 0 (client_dist1.json): metrics that the task lacks are left out: evil"]
+    assert caplog.messages == ["client 1 (client_dist1.json): metrics that the task lacks are left out: evil"]
     total, *clients = to_records(reports[-1], server_round=2, lr=0.1)
     assert [set(client) & {"num_clips", "iou", "evil"} for client in clients] == [set(), *[{"num_clips", "iou"}] * 2]
     assert total["num_clips"] == 10 and total["iou"] == pytest.approx((20 * 0.5 + 30 * 1.0) / 50)
@@ -151,7 +153,7 @@ def test_a_metric_that_a_weight_needs_and_a_client_lacks_costs_its_client_only(c
     strategy.log_weights = lambda metrics: {"video": metrics["iou"]}
     wire = EchoWire(3, lambda who, arrays, _: echo(who, arrays, **({"iou": 0.5} if who else {})))
     assert list(run_round(strategy, wire)[1].failures) == [0]
-    assert "client 0 (client_dist1.json) failed: KeyError: 'iou'" in caplog.text
+    assert "client 1 (client_dist1.json) failed: KeyError: 'iou'" in caplog.text
 
 
 BOTH_AVERAGES = {"mix_coeff": 0.9, "swbeta": 1, "fraction_fit": 1.0, "seed": 7, "share": ["*"]}

@@ -78,7 +78,7 @@ def test_the_client_measures_how_far_it_moved(data_dir, tmp_path):
     sent = sent_arrays(config, prefix="")
     trained, facts = client_of(config, tmp_path, 1).answer("train", sent, order_of(config))
     assert facts["divergence"] == pytest.approx(divergence(sent, trained, LAYERS)) and facts["divergence"] > 0
-    kept = load_arrays(tmp_path / "clients/client_1/kept-round-1.npz")
+    kept = load_arrays(tmp_path / "clients/client_2/kept-round-1.npz")
     assert {name for name in kept if not name.startswith("head.")} == {"rule/divergence", "rule/own_share"}
     np.testing.assert_array_equal(kept[HEAD], trained[HEAD])
 
@@ -236,7 +236,7 @@ def own_rule(data_dir, mistake: str) -> dict:
 def test_a_rule_that_only_reports_keeps_a_file(data_dir, tmp_path):
     train(own_rule(data_dir, "none"), tmp_path)
     assert [r["moved"] for r in read_records(tmp_path / "metrics.jsonl") if "partition_id" in r] == [0.5] * 6
-    assert load_arrays(tmp_path / "clients/client_0/kept-round-2.npz").keys() == {"rule/moved"}
+    assert load_arrays(tmp_path / "clients/client_1/kept-round-2.npz").keys() == {"rule/moved"}
 
 
 def test_what_a_client_has_lost_is_told_with_what_to_do(data_dir, tmp_path):

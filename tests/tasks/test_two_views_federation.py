@@ -63,7 +63,7 @@ def test_two_rounds_on_pictures(pictures: Path, tmp_path: Path, task: str) -> No
     assert sent == {"backbone", "projector"} | ({"predictor"} if task in ("byol", "simsiam") else set())
     if task in ("simclr", "simsiam"):
         return
-    kept = [load_arrays(tmp_path / f"run/clients/client_{client}/kept-round-2.npz") for client in range(2)]
+    kept = [load_arrays(tmp_path / f"run/clients/client_{client + 1}/kept-round-2.npz") for client in range(2)]
     follower = "target" if task == "byol" else "key_encoder"
     assert all({name.split(".")[0] for name in own} >= {follower} for own in kept)
     assert all(own[f"{follower}.rounds"] == 2 for own in kept)

@@ -47,7 +47,7 @@ def test_a_line_of_progress_has_the_trivial_numbers_beside() -> None:
 
 def test_a_dead_client_is_named_and_its_loss_is_not_compared() -> None:
     told = watch([{"loss": 1.0, "trivial_a": 1.0, "active_share": 0.0, "partition_id": 4}] * 4)
-    assert len(told) == 1 and told[0].startswith("round 1: the head of client 4 is dead")
+    assert len(told) == 1 and told[0].startswith("round 1: the head of client 5 is dead")
 
 
 def test_a_doubt_is_told_once_when_two_rounds_in_a_row_give_reason() -> None:

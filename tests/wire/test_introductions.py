@@ -63,7 +63,7 @@ def test_at_first_contact_both_nodes_of_one_client_are_left_out_and_stay_so(line
     for _ in range(2):
         assert heard(introductions, (7, 0, 5), (8, 1, 5), (9, 1, 5)) == {7: 0}
     assert len(lines.messages) == 2, "one line each, not in every round"
-    assert "several nodes say that they are client 1" in lines.text
+    assert "several nodes say that they are client 2" in lines.text
     assert heard(introductions, (7, 0, 5), (9, 1, 5)) == {7: 0}, "the other one's absence proves nothing"
 
 
@@ -85,7 +85,7 @@ def test_a_client_that_is_away_for_a_round_loses_its_place_to_nobody(tmp_path: P
     assert heard(first, (7, 0, 5), (9, 1, 6)) == {7: 0}
     assert heard(first, (7, 0, 5), (9, 1, 6), (10, 1, 6)) == {7: 0}
     assert heard(first, (7, 0, 5), (8, 1, 6), (9, 1, 6)) == {7: 0, 8: 1}, "it is back"
-    assert lines.messages[0] == ("node 9 cannot take part: client 1 is node 8, which keeps it until the next start")
+    assert lines.messages[0] == ("node 9 cannot take part: client 2 is node 8, which keeps it until the next start")
     assert read_clients(tmp_path / "clients.json") == {0: Client(7, 5), 1: Client(8, 6)}
     later = Introductions(3)
     later.keep_in(tmp_path / "clients.json")
@@ -108,7 +108,7 @@ def test_the_number_of_videos_is_that_of_the_first_introduction(tmp_path: Path, 
         assert heard(introductions, (7, 0, number)) == ({7: 0} if number == 5 else {})
     assert introductions.clients == {0: Client(7, 5)}
     assert lines.messages == [
-        "node 7 cannot take part: client 0 introduces 500 samples, and 5 when this run began: restore "
+        "node 7 cannot take part: client 1 introduces 500 samples, and 5 when this run began: restore "
         "client_dist1.json, or begin another run"
     ]
 
@@ -123,7 +123,7 @@ def test_a_node_does_not_become_another_client(lines):
     introductions = Introductions(3)
     introductions.clients = {0: Client(7, 5), 1: Client(8, 5)}
     assert heard(introductions, (7, 2, 5), (8, 1, 5)) == {8: 1}
-    assert lines.messages == ["node 7 cannot take part: it is client 0 of this run and says that it is client 2"]
+    assert lines.messages == ["node 7 cannot take part: it is client 1 of this run and says that it is client 3"]
 
 
 def test_a_node_that_was_left_out_is_asked_again():
