@@ -23,11 +23,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, for_hydra, to_dict
 from fedvssl.data.split import Split
+from fedvssl.early import answered
 from fedvssl.engines import ENGINES, Limits, end_of_run
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.ending import end_code, end_word, failed, interruptible, one_line
 from fedvssl.files.lock import owned
-from fedvssl.help import show_help
 from fedvssl.identity import SETTINGS_FILE, claim, decisive_settings, reject_other_run
 
 log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
@@ -44,7 +44,7 @@ def main() -> None:
 
     The words are first read by the rules of the other commands, then by Hydra.
     """
-    if show_help("main"):
+    if answered("main"):
         return
     try:
         sys.argv[1:] = for_hydra(sys.argv[1:])

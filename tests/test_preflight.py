@@ -85,9 +85,9 @@ def test_good_data_passes(data_dir, lines):
         ("rounds=2.5", "rounds=2.5 must be a whole number"),
         ("pool_size=true", "pool_size=True must be a whole number"),
         ("training.lr=fast", "training.lr=fast must be a number"),
-        ("training.steps=5", "training.steps=5 must be a list of rounds"),
-        ("training.steps=[a]", r"training.steps=\['a'\] must be a list of rounds"),
-        ("training.steps=[true]", r"training.steps=\[True\] must be a list of rounds"),
+        ("training.steps=5", "training.steps=5 must be null or a list"),
+        ("training.steps=[a]", r"training.steps=\['a'\] must be null or a list"),
+        ("training.steps=[true]", r"training.steps=\[True\] must be null or a list"),
         ("strategy.min_fit_clients=most", "strategy.min_fit_clients=most must be a whole number"),
     ],
 )
