@@ -249,7 +249,10 @@ def table(report: dict[str, Any]) -> str:
     names = {name: name for name in report["rows"][RANDOM]}
     rows = {**report["rows"], "chance": report["chance"]} if report["chance"] else report["rows"]
     found = {name: Difference(**difference) for name, difference in report["differences"].items()}
-    lines = [f"{name}: {CHECKPOINT} - {RANDOM} {difference.text()}\n" for name, difference in found.items()]
+    notes = dict.fromkeys(row["note"] for row in report["details"].values() if "note" in row)
+    lines = [f"{note}\n" for note in notes] + [
+        f"{name}: {CHECKPOINT} - {RANDOM} {difference.text()}\n" for name, difference in found.items()
+    ]
     return (
         f"{report['protocol']}{recipe_words(report)}\n{aligned(single(rows, names, report['intervals']), names)}\n"
         f"{''.join(lines)}"

@@ -16,6 +16,7 @@ from fedvssl.data.client_lists import lists_in
 from fedvssl.data.dataset import SampleDataset, stack
 from fedvssl.data.media import find_media
 from fedvssl.files.environment import num_cores
+from fedvssl.strategy.rounds import sample_size
 from fedvssl.training.batches import check_batches
 from fedvssl.training.loop import metric_names, seed_torch
 from fedvssl.training.precision import checked_precision
@@ -59,8 +60,20 @@ def settle(config: Config) -> Config:
     if strategy["min_fit_clients"] > config["pool_size"]:
         log.info("strategy.min_fit_clients=%d lowered to pool_size.", strategy["min_fit_clients"])
         strategy["min_fit_clients"] = config["pool_size"]
+    tell_sampled(config["pool_size"], strategy)
     task = {**task, "module": measured(task["module"], build(task["sample"]), seed=config["seed"])}
     return {**config, "client_resources": resources, "strategy": strategy, "task": task}
+
+
+def tell_sampled(pool_size: int, strategy: Mapping[str, Any]) -> None:
+    """Log that min_fit_clients has more clients train than fraction_fit asks for."""
+    fraction, least = strategy["fraction_fit"], strategy["min_fit_clients"]
+    asked = sample_size(pool_size, fraction_fit=fraction, min_fit_clients=0)
+    if asked < least:
+        log.info(
+            "strategy.fraction_fit=%g is %d of %d clients; strategy.min_fit_clients=%d overrules it: %d train",
+            *(fraction, asked, pool_size, least, least),
+        )
 
 
 def fit_to_machine(*, num_gpus: float, num_cpus: float) -> dict[str, float]:
@@ -130,8 +143,7 @@ def fit_precision(training: Mapping[str, Any], trial: Trial, *, device: str) -> 
     Raises:
         ValueError: if the task's weights cannot be trained with these settings.
     """
-    if (precision := training["precision"]) == "64-true":
-        raise ValueError("training.precision=64-true changes the dtype of what travels: choose 32-true.")
+    precision = training["precision"]
     build_optimizer(training, trial.task, on_gpu=False)  # a mistake in its settings shows here, not in every client
     for pattern, own in (training["optimizer"]["param_groups"] or {}).items():
         log.info("Parameters called %s have settings of their own: %s", pattern, own)
@@ -161,7 +173,10 @@ def list_files(folder: Path, pool_size: int, *, at_least: int) -> list[Path]:
     """
     num_files = len(list(folder.glob("client_dist*.json")))
     if not num_files:
-        raise ValueError(f"No client_dist<N>.json in {folder}: make the partition, or set data_dir or partition_dir.")
+        raise ValueError(
+            f"No client_dist<N>.json in {folder}: make the partition (data_tools.partition or a "
+            "scripts/prepare_<data set>.sh), or set data_dir or partition_dir."
+        )
     if num_files < pool_size and (2 * num_files < pool_size or num_files < at_least):
         raise ValueError(
             f"pool_size={pool_size}, but {folder} holds the lists of {num_files} clients: "

@@ -111,7 +111,7 @@ KINDS: dict[str, Kind] = {
     "from_round": either(NULL, whole()),
     "keep_last": either(NULL, whole(1)),
     "seed": whole(0, 2**63 - 1),
-    "round_timeout": number(1),
+    **dict.fromkeys(("round_timeout", "start_timeout"), number(1)),
     "num_gpus": number(),
     "num_cpus": number(1),
     "fraction_fit": SHARE,

@@ -14,7 +14,6 @@ from fedvssl.evaluation.monitor import Monitor
 from fedvssl.files.arrays import Arrays, load_arrays
 from fedvssl.files.rounds import round_path
 from fedvssl.files.run_log import METRICS_FILE, RunLog, read_records
-from fedvssl.training.precision import FULL, INFERENCE
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +96,6 @@ def build_evaluations(config: Config) -> Evaluations | None:
         batch_size=own["batch_size"],
         seed=config["seed"],
         device="cuda" if config["client_resources"]["num_gpus"] else "cpu",
-        precision=precision if precision in INFERENCE else FULL,
+        precision=precision,
     )
     return Evaluations(monitor, own["every"], config["rounds"])

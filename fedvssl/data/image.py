@@ -1,9 +1,28 @@
 """Reading a picture file."""
 
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
+
+MOST_PIXELS = 2**27  # of a picture or frame: 400 MB once it is decoded, eleven times a photograph of 12 megapixels
+
+
+class TooLargeError(ValueError):
+    """A picture with more pixels than MOST_PIXELS; the message names the file."""
+
+
+def check_sides(height: int, width: int, path: Path) -> None:
+    """Reject a picture that announces more pixels than MOST_PIXELS, before memory is taken for them.
+
+    Raises:
+        TooLargeError: naming the file.
+    """
+    if height * width > MOST_PIXELS:
+        raise TooLargeError(f"{path} announces {width} x {height} pixels, more than {MOST_PIXELS:,}: make it smaller.")
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -12,10 +31,15 @@ def read_picture(path: Path) -> np.ndarray:
     Grey and palettes become RGB, 16 bits become 8, and a transparency is left out.
 
     Raises:
-        ValueError: if the file is empty or no picture.
+        ValueError: if the file is empty or no picture, or announces too many pixels.
     """
     data = path.read_bytes()
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    with suppress(OSError, SyntaxError, Image.DecompressionBombError), Image.open(BytesIO(data)) as header:
+        check_sides(header.height, header.width, path)  # Pillow reads the header alone; OpenCV may know other kinds
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:
+        picture = None
     if picture is None:
         raise ValueError(f"{path} is not a readable picture.")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
