@@ -20,7 +20,7 @@ from yaml import YAMLError
 from fedvssl.chosen_run import with_run
 from fedvssl.files.names import check_name
 from fedvssl.files.settings import flat
-from fedvssl.mistakes import NO_NAME, did_you_mean, explain
+from fedvssl.mistakes import NO_NAME, did_you_mean, explain, printable
 from fedvssl.overrides import SEARCH_PATH, is_flag, is_setting, parse_overrides, with_search_path
 from fedvssl.ranges import ANY, check_ranges, kind_of
 
@@ -137,7 +137,7 @@ def hydra_for(config: str, overrides: Sequence[str]) -> Iterator[tuple[str, list
             raise
         refuse_renamed(quoted(error))
         known = partial(settings_of, path, [*search_path, *overrides])
-        told = explain(error, overrides, keys=known, options=options_of)
+        told = printable(explain(error, overrides, keys=known, options=options_of))
         raise ValueError(f"Configuration '{config}': {told}") from error
 
 

@@ -10,6 +10,7 @@ MISSING = re.compile(r"Could not find '(?:(.*)/)?([^'/]*)'")
 SEVERAL = re.compile(r"sweep|multirun|multi-run", re.IGNORECASE)
 TWICE = re.compile(r"Multiple values for ([^.]+)\.")
 NO_NAME = "Config group override"
+LONGEST = 900
 MOST_NAMES = 40  # that a sentence lists
 
 
@@ -51,6 +52,12 @@ def explain(
     suspects = [word for word in words if re.search(r"[\[\]{}()'\"$,\\]", word)] or words
     named = ", ".join(suspects) or "the file"
     return f"cannot read {named}: close brackets and quotes, or put the value in quotes of its own (\"key='a b'\")."
+
+
+def printable(text: str) -> str:
+    """A text in one line, of at most LONGEST letters."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
 
 
 def no_option(group: str, name: str, options: Iterable[str]) -> str:

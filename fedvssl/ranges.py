@@ -5,6 +5,7 @@ Checks of several settings together, such as a crop that must fit into a picture
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,8 @@ TEXT = Kind(
     lambda value: isinstance(value, str) and value.strip() != "", "a text (in quotes like \"'7'\" if it is a number)"
 )
 SECTION = Kind(lambda value: isinstance(value, dict), "a section of settings")
-CLASS = Kind(lambda value: isinstance(value, str) and "." in value, "the dotted name of a class")
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+CLASS = Kind(lambda value: isinstance(value, str) and bool(DOTTED.fullmatch(value)), "the dotted name of a class")
 NAMES = Kind(
     lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
     "a list of names, such as [head.*]",
@@ -103,8 +105,10 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("overrides", "rows", "measures", "seeds", "splits", "formats", "param_groups"), ANY),
     # files
     **dict.fromkeys(("exp_name", "data_dir", "partition_dir", "feature_dir", "name", "media_dir"), TEXT),
-    **dict.fromkeys(("annotation_dir", "results_dir", "baseline", "engine"), TEXT),
-    **dict.fromkeys(("checkpoint", "pretrained", "init", "work_dir", "out_dir", "train_list"), either(NULL, TEXT)),
+    **dict.fromkeys(("annotation_dir", "results_dir", "engine"), TEXT),
+    **dict.fromkeys(
+        ("checkpoint", "pretrained", "init", "work_dir", "out_dir", "train_list", "baseline"), either(NULL, TEXT)
+    ),
     # clients and rounds
     "pool_size": whole(1, 10**6),
     "rounds": whole(1),
@@ -213,7 +217,8 @@ def check_ranges(settings: Mapping[str, Any]) -> None:
     """
     for path, value, kind in _found(settings):
         if not kind.fits(value):
-            shown = str(value) if len(str(value)) <= LONGEST_SHOWN else f"{str(value)[:LONGEST_SHOWN]} ..."
+            text = "".join(letter if letter.isprintable() else "?" for letter in str(value))
+            shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
             most = f" and at most {MOST:,}" if type(value) in (int, float) and value > MOST else ""
             raise ValueError(f"{path}={shown} must be {kind.words}{most}.")
 
@@ -225,8 +230,10 @@ def _found(settings: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[
         kind = kind_of(own)
         if kind is not None and not (own[:2] == MEASURED and value == "auto"):
             yield ".".join(own), value, kind
-        if isinstance(value, dict) and kind is not ANY and str(value.get("_target_", OURS[0])).startswith(OURS):
-            yield from _found(value, own)
+        if isinstance(value, dict) and kind is not ANY:
+            target = value.get("_target_", OURS[0])
+            is_foreign = CLASS.fits(target) and not target.startswith(OURS)
+            yield from _found({"_target_": target} if is_foreign else value, own)
 
 
 def kind_of(path: Sequence[str]) -> Kind | None:
