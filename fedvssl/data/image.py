@@ -1,6 +1,6 @@
 """Reading a picture file."""
 
-from contextlib import suppress
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-MOST_PIXELS = 2**27  # of a picture or frame: 400 MB once it is decoded, eleven times a photograph of 12 megapixels
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26  # of a picture or frame, 268 MB once it is decoded
+TOO_LARGE = f"announces more than {MOST_PIXELS:,} pixels: make it smaller."
 
 
 class TooLargeError(ValueError):
@@ -22,7 +23,7 @@ def check_sides(height: int, width: int, path: Path) -> None:
         TooLargeError: naming the file.
     """
     if height * width > MOST_PIXELS:
-        raise TooLargeError(f"{path} announces {width} x {height} pixels, more than {MOST_PIXELS:,}: make it smaller.")
+        raise TooLargeError(f"{path} {TOO_LARGE}")
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -34,8 +35,7 @@ def read_picture(path: Path) -> np.ndarray:
         ValueError: if the file is empty or no picture, or announces too many pixels.
     """
     data = path.read_bytes()
-    with suppress(OSError, SyntaxError, Image.DecompressionBombError), Image.open(BytesIO(data)) as header:
-        check_sides(header.height, header.width, path)  # Pillow reads the header alone; OpenCV may know other kinds
+    _check_header(data, path)
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:
@@ -43,6 +43,19 @@ def read_picture(path: Path) -> np.ndarray:
     if picture is None:
         raise ValueError(f"{path} is not a readable picture.")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def _check_header(data: bytes, path: Path) -> None:
+    """Check the sides that a header tells, read by Pillow, which reads no more; OpenCV may know other kinds of files."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(BytesIO(data)) as header:
+                check_sides(header.height, header.width, path)
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise TooLargeError(f"{path} {TOO_LARGE}") from error
+        except (OSError, SyntaxError):
+            return
 
 
 def fit_into(picture: np.ndarray, side: int) -> tuple[np.ndarray, int, int]:

@@ -101,7 +101,7 @@ def build_all(command: str, config: Config) -> None:
         check_finetuning(config)
         build_task(config)
     elif command == "export":
-        checked_formats([name for name in config["formats"] if name != "onnx"])
+        checked_formats(config["formats"])
         build(config["model"])
     elif command == "sweep":
         read(config)
