@@ -46,7 +46,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def _check_header(data: bytes, path: Path) -> None:
-    """Check the sides that a header tells, read by Pillow, which reads no more; OpenCV may know other kinds of files."""
+    """Check the sides that a header tells, read by Pillow, which reads no more; OpenCV may know other kinds."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from data_tools import build_annotations, extract_frames, partition, prepare
-from fedvssl import finetune_preprocess, report, runs
+from fedvssl import finetune_preprocess, report
 from fedvssl.building import build, build_task
 from fedvssl.config import Config, compose, for_hydra
 from fedvssl.early import check_settings
@@ -70,7 +70,7 @@ OR_NULL |= {"hidden_channels", "split", "labels_per_class", "train_list", "param
 FREE = {"threshold", "rows", "measures", "overrides", "protocols", "split"}  # inf is FedAvg; names
 TOOLS: dict[str, Callable[[list[str]], object]] = {
     **{module.__name__: module.main for module in (build_annotations, extract_frames, partition, prepare)},
-    **{module.__name__: module.main for module in (finetune_preprocess, report, runs)},
+    **{module.__name__: module.main for module in (finetune_preprocess, report)},
 }
 FLAGS = ("--raw_dir", "--ann_dir", "--out_dir", "--zip_dir", "--num_clients", "--method", "--seed", "--json_path")
 FLAGS += ("--short_side", "--quality", "--num_workers", "--alpha", "--output_path", "--num_frames", "--width")
