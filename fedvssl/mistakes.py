@@ -49,8 +49,7 @@ def explain(
         return f"it cannot be read as YAML at line {line + 1}: mend the file there."
     if key := getattr(error, "full_key", None):
         return f"'{key}' refers to a setting that is not there, or cannot be read: look for its ${{...}}."
-    suspects = [word for word in words if re.search(r"[\[\]{}()'\"$,\\]", word)] or words
-    named = ", ".join(suspects) or "the file"
+    named = getattr(error, "override", None) or ", ".join(words) or "the file"
     return f"cannot read {named}: close brackets and quotes, or put the value in quotes of its own (\"key='a b'\")."
 
 

@@ -191,7 +191,7 @@ def test_another_pretrained_file_under_the_same_name_is_noticed(
         (["num_workers=-1"], "num_workers=-1 must be"),
         (["from_scratch=no"], "from_scratch=no must be true or false"),
         (["devices=3"], "training.batch_size=4 does not divide over 3 processes"),
-        (["training.optimizer.param_groups={'*':{lr:1e30}}"], "The training diverged"),
+        (["training.optimizer.param_groups={recognizer.*:{lr:1e30}}"], "The training diverged"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
