@@ -4,8 +4,10 @@ Archives inside become folders of their names: HMDB-51 is distributed as an arch
 """
 
 import gzip
+import lzma
 import shutil
 import stat
+import struct
 import subprocess
 import tarfile
 import zipfile
@@ -19,7 +21,19 @@ from fedvssl.files.progress import Progress, show_bytes
 from .download import check_disk_space
 
 SUFFIXES = (".rar", ".zip")
-TAR_DAMAGE = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error)
+TOO_LARGE = (OverflowError, MemoryError)
+TAR_DAMAGE = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, *TOO_LARGE)
+# RuntimeError, NotImplementedError among them: encrypted, or packed in a way that Python does not know.
+ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    EOFError,
+    RuntimeError,
+    zlib.error,
+    struct.error,
+    lzma.LZMAError,
+    OverflowError,
+    MemoryError,
+)
 RAR_TOOLS = {  # command -> its arguments, with which it overwrites and asks nothing
     "unrar": lambda archive, folder: ["x", "-o+", "-y", "-idq", "--", str(archive), f"{folder}/"],
     "7z": lambda archive, folder: ["x", "-y", "-bd", f"-o{folder}", "--", str(archive)],
@@ -70,7 +84,7 @@ def holds_files(archive: Path, files: Iterable[Path]) -> bool:
                     if content and content.read() == file.read_bytes():
                         del missing[file.name]
     except TAR_DAMAGE as error:
-        raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error
+        raise ValueError(f"{archive} is damaged: delete it and fetch it again.") from error
     return not missing
 
 
@@ -110,16 +124,16 @@ def zip_entries(archive: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(archive) as file:
             entries = _checked_entries(file, archive)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error
-    if any(entry.flag_bits & 1 for entry in entries):
-        raise ValueError(f"{archive} is encrypted: unpack it by hand.")
+    except ZIP_DAMAGE as error:
+        raise ValueError(f"{archive} is damaged: delete it and fetch it again.") from error
     return entries
 
 
 def _checked_entries(file: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
     for entry in file.infolist():
         _check_entry(entry.orig_filename, entry.external_attr >> 16, archive)
+        if entry.flag_bits & 1:
+            raise ValueError(f"{archive} is encrypted: unpack it by hand.")
     return file.infolist()
 
 
@@ -135,8 +149,8 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
                 for entry in entries:
                     file.extract(entry, folder)
                     progress.advance(entry.file_size)
-    except (zipfile.BadZipFile, EOFError, RuntimeError, zlib.error) as error:  # RuntimeError: encrypted
-        raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error
+    except ZIP_DAMAGE as error:
+        raise ValueError(f"{archive} is damaged: delete it and fetch it again.") from error
 
 
 def _unpack_tar(archive: Path, folder: Path) -> None:
@@ -152,7 +166,7 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
             for entry in entries:
                 file.extract(entry, folder, filter="data")
     except TAR_DAMAGE as error:
-        raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again.") from error
+        raise ValueError(f"{archive} is damaged: delete it and fetch it again.") from error
 
 
 def _mode(entry: tarfile.TarInfo) -> int:

@@ -83,9 +83,9 @@ def run_command(name: str, words: Sequence[str]) -> int:
     """Run a command of the package; its help comes before PyTorch is imported. Returns its exit code."""
     become(ALL_NAMES[name], words)
     if name not in OWN_HELP:
-        from fedvssl.help import show_help
+        from fedvssl.early import answered
 
-        if show_help(ALL_NAMES[name].rpartition(".")[2]):
+        if answered(ALL_NAMES[name].rpartition(".")[2]):
             return 0
     return import_module(ALL_NAMES[name]).main() or 0
 

@@ -3,10 +3,9 @@
 import copy
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import reduce
-from operator import getitem
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,10 @@ from yaml import YAMLError
 
 from fedvssl.chosen_run import with_run
 from fedvssl.files.names import check_name
+from fedvssl.files.settings import flat
+from fedvssl.mistakes import NO_NAME, did_you_mean, explain, printable
 from fedvssl.overrides import SEARCH_PATH, is_flag, is_setting, parse_overrides, with_search_path
+from fedvssl.ranges import ANY, check_ranges, kind_of
 
 Config = dict[str, Any]
 # Hydra does not compose base.yaml alone with these, or nothing.
@@ -29,6 +31,8 @@ OTHER_CONFIGURATION = ("-h", "--help", "--hydra-help", "--version", "--config-",
 SECTIONS = {"rows": "sweep", "rounds": "pretraining", "train_sample": "finetuning", "formats": "export"}
 EXPERIMENTS_NOW = {"quickstart": "small", "finetune_quickstart": "small", "sweep_small": "small_clips"}
 OF_CLIPS = {"clip_len", "frame_stride"}  # settings that a configuration of pictures lacks; other settings refer to them
+OPEN = {"protocols", "backbone"}  # sections that take further names
+FOREIGN = (HydraException, OmegaConfBaseException, YAMLError)  # some of these are ValueErrors
 IN_PATHS = ("exp_name", "data.name", "data.split", "eval.split")  # settings that become parts of names of files
 # Keys and class paths of earlier versions -> their names now.
 RENAMED = {
@@ -82,10 +86,11 @@ def for_hydra(argv: Sequence[str]) -> list[str]:
     argv = with_search_path(with_run("main", argv))
     argv = [word if is_flag(word) else choose_section(word, conf_dir() / "base.yaml") for word in argv]
     if {"-m", "--multirun"} & {*argv}:
-        return argv  # a comma separates values there
+        raise ValueError("Several runs in one command (-m, --multirun): fedvssl.sweep starts them and compares them.")
     words = [parse_overrides([word])[0] if is_setting(word) else word for word in argv]
     if not any(word.startswith(OTHER_CONFIGURATION) for word in argv):
-        compose("base", [word for word in words if is_setting(word) or word.startswith("~")], resolve=False)
+        settings = [word for word in words if is_setting(word) or word.startswith("~")]
+        compose("base", settings, resolve="${hydra:" not in "".join(words))  # only Hydra itself knows its own values
     return words
 
 
@@ -103,6 +108,7 @@ def compose(config: str, overrides: Sequence[str], *, resolve: bool = True) -> C
     with hydra_for(config, overrides) as (name, words):
         composed = hydra_compose(config_name=name, overrides=words)
         refuse_renamed(key for key in RENAMED if OmegaConf.select(composed, key) is not None)
+        refuse_unused(composed, words)
         return to_dict(composed, resolve=resolve)
 
 
@@ -126,9 +132,56 @@ def hydra_for(config: str, overrides: Sequence[str]) -> Iterator[tuple[str, list
         GlobalHydra.instance().clear()
         with initialize_config_dir(config_dir=str(path.resolve().parent), version_base="1.3"):
             yield path.stem, [*search_path, *overrides]
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except Exception as error:
+        if isinstance(error, ValueError) and not isinstance(error, FOREIGN) and NO_NAME not in str(error):
+            raise
         refuse_renamed(quoted(error))
-        raise ValueError(f"Configuration '{config}': {' '.join(str(error).split())}") from error
+        known = partial(settings_of, path, [*search_path, *overrides])
+        told = printable(explain(error, overrides, keys=known, options=options_of))
+        raise ValueError(f"Configuration '{config}': {told}") from error
+
+
+def settings_of(path: Path, overrides: Sequence[str]) -> list[str]:
+    """Names that a word may set: dotted ones of the settings, and the groups.
+
+    Args:
+        path: file of the configuration.
+        overrides: those that choose files of groups count, if the configuration composes with them.
+    """
+    groups = [folder.name for folder in conf_dir().iterdir() if folder.is_dir()]
+    search_path = [word for word in overrides if word.startswith(SEARCH_PATH)]
+    chosen = [word for word in overrides if word.partition("=")[0] in groups]
+    with initialize_config_dir(config_dir=str(path.resolve().parent), version_base="1.3"):
+        for words in ([*search_path, *chosen], search_path):
+            with suppress(Exception):
+                composed: Any = OmegaConf.to_container(hydra_compose(path.stem, words), resolve=False)
+                sections = [name for name, value in composed.items() if isinstance(value, dict)]
+                return [*groups, *sections, *(name for name, _ in flat(composed))]
+    return groups
+
+
+def options_of(group: str) -> list[str]:
+    """Names of the files and folders in a folder of conf/; [] if there is no such folder."""
+    return [path.stem for path in (conf_dir() / group).glob("*")] if group else []
+
+
+def refuse_unused(composed: Any, overrides: Sequence[str]) -> None:
+    """Reject `+key=value` where nothing would use the new key: outside of what a class gets, and of open sections.
+
+    Raises:
+        ValueError: naming the word and the nearest setting.
+    """
+    for word in overrides:
+        key = word.lstrip("+").partition("=")[0]
+        *parents, name = key.split(".")
+        if not word.startswith("+") or (conf_dir() / key.partition("@")[0]).is_dir() or parents[:1] == ["hydra"]:
+            continue
+        above = [".".join(parents[:end]) for end in range(1, len(parents) + 1)]
+        is_open = any(part in OPEN for part in parents) or kind_of((parents or [name])[:1]) is ANY
+        if not is_open and not any(OmegaConf.select(composed, f"{part}._target_") for part in above):
+            known: Any = OmegaConf.to_container(composed, resolve=False)
+            names = {name for name, _ in flat(known)} - {key}
+            raise ValueError(f"'{word}' has no effect: {key} is no setting.{did_you_mean(key, names)}")
 
 
 def find_configuration(config: str) -> Path:
@@ -197,42 +250,6 @@ def quoted(error: Exception) -> list[str]:
     return re.findall(r"'([\w.]+)'", str(error))
 
 
-def check_numbers(
-    settings: Mapping[str, Any], least: Mapping[str, int | float], *, or_auto: Collection[str] = ()
-) -> None:
-    """Reject settings that are not numbers or are too small.
-
-    Args:
-        settings: nested.
-        least: the smallest allowed value of each dotted key; an int asks for a whole number.
-        or_auto: keys that may be "auto" instead.
-
-    Raises:
-        ValueError: naming the first key that is wrong.
-    """
-    for key, minimum in least.items():
-        value: Any = reduce(getitem, key.split("."), settings)
-        if key in or_auto and value == "auto":
-            continue
-        whole = isinstance(minimum, int)
-        is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not (is_number and value >= minimum):
-            kind = ("auto or " if key in or_auto else "") + ("a whole number" if whole else "a number")
-            raise ValueError(f"{key}={value} must be {kind}, at least {minimum:g}.")
-
-
-def check_flags(settings: Mapping[str, Any], keys: Iterable[str]) -> None:
-    """Reject settings, named by dotted keys, that are neither true nor false.
-
-    Raises:
-        ValueError: naming the first of them.
-    """
-    for key in keys:
-        value: Any = reduce(getitem, key.split("."), settings)
-        if not isinstance(value, bool):
-            raise ValueError(f"{key}={value} must be true or false.")
-
-
 def to_dict(config: Any, *, resolve: bool = True) -> Config:
     """Resolve a Hydra configuration to a plain dict; `data.num_classes=auto` is counted in the data set's lists.
 
@@ -255,7 +272,10 @@ def to_dict(config: Any, *, resolve: bool = True) -> Config:
             section = section.get(name) if isinstance(section, dict) else None
         if isinstance(section, str):
             check_name(section, where=key)
-    return resolved  # pyright: ignore[reportReturnType]
+    named: Any = resolved
+    if resolve:
+        check_ranges(named)
+    return named
 
 
 def _missing_keys(config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

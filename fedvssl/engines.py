@@ -38,6 +38,7 @@ class Limits:
         num_clients: clients of the run.
         num_cpus, num_gpus: of each client that trains.
         timeout: seconds that a round waits for its clients.
+        start_timeout: seconds that the first round waits for them to start; None: as `timeout`.
         verbose: True shows the messages of Flower and Ray in the terminal too.
     """
 
@@ -45,6 +46,7 @@ class Limits:
     num_cpus: float
     num_gpus: float
     timeout: float
+    start_timeout: float | None = None
     verbose: bool = False
 
 
@@ -83,7 +85,8 @@ def simulate(run: "Run", site: "Site", limits: Limits) -> None:
     from fedvssl.server_app import Outcome, build_server_app
 
     outcome = Outcome()
-    server_app = build_server_app(run, num_clients=limits.num_clients, timeout=limits.timeout, outcome=outcome)
+    limited = {"num_clients": limits.num_clients, "timeout": limits.timeout, "start_timeout": limits.start_timeout}
+    server_app = build_server_app(run, **limited, outcome=outcome)
     start_engine(server_app, build_client_app(site), limits=limits, run_dir=run.run_dir, outcome=outcome)
 
 
@@ -117,11 +120,17 @@ def start_engine(
         except Exception as error:
             traceback.print_exception(error, file=ray_log)
             who = "The server" if error is outcome.error else "Flower's simulation"
-            cause = one_line(error.__cause__ or error)
-            raise RuntimeError(f"{who} broke down ({cause}); see {run_dir / FLOWER_LOG}.") from error
+            raise RuntimeError(f"{who} broke down ({one_line(root(error))}); see {run_dir / FLOWER_LOG}.") from error
         finally:
             returned.set()
             outcome.stop.set()  # the server's thread must not wait for clients that are gone
+
+
+def root(error: BaseException) -> BaseException:
+    """The first error of a chain, which says what has happened."""
+    while before := error.__cause__ or error.__context__:
+        error = before
+    return error
 
 
 def start_ray(*, verbose: bool) -> None:
@@ -209,6 +218,8 @@ def end_of_run(error: object, run_dir: Path) -> str:
             "from_round=<number> (0: the start). A run with another learning rate needs another folder, and may start "
             "from a round with init=<round file>."
         )
+    if "have failed" in reason or "broke down" in reason:
+        return f"{reason}. Mend that, then run again with hydra.run.dir={run_dir} to continue."
     return f"{reason}. Run again with hydra.run.dir={run_dir} to continue."
 
 

@@ -16,9 +16,9 @@ clips, does not compute them again.
 
 import sys
 
-from fedvssl.help import show_help
+from fedvssl.early import answered
 
-if __name__ == "__main__" and show_help("evaluate"):  # before PyTorch is imported, which takes seconds
+if __name__ == "__main__" and answered("evaluate"):  # before PyTorch is imported, which takes seconds
     sys.exit()
 
 import json
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from fedvssl.building import build
-from fedvssl.config import Config, check_numbers, compose, read_command_line
+from fedvssl.config import Config, compose, read_command_line
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
 from fedvssl.data.media import picture_of_sample
@@ -48,13 +48,12 @@ from fedvssl.files.predictions import to_digits
 from fedvssl.files.results import CHECKPOINT as CHECKPOINT_PATH
 from fedvssl.files.results import change_in, free_folder, from_here, refuse_other
 from fedvssl.files.settings import flat
+from fedvssl.help import show_help
 from fedvssl.overrides import SEARCH_PATH, parse_overrides
 from fedvssl.sweeping.comparison import aligned, clip_facts, clip_words, deciding, recipe_words, single
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
-
-LEAST = {"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 1}
 
 
 def main(protocol: str | None = None, argv: Sequence[str] | None = None) -> int:
@@ -112,7 +111,6 @@ def evaluate(name: str, config: Config, *, recipe: str = "") -> None:
     Raises:
         ValueError: for a missing or unfitting checkpoint, list, label or video, before the work starts.
     """
-    check_numbers(config, LEAST, or_auto=["num_workers", "data.num_classes"])
     check_devices(device=config["device"], devices=config["devices"])
     protocol, data, seed = build(config["protocol"]), Split.of(config["data"]), config["seed"]
     sample, checkpoint = own_sample(protocol) or build(config["test_sample"]), config["checkpoint"]
@@ -251,7 +249,10 @@ def table(report: dict[str, Any]) -> str:
     names = {name: name for name in report["rows"][RANDOM]}
     rows = {**report["rows"], "chance": report["chance"]} if report["chance"] else report["rows"]
     found = {name: Difference(**difference) for name, difference in report["differences"].items()}
-    lines = [f"{name}: {CHECKPOINT} - {RANDOM} {difference.text()}\n" for name, difference in found.items()]
+    notes = dict.fromkeys(row["note"] for row in report["details"].values() if "note" in row)
+    lines = [f"{note}\n" for note in notes] + [
+        f"{name}: {CHECKPOINT} - {RANDOM} {difference.text()}\n" for name, difference in found.items()
+    ]
     return (
         f"{report['protocol']}{recipe_words(report)}\n{aligned(single(rows, names, report['intervals']), names)}\n"
         f"{''.join(lines)}"

@@ -11,9 +11,9 @@ which is renamed at the end: they appear together or not at all.
 
 import sys
 
-from fedvssl.help import show_help
+from fedvssl.early import answered
 
-if __name__ == "__main__" and show_help("export"):  # before PyTorch is imported, which takes seconds
+if __name__ == "__main__" and answered("export"):  # before PyTorch is imported, which takes seconds
     sys.exit()
 
 import copy
@@ -32,7 +32,7 @@ from torch import nn
 import fedvssl
 from fedvssl.building import build
 from fedvssl.chosen_run import with_run
-from fedvssl.config import Config, check_numbers, compose
+from fedvssl.config import Config, compose
 from fedvssl.data.seen import for_pth, read_seen
 from fedvssl.files.arrays import BACKBONE, Arrays
 from fedvssl.files.atomic import atomic_folder
@@ -54,7 +54,6 @@ FILES = {
     "onnx": "backbone.onnx",
 }
 CARD = "README.md"
-LEAST = {"clip_len": 1, "frame_stride": 1, "crop_size": 1}
 SAFETENSORS_METADATA = {"format": "pt"}  # expected of PyTorch by readers of the format
 
 
@@ -72,7 +71,6 @@ def export(config: Config) -> None:
             space, before anything is written; if ONNX computes other features than PyTorch.
     """
     started = time.perf_counter()
-    check_numbers(config, {name: least for name, least in LEAST.items() if name in config})
     formats, checkpoint = checked_formats(config["formats"]), checkpoint_path(config["checkpoint"])
     backbone = load(partial(build, config["model"]), checkpoint, formats)
     out_dir = Path(str(config["out_dir"] or checkpoint.parent / f"export-{checkpoint.stem}")).expanduser()

@@ -14,9 +14,9 @@ of processors, or another precision, they may differ, and a line says so.
 
 import sys
 
-from fedvssl.help import show_help
+from fedvssl.early import answered
 
-if __name__ == "__main__" and show_help("finetune"):  # before PyTorch is imported, which takes seconds
+if __name__ == "__main__" and answered("finetune"):  # before PyTorch is imported, which takes seconds
     sys.exit()
 
 import os

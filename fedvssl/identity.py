@@ -25,7 +25,7 @@ FREE = SAMPLING | {
     "data.train_list",  # the clients have lists of their own
     *("data.allow_test_videos", "eval.allow_test_videos"),  # the clients' lists are compared themselves
     *("engine", "client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
-    *("rounds", "from_round", "round_timeout", "keep_last", "training.warn_after"),
+    *("rounds", "from_round", "round_timeout", "start_timeout", "keep_last", "training.warn_after"),
     *("strategy.max_update_factor", "strategy.oversized_updates"),
     "task.private",  # decides what travels, and the round files are compared with that
     "task.personal",  # decides where a rule reads it, and is compared there

@@ -23,11 +23,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, for_hydra, to_dict
 from fedvssl.data.split import Split
+from fedvssl.early import answered
 from fedvssl.engines import ENGINES, Limits, end_of_run
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.ending import end_code, end_word, failed, interruptible, one_line
 from fedvssl.files.lock import owned
-from fedvssl.help import show_help
 from fedvssl.identity import SETTINGS_FILE, claim, decisive_settings, reject_other_run
 
 log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
@@ -38,13 +38,16 @@ WRITES = (
     *("*.png", "round-*", "clients/*/*.npz"),
 )
 
+# Ray's folder for temporary files: a socket has at most 107 bytes, and Ray adds these to it.
+LONGEST_FOLDER = 107 - len("/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")
+
 
 def main() -> None:
     """Run the command: mistakes end with `error: <sentence>` and exit code 2, a run that cannot go on with exit code 1.
 
     The words are first read by the rules of the other commands, then by Hydra.
     """
-    if show_help("main"):
+    if answered("main"):
         return
     try:
         sys.argv[1:] = for_hydra(sys.argv[1:])
@@ -123,7 +126,12 @@ def run(config: Config, *, run_dir: Path) -> None:
         device=device,
         num_workers=config["training"]["num_workers"],
     )
-    alone = {"num_clients": config["pool_size"], "timeout": config["round_timeout"], "verbose": config["verbose"]}
+    alone = {
+        "num_clients": config["pool_size"],
+        "timeout": config["round_timeout"],
+        "start_timeout": config["start_timeout"],
+        "verbose": config["verbose"],
+    }
     ENGINES[config["engine"]](built, site, Limits(**config["client_resources"], **alone))
     log.info("Done: %s", run_dir)
 
@@ -132,12 +140,18 @@ def check_engine(name: str) -> None:
     """Reject an engine that is unknown or not installed.
 
     Raises:
-        ValueError: naming it.
+        ValueError: naming it, or a folder for temporary files in which Ray could not start.
     """
     if name not in ENGINES:
         raise ValueError(f"engine={name} is unknown: choose {' or '.join(ENGINES)}.")
     if name == "simulation" and find_spec("ray") is None:
         raise ValueError("engine=simulation needs Ray: pip install ray, or set engine=local.")
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # in the order of Ray
+    if name == "simulation" and len(os.fsencode(folder)) > LONGEST_FOLDER:
+        raise ValueError(
+            f"{folder} is too long for Ray, whose sockets get paths below it: set RAY_TMPDIR to a folder of at most "
+            f"{LONGEST_FOLDER} letters, such as /tmp, or set engine=local."
+        )
 
 
 if __name__ == "__main__":

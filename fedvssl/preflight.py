@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from fedvssl.building import build, build_optimizer, build_sample, build_task
-from fedvssl.config import Config, check_flags, check_numbers
+from fedvssl.config import Config
 from fedvssl.data.annotations import Annotation, read_annotations
 from fedvssl.data.client_lists import lists_in
 from fedvssl.data.dataset import SampleDataset, stack
 from fedvssl.data.media import find_media
 from fedvssl.files.environment import num_cores
+from fedvssl.strategy.rounds import sample_size
 from fedvssl.training.batches import check_batches
 from fedvssl.training.loop import metric_names, seed_torch
 from fedvssl.training.precision import checked_precision
@@ -23,19 +24,10 @@ from fedvssl.training.processes import check_devices
 from fedvssl.wire.replies import Report, reason
 
 log = logging.getLogger(__name__)
-LEAST = {
-    **{"pool_size": 1, "rounds": 1, "seed": 0, "strategy.fraction_fit": 0.0, "strategy.min_fit_clients": 1},
-    **{"training.local_epochs": 1, "training.batch_size": 1, "training.num_workers": 0},
-    **{"client_resources.num_gpus": 0.0, "client_resources.num_cpus": 1.0, "round_timeout": 1.0},
-}
 TARGETS = (("model", ""), ("strategy", ""), ("strategy", "rule"), ("task", "module"), ("task", "sample"))
 # Published spellings of settings of the optimizer and the schedule.
 SPELLINGS = {"optimizer": ("lr", "momentum", "weight_decay"), "schedule": ("steps", "gamma")}
 FOR_CLIENTS = "fedvssl.training.fedprox.FedProx"  # an optimizer whose start is that of a round
-LEAST_FINETUNING = {
-    **{"seed": 0, "num_workers": 0, "test_batch_size": 1, "data.num_classes": 1, "dropout": 0.0},
-    **{"training.epochs": 1, "training.batch_size": 1},
-}
 
 
 def gpus_here() -> int:
@@ -63,17 +55,25 @@ def settle(config: Config) -> Config:
         if not (isinstance(settings, dict) and "_target_" in settings):
             name = f"{part}.{inner}" if inner else part
             raise ValueError(f"{name} needs a _target_, the class to build: name one in the file of conf/{part}.")
-    check_flags(config, ["training.compile", "training.keep_optimizer", "training.drop_last"])
-    optional = {"keep_last": 1, "from_round": 0}
-    least = LEAST | {name: number for name, number in optional.items() if config[name] is not None}
-    check_numbers(config, least, or_auto=["training.num_workers"])
     check_recipe(config["training"])
     strategy, task, resources = dict(config["strategy"]), config["task"], fit_to_machine(**config["client_resources"])
     if strategy["min_fit_clients"] > config["pool_size"]:
         log.info("strategy.min_fit_clients=%d lowered to pool_size.", strategy["min_fit_clients"])
         strategy["min_fit_clients"] = config["pool_size"]
+    tell_sampled(config["pool_size"], strategy)
     task = {**task, "module": measured(task["module"], build(task["sample"]), seed=config["seed"])}
     return {**config, "client_resources": resources, "strategy": strategy, "task": task}
+
+
+def tell_sampled(pool_size: int, strategy: Mapping[str, Any]) -> None:
+    """Log that min_fit_clients has more clients train than fraction_fit asks for."""
+    fraction, least = strategy["fraction_fit"], strategy["min_fit_clients"]
+    asked = sample_size(pool_size, fraction_fit=fraction, min_fit_clients=0)
+    if asked < least:
+        log.info(
+            "strategy.fraction_fit=%g is %d of %d clients; strategy.min_fit_clients=%d overrules it: %d train",
+            *(fraction, asked, pool_size, least, least),
+        )
 
 
 def fit_to_machine(*, num_gpus: float, num_cpus: float) -> dict[str, float]:
@@ -143,8 +143,7 @@ def fit_precision(training: Mapping[str, Any], trial: Trial, *, device: str) -> 
     Raises:
         ValueError: if the task's weights cannot be trained with these settings.
     """
-    if (precision := training["precision"]) == "64-true":
-        raise ValueError("training.precision=64-true changes the dtype of what travels: choose 32-true.")
+    precision = training["precision"]
     build_optimizer(training, trial.task, on_gpu=False)  # a mistake in its settings shows here, not in every client
     for pattern, own in (training["optimizer"]["param_groups"] or {}).items():
         log.info("Parameters called %s have settings of their own: %s", pattern, own)
@@ -174,7 +173,10 @@ def list_files(folder: Path, pool_size: int, *, at_least: int) -> list[Path]:
     """
     num_files = len(list(folder.glob("client_dist*.json")))
     if not num_files:
-        raise ValueError(f"No client_dist<N>.json in {folder}: make the partition, or set data_dir or partition_dir.")
+        raise ValueError(
+            f"No client_dist<N>.json in {folder}: make the partition (data_tools.partition or a "
+            "scripts/prepare_<data set>.sh), or set data_dir or partition_dir."
+        )
     if num_files < pool_size and (2 * num_files < pool_size or num_files < at_least):
         raise ValueError(
             f"pool_size={pool_size}, but {folder} holds the lists of {num_files} clients: "
@@ -254,9 +256,6 @@ def check_finetuning(config: Config) -> None:
     """
     training, devices = config["training"], config["devices"]
     check_devices(device=config["device"], devices=devices)
-    least = LEAST_FINETUNING if training["eval_every"] is None else {**LEAST_FINETUNING, "training.eval_every": 1}
-    check_numbers(config, least, or_auto=["num_workers", "data.num_classes"])
-    check_flags(config, ["from_scratch", "training.compile"])
     check_recipe(training)
     if training["optimizer"]["_target_"] == FOR_CLIENTS:
         raise ValueError(f"{FOR_CLIENTS} is for the rounds of a federation: take another training.optimizer.")
@@ -291,9 +290,4 @@ def check_recipe(training: Mapping[str, Any]) -> None:
                 )
     if "lr" not in training["optimizer"]:
         raise ValueError("training.optimizer needs an lr, which the schedule multiplies.")
-    numbers = {name: 0.0 for name in ("lr", "momentum", "weight_decay") if training[name] is not None}
-    check_numbers({"training": training}, {f"training.{name}": least for name, least in numbers.items()})
-    least = {"training.warmup_steps": 0, "training.max_norm": 0.0, "training.warn_after": 1}
-    check_numbers({"training": training}, least)
-    check_flags({"training": training}, ["training.optimizer.decay_norm_and_bias"])
     build(training["schedule"])

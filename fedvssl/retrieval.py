@@ -8,9 +8,9 @@ Settings: conf/retrieval.yaml. Inputs and outputs: fedvssl/evaluate.py.
 import sys
 from functools import partial
 
-from fedvssl.help import show_help
+from fedvssl.early import answered
 
-if __name__ == "__main__" and show_help("retrieval"):  # before PyTorch is imported, which takes seconds
+if __name__ == "__main__" and answered("retrieval"):  # before PyTorch is imported, which takes seconds
     sys.exit()
 
 from fedvssl import evaluate

@@ -18,11 +18,13 @@ class Outcome:
     error: BaseException | None = None
 
 
-def build_server_app(run: Run, *, num_clients: int, timeout: float, outcome: Outcome) -> ServerApp:
+def build_server_app(
+    run: Run, *, num_clients: int, timeout: float, outcome: Outcome, start_timeout: float | None = None
+) -> ServerApp:
     """Build the server's app.
 
     Args:
-        num_clients, timeout: as for `GridWire`.
+        num_clients, timeout, start_timeout: as for `GridWire`.
         outcome: receives the end of the run.
     """
     app = ServerApp()
@@ -30,7 +32,8 @@ def build_server_app(run: Run, *, num_clients: int, timeout: float, outcome: Out
     @app.main()
     def serve(grid: Grid, context: Context) -> None:
         """Run the rounds, and tell the starter how they have ended."""
-        wire = GridWire(grid, run.introductions, num_clients=num_clients, timeout=timeout, stop=outcome.stop)
+        limits = {"num_clients": num_clients, "timeout": timeout, "start_timeout": start_timeout}
+        wire = GridWire(grid, run.introductions, **limits, stop=outcome.stop)
         try:
             run_rounds(wire, run)
         except BaseException as error:

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from fedvssl.building import build
-from fedvssl.config import Config, check_numbers
+from fedvssl.config import Config
 from fedvssl.data.split import Split
 from fedvssl.evaluation.monitor import Monitor
 from fedvssl.files.arrays import Arrays, load_arrays
 from fedvssl.files.rounds import round_path
 from fedvssl.files.run_log import METRICS_FILE, RunLog, read_records
-from fedvssl.training.precision import FULL, INFERENCE
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +84,6 @@ def build_evaluations(config: Config) -> Evaluations | None:
     own = config["eval"]
     if own["every"] is None:
         return None
-    check_numbers(config, {"eval.every": 1, "eval.max_videos": 1, "eval.batch_size": 1, "eval.num_classes": 1})
     precision = config["training"]["precision"]
     sample = build(own["sample"])
     protocols = {name: build(entry) for name, entry in (own["protocols"] or {}).items() if entry}
@@ -98,6 +96,6 @@ def build_evaluations(config: Config) -> Evaluations | None:
         batch_size=own["batch_size"],
         seed=config["seed"],
         device="cuda" if config["client_resources"]["num_gpus"] else "cpu",
-        precision=precision if precision in INFERENCE else FULL,
+        precision=precision,
     )
     return Evaluations(monitor, own["every"], config["rounds"])

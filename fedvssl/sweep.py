@@ -15,9 +15,9 @@ accuracies over the number of labelled videos.
 
 import sys
 
-from fedvssl.help import show_help
+from fedvssl.early import DRY_RUN, answered
 
-if __name__ == "__main__" and show_help("sweep"):  # before PyTorch is imported, which takes seconds
+if __name__ == "__main__" and answered("sweep"):  # before PyTorch is imported, which takes seconds
     sys.exit()
 
 import contextlib
@@ -56,7 +56,6 @@ from fedvssl.training.processes import exit_code
 DECISIVE = SAMPLING | {*("rounds", "training.epochs", "strategy.max_update_factor", "strategy.oversized_updates")}
 # Settings of all commands that do not decide the numbers of a finished run; of `init` the content is compared.
 FREE = (FREE_IN_PRETRAINING | FREE_IN_FINETUNING | {"checkpoint", "feature_dir"}) - DECISIVE
-DRY_RUN = ("--dry_run", "--dry-run")
 LISTS = tuple(f"*/{folder}/*.json" for folder in ("pool", "clients", "alone*"))
 WRITES = ("*.json", "table.*", "differences.md", "curves.png", "labels.png", *LISTS)
 

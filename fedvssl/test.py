@@ -11,9 +11,9 @@ such as another checkpoint or picture size, is refused.
 
 import sys
 
-from fedvssl.help import show_help
+from fedvssl.early import answered
 
-if __name__ == "__main__" and show_help("test"):  # before PyTorch is imported, which takes seconds
+if __name__ == "__main__" and answered("test"):  # before PyTorch is imported, which takes seconds
     sys.exit()
 
 import csv
@@ -26,7 +26,7 @@ from typing import Any
 from torch import Tensor
 
 from fedvssl.building import build, build_task
-from fedvssl.config import Config, check_numbers, read_command_line
+from fedvssl.config import Config, read_command_line
 from fedvssl.data.annotations import Annotation, class_names
 from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.seen import seen_facts, seen_in, seen_words
@@ -51,7 +51,6 @@ from fedvssl.training.processes import check_devices, ending_together, exit_code
 
 TEST_FILE = "test.json"
 WRITES = (TEST_FILE, PREDICTIONS_FILE, "per_class.csv", "confusion_matrix.png")
-LEAST = {"num_workers": 0, "test_batch_size": 1, "data.num_classes": 1}
 SAME_ANSWER = 0.9  # share of the most frequent answer from which on the test warns,
 RARE_CLASS = 0.5  # unless the class of this answer has at least this share of the videos
 MOST_CLASSES_WITH_NAMES = 60  # more names than this cannot be read beside the confusion matrix
@@ -68,7 +67,6 @@ def run_test(config: Config) -> None:
     Raises:
         ValueError: for a missing or unfitting checkpoint, list or video, before the work starts.
     """
-    check_numbers(config, LEAST, or_auto=["num_workers", "data.num_classes"])
     check_devices(device=config["device"], devices=config["devices"])
     sample, data = build(config["test_sample"]), Split.of(config["data"])
     annotations, path = labelled_videos(data, "test"), Path(config["checkpoint"])

@@ -27,22 +27,25 @@ ALLOWED = {
     "tasks": {"tasks", "training", "data"},
     "evaluation": {"evaluation", "training", "data", "files"},
     "client": {"client", "training", "data", "wire", "files", "strategy/rule"},
-    "formats": {"formats", "data", "files", "evaluation/intervals", "sweeping/comparison"},
+    "formats": {"formats", "data", "files", "evaluation/intervals", "strategy/rounds", "sweeping/comparison"},
     "sweeping": {"sweeping", "training", "data", "files", "building", "config", "overrides", "evaluation/intervals"},
     "reporting": {
         *("reporting", "sweeping", "files", "evaluation/intervals", "training/watch"),
-        *("data/validation", "data/seen", "config"),
+        *("data/validation", "data/seen", "config", "strategy/rounds"),
     },
     "api": {"building", "config", "data", "evaluation", "files", "training"},
-    "cli": {"completion", "help"},
+    "cli": {"completion", "early"},
     "__main__": {"cli"},
     "completion": {"config", "help", "files/runs"},
     "overrides": set(),
+    "ranges": set(),
+    "mistakes": set(),
+    "early": {"chosen_run", "config", "files/ending", "help", "overrides"},
     "chosen_run": {"files/runs"},
-    "config": {"chosen_run", "overrides", "data/splits", "files/names"},
+    "config": {"chosen_run", "mistakes", "overrides", "ranges", "data/splits", "files/names", "files/settings"},
     "help": {"chosen_run", "config", "overrides", "files/ending"},
     "building": {"config", "client/training", "training/optimizer", "training/loop", "files/tensors"},
-    "preflight": {"building", "config", "training", "data", "files", "wire/replies"},
+    "preflight": {"building", "config", "training", "data", "files", "strategy/rounds", "wire/replies"},
     "identity": {"config", "strategy", "data", "files"},
     "finetune_epochs": {"evaluation", "training", "data", "files", "building"},
     "client_app": {"client", "wire", "building"},
@@ -195,7 +198,8 @@ def test_libraries_are_used_where_they_belong(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "start", ["strategy/fedvssl", "strategy/intake", "wire/grid", "report", "files/arrays", "config", "cli", "runs"]
+    "start",
+    ["strategy/fedvssl", "strategy/intake", "wire/grid", "report", "files/arrays", "cli", "runs", "early"],
 )
 def test_these_need_no_torch(start: str) -> None:
     """Neither they nor what they import, but inside functions."""

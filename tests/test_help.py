@@ -151,7 +151,7 @@ def test_help_is_given_where_it_is_asked_for_only(capsys):
 @pytest.mark.parametrize(
     ("command", "words", "sentence"),
     [
-        ("main", ["no_such_key=1"], "error: Configuration 'base': Could not override 'no_such_key'."),
+        ("main", ["no_such_key=1"], "error: Configuration 'base': 'no_such_key' is no setting"),
         ("finetune", ["nowhere.yaml"], "error: No configuration 'nowhere.yaml'"),
         ("export", ["nowhere"], "error: 'nowhere' is not an override"),
     ],

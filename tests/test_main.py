@@ -187,7 +187,7 @@ def test_help_and_configuration_come_without_torch(words, shown, tmp_path, monke
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [
-        ("strategy.mix_coeff=1.5", "error: strategy.mix_coeff=1.5 (alpha) must lie in [0, 1]."),
+        ("strategy.mix_coeff=1.5", "error: strategy.mix_coeff=1.5 must be a number from 0 to 1."),
         ("data_dir=/nowhere", "error: No client_dist<N>.json in /nowhere/"),
         ("engine=spark", "error: engine=spark is unknown: choose simulation or local."),
         ("rounds=abc", "error: rounds=abc must be a whole number, at least 1."),
@@ -195,7 +195,7 @@ def test_help_and_configuration_come_without_torch(words, shown, tmp_path, monke
         ("pretext.sample.crop_size=64", "error: 'pretext.sample.crop_size' is called 'task.sample.crop_size' now.\n"),
         ("data_dir=/nowhere/x=(1)", "error: No client_dist<N>.json in /nowhere/x=(1)/"),
         ("--data_dir=/nowhere/a,b", "error: No client_dist<N>.json in /nowhere/a,b/"),
-        ("round=5", "error: Configuration 'base': Could not override 'round'."),
+        ("round=5", "error: Configuration 'base': 'round' is no setting here. Did you mean rounds?"),
     ],
 )
 def test_mistakes_end_with_a_sentence_before_anything_starts(mistake, sentence, data_dir, tmp_path):

@@ -144,7 +144,7 @@ def test_a_protocol_can_be_left_out(data_dir):
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [
-        ("eval.every=0", "eval.every=0 must be a whole number, at least 1"),
+        ("eval.every=0", "eval.every=0 must be null or a whole number, at least 1"),
         ("eval.max_videos=none", "eval.max_videos=none must be a whole number"),
         ("eval.annotation_dir=/nowhere", "No annotation file /nowhere/train_split_1.json"),
         ("eval.sample.crop_size=99", "A crop of 99 pixels does not fit"),

@@ -181,7 +181,7 @@ def test_what_the_disk_refuses_is_one_sentence(
 ) -> None:
     (work_dir / "test.json").mkdir()
     assert command.main(arguments(data_dir, work_dir)) == 2
-    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: [Errno ")
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: Is a directory: ")
 
 
 def test_a_missing_video_is_named_before_the_work(

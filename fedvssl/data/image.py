@@ -1,9 +1,29 @@
 """Reading a picture file."""
 
+import warnings
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
+
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26  # of a picture or frame, 268 MB once it is decoded
+TOO_LARGE = f"announces more than {MOST_PIXELS:,} pixels: make it smaller."
+
+
+class TooLargeError(ValueError):
+    """A picture with more pixels than MOST_PIXELS; the message names the file."""
+
+
+def check_sides(height: int, width: int, path: Path) -> None:
+    """Reject a picture that announces more pixels than MOST_PIXELS, before memory is taken for them.
+
+    Raises:
+        TooLargeError: naming the file.
+    """
+    if height * width > MOST_PIXELS:
+        raise TooLargeError(f"{path} {TOO_LARGE}")
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -12,13 +32,30 @@ def read_picture(path: Path) -> np.ndarray:
     Grey and palettes become RGB, 16 bits become 8, and a transparency is left out.
 
     Raises:
-        ValueError: if the file is empty or no picture.
+        ValueError: if the file is empty or no picture, or announces too many pixels.
     """
     data = path.read_bytes()
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    _check_header(data, path)
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:
+        picture = None
     if picture is None:
         raise ValueError(f"{path} is not a readable picture.")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def _check_header(data: bytes, path: Path) -> None:
+    """Check the sides that a header tells, read by Pillow, which reads no more; OpenCV may know other kinds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(BytesIO(data)) as header:
+                check_sides(header.height, header.width, path)
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise TooLargeError(f"{path} {TOO_LARGE}") from error
+        except (OSError, SyntaxError):
+            return
 
 
 def fit_into(picture: np.ndarray, side: int) -> tuple[np.ndarray, int, int]:

@@ -1,7 +1,6 @@
 """Files of the samples: a name in a list to the file of a video or picture, whatever its Sample makes of it."""
 
 import glob
-import zipfile
 from functools import cache
 from pathlib import Path
 
@@ -71,8 +70,8 @@ def content_key(path: Path) -> str:
     try:
         stat = path.stat()
         return _content_key(path, stat.st_size, stat.st_mtime_ns)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise VideoError(f"{path} cannot be read ({error}): extract its frames again.") from error
+    except Exception as error:  # zipfile has many for what it cannot read
+        raise VideoError(f"{path} cannot be read: extract its frames again.") from error
 
 
 @cache

@@ -3,7 +3,6 @@
 Shapes: T frames, H W pixels. Frames are uint8 [T,H,W,3] RGB, indices are zero-based.
 """
 
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +14,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from fedvssl.data.frame_zip import open_frames
+from fedvssl.data.image import TooLargeError, check_sides
 from fedvssl.files.names import check_name
 
 # Suffixes of videos when a folder is searched; reading itself trusts the content, not the suffix.
@@ -65,8 +65,8 @@ class ZipVideo:
         self.path = path
         try:
             self._frames = open_frames(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise VideoError(f"{path} is not a readable zip ({error}): extract its frames again.") from error
+        except Exception as error:  # zipfile has many for what it cannot read
+            raise VideoError(f"{path} is not a readable zip of frames: extract its frames again.") from error
         if not len(self._frames):
             raise VideoError(f"{path} holds no JPEG frames: extract its frames again.")
 
@@ -82,13 +82,19 @@ class ZipVideo:
         frame = first = None
         try:
             for index in indices:
-                frame = simplejpeg.decode_jpeg(self._frames.read(index), buffer=frame)
+                jpeg = self._frames.read(index)
+                height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
+                check_sides(int(height), int(width), self.path)
+                frame = simplejpeg.decode_jpeg(jpeg, buffer=frame)
                 first = first or frame.shape
                 if frame.shape != first:
-                    raise ValueError("its frames have several sizes")
+                    raise VideoError(f"{self.path} has frames of several sizes: extract its frames again.")
                 yield frame
-        except (ValueError, OSError, RuntimeError, zipfile.BadZipFile) as error:  # RuntimeError: encrypted
-            raise VideoError(f"{self.path} has a damaged frame ({error}): extract its frames again.") from error
+        except (VideoError, TooLargeError):
+            raise
+        except Exception as error:  # of zipfile and simplejpeg, for damaged and encrypted frames
+            kind = "an encrypted" if "encrypted" in str(error) else "a damaged"
+            raise VideoError(f"{self.path} has {kind} frame, number {index + 1}: extract its frames again.") from error
 
 
 class ContainerVideo:

@@ -7,6 +7,7 @@ for its class with the weight exp(s / temperature).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,10 @@ class KNN:
         for k in self.ks:
             scores = votes(cosines[:, :k], train.labels[nearest[:, :k]], temperature=self.temperature)
             right[f"k={k}"] = top_k_right(scores, test.labels, k=1)
-        return Result(fractions(right), {"num_neighbours": [min(k, len(train)) for k in self.ks]}, right)
+        details: dict[str, Any] = {"num_neighbours": [min(k, len(train)) for k in self.ks]}
+        if more := [k for k in self.ks if k > len(train)]:
+            details["note"] = f"with k={', '.join(map(str, more))} all {len(train)} training samples vote"
+        return Result(fractions(right), details, right)
 
     def draw(self, png: Path, results: Mapping[str, Result], train: Features, test: Features, frame: Frame) -> None:
         """Accuracy over the number of neighbours, a line for each backbone."""

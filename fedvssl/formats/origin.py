@@ -11,6 +11,7 @@ from fedvssl.files.rounds import round_of
 from fedvssl.files.run_log import read_config
 from fedvssl.files.settings import class_name, strategy_name
 from fedvssl.files.tensors import load_torch
+from fedvssl.strategy.rounds import sample_size
 
 FINE_TUNED = ("last.pth", "best.pth")
 
@@ -75,7 +76,7 @@ def _pretraining(config: dict[str, Any], *, server_round: int) -> dict[str, str]
         "pre-training data": f"{config['data']['name']} split {config['data']['split']}, without labels",
         "pretext task": class_name(config["task"]["module"]),
         **aggregation,
-        "clients": f"{config['pool_size']}, of which a fraction of {strategy['fraction_fit']:g} trains in a round",
+        "clients": f"{config['pool_size']}, of which {_sampled(config)} train in a round",
         "rounds": f"{server_round} (the run was set to {config['rounds']})",
         "local epochs in a round": str(training["local_epochs"]),
         "batch size, learning rate": f"{training['batch_size']}, {training['lr']}",
@@ -83,6 +84,12 @@ def _pretraining(config: dict[str, Any], *, server_round: int) -> dict[str, str]
         **_inputs(sample, side="crop_size" if "crop_size" in sample else "max_side"),
         "seed": str(config["seed"]),
     }
+
+
+def _sampled(config: dict[str, Any]) -> int:
+    """Number of clients that train in a round."""
+    sampling = {name: config["strategy"][name] for name in ("fraction_fit", "min_fit_clients")}
+    return sample_size(config["pool_size"], **sampling)
 
 
 def _finetuning(config: dict[str, Any], *, best: bool) -> dict[str, str]:

@@ -17,7 +17,9 @@ from fedvssl.reporting import learning, page
 from fedvssl.reporting.figures import Line, heat_map, is_number, line, line_chart, stacked_chart, titled
 from fedvssl.reporting.folders import Folder, partition_changed, read_result
 from fedvssl.reporting.learning import CLIENTS_WITH_NAMES
+from fedvssl.strategy.rounds import sample_size
 
+SAMPLED = "strategy.fraction_fit"  # the number that follows from it is shown
 SETTINGS = {
     "strategy": "strategy._target_",
     "of Flower": "strategy.strategy._target_",
@@ -27,7 +29,7 @@ SETTINGS = {
     "encoder that clients send": "strategy.rule.sends",
     "alpha (mix_coeff)": "strategy.mix_coeff",
     "beta (swbeta)": "strategy.swbeta",
-    "clients sampled": "strategy.fraction_fit",
+    "clients in a round": SAMPLED,
     "data": "data.name",
     "split": "data.split",
     "clients": "pool_size",
@@ -71,10 +73,20 @@ def configuration(run: Folder) -> str:
 
 def setting_text(run: Folder, key: str) -> str:
     """Text of a setting: of a dotted `_target_` its last word; empty if there is no such setting."""
-    if run.setting("strategy.fedavg") and key.startswith("strategy."):
-        return {"strategy._target_": "FedAvg", "strategy.fraction_fit": str(run.setting(key))}.get(key, "")
+    if run.setting("strategy.fedavg") and key.startswith("strategy.") and key != SAMPLED:
+        return "FedAvg" if key == "strategy._target_" else ""
     value = run.setting(key)
+    if key == SAMPLED:
+        value = sampled(run)
     return "" if value in (None, []) else str(value).rsplit(".", 1)[-1] if key.endswith("_target_") else str(value)
+
+
+def sampled(run: Folder) -> int | None:
+    """Number of clients that train in a round; None if the run has not recorded what decides it."""
+    num_clients, fraction, least = (run.setting(key) for key in ("pool_size", SAMPLED, "strategy.min_fit_clients"))
+    if num_clients is None or fraction is None or least is None:
+        return None
+    return sample_size(num_clients, fraction_fit=fraction, min_fit_clients=least)
 
 
 def partition(run: Folder) -> str:

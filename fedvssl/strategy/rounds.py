@@ -125,9 +125,10 @@ class Rounds:
         if len(reached) < self.min_fit_clients:
             whys = list(wire.left_out.values())
             why = f"{len(whys)} are left out, the first because {whys[0]}" if whys else "a missing one did not connect"
+            advice = "lower it to go on without the others" if reached else "look into the log of a client"
             raise FederationError(
                 f"{len(reached)} clients can be reached, strategy.min_fit_clients asks for {self.min_fit_clients}: "
-                f"lower it to go on without the others ({why})."
+                f"{advice} ({why})."
             )
         return reached
 
@@ -165,6 +166,8 @@ class Rounds:
         """Log the failures; raise if too few replies are left."""
         for partition_id, why in failures.items():
             log.warning("round %d: %s failed: %s", server_round, client_name(partition_id), why)
+        if not num_valid:
+            raise FederationError(f"All {len(failures)} clients of round {server_round} have failed. {_told(failures)}")
         if num_valid < self.min_fit_clients:
             raise FederationError(
                 f"Round {server_round} has {num_valid} valid replies of {num_valid + len(failures)} clients, "
@@ -199,7 +202,8 @@ def _check_weights(method: Method, metrics: Mapping[str, float]) -> None:
 
 def sample_size(num_clients: int, *, fraction_fit: float, min_fit_clients: int) -> int:
     """Number of clients, out of `num_clients`, that train in a round."""
-    return min(max(int(fraction_fit * num_clients), min_fit_clients), num_clients)
+    asked = int(fraction_fit * num_clients + 1e-9)  # 0.29 of 100 is 29, though floats say 28.999...
+    return min(max(asked, min_fit_clients), num_clients)
 
 
 def sample_clients(partition_ids: Iterable[int], *, size: int, seed: int, server_round: int) -> list[int]:

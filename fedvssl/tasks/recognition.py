@@ -115,7 +115,7 @@ class TestSample:
 
 def _check_whole(**numbers: object) -> None:
     for name, value in numbers.items():
-        if not isinstance(value, int) or value < 1:
+        if type(value) is not int or value < 1:
             raise ValueError(f"{name}={value} must be a whole number, at least 1.")
 
 

@@ -10,7 +10,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from fedvssl.files.ending import end_code, end_word, interruptible
+from fedvssl.files.ending import end_code, end_word, interruptible, one_line
 
 PATIENCE = 5.0  # seconds that a process gives another one to fail first
 
@@ -119,7 +119,10 @@ def reduce(fabric: Fabric, values: Tensor, *, how: str) -> Tensor:
 
 
 def sentence(error: Exception) -> str:
-    """The message of an error, without the traceback that a decoding worker puts before it."""
+    """The message of an error, or its class, without the traceback that a decoding worker puts before it."""
     name = type(error).__qualname__
     module = type(error).__module__
-    return str(error).strip().splitlines()[-1].removeprefix(f"{module}.{name}: ").removeprefix(f"{name}: ")
+    lines = (one_line(error) if isinstance(error, OSError) else str(error)).strip().splitlines()
+    return (
+        lines[-1].removeprefix(f"{module}.{name}: ").removeprefix(f"{name}: ") if lines else f"{name}, without a word"
+    )

@@ -31,15 +31,24 @@ class GridWire:
         grid: Flower's connection to the nodes.
         introductions: what the run knows of its clients.
         num_clients: nodes to wait for.
-        timeout: seconds to wait for the nodes, for their introductions, and for replies.
+        timeout: seconds to wait for replies, and from the second round on for missing nodes.
+        start_timeout: seconds to wait for the nodes and for their introductions in the first round; None: as `timeout`.
         stop: ends all waiting when set.
     """
 
     def __init__(
-        self, grid: Grid, introductions: Introductions, *, num_clients: int, timeout: float, stop: threading.Event
+        self,
+        grid: Grid,
+        introductions: Introductions,
+        *,
+        num_clients: int,
+        timeout: float,
+        stop: threading.Event,
+        start_timeout: float | None = None,
     ) -> None:
         self._grid, self._introductions, self._num_clients = grid, introductions, num_clients
         self._timeout, self._stop = timeout, stop
+        self._patience = timeout if start_timeout is None else start_timeout  # for nodes
         self._node_of: dict[int, int] = {}  # partition id -> node id
 
     @property
@@ -54,11 +63,12 @@ class GridWire:
         """
         nodes = self._wait_for_nodes()
         asked = [self._message(RecordDict(), node, MessageType.QUERY) for node in self._introductions.begin(nodes)]
-        replies = exchange(self._grid, asked, timeout=self._timeout, stop=self._stop)
+        replies = exchange(self._grid, asked, timeout=self._patience, stop=self._stop)
         node_of = destinations(message.metadata for message in asked)
         for reply in replies:
             if (node_id := node_of.pop(answers(reply), None)) is not None:
                 self._introductions.hear(node_id, lambda reply=reply: _facts(reply, CLIENT))
+        self._patience = self._timeout
         self._node_of = {who: node for node, who in self._introductions.settle(nodes).items()}
         return {who: self._introductions.clients[who].num_examples for who in self._node_of}
 
@@ -104,7 +114,7 @@ class GridWire:
             yield Reply(partition_id, error=f"no reply to its message within {self._timeout:g} s")
 
     def _wait_for_nodes(self) -> list[int]:
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self._patience
         while len(nodes := sorted(self._grid.get_node_ids())) < self._num_clients and time.monotonic() < deadline:
             if self._stop.is_set():
                 raise FederationError("The run was stopped.")

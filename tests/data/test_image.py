@@ -1,5 +1,6 @@
 """Reading pictures of every kind, and putting them into one square."""
 
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedvssl.data.image import fit_into, read_picture
+from fedvssl.data.video import open_video
 
 
 def picture(height: int = 12, width: int = 20) -> np.ndarray:
@@ -56,3 +58,20 @@ def test_pictures_of_any_size_fit_into_a_square() -> None:
     assert (height, width) == (12, 20)
     np.testing.assert_array_equal(square[:12, [0, 19]], picture(12, 20)[:, [0, 19]])
     assert fit_into(picture(1, 400), 20)[1:] == (1, 20)
+
+
+def announcing(data: bytes, *, side: int) -> bytes:
+    """A JPEG whose header tells another height and width."""
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + side.to_bytes(2, "big") * 2 + data[at + 4 :]
+
+
+def test_a_picture_that_announces_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    _, jpeg = cv2.imencode(".jpg", picture())
+    (path := tmp_path / "a.jpg").write_bytes(announcing(jpeg.tobytes(), side=65000))
+    with pytest.raises(ValueError, match=r"a\.jpg announces more than 89,478,485 pixels"):
+        read_picture(path)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as frames:
+        frames.write(path, "img_00001.jpg")
+    with pytest.raises(ValueError, match=r"a\.zip announces more than 89,478,485 pixels"):
+        open_video(tmp_path / "a.zip").read([0])

@@ -99,7 +99,7 @@ def test_an_encrypted_frame_is_named(tmp_path: Path) -> None:
     for flags in (stored.index(b"PK\3\4") + 6, stored.index(b"PK\1\2") + 8):
         stored[flags] |= 1
     (tmp_path / "video.zip").write_bytes(stored)
-    with pytest.raises(VideoError, match=r"video\.zip has a damaged frame .*encrypted"):
+    with pytest.raises(VideoError, match=r"video\.zip has an encrypted frame"):
         open_video(tmp_path / "video.zip").read([0])
 
 
@@ -109,7 +109,7 @@ def test_frames_of_several_sizes_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "large.zip", "a") as archive, zipfile.ZipFile(tmp_path / "small.zip") as small:
         archive.writestr("img_00009.jpg", small.read("img_00001.jpg"))
     (tmp_path / "large.zip").rename(tmp_path / "video.zip")
-    with pytest.raises(VideoError, match=r"video\.zip has a damaged frame .*several sizes"):
+    with pytest.raises(VideoError, match=r"video\.zip has frames of several sizes"):
         open_video(tmp_path / "video.zip").read([0, 7])
 
 

@@ -86,7 +86,7 @@ def test_damaged_tars_are_refused(tmp_path: Path) -> None:
     content = make_tar({"random.bin": os.urandom(5000)})
     for damaged in (content[:-2000], b"no archive", b"\x1f\x8b" + content[10:], content[:300] + content[310:], b""):
         (tmp_path / "a.tar.gz").write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"a\.tar\.gz is damaged .*: delete it and fetch it again"):
+        with pytest.raises(ValueError, match=r"a\.tar\.gz is damaged: delete it and fetch it again"):
             unpack(tmp_path / "a.tar.gz", tmp_path / "raw")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
 
@@ -235,5 +235,5 @@ def test_an_encrypted_archive_gets_a_sentence(tmp_path: Path) -> None:
     for flags in (stored.index(b"PK\3\4") + 6, stored.index(b"PK\1\2") + 8):
         stored[flags] |= 1
     path.write_bytes(stored)
-    with pytest.raises(ValueError, match=r"a\.zip is damaged .*encrypted"):
+    with pytest.raises(ValueError, match=r"a\.zip is encrypted: unpack it by hand"):
         unpack(path, tmp_path / "raw")

@@ -28,13 +28,13 @@ TWO_SEEDS = "seeds=[1,2]"
             "+measures.few={command: base, columns: {a: b}}",
             r"measures\.few needs a command: .*; base is none",
         ),
-        ("overrides.finetune=['labels_per_class=0']", r"labels_per_class=0 must be a whole number from 1"),
+        ("overrides.finetune=['labels_per_class=0']", r"labels_per_class=0 must be null or a whole number"),
         ("baseline=fedavgm", r"baseline=fedavgm is none of the rows: mean_frame, random"),
         ("+measures.retrieval.row=[]", r"measures\.retrieval has 'row', which is none of: baseline, columns"),
         ("+measures.knn={rows: null}", r"measures\.knn needs 'columns'"),
         (
             "+measures.few={command: finetune, overrides: ['labels=1'], columns: {top1_acc: few}}",
-            "Could not override 'labels'",
+            "'labels' is no setting here",
         ),
         (
             "measures.finetune.rows=[none]",

@@ -82,8 +82,8 @@ def test_the_hidden_layer_of_the_kaiming_head_has_larger_weights(small: dict) ->
     [
         ("task.module.head_init=xavier", "head_init=xavier must be one of published, kaiming"),
         ("task.module.target_stds=auto", "target_stds=auto: fedvssl.main measures it"),
-        ("task.module.target_stds=[1,1]", r"target_stds=\[1, 1\] must be four numbers above 0"),
-        ("task.module.target_stds=[1,1,0,1]", r"target_stds=\[1, 1, 0, 1\] must be four numbers above 0"),
+        ("task.module.target_stds=[1,1]", r"target_stds=\[1, 1\] must be auto or a list of 4"),
+        ("task.module.target_stds=[1,1,0,1]", r"target_stds=\[1, 1, 0, 1\] must be auto or a list of 4"),
     ],
 )
 def test_a_head_that_cannot_be_built_gets_a_sentence(word: str, sentence: str) -> None:

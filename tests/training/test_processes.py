@@ -143,3 +143,9 @@ def test_another_process_lets_process_0_fail_first(monkeypatch) -> None:
     with pytest.raises(ValueError, match="damaged"), processes.ending_together(process([], rank=1)):
         raise ValueError("damaged")
     assert waited == [processes.PATIENCE]
+
+
+def test_an_error_without_a_message_is_named_by_its_class() -> None:
+    assert processes.sentence(ValueError()) == "ValueError, without a word"
+    assert processes.sentence(OSError()).startswith("OSError")
+    assert processes.sentence(FileNotFoundError(2, "No such file or directory", "x")) == "No such file or directory: x"

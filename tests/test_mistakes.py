@@ -1,0 +1,72 @@
+"""Mistakes on a command line: the nearest name, and none of Hydra's own words."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fedvssl import config
+from fedvssl.early import answered
+from fedvssl.overrides import parse_overrides
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("round=5", r"'round' is no setting here\. Did you mean rounds\?"),
+        ("strategy.mixcoeff=1", r"Did you mean strategy\.mix_coeff\?"),
+        ("mix_coeff=1", r"Did you mean strategy\.mix_coeff\?"),
+        ("strateggy=fedavg", r"Did you mean strategy\?"),
+        ("~strategy.fedavgg", r"Did you mean strategy\.fedavg\?"),
+        ("+round=5", r"'\+round=5' has no effect: round is no setting\. Did you mean rounds\?"),
+        ("+strategyy.x=5", r"has no effect"),
+        ("+seed=5", "'seed' is a setting already: leave out the [+]"),
+        ("experiment=smal", r"experiment=smal is unknown\. Did you mean experiment=small\? There are: .*small_clips"),
+        ("experiment=fedu_ablations", "experiment=fedu_ablations has no settings of this kind of command, only: sweep"),
+        ("strategy=fedavgg", r"Did you mean strategy=fedavg\?"),
+        ("task=null", r"task=null is unknown\. There are: .*ctp"),
+        ("task=nan", r"task=nan is unknown\. There are: .*ctp"),
+        ("seed=1,2", r"write a list as key=\[a,b\]; fedvssl\.sweep"),
+        ("training.steps=[1", r"cannot read training\.steps=\[1: close brackets"),
+        ("exp_name=${nowhere}", r"'exp_name' refers to a setting that is not there"),
+    ],
+)
+def test_a_mistake_gets_a_sentence_of_ours(word: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as raised:
+        config.compose("base", parse_overrides([word]))
+    for foreign in ("Hydra", "searchpath", "search path", "To append", "LexerNoViable", "EOF", "\n"):
+        assert foreign not in str(raised.value)
+
+
+def test_a_file_that_is_no_yaml_is_told_with_the_line(tmp_path) -> None:
+    (path := tmp_path / "mine.yaml").write_text("defaults: [finetune]\nseed: 3\n  x: [\n")
+    with pytest.raises(ValueError, match=r"cannot be read as YAML at line \d: mend the file there"):
+        config.compose(str(path), [])
+
+
+@pytest.mark.parametrize("sign", [*"=#~'\"[]{}()&;,ü ", "a = b"])
+def test_paths_with_any_sign_reach_every_command(sign: str) -> None:
+    path = f"/data/x{sign}y"
+    for command in ("base", "finetune", "knn", "sweep"):
+        for word in (f"data_dir={path}", f"--data_dir={path}"):
+            assert config.compose(command, parse_overrides([word]))["data_dir"] == path
+    assert config.compose("base", config.for_hydra([f"data_dir={path}"]))["data_dir"] == path
+
+
+@pytest.mark.parametrize("command", ["main", "finetune", "knn", "export", "sweep"])
+def test_the_version_is_that_of_this_package(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answered(command, ["--version"]) and capsys.readouterr().out.startswith("fedvssl ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["finetune", "finetune", "seeed=1"], ["knn", "protocol.ks=0"], ["export", "crop_size=0"], ["sweep", "seed=1"]],
+)
+def test_mistakes_are_told_before_pytorch_is_imported(words: list[str]) -> None:
+    code = (
+        "import sys; from fedvssl.early import answered\n"
+        f"try: answered({words[0]!r}, {words[1:]!r})\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "2 False\n" and ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1
