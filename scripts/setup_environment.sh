@@ -31,10 +31,12 @@ if ! cat pyproject.toml constraints.txt | cmp -s - "$_stamp"; then
       _next=$((SECONDS + 5))
     fi
   done
-  wait "$_pip" || {
-    echo "error: pip could not install the packages; see its lines above, and run again: what is there is kept." >&2; exit 2
-  }
+  _failed=""
+  wait "$_pip" || _failed=yes
   trap - EXIT
+  if [ "$_failed" ]; then
+    echo "error: pip could not install the packages; see its lines above, and run again: what is there is kept." >&2; exit 2
+  fi
   rm -rf .venv/tmp
   cat pyproject.toml constraints.txt > "$_stamp"
 fi
