@@ -2,6 +2,7 @@
 
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -112,4 +113,5 @@ def peak_memory(work: Callable[[], object]) -> int:
 def _peak_of(work: Callable[[], object]) -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     work()
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

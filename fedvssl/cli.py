@@ -3,7 +3,7 @@
     fedvssl --help
     fedvssl train data_dir=data rounds=10
     fedvssl data partition --help
-    source <(fedvssl --completion bash)
+    eval "$(fedvssl --completion bash)"
 
 `train` is fedvssl.main. The module of a command alone is imported, once and by its own name, and this process becomes
 `python -m <module> <words>` in all that others look at: sys.argv, and the name by which further processes start.

@@ -1,7 +1,7 @@
 """Completion of the console command in a shell: commands, data tools, and the keys and groups of a configuration.
 
-    source <(fedvssl --completion bash)
-    source <(fedvssl --completion zsh)
+    eval "$(fedvssl --completion bash)"
+    eval "$(fedvssl --completion zsh)"
 
 The scripts ask `fedvssl --complete <words>`, whose last word is the one to complete. Hydra knows the overrides.
 """

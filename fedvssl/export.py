@@ -19,7 +19,7 @@ if __name__ == "__main__" and answered("export"):  # before PyTorch is imported,
 import copy
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -72,7 +72,9 @@ def export(config: Config) -> None:
     """
     started = time.perf_counter()
     formats, checkpoint = checked_formats(config["formats"]), checkpoint_path(config["checkpoint"])
-    backbone = load(partial(build, config["model"]), checkpoint, formats)
+    backbone = load(partial(build, config["model"]), checkpoint)
+    named = partial(to_torchvision, backbone.state_dict())
+    formats = possible(formats, {"torchvision": named}, asked=config["formats"] is not None)
     out_dir = Path(str(config["out_dir"] or checkpoint.parent / f"export-{checkpoint.stem}")).expanduser()
     frames = (config["clip_len"],) if "clip_len" in config else ()  # pictures have none
     input_shape = 3, *frames, config["crop_size"], config["crop_size"]
@@ -94,16 +96,35 @@ def export(config: Config) -> None:
 
 
 def checked_formats(formats: Any) -> list[str]:
-    """The formats in the order of FILES, each once.
+    """The formats in the order of FILES, each once; for None all whose packages are installed.
 
     Raises:
-        ValueError: if they are no list of known formats, or the packages for ONNX are not installed.
+        ValueError: if they are no list of known formats, or the packages for ONNX, which is named, are not installed.
     """
-    if not isinstance(formats, list) or not formats or not set(map(str, formats)) <= FILES.keys():
+    names = list(FILES) if formats is None else formats
+    if not isinstance(names, list) or not names or not set(map(str, names)) <= FILES.keys():
         raise ValueError(f"formats={formats} must be a list of some of: {', '.join(FILES)}.")
-    if "onnx" in formats:
-        check_packages()
-    return [name for name in FILES if name in formats]
+    return possible([name for name in FILES if name in names], {"onnx": check_packages}, asked=formats is not None)
+
+
+def possible(formats: Sequence[str], checks: Mapping[str, Callable[[], object]], *, asked: bool) -> list[str]:
+    """The formats without those whose check fails, which is told.
+
+    Raises:
+        ValueError: if one that was asked for by its name fails.
+    """
+    found = []
+    for name in formats:
+        try:
+            if name in checks:
+                checks[name]()
+        except ValueError as error:
+            if asked:
+                raise ValueError(f"{error} Or leave {name} out of formats.") from error
+            print(f"Without {name}: {error}", flush=True)
+        else:
+            found.append(name)
+    return found
 
 
 def checkpoint_path(checkpoint: str | None) -> Path:
@@ -120,16 +141,14 @@ def checkpoint_path(checkpoint: str | None) -> Path:
     return path
 
 
-def load(new_backbone: Callable[[], nn.Module], checkpoint: Path, formats: Sequence[str]) -> nn.Module:
+def load(new_backbone: Callable[[], nn.Module], checkpoint: Path) -> nn.Module:
     """The backbone of the checkpoint in eval mode, on the CPU.
 
     Raises:
-        ValueError: if it is not of this model, holds numbers that are not finite, or does not fit a format.
+        ValueError: if it is not of this model, or holds numbers that are not finite.
     """
     backbone = new_backbone().eval()
     load_backbone(backbone, checkpoint)
-    if "torchvision" in formats:
-        to_torchvision(backbone.state_dict())
     return backbone
 
 

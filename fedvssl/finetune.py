@@ -109,7 +109,7 @@ def finetune(config: Config) -> None:
                     OmegaConf.save(OmegaConf.create(config), temporary)
             run.train(log)
             chosen = work_dir / ("last.pth" if data.validation is None else "best.pth")
-            fabric.print(f"All epochs are done: test {chosen} with scripts/dist_test.sh")
+            fabric.print(f"All epochs are done: test {chosen} with python -m fedvssl.test")
 
 
 def files_read(data: Split, pretrained: str | None) -> dict[str, Path]:

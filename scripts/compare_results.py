@@ -41,7 +41,7 @@ def read_row(word: str) -> tuple[str, list[Path]]:
         raise ValueError(f"'{word}' is not a row: write label=folder.")
     paths = [Path(folder) for folder in folders.split(",")]
     if missing := [path for path in paths if not (path / "test.json").is_file()]:
-        raise ValueError(f"No {missing[0] / 'test.json'}: run scripts/dist_test.sh with this work_dir first.")
+        raise ValueError(f"No {missing[0] / 'test.json'}: run python -m fedvssl.test with this work_dir first.")
     return label, paths
 
 

@@ -11,9 +11,9 @@ if ! "$_base" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
   echo "error: Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11 and run again." >&2
   exit 2
 fi
-# One stamp per extra, holding what was installed, so that a second run starts at once and a changed pyproject installs.
+# One stamp per extra, holding what was installed, so that a second run starts at once and a changed list installs.
 _stamp=".venv/installed${_extra:+-$_extra}"
-if ! cmp -s pyproject.toml "$_stamp"; then
+if ! cat pyproject.toml constraints.txt | cmp -s - "$_stamp"; then
   echo "Setting up .venv (several GB on the first run, a few minutes) ..."
   if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
     "$_base" -m venv --clear .venv || {
@@ -21,19 +21,24 @@ if ! cmp -s pyproject.toml "$_stamp"; then
     }
   fi
   mkdir -p .venv/tmp  # for the downloads, so that the progress below counts them
-  TMPDIR="$PWD/.venv/tmp" "$PYTHON" -m pip install --quiet --disable-pip-version-check -e "$_package" &
-  _pip=$! _begun=$SECONDS
+  TMPDIR="$PWD/.venv/tmp" "$PYTHON" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e "$_package" &
+  _pip=$! _begun=$SECONDS _next=$((SECONDS + 5))
   trap 'kill "$_pip" 2>/dev/null' EXIT  # also when Ctrl-C ends the script
   while kill -0 "$_pip" 2>/dev/null; do
     sleep 1
-    if [ $(((SECONDS - _begun) % 15)) = 0 ]; then
+    if [ "$SECONDS" -ge "$_next" ]; then
       echo "  $((SECONDS - _begun)) s, $(du -sm .venv 2>/dev/null | cut -f1) MB in .venv; up to 9500 on the way, 6600 when it is done"
+      _next=$((SECONDS + 5))
     fi
   done
-  wait "$_pip"
+  _failed=""
+  wait "$_pip" || _failed=yes
   trap - EXIT
+  if [ "$_failed" ]; then
+    echo "error: pip could not install the packages; see its lines above, and run again: what is there is kept." >&2; exit 2
+  fi
   rm -rf .venv/tmp
-  cp pyproject.toml "$_stamp"
+  cat pyproject.toml constraints.txt > "$_stamp"
 fi
 if ! _error="$("$PYTHON" -c 'import cv2' 2>&1)"; then
   echo "error: OpenCV cannot be loaded: ${_error##*$'\n'}" >&2

@@ -23,12 +23,27 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+def files_of(folder: Path) -> set[Path]:
+    """Files below a folder, as relative paths, without those that Python compiles."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {path for path in files if "__pycache__" not in path.parts}
+
+
 def run(installed: Path, folder: Path, *words: str) -> str:
     """Run `python <words>` in `folder` with the wheel before everything else on the path."""
     environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, *words]
     result = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
     return result.stdout
+
+
+def test_the_wheel_holds_the_package_its_configuration_and_what_people_type(installed: Path) -> None:
+    inside = {path for path in files_of(installed) if path.parts[0] == "fedvssl"}
+    assert {path.parts[0].partition("-")[0] for path in files_of(installed) - inside} == {"bin", "fedvssl"}
+    expected = {Path("fedvssl/scripts/compare_results.py"), Path("fedvssl/scripts/show_ctp.py")}
+    expected |= {Path("fedvssl") / path for path in files_of(ROOT / "fedvssl")}
+    expected |= {Path("fedvssl") / part / path for part in ("conf", "data_tools") for path in files_of(ROOT / part)}
+    assert inside == expected
 
 
 def test_the_wheel_is_what_is_imported(installed: Path, tmp_path: Path) -> None:
@@ -49,8 +64,8 @@ def test_configurations_compose(installed: Path, tmp_path: Path, name: str) -> N
 
 
 def test_exporting_finds_its_configuration(installed: Path, tmp_path: Path) -> None:
-    code = "from fedvssl import config; print(config.compose('export', [])['formats'])"
-    assert "'onnx'" in run(installed, tmp_path, "-c", code)
+    code = "from fedvssl import config; print(config.compose('export', [])['model']['depth'])"
+    assert "18" in run(installed, tmp_path, "-c", code)
 
 
 @pytest.mark.parametrize("module", ["partition", "extract_frames", "synthetic", "ucf101.prepare", "fetch"])
@@ -67,6 +82,16 @@ def test_the_console_command_runs(installed: Path, tmp_path: Path, words: list[s
 def test_the_package_is_typed_and_its_api_is_there(installed: Path, tmp_path: Path) -> None:
     assert (installed / "fedvssl" / "py.typed").is_file()
     assert "Run" in run(installed, tmp_path, "-c", "import fedvssl; print(fedvssl.Run)")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"), [(["compare_results"], "Name the rows"), (["show_ctp", "--help"], "usage: show_ctp.py")]
+)
+def test_the_python_scripts_run(installed: Path, tmp_path: Path, words: list[str], sentence: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", f"fedvssl.scripts.{words[0]}", *words[1:]]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert sentence in done.stdout + done.stderr and "Traceback" not in done.stderr
 
 
 def test_report_finds_its_style_and_references(installed: Path, tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ def check_packages() -> None:
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise ValueError(
-            f"ONNX needs {missing[0]}, which is not installed: pip install {' '.join(PACKAGES)}, "
-            "or leave onnx out of formats."
+            f"ONNX needs {missing[0]}, a package of the extra 'export': pip install -e '.[export]' in the clone, or "
+            f"pip install {' '.join(PACKAGES)}."
         )
 
 

@@ -29,5 +29,5 @@ def to_torchvision(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]
             return name, own
     raise ValueError(
         "torchvision has only an R3D of depth 18 and ResNets with the ImageNet stem, all of width 64, and this "
-        "backbone is another: leave torchvision out, formats=[safetensors,pth,onnx]."
+        "backbone is another."
     )

@@ -73,7 +73,7 @@ def seed_torch(key: Sequence[int]) -> None:
     from scratch have the same weights for one seed, and docs/results.md compares them so. Dropout in the first epoch of
     fine-tuning begins the stream from which its initial weights came.
     """
-    torch.manual_seed(int(np.random.SeedSequence(list(key)).generate_state(1, np.uint64)[0] >> 1))
+    torch.manual_seed(int(np.random.SeedSequence(list(key)).generate_state(1, np.uint64)[0]) >> 1)
 
 
 def set_up(fabric: Fabric, task: nn.Module, optimizer: torch.optim.Optimizer, *, compiled: bool = False) -> Any:

@@ -52,8 +52,8 @@ def test_object_array_of_arrays(tmp_path):
 
 def test_numpy_1_names_and_numpy_scalars(tmp_path):
     payload = pickle.dumps(object_array([*ARRAYS[:2], np.int64(7), ARRAYS[3]]), protocol=4)
-    assert b"numpy._core.multiarray" in payload
     old = payload.replace(b"\x16numpy._core.multiarray", b"\x15numpy.core.multiarray")
+    assert b"\x15numpy.core.multiarray" in old and b"_core" not in old
     frame = old.index(b"\x95")  # the length of the pickle's frame has shrunk with each replaced name
     length = int.from_bytes(old[frame + 1 : frame + 9], "little") - (len(payload) - len(old))
     old = old[: frame + 1] + length.to_bytes(8, "little") + old[frame + 9 :]

@@ -19,7 +19,7 @@ from tests.strategy.echo import GLOBAL, EchoWire, echo, run_round, strategy_for
 def test_a_round_asks_samples_and_averages_by_videos():
     wire = EchoWire(3)
     arrays, report = run_round(strategy_for(3), wire, server_round=4)
-    np.testing.assert_allclose(arrays["backbone.w"], (1 * 10 + 2 * 20 + 3 * 30) / 60)
+    np.testing.assert_allclose(arrays["backbone.w"], (1 * 10 + 2 * 20 + 3 * 30) / 60, rtol=1e-6)
     assert arrays["head.n"] == 3 and arrays["head.n"].dtype == np.int64
     assert wire.orders[0] == (0, {"server-round": 4, "kept-round": 0, "lr-factor": 0.5})
     assert list(report.clients) == [0, 1, 2] and report.failures == {}
