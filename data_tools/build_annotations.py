@@ -23,13 +23,16 @@ VIDEOS = ("videos", "has a zip", "listed videos have no frames")
 PICTURES = ("pictures", "can be read", "pictures cannot be read")
 
 
-def build_annotations(splits: Splits, zip_dir: Path, out_dir: Path, *, doubtful: Collection[str] = ()) -> list[str]:
+def build_annotations(
+    splits: Splits, zip_dir: Path, out_dir: Path, *, doubtful: Collection[str] = (), told: Collection[str] = ()
+) -> list[str]:
     """Write one annotation file per split and report the videos left out.
 
     Args:
         splits: "train_split_1" -> its videos.
         zip_dir: folder with `<name>.zip` for each video that has frames.
         doubtful: names that are left out, whether they have frames or not.
+        told: names of which the reader knows already that they have none.
 
     Returns:
         names of the listed videos that are left out, sorted.
@@ -41,11 +44,16 @@ def build_annotations(splits: Splits, zip_dir: Path, out_dir: Path, *, doubtful:
     there = {name for name in listed.difference(doubtful) if zip_path(zip_dir, name).is_file()}
     if not there:
         raise ValueError(f"None of the {len(listed)} listed videos has a zip in {zip_dir}: extract the frames first.")
-    return write_lists(splits, there, out_dir)
+    return write_lists(splits, there, out_dir, told=told)
 
 
 def write_lists(
-    splits: Splits, there: Collection[str], out_dir: Path, *, words: tuple[str, str, str] = VIDEOS
+    splits: Splits,
+    there: Collection[str],
+    out_dir: Path,
+    *,
+    words: tuple[str, str, str] = VIDEOS,
+    told: Collection[str] = (),
 ) -> list[str]:
     """Write one annotation file per split, and `left_out.json` if something is left out.
 
@@ -53,6 +61,7 @@ def write_lists(
         splits: "train_split_1" -> what is listed.
         there: names of what can be used.
         words: for the lines that are printed.
+        told: names that are not printed again.
 
     Returns:
         names of what is left out, sorted.
@@ -63,7 +72,7 @@ def write_lists(
     listed = {annotation.name for split in splits.values() for annotation in split}
     with owned(out_dir, writes=("*.json",)):
         _write(splits, there, out_dir, words)
-        return _write_left_out(sorted(listed.difference(there)), out_dir / "left_out.json", words)
+        return _write_left_out(sorted(listed.difference(there)), out_dir / "left_out.json", words, told)
 
 
 def _write(splits: Splits, there: Collection[str], out_dir: Path, words: tuple[str, str, str]) -> None:
@@ -87,12 +96,12 @@ def splits_of_zips(zip_dir: Path) -> Splits:
     )
 
 
-def _write_left_out(names: list[str], path: Path, words: tuple[str, str, str]) -> list[str]:
+def _write_left_out(names: list[str], path: Path, words: tuple[str, str, str], told: Collection[str]) -> list[str]:
     path.unlink(missing_ok=True)
     if names:
         write_json(path, names)
         print(f"{len(names)} {words[2]} and are left out; all names are in {path}")
-        for name in names[:20]:
+        for name in [name for name in names if name not in told][:20]:
             print(f"  left out: {name}")
     return names
 

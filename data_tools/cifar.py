@@ -18,7 +18,7 @@ from fedvssl.files.names import check_name
 
 from .archive import holds_files, unpack
 from .raw_pictures import RawPicture, RawPictures
-from .raw_videos import files_ending
+from .walk import files_ending
 
 SIDE = 32
 PIXEL_BYTES = 3 * SIDE * SIDE

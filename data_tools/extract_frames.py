@@ -2,14 +2,16 @@
 
     python -m data_tools.extract_frames --raw_dir data/ucf101/raw --ann_dir data/ucf101/lists --out_dir data/ucf101/zips
 
-With --ann_dir the listed videos are extracted under their listed names; without it every video in --raw_dir, under the
-name of its folder. Finished zips are kept, so the command can be run again after a stop. Videos that cannot be decoded
-are named at the end and in `<out_dir>/extract_report.json`; they do not stop the rest.
+With --ann_dir the listed videos are extracted under their listed names; without it every video in --raw_dir, under its
+path. Frames are upright, as a player shows them, with the pixel aspect of the file. Finished zips are kept, so the
+command can be run again after a stop. Damaged frames are left out and counted. A video that lost more of them than
+--max_lost, a still picture, and what cannot be decoded are named, also in `<out_dir>/extract_report.json`.
 """
 
 import argparse
+import errno
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import combinations
@@ -19,8 +21,9 @@ from unicodedata import normalize
 
 import simplejpeg
 
-from fedvssl.data.geometry import resize
-from fedvssl.data.video import VideoError, decode_frames, zip_path
+from fedvssl.data.container import MAX_LOST, Container, Loss, VideoError
+from fedvssl.data.geometry import resize, resized_shape
+from fedvssl.data.video import zip_path
 from fedvssl.files.atomic import atomic_path, read_json, write_json
 from fedvssl.files.environment import num_cores
 from fedvssl.files.lock import owned
@@ -29,11 +32,14 @@ from fedvssl.files.progress import Progress
 from .command import command_parser, run_command
 from .estimate import check_disk, estimate
 from .lists import Splits, read_splits
-from .raw_videos import Match, find_raw_videos, match_to_names, name_by_folder
+from .raw_videos import Match, find_raw_videos, match_to_names, name_by_path
 from .workers import in_processes
 
 REPORT_NAME = "extract_report.json"
 Job = tuple[str, Path, Path]  # "<Class>/<stem>", raw file, zip
+Outcome = tuple[str, str, str]  # name, reason for which it is not stored, what it lost
+LEAST_FRAMES = 2  # of a video: a clip of one frame would be this frame again and again
+LARGEST_SIDE = 65500  # pixels of a JPEG
 MANY = 20  # videos from which on an estimate is printed before the extraction
 
 
@@ -53,7 +59,7 @@ class FrameFormat:
 
 @dataclass
 class Report:
-    """Outcome for every video; `failed` and `doubtful` map a name to the reason."""
+    """Outcome for every video; `failed` and `doubtful` map a name to the reason, `lost` to what it lost."""
 
     frames: FrameFormat
     written: int = 0
@@ -61,6 +67,7 @@ class Report:
     failed: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     doubtful: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -70,43 +77,53 @@ class Report:
         print(f"{self.written} videos extracted, {self.kept} kept from before, {len(self.failed)} failed.")
         for name, reason in sorted(self.failed.items()):
             print(f"  failed: {name}: {reason}")
+        if self.lost:
+            losses = [f"{name} has {lost}" for name, lost in self.lost.items()]
+            print(f"{len(self.lost)} videos lost frames: {shorten(losses)}")
         if self.missing:
             print(f"{len(self.missing)} videos of the lists have no raw file: {shorten(self.missing)}")
         if self.doubtful:
             reasons = [f"{name} ({reason})" for name, reason in self.doubtful.items()]
-            print(f"{len(self.doubtful)} videos of the lists share a raw file or clip: {shorten(reasons)}")
+            print(f"{len(self.doubtful)} videos have no file or name of their own: {shorten(reasons)}")
 
 
-def extract_video(raw: Path, zip_path: Path, *, frames: FrameFormat) -> None:
-    """Decode, resize and store one video, whole or not at all.
+def extract_video(raw: Path, zip_path: Path, *, frames: FrameFormat, max_lost: float = MAX_LOST) -> Loss:
+    """Decode, resize and store one video, or nothing; returns what it lost.
 
     Raises:
-        VideoError: if the video is empty or cannot be decoded to its end.
+        VideoError: if it cannot be decoded, is a still picture, or lost more than the share `max_lost` of its frames.
     """
+    container = Container(raw, max_lost=max_lost)
     with atomic_path(zip_path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for number, jpeg in enumerate(encode_frames(raw, frames=frames), start=1):
+        for number, jpeg in enumerate(encode_frames(container, frames=frames), start=1):
             # A fixed date makes two extractions of one video the same, byte for byte.
             archive.writestr(zipfile.ZipInfo(f"img_{number:05d}.jpg"), jpeg)
+        if container.loss.shown < LEAST_FRAMES:
+            raise VideoError(f"{raw} is a still picture: it has one frame.")
+    return container.loss
 
 
-def encode_frames(raw: Path, *, frames: FrameFormat) -> Iterator[bytes]:
-    """The JPEG of every frame.
+def encode_frames(container: Container, *, frames: FrameFormat) -> Iterator[bytes]:
+    """The JPEG of every frame; a strip whose resized frames no JPEG could hold keeps its size.
 
     Raises:
-        VideoError: if the video is empty, cannot be decoded to its end or changes its frame size.
+        VideoError: as `Container.decoded`.
     """
-    shape = None
-    for number, frame in enumerate(decode_frames(raw), start=1):
-        if frames.short_side:
+    for frame in container.frames():
+        height, width, _ = frame.shape
+        if frames.short_side and max(resized_shape(height, width, frames.short_side)) <= LARGEST_SIDE:
             frame = resize(frame, frames.short_side)
-        shape = shape or frame.shape
-        if frame.shape != shape:
-            raise VideoError(f"{raw} changes its frame size at frame {number}: re-encode it with one size.")
         yield simplejpeg.encode_jpeg(frame, quality=frames.quality, colorspace="RGB", colorsubsampling="420")
 
 
 def extract_videos(
-    videos: Mapping[str, Path], out_dir: Path, *, frames: FrameFormat, num_workers: int, match: Match | None = None
+    videos: Mapping[str, Path],
+    out_dir: Path,
+    *,
+    frames: FrameFormat,
+    num_workers: int,
+    match: Match | None = None,
+    max_lost: float = MAX_LOST,
 ) -> Report:
     """Extract all videos with several processes; finished zips are kept.
 
@@ -114,6 +131,7 @@ def extract_videos(
         videos: "<Class>/<stem>" -> raw file.
         out_dir: folder for the zips and the report. Only one extraction at a time works in it.
         match: result of `find_videos`; its names without a raw file of their own go into the report.
+        max_lost: largest share of frames that a video may have lost, 0 to 1.
 
     Raises:
         ValueError: if another process works in `out_dir`, its zips have another format, the disk is too small (for 20
@@ -121,29 +139,41 @@ def extract_videos(
     """
     if num_workers < 1:
         raise ValueError(f"--num_workers {num_workers}: at least one process is needed.")
+    if not 0 <= max_lost <= 1:
+        raise ValueError(f"--max_lost {max_lost}: give a share of the frames of a video, 0 to 1.")
     jobs = [(name, raw, zip_path(out_dir, name)) for name, raw in videos.items()]
     with owned(out_dir, writes=("**/*.zip", REPORT_NAME)):
         check_same_format(out_dir / REPORT_NAME, frames)
         check_apart(list(videos), out_dir)
-        return _extract_missing(jobs, out_dir, frames=frames, num_workers=num_workers, match=match)
+        extract = partial(_try_extract, frames=frames, max_lost=max_lost)
+        return _extract_missing(jobs, out_dir, extract, frames=frames, num_workers=num_workers, match=match)
 
 
 def _extract_missing(
-    jobs: list[Job], out_dir: Path, *, frames: FrameFormat, num_workers: int, match: Match | None
+    jobs: list[Job],
+    out_dir: Path,
+    extract: Callable[[Job], Outcome],
+    *,
+    frames: FrameFormat,
+    num_workers: int,
+    match: Match | None,
 ) -> Report:
     to_do = [job for job in jobs if not job[2].exists()]
     if len(to_do) >= MANY:
         _tell_estimate([raw for _, raw, _ in to_do], out_dir, frames=frames, num_workers=num_workers)
     _, missing, doubtful = match or ((), [], {})
     report = Report(frames, kept=len(jobs) - len(to_do), missing=missing, doubtful=doubtful)
+    report.lost |= _lost_before(out_dir / REPORT_NAME, kept={name for name, _, zip_file in jobs if zip_file.exists()})
     report.write(out_dir / REPORT_NAME)
     with Progress("extracting videos", len(jobs)) as progress:
         progress.start_at(report.kept)
-        for name, reason in in_processes(partial(_try_extract, frames=frames), to_do, num_workers=num_workers):
-            if reason is None:
-                report.written += 1
-            else:
+        for name, reason, lost in in_processes(extract, to_do, num_workers=num_workers):
+            if reason:
                 report.failed[name] = reason
+            else:
+                report.written += 1
+            if lost:
+                report.lost[name] = lost
             progress.advance()
     report.write(out_dir / REPORT_NAME)
     return report
@@ -156,21 +186,34 @@ def shorten(names: list[str], limit: int = 20) -> str:
 
 def _tell_estimate(raws: Sequence[Path], out_dir: Path, *, frames: FrameFormat, num_workers: int) -> None:
     num_processes = min(num_workers, len(raws), num_cores())
-    expected = estimate(raws, partial(encode_frames, frames=frames), num_processes=num_processes)
+    expected = estimate(raws, frame_encoder(frames), num_processes=num_processes)
     if expected:
         check_disk(expected, out_dir)
         print(expected, flush=True)
 
 
-def _try_extract(job: Job, *, frames: FrameFormat) -> tuple[str, str | None]:
+def frame_encoder(frames: FrameFormat) -> Callable[[Path], Iterator[bytes]]:
+    """Raw video -> the JPEG of each frame, for an estimate."""
+    return lambda raw: encode_frames(Container(raw), frames=frames)
+
+
+def _lost_before(report: Path, *, kept: Collection[str]) -> dict[str, str]:
+    """What kept videos lost when they were extracted, by the report of that time."""
+    before = read_json(report).get("lost", {}) if report.is_file() else {}
+    return {name: lost for name, lost in before.items() if name in kept}
+
+
+def _try_extract(job: Job, *, frames: FrameFormat, max_lost: float) -> Outcome:
     name, raw, zip_path = job
     try:
-        extract_video(raw, zip_path, frames=frames)
-    except OSError:
+        loss = extract_video(raw, zip_path, frames=frames, max_lost=max_lost)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return name, "its name is too long for this disk: rename it.", ""
         raise  # a full disk is no fault of the video
     except Exception as error:  # a damaged file may raise anything and must not stop the rest
-        return name, str(error) or type(error).__name__
-    return name, None
+        return name, str(error) or type(error).__name__, ""
+    return name, "", str(loss) if loss.lost else ""
 
 
 def check_same_format(report: Path, frames: FrameFormat) -> None:
@@ -210,14 +253,14 @@ def find_videos(raw_dir: Path, splits: Splits | None) -> Match:
     """Raw file of every video, and the listed videos that have none of their own.
 
     Args:
-        splits: the lists; None takes every video in `raw_dir`, named after its folder.
+        splits: the lists; None takes every video in `raw_dir`, named after its path.
 
     Raises:
         ValueError: if there is nothing to extract, or several files fit one name.
     """
     paths = find_raw_videos(raw_dir)
     if splits is None:
-        return Match(name_by_folder(paths, raw_dir), [], {})
+        return name_by_path(paths, raw_dir)
     listed = dict.fromkeys(annotation.name for split in splits.values() for annotation in split)
     match = match_to_names(paths, listed, raw_dir)
     if not match.found:
@@ -235,6 +278,7 @@ def add_frame_flags(parser: argparse.ArgumentParser, *, for_pictures: bool = Fal
     parser.add_argument("--short_side", type=int, default=default, help=words)
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 100")
     parser.add_argument("--num_workers", type=int, default=num_cores(), help="processes")
+    parser.add_argument("--max_lost", type=float, default=MAX_LOST, help="share of its frames that a video may lack")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -247,7 +291,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     frames = FrameFormat(args.short_side, args.quality)
     match = find_videos(args.raw_dir, read_splits(args.ann_dir) if args.ann_dir else None)
-    extract_videos(match.found, args.out_dir, frames=frames, num_workers=args.num_workers, match=match).print()
+    how = {"num_workers": args.num_workers, "max_lost": args.max_lost}
+    extract_videos(match.found, args.out_dir, frames=frames, match=match, **how).print()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from . import kinetics_lists, labelled_lists
 from .list_tables import read_table
 from .list_words import PARTS, Row, lines, part_in_name, some, split_in_name
 from .official_lists import HMDB_LIST, UCF_LIST, Splits, hmdb_splits, ucf_splits
-from .raw_videos import files_ending
+from .walk import files_ending
 
 TABLES, JSON = {".csv", ".tsv"}, ".json"
 COLUMNS = {*chain(*kinetics_lists.COLUMNS.values()), *labelled_lists.PATHS, *labelled_lists.LABELS}
@@ -77,15 +77,15 @@ def _read_any_style(ann_dir: Path) -> Splits:
 
 
 def splits_from_names(names: Iterable[str]) -> Splits:
-    """All videos as one training split, labelled by their folders in alphabetical order.
+    """All videos as one training split, labelled by their last folders in alphabetical order.
 
     Raises:
-        ValueError: if a video lies in no class folder.
+        ValueError: if some videos lie in folders and some do not.
     """
     names = sorted(names)
-    folders = [PurePosixPath(name).parent.as_posix() for name in names]
-    if "." in folders:
-        name = names[folders.index(".")]
+    folders = [PurePosixPath(name).parent.name for name in names]
+    if "" in folders and any(folders):
+        name = names[folders.index("")]
         raise ValueError(f"{name} lies in no class folder: without lists the folder of a video is its class.")
     labels = {folder: label for label, folder in enumerate(sorted(set(folders)))}
     return {"train_split_1": [Annotation(name, labels[f]) for name, f in zip(names, folders, strict=True)]}

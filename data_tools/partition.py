@@ -4,7 +4,8 @@
         --output_path data/ucf101/annotations/client_distribution --num_clients 5 --seed 7
 
 Methods: `uniform`, the published rule of UCF-101; `k400-paper`, that of Kinetics-400, with its fault; `by-group`, whole
-UCF-101 groups; `class-shard --classes_per_client 8`; `dirichlet --alpha 0.5`, classes in random proportions.
+UCF-101 groups; `by-owner`, the videos of each first folder of their names at a client of their own; `class-shard
+--classes_per_client 8`; `dirichlet --alpha 0.5`, classes in random proportions.
 Methods of federated learning on pictures, with about as many samples for each client: `iid`, equal parts;
 `class --classes_per_client 2`, exactly so many classes each; `shards --shards_per_client 2`, pieces of the list sorted
 by class; `dirichlet-balanced --alpha 0.1`, proportions over those clients that have least.
@@ -35,7 +36,7 @@ from .partition_plot import plot_partition
 
 # Methods whose rule draws from numpy's generator.
 BALANCED = {"iid": iid, "class": by_class, "shards": shards, "dirichlet-balanced": dirichlet_balanced}
-METHODS = ("uniform", "class-shard", "dirichlet", "by-group", "k400-paper", *BALANCED)
+METHODS = ("uniform", "by-owner", "class-shard", "dirichlet", "by-group", "k400-paper", *BALANCED)
 # Flag -> the methods that accept it. They require it, but for those that have a default.
 FLAGS = {
     "classes_per_client": ("class-shard", "class"),
@@ -44,10 +45,11 @@ FLAGS = {
 }
 WITH_DEFAULT = ("dirichlet-balanced",)
 LABELLED = "labelled.json"
+NUM_CLIENTS = 5
 
 
 def make_partition(annotations: Sequence[Annotation], args: argparse.Namespace) -> Partition:
-    """Partition by the flags of the command.
+    """Partition by the flags of the command, but for `by-owner`.
 
     Raises:
         ValueError: if a flag is missing or belongs to another method, or the method rejects its arguments.
@@ -67,6 +69,25 @@ def make_partition(annotations: Sequence[Annotation], args: argparse.Namespace) 
             return k400_paper(labels, args.num_clients)
         case method:
             return BALANCED[method](labels, args.num_clients, **given, rng=np.random.default_rng(args.seed))
+
+
+def by_owner(annotations: Sequence[Annotation], num_clients: int | None) -> dict[str, np.ndarray]:
+    """Indices of each owner's samples, in the order of the owners' names: the first folder of a name is its owner.
+
+    Raises:
+        ValueError: if a sample lies in no folder, there is one owner alone, or not one for each of the clients.
+    """
+    owners = [annotation.name.partition("/")[0] if "/" in annotation.name else "" for annotation in annotations]
+    if "" in owners:
+        raise ValueError(
+            f"{annotations[owners.index('')].name} lies in no owner's folder: --method uniform needs none."
+        )
+    names = sorted(set(owners))
+    if len(names) < 2 or num_clients not in (None, len(names)):
+        few = ", ".join(names[:5])
+        asked = f"--num_clients {num_clients}" if num_clients else "a partition"
+        raise ValueError(f"{asked} with --method by-owner: there are {len(names)} owners, {few}; two or more make one.")
+    return {name: np.flatnonzero([owner == name for owner in owners]) for name in names}
 
 
 def hold_out_labelled(
@@ -103,12 +124,23 @@ def _flags_of_method(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_partition(
-    annotations: Sequence[Annotation], parts: Partition, output_path: Path, *, labelled: Sequence[Annotation] = ()
+    annotations: Sequence[Annotation],
+    parts: Partition,
+    output_path: Path,
+    *,
+    labelled: Sequence[Annotation] = (),
+    owners: Sequence[str] = (),
 ) -> dict:
     """Write the files of all clients and the statistics, after removing the files of an earlier partition.
 
-    `labelled` are held out, and get a file of their own. The list of client 1 goes first and comes last: where it is,
-    all others are, and of the same partition.
+    The list of client 1 goes first and comes last: where it is, all others are, and of the same partition.
+
+    Args:
+        annotations: all that have clients.
+        parts: indices of each client.
+        output_path: folder of the files.
+        labelled: what is held out; it gets a file of its own.
+        owners: names of the clients, if they have any.
 
     Returns:
         the result of `partition_stats`, with a "warning" from `fault_of` if there is one.
@@ -117,6 +149,8 @@ def write_partition(
         ValueError: if another process works in `output_path`.
     """
     stats = partition_stats([annotation.label for annotation in annotations], parts)
+    for client, owner in zip(stats["clients"], owners, strict=False):
+        client["owner"] = owner
     if warning := fault_of(stats):
         stats = {"warning": warning, **stats}
     files = [output_path / f"client_dist{client}.json" for client in range(1, len(parts) + 1)]
@@ -154,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--json_path", type=Path, required=True, help="annotation file, or the folder of train_split_1.json"
     )
     parser.add_argument("--output_path", type=Path, required=True, help="folder for the files of the clients")
-    parser.add_argument("--num_clients", type=int, default=5)
+    parser.add_argument("--num_clients", type=int, help=f"default: {NUM_CLIENTS}, or as many as there are owners")
     parser.add_argument("--seed", type=int, default=7, help="k400-paper has seeds of its own")
     parser.add_argument("--method", choices=METHODS, default="uniform")
     parser.add_argument("--classes_per_client", type=int, help="for class-shard, at most; for class, exactly")
@@ -169,13 +203,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     json_path = args.json_path / "train_split_1.json" if args.json_path.is_dir() else args.json_path
     annotations = read_annotations(json_path)
     labelled, annotations = hold_out_labelled(annotations, args.labelled_share, seed=args.seed)
-    stats = write_partition(annotations, make_partition(annotations, args), args.output_path, labelled=labelled)
+    owned_parts = by_owner(annotations, args.num_clients) if args.method == "by-owner" else {}
+    args.num_clients = NUM_CLIENTS if args.num_clients is None else args.num_clients
+    parts = [*owned_parts.values()] or make_partition(annotations, args)
+    stats = write_partition(annotations, parts, args.output_path, labelled=labelled, owners=[*owned_parts])
     if labelled:
         print(
             f"{args.output_path / LABELLED}: {len(labelled)} labelled samples{in_groups(labelled)}, which no client has"
         )
     for client in stats["clients"]:
-        print(f"client {client['client']}: {client['videos']} samples of {client['classes']} classes")
+        owner = f" ({client['owner']})" if "owner" in client else ""
+        print(f"client {client['client']}{owner}: {client['videos']} samples of {client['classes']} classes")
     print(
         f"entropy of the classes: {stats['mean_entropy']:.2f} bits per client, {stats['pooled_entropy']:.2f} pooled; "
         f"mean divergence from the pooled classes: {stats['mean_divergence']:.2f} bits"

@@ -13,6 +13,8 @@ CIFAR-100. Can be run again after a stop.
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedvssl.data.container import MAX_LOST
+
 from .build_annotations import build_annotations
 from .command import command_parser, run_command
 from .extract_frames import FrameFormat, add_frame_flags, extract_videos, find_videos
@@ -21,7 +23,15 @@ from .pictures import prepare_pictures
 from .raw_pictures import holds_pictures
 
 
-def prepare(raw_dir: Path, ann_dir: Path | None, out_dir: Path, *, frames: FrameFormat, num_workers: int) -> None:
+def prepare(
+    raw_dir: Path,
+    ann_dir: Path | None,
+    out_dir: Path,
+    *,
+    frames: FrameFormat,
+    num_workers: int,
+    max_lost: float = MAX_LOST,
+) -> None:
     """Extract all videos, then annotate those that could be extracted.
 
     Raises:
@@ -30,8 +40,10 @@ def prepare(raw_dir: Path, ann_dir: Path | None, out_dir: Path, *, frames: Frame
     splits = read_splits(ann_dir) if ann_dir else None
     match = find_videos(raw_dir, splits)
     splits = splits or splits_from_names(match.found)
-    extract_videos(match.found, out_dir / "zips", frames=frames, num_workers=num_workers, match=match).print()
-    build_annotations(splits, out_dir / "zips", out_dir / "annotations", doubtful=match.doubtful)
+    how = {"num_workers": num_workers, "max_lost": max_lost}
+    report = extract_videos(match.found, out_dir / "zips", frames=frames, match=match, **how)
+    report.print()
+    build_annotations(splits, out_dir / "zips", out_dir / "annotations", doubtful=match.doubtful, told=report.failed)
 
 
 def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> None:
@@ -56,7 +68,8 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> No
     elif args.per_class is not None:
         raise ValueError("--per_class is for pictures: give lists with fewer videos, or no --per_class.")
     else:
-        prepare(args.raw_dir, args.ann_dir, args.out_dir, frames=frames, num_workers=args.num_workers)
+        how = {"num_workers": args.num_workers, "max_lost": args.max_lost}
+        prepare(args.raw_dir, args.ann_dir, args.out_dir, frames=frames, **how)
 
 
 if __name__ == "__main__":

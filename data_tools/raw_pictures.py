@@ -7,7 +7,6 @@ Nothing is unpacked.
 """
 
 import lzma
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,13 +20,13 @@ from fedvssl.files.progress import show_bytes
 
 from .archive import zip_entries
 from .picture_format import PictureError
-from .raw_videos import SPLIT_FOLDERS, files_ending
+from .raw_videos import SPLIT_FOLDERS
+from .walk import files_ending, is_hidden, walk
 
 PACKED_SUFFIXES = (".zip", ".gz", ".bin")
 MAX_MEMBER_BYTES = 200_000_000  # a few bytes in a zip can become more than the memory holds
 # RuntimeError covers NotImplementedError; ValueError is raised for a name that is no UTF-8.
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, MemoryError, RuntimeError, ValueError)
-HIDDEN = re.compile(r"(^|/)(\.|__MACOSX(/|$))")  # macOS puts a '._x.png' beside every 'x.png' it copies
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def find_pictures(raw_dir: Path) -> RawPictures:
             are called alike, pictures lie inside and outside of parts, there is no training picture, two pictures
             would have one name, a name is bad, or a zip is damaged.
     """
-    found = [entry for entry in _walk(raw_dir) if not HIDDEN.search(entry.path.as_posix())]
+    found = [entry for entry in _walk(raw_dir) if not is_hidden(entry.path.parts)]
     pictures = [entry for entry in found if entry.path.suffix.lower() in PICTURE_SUFFIXES]
     _refuse_empty(found, pictures, raw_dir)
     parts = _parts(pictures, raw_dir)
@@ -131,13 +130,21 @@ def find_pictures(raw_dir: Path) -> RawPictures:
 
 def _walk(raw_dir: Path) -> Iterator[_Found]:
     """All folders and files below the raw folder, and those in zips."""
-    for file in (raw_dir,) if raw_dir.is_file() else sorted(raw_dir.rglob("*")):
+    for file in (raw_dir,) if raw_dir.is_file() else _searched(raw_dir):
         path = PurePosixPath(file.relative_to(raw_dir.parent if raw_dir.is_file() else raw_dir).as_posix())
         if file.suffix.lower() != ".zip" or file.is_dir() or file.name.startswith("."):
             yield _Found(path, file)
             continue
         for entry in zip_entries(file):
             yield _Found(path.with_suffix("") / entry.filename, file, entry.filename)
+
+
+def _searched(raw_dir: Path) -> list[Path]:
+    """All files and folders below a folder; what is passed over is told."""
+    found = walk(raw_dir)
+    for line in found.lines(raw_dir):
+        print(line)
+    return sorted([*found.folders, *found.files])
 
 
 def _refuse_empty(found: Sequence[_Found], pictures: Sequence[_Found], raw_dir: Path) -> None:

@@ -2,14 +2,16 @@
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from fedvssl.data.video import VIDEO_SUFFIXES
-from fedvssl.files.names import check_name
+from fedvssl.files.names import check_name, shown
+
+from .walk import walk
 
 CLIP = re.compile(r"(.+)_\d{6}_\d{6}")  # of Kinetics: <youtube_id>_<start>_<end>
 SECONDS = re.compile(r"(.+)_(\d{1,6})(?:\.0+)?_(\d{1,6})(?:\.0+)?")  # its clips as some downloaders call them
@@ -28,7 +30,8 @@ class Match(NamedTuple):
     Args:
         found: name -> raw file; no file has two names.
         missing: names without a file.
-        doubtful: name -> reason for which it gets none: another listed name has as good a claim to its file.
+        doubtful: name -> reason for which it gets none: another listed name has as good a claim to its file, or no data
+            set can hold the name.
     """
 
     found: dict[str, Path]
@@ -44,18 +47,13 @@ def find_raw_videos(raw_dir: Path) -> list[Path]:
     """
     if not raw_dir.is_dir():
         raise ValueError(f"No folder {raw_dir}: --raw_dir is the folder with the raw videos.")
-    paths = sorted(files_ending(raw_dir, VIDEO_SUFFIXES))
+    found = walk(raw_dir)
+    for line in found.lines(raw_dir):
+        print(line)
+    paths = [path for path in found.files if path.suffix.lower() in VIDEO_SUFFIXES]
     if not paths:
         raise ValueError(f"No video in {raw_dir} or its folders: --raw_dir is the folder with the raw videos.")
     return paths
-
-
-def files_ending(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    """Files below a folder by their endings, which are given in lower case.
-
-    Names that begin with a dot are left out: macOS puts a '._x.avi' beside every 'x.avi' it copies.
-    """
-    return (path for path in folder.rglob("[!.]*") if path.suffix.lower() in suffixes and path.is_file())
 
 
 def match_to_names(paths: Collection[Path], names: Iterable[str], raw_dir: Path) -> Match:
@@ -106,23 +104,23 @@ def padded(stem: str) -> str:
     return f"{match[1]}_{match[2]:0>6}_{match[3]:0>6}" if match else composed(stem)
 
 
-def name_by_folder(paths: Iterable[Path], raw_dir: Path) -> dict[str, Path]:
-    """Name the videos after their folders and stems, for use without lists.
+def name_by_path(paths: Collection[Path], raw_dir: Path) -> Match:
+    """Name the videos after their paths, for use without lists, so that two owners may have files of one name.
 
     Returns:
-        "<folder>/<stem>" -> raw file; "<stem>" for files that lie in `raw_dir` itself.
-
-    Raises:
-        ValueError: if two files would get one name, or a file has a name that no data set can hold.
+        "<folders>/<stem>" -> raw file. Where files of one folder differ in their endings alone, these stay in the
+        names.
     """
-    found: dict[str, Path] = {}
+    found, unusable = dict[str, Path](), dict[str, str]()
+    stems = Counter(path.with_suffix("") for path in paths)
     for path in paths:
-        name = path.stem if path.parent == raw_dir else f"{path.parent.name}/{path.stem}"
-        check_name(name, where=f"{raw_dir}, a raw file")
-        if name in found:
-            raise ValueError(f"{found[name]} and {path} would both become {name}: remove or rename one of them.")
-        found[name] = path
-    return found
+        own = path if stems[path.with_suffix("")] > 1 else path.with_suffix("")
+        name = unicodedata.normalize("NFC", own.relative_to(raw_dir).as_posix())
+        try:
+            found[check_name(name, where=raw_dir)] = path
+        except ValueError as error:  # a name costs its own video alone
+            unusable[shown(name)] = str(error)
+    return Match(found, [], unusable)
 
 
 class _Folders:

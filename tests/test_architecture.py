@@ -100,7 +100,7 @@ ONLY_IN = {
     "hydra": {*COMMANDS, "building", "completion", "config", "help", "overrides"},
     "omegaconf": {*COMMANDS, "config", "help"},
     "flwr": {"engines", "server_app", "client_app", "wire/grid", "wire/record", "strategy/flower"},
-    "av": {"data/video"},
+    "av": {"data/container"},
     "mmcv": {"data"},
     "cv2": {"data"},
     "onnxruntime": {"formats/onnx_file"},

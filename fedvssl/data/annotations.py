@@ -54,12 +54,11 @@ def write_annotations(path: Path, annotations: Iterable[Annotation]) -> None:
 def class_names(annotations: Iterable[Annotation]) -> dict[int, str]:
     """Zero-based label -> name of the class, in the order of the labels.
 
-    The name is the folder part of the first video with that label, or the one-based label if there is no folder.
+    The name is the last folder of the first video with that label, or the one-based label if there is no folder.
     """
     names: dict[int, str] = {}
     for annotation in annotations:
-        folder = str(PurePosixPath(annotation.name).parent)
-        names.setdefault(annotation.label, str(annotation.label + 1) if folder == "." else folder)
+        names.setdefault(annotation.label, PurePosixPath(annotation.name).parent.name or str(annotation.label + 1))
     return dict(sorted(names.items()))
 
 

@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import av
 import numpy as np
 import simplejpeg
-from av.error import FFmpegError
-from av.video.reformatter import VideoReformatter
 
+from fedvssl.data.container import Container, VideoError, pixel_converter
 from fedvssl.data.frame_zip import open_frames
 from fedvssl.data.image import TooLargeError, check_sides
 from fedvssl.files.names import check_name
@@ -52,10 +50,6 @@ class Video(Protocol):
                 afterwards keeps the work within the processor's cache.
         """
         ...
-
-
-class VideoError(ValueError):
-    """A video that cannot be read; the message names the file."""
 
 
 class ZipVideo:
@@ -100,12 +94,12 @@ class ZipVideo:
 class ContainerVideo:
     """Any container that PyAV decodes; always decoded from the start, because seeking is not exact in every format.
 
-    Frames are counted by decoding them, because the counts in headers are wrong too often.
+    Frames are counted by decoding them, because the counts in headers are wrong too often. Damaged ones are left out.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._length = sum(1 for _ in _decode(path))
+        self._length = sum(1 for _ in Container(path).decoded())
 
     def __len__(self) -> int:
         return self._length
@@ -115,8 +109,8 @@ class ContainerVideo:
         return _stack(map(then, self._pick(needed)), places)
 
     def _pick(self, indices: list[int]) -> Iterator[np.ndarray]:
-        wanted, to_rgb = set(indices), _rgb_converter()
-        for index, frame in enumerate(_decode(self.path)):
+        wanted, to_rgb = set(indices), pixel_converter()
+        for index, frame in enumerate(Container(self.path).decoded()):
             if index in wanted:
                 yield to_rgb(frame)
             if index == indices[-1]:
@@ -147,35 +141,12 @@ def zip_path(media_dir: Path, name: str) -> Path:
 
 
 def decode_frames(path: Path) -> Iterator[np.ndarray]:
-    """All frames of a container one after the other, each uint8 [H,W,3] RGB.
+    """All frames of a container one after the other, each uint8 [H,W,3] RGB, as a player shows them.
 
     Raises:
-        VideoError: if the file cannot be opened, breaks off with an error or holds no frame.
+        VideoError: if the file cannot be opened, holds no frame or, at its end, lost too many frames.
     """
-    return map(_rgb_converter(), _decode(path))
-
-
-def _rgb_converter() -> Callable[[av.VideoFrame], np.ndarray]:
-    """Converter of one video's decoded frames to uint8 [H,W,3] RGB."""
-    reformatter = VideoReformatter()
-    # One for all frames and without threads: starting either takes longer than converting a small frame.
-    return lambda frame: reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-
-
-def _decode(path: Path) -> Iterator[av.VideoFrame]:
-    count = 0
-    try:
-        # A tag that is not UTF-8 must not prevent decoding.
-        with av.open(str(path), metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise VideoError(f"{path} has no video stream.")
-            for frame in container.decode(video=0):
-                count += 1
-                yield frame
-    except (FFmpegError, OSError) as error:
-        raise VideoError(f"{path} cannot be decoded after frame {count} ({error}).") from error
-    if count == 0:
-        raise VideoError(f"{path} holds no frame.")
+    return Container(path).frames()
 
 
 def _needed(indices: Indices, *, num_frames: int, path: Path) -> tuple[list[int], np.ndarray]:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from data_tools.estimate import FRAMES_PER_SAMPLE, Estimate, check_disk, choose, estimate, take_sample
-from data_tools.extract_frames import FrameFormat, encode_frames, extract_videos
+from data_tools.extract_frames import FrameFormat, extract_videos, frame_encoder
 from fedvssl.files.progress import clock
 from tests.videos import moving_square, write_video
 
@@ -14,7 +14,7 @@ SMALL = FrameFormat(short_side=16)
 
 
 def jpegs(raw: Path) -> Iterator[bytes]:
-    return encode_frames(raw, frames=SMALL)
+    return frame_encoder(SMALL)(raw)
 
 
 def same_videos(folder: Path, count: int, *, num_frames: int = 4) -> dict[str, Path]:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import zipfile
@@ -9,6 +10,7 @@ import pytest
 import data_tools.extract_frames
 from data_tools.extract_frames import REPORT_NAME, FrameFormat, extract_video, extract_videos, main
 from fedvssl.data.video import VideoError, open_video
+from tests.data.test_container import damaged
 from tests.videos import moving_square, write_video
 
 SMALL = FrameFormat(short_side=16)
@@ -118,7 +120,9 @@ def test_zips_of_two_sizes_do_not_mix(tmp_path: Path) -> None:
         extract_videos(videos, tmp_path / "zips", frames=FrameFormat(short_side=20), num_workers=1)
 
 
-@pytest.mark.parametrize("flags", [("--short_side", "-1"), ("--quality", "0"), ("--num_workers", "0")])
+@pytest.mark.parametrize(
+    "flags", [("--short_side", "-1"), ("--quality", "0"), ("--num_workers", "0"), ("--max_lost", "2")]
+)
 def test_impossible_flags(tmp_path: Path, flags: tuple[str, str]) -> None:
     make_videos(tmp_path / "raw", "a")
     with pytest.raises(ValueError, match=flags[0]):
@@ -126,12 +130,39 @@ def test_impossible_flags(tmp_path: Path, flags: tuple[str, str]) -> None:
     assert not list((tmp_path).rglob("*.zip"))
 
 
-def test_a_frame_size_that_changes_is_a_fault_of_the_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    frames = [np.zeros((20, 30, 3), np.uint8), np.zeros((20, 32, 3), np.uint8)]
-    monkeypatch.setattr(data_tools.extract_frames, "decode_frames", lambda raw: iter(frames))
-    with pytest.raises(VideoError, match="changes its frame size at frame 2"):
-        extract_video(tmp_path / "v.avi", tmp_path / "v.zip", frames=FrameFormat(short_side=0))
-    assert not list(tmp_path.iterdir())
+def test_a_still_picture_is_no_video(tmp_path: Path) -> None:
+    raw = write_video(tmp_path / "photo.mp4", moving_square(num_frames=1, height=48, width=64))
+    with pytest.raises(VideoError, match=r"photo\.mp4 is a still picture"):
+        extract_video(raw, tmp_path / "out/photo.zip", frames=SMALL)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_strip_that_no_jpeg_could_hold_keeps_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_tools.extract_frames, "LARGEST_SIDE", 500)
+    for width, shape in {64: (32, 128, 3), 512: (16, 512, 3)}.items():
+        raw = write_video(tmp_path / f"{width}.mkv", np.zeros((2, 16, width, 3), np.uint8))
+        extract_video(raw, tmp_path / f"{width}.zip", frames=FrameFormat(short_side=32))
+        assert open_video(tmp_path / f"{width}.zip").read(np.array([0])).shape[1:] == shape
+
+
+def test_lost_frames_are_told_and_stay_in_the_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    raw = damaged(tmp_path / "v.mkv", {7}, moving_square(num_frames=30, height=48, width=64))
+    for _ in range(2):  # the second run keeps the zip
+        report = extract_videos({"A/v": raw}, tmp_path / "zips", frames=SMALL, num_workers=1)
+        report.print()
+        assert report.lost == {"A/v": "29 of 30 frames (1 damaged)"}
+        assert "1 videos lost frames: A/v has 29 of 30 frames (1 damaged)" in capsys.readouterr().out
+    strict = extract_videos({"A/v": raw}, tmp_path / "strict", frames=SMALL, num_workers=1, max_lost=0.0)
+    assert list(strict.failed) == ["A/v"] and not strict.lost
+
+
+def test_a_name_that_the_disk_refuses_costs_its_own_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENAMETOOLONG, "File name too long")
+
+    monkeypatch.setattr(data_tools.extract_frames, "extract_video", refuse)
+    outcome = data_tools.extract_frames._try_extract(("A/v", Path("v"), Path("z")), frames=SMALL, max_lost=0.1)
+    assert outcome == ("A/v", "its name is too long for this disk: rename it.", "")
 
 
 def test_whatever_a_decoder_raises_is_reported_but_a_full_disk_stops(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,11 +175,11 @@ def test_whatever_a_decoder_raises_is_reported_but_a_full_disk_stops(monkeypatch
 
         monkeypatch.setattr(data_tools.extract_frames, "extract_video", fail)
         if name == "surprise":
-            result = data_tools.extract_frames._try_extract(job, frames=FrameFormat())
-            assert result == ("A/v", "unknown pixel format")
+            result = data_tools.extract_frames._try_extract(job, frames=FrameFormat(), max_lost=0.1)
+            assert result == ("A/v", "unknown pixel format", "")
         else:
             with pytest.raises(OSError, match="no space left"):
-                data_tools.extract_frames._try_extract(job, frames=FrameFormat())
+                data_tools.extract_frames._try_extract(job, frames=FrameFormat(), max_lost=0.1)
 
 
 def test_names_that_a_disk_takes_for_one_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,3 +177,40 @@ def test_groups_of_videos_are_labelled_whole(tmp_path: Path, capsys: pytest.Capt
     held_out, trained = ({a.name[:-4] for a in own} for own in (labelled, [*clients[0], *clients[1]]))
     assert not held_out & trained and [sum(a.label == label for a in labelled) for label in (0, 1)] == [8, 8]
     assert "labelled.json: 16 labelled samples in 4 groups, which no client has" in capsys.readouterr().out
+
+
+def test_each_owner_is_a_client_with_its_own_videos(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    names = ["bob/run/1", "ann/run/1", "bob/hop/2", "ann/3"]
+    write_annotations(tmp_path / "train_split_1.json", [Annotation(name, 0) for name in names])
+    words = ["--json_path", str(tmp_path), "--output_path", str(tmp_path / "out"), "--method", "by-owner"]
+    main(words)
+    lists = [read_annotations(tmp_path / f"out/client_dist{number}.json") for number in (1, 2)]
+    assert [[annotation.name for annotation in own] for own in lists] == [
+        ["ann/run/1", "ann/3"],
+        ["bob/run/1", "bob/hop/2"],
+    ]
+    stats = json.loads((tmp_path / "out/partition_stats.json").read_text())
+    assert [client["owner"] for client in stats["clients"]] == ["ann", "bob"]
+    assert "client 1 (ann): 2 samples" in capsys.readouterr().out
+    main([*words, "--num_clients", "2"])
+
+
+@pytest.mark.parametrize(
+    ("names", "flags", "sentence"),
+    [
+        (["ann/1", "2"], [], "2 lies in no owner's folder"),
+        (["ann/1", "ann/2"], [], "there are 1 owners, ann"),
+        (
+            ["ann/1", "bob/2"],
+            ["--num_clients", "3"],
+            "--num_clients 3 with --method by-owner: there are 2 owners",
+        ),
+    ],
+)
+def test_owners_that_make_no_federation_are_refused(
+    names: list[str], flags: list[str], sentence: str, tmp_path: Path
+) -> None:
+    write_annotations(tmp_path / "train_split_1.json", [Annotation(name, 0) for name in names])
+    words = ["--json_path", str(tmp_path), "--output_path", str(tmp_path / "out"), "--method", "by-owner", *flags]
+    with pytest.raises(ValueError, match=sentence):
+        main(words)

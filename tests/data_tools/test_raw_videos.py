@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.raw_videos import find_raw_videos, match_to_names, name_by_folder
+from data_tools.raw_videos import find_raw_videos, match_to_names, name_by_path
 
 
 def make(root: Path, *names: str) -> Path:
@@ -41,16 +41,19 @@ def test_two_files_that_fit_equally_well_are_an_error(tmp_path: Path) -> None:
     paths = find_raw_videos(make(tmp_path, "wave/clip.avi", "wave/clip.mp4"))
     with pytest.raises(ValueError, match=r"clip\.avi and .*clip\.mp4 both fit wave/clip"):
         match_to_names(paths, ["wave/clip"], tmp_path)
-    with pytest.raises(ValueError, match=r"clip\.avi and .*clip\.mp4 would both become wave/clip"):
-        name_by_folder(paths, tmp_path)
+    assert set(name_by_path(paths, tmp_path).found) == {"wave/clip.avi", "wave/clip.mp4"}
     assert match_to_names(paths, ["wave/other"], tmp_path).missing == ["wave/other"], (
         "it does not matter for unlisted videos"
     )
 
 
 def test_names_without_lists(tmp_path: Path) -> None:
-    paths = find_raw_videos(make(tmp_path, "train/wave/a.avi", "b.mpg"))
-    assert name_by_folder(paths, tmp_path) == {"b": tmp_path / "b.mpg", "wave/a": tmp_path / "train/wave/a.avi"}
+    paths = find_raw_videos(make(tmp_path, "ann/wave/a.avi", "bob/wave/a.avi", "b.mpg"))
+    assert name_by_path(paths, tmp_path).found == {
+        "b": tmp_path / "b.mpg",
+        "ann/wave/a": tmp_path / "ann/wave/a.avi",
+        "bob/wave/a": tmp_path / "bob/wave/a.avi",
+    }
 
 
 def test_empty_and_missing_folders(tmp_path: Path) -> None:
@@ -152,9 +155,11 @@ def test_links_within_a_class_keep_their_names(tmp_path: Path) -> None:
 
 
 def test_a_raw_file_whose_name_no_data_set_can_hold_is_named(tmp_path: Path) -> None:
-    paths = find_raw_videos(make(tmp_path, "wave/a\nb.avi"))
-    with pytest.raises(ValueError, match=r"the name 'wave/a\\nb' holds a control character"):
-        name_by_folder(paths, tmp_path)
+    paths = find_raw_videos(make(tmp_path, "wave/a\nb.avi", f"wave/{'n' * 246}.avi", "wave/c.avi"))
+    match = name_by_path(paths, tmp_path)
+    assert list(match.found) == ["wave/c"], "a name costs its own video alone"
+    reasons = " ".join(match.doubtful.values())
+    assert r"the name 'wave/a\nb' holds a control character" in reasons and "is too long" in reasons
 
 
 @pytest.mark.parametrize(
