@@ -30,7 +30,7 @@ COMMANDS = {
         name: f"fedvssl.{name}"
         for name in (
             *("retrieval", "knn", "linear_probe", "motion_probe", "semi", "evaluate"),
-            *("finetune_preprocess", "finetune", "test", "export", "report", "sweep", "runs"),
+            *("finetune_preprocess", "finetune", "test", "export", "verdict", "report", "sweep", "runs"),
         )
     },
 }
@@ -42,7 +42,12 @@ DATA_TOOLS = {
         *("download", "extract_frames", "build_annotations"),
     )
 }
-OWN_HELP = {"finetune_preprocess", "report", "runs"}  # commands without a configuration: argparse prints their help
+OWN_HELP = {
+    "finetune_preprocess",
+    "verdict",
+    "report",
+    "runs",
+}  # commands without a configuration: argparse prints their help
 COLUMN, WIDTH = 22, 120  # of the lines about the commands, and of the whole text
 
 

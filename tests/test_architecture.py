@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = {
     *("main", "finetune", "test", "finetune_preprocess", "evaluate", "retrieval", "linear_probe", "knn"),
     "semi",
-    *("motion_probe", "report", "export", "sweep", "runs"),
+    *("motion_probe", "report", "export", "sweep", "runs", "verdict"),
 }
 # Parts of the package -> parts or files of it that they may import. A command may import all that is no leaf.
 ALLOWED = {
@@ -50,6 +50,8 @@ ALLOWED = {
     "server_rounds": {"server_evaluation", "training", "strategy", "wire", "files"},
     "server_run": {"server_rounds", "server_evaluation", "training", "strategy", "wire", "files", "building", "config"},
     "server_app": {"server_rounds", "wire"},
+    "trained_run": {"building", "config", "files", "server_run"},
+    "held_out": {"building", "data", "evaluation", "files", "server_evaluation", "trained_run", "training/watch"},
     "engines": {
         "client_app",
         "server_app",
