@@ -39,7 +39,7 @@ DATA_TOOLS = {
     name: f"{TOOLS}.{name}"
     for name in (
         *("fetch", "prepare", "ucf101.prepare", "partition", "synthetic"),
-        *("download", "extract_frames", "build_annotations"),
+        *("download", "extract_frames", "build_annotations", "own_videos"),
     )
 }
 OWN_HELP = {
@@ -86,6 +86,8 @@ def answer() -> int:
 
 def run_command(name: str, words: Sequence[str]) -> int:
     """Run a command of the package; its help comes before PyTorch is imported. Returns its exit code."""
+    if ALL_NAMES[name] == COMMANDS["train"] and any(word.partition("=")[0] == "--videos" for word in words):
+        return run_tool("own_videos", words)  # which trains after it has made a data set of them
     become(ALL_NAMES[name], words)
     if name not in OWN_HELP:
         from fedvssl.help import show_help
