@@ -16,7 +16,7 @@ PLACES: dict[str, tuple[str, Asked]] = {
     "finetune": ("pretrained", BACKBONE),
     "test": ("checkpoint", RECOGNIZER),
     "finetune_preprocess": ("pretrained_model_path", ROUND),
-    "show_ctp": ("checkpoint", ROUND),
+    **dict.fromkeys(("verdict", "show_ctp"), ("checkpoint", ROUND)),
 }
 
 

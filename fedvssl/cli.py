@@ -30,7 +30,7 @@ COMMANDS = {
         name: f"fedvssl.{name}"
         for name in (
             *("retrieval", "knn", "linear_probe", "motion_probe", "semi", "evaluate"),
-            *("finetune_preprocess", "finetune", "test", "export", "report", "sweep", "runs"),
+            *("finetune_preprocess", "finetune", "test", "export", "verdict", "report", "sweep", "runs"),
         )
     },
 }
@@ -39,10 +39,15 @@ DATA_TOOLS = {
     name: f"{TOOLS}.{name}"
     for name in (
         *("fetch", "prepare", "ucf101.prepare", "partition", "synthetic"),
-        *("download", "extract_frames", "build_annotations"),
+        *("download", "extract_frames", "build_annotations", "own_videos"),
     )
 }
-OWN_HELP = {"finetune_preprocess", "report", "runs"}  # commands without a configuration: argparse prints their help
+OWN_HELP = {
+    "finetune_preprocess",
+    "verdict",
+    "report",
+    "runs",
+}  # commands without a configuration: argparse prints their help
 COLUMN, WIDTH = 22, 120  # of the lines about the commands, and of the whole text
 
 
@@ -81,6 +86,8 @@ def answer() -> int:
 
 def run_command(name: str, words: Sequence[str]) -> int:
     """Run a command of the package; its help comes before PyTorch is imported. Returns its exit code."""
+    if ALL_NAMES[name] == COMMANDS["train"] and any(word.partition("=")[0] == "--videos" for word in words):
+        return run_tool("own_videos", words)  # which trains after it has made a data set of them
     become(ALL_NAMES[name], words)
     if name not in OWN_HELP:
         from fedvssl.early import answered

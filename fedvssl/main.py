@@ -3,6 +3,9 @@
     python -m fedvssl.main data_dir=data
     python -m fedvssl.main data_dir=data pool_size=3 rounds=10 strategy.mix_coeff=1 client_resources.num_gpus=0.5
 
+A folder of videos that is no data set yet:
+    fedvssl train --videos my_videos --owners first-folder     see data_tools.own_videos
+
 To continue a run, give the same settings and its folder; `rounds` may be higher:
     python -m fedvssl.main data_dir=data rounds=40 hydra.run.dir=outputs/<DATE>/<TIME>/fedvssl_results
 

@@ -17,7 +17,7 @@ from fedvssl.files.atomic import atomic_path
 from fedvssl.files.ending import end_code, end_word, interruptible
 from fedvssl.files.lock import owned_output
 from fedvssl.files.runs import LAST, PRETRAINING, RECOGNIZER, Asked, choose
-from fedvssl.reporting import page, pretraining, results
+from fedvssl.reporting import page, pretraining, results, verdict
 from fedvssl.reporting.folders import Folder, read_included, read_pretraining
 
 
@@ -69,6 +69,7 @@ def render(run: Folder, included: Sequence[Folder]) -> str:
             ("Configuration", pretraining.configuration(run)),
             ("Partition", pretraining.partition(run)),
             ("Loss", pretraining.loss(run)),
+            *([("Held-out videos", verdict.held_out(run))] if run.medium == "video" else []),
             ("Seconds and bytes", pretraining.costs(run)),
             ("Evaluation", pretraining.evaluations(run)),
             ("Fine-tuning", results.fine_tuning(run, included)),

@@ -31,14 +31,12 @@ from fedvssl.chosen_run import with_run
 from fedvssl.data.annotations import read_annotations
 from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedvssl.data.media import find_media
-from fedvssl.files.arrays import load_arrays
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.lock import owned_output
-from fedvssl.files.settings import foreign_class
 from fedvssl.files.tensors import load_arrays_into
 from fedvssl.overrides import parse_overrides
 from fedvssl.preflight import settle
-from fedvssl.server_run import initial_arrays
+from fedvssl.trained_run import read_trained
 from fedvssl.training.processes import exit_code
 
 COLOURS = ("tab:red", "tab:cyan", "tab:olive", "tab:pink", "tab:green", "tab:orange")
@@ -92,33 +90,15 @@ def draw_learned(checkpoint: Path, video: str | None, output: Path, *, seed: int
     """Draw the boxes that the initial model and a round of a run predict, beside the true ones.
 
     Raises:
-        ValueError: if the checkpoint is no round file in the folder of its run, or the run's configuration names
-            classes that are not of this package: a folder from elsewhere must not choose what runs here.
+        ValueError: as `read_trained`.
     """
-    run_dir, number = checkpoint.parent, checkpoint.stem.removeprefix("round-").removesuffix("-weights")
-    if not (checkpoint.is_file() and number.isdigit() and (run_dir / "config.yaml").is_file()):
-        raise ValueError(
-            f"{checkpoint} is no round-<N>-weights.npz in the folder of its run: give one of fedvssl.main."
-        )
-    cfg = config.compose(str(run_dir / "config.yaml"), overrides)
-    if foreign := foreign_class([cfg["model"], cfg["task"]]):
-        raise ValueError(
-            f"{run_dir / 'config.yaml'} names {foreign}, which is none of Catch-the-Patch: nothing is drawn."
-        )
+    run = read_trained(checkpoint, overrides)
+    cfg = run.config
     path = Path(video) if video else first_video(cfg)
     batch = draw_batch(cfg, path, seed=seed)
-    before, shared = (
-        initial_arrays(lambda: building.build_task(cfg), seed=cfg["seed"], init=cfg["init"]),
-        load_arrays(checkpoint),
-    )
-    head = run_dir / "clients" / "client_1" / f"kept-round-{number}.npz"
-    if not (head.is_file() or before.keys() <= shared.keys()):
-        raise ValueError(f"There is no {head}: clients keep the heads of the last two rounds; name one of these.")
-    kept = load_arrays(head) if head.is_file() else {}
-    after = {**{name: kept[name] for name in before if name in kept}, **shared}
-    found = [predict(cfg, arrays, batch) for arrays in (before, after)]
+    found = [predict(cfg, arrays, batch) for arrays in (run.initial, run.of_clients[0])]
     figure, axes = frames_figure(found[0]["pictures"], repeats=2)
-    for row, (title, shown) in enumerate(zip(("before", f"after round {number}"), found, strict=True)):
+    for row, (title, shown) in enumerate(zip(("before", f"after round {run.server_round}"), found, strict=True)):
         for frame, axis in enumerate(axes[row]):
             patches = len(shown["boxes"])
             draw_boxes(axis, batch["boxes"][0, :, frame], solid=torch.ones(patches))

@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = {
     *("main", "finetune", "test", "finetune_preprocess", "evaluate", "retrieval", "linear_probe", "knn"),
     "semi",
-    *("motion_probe", "report", "export", "sweep", "runs"),
+    *("motion_probe", "report", "export", "sweep", "runs", "verdict"),
 }
 # Parts of the package -> parts or files of it that they may import. A command may import all that is no leaf.
 ALLOWED = {
@@ -53,6 +53,9 @@ ALLOWED = {
     "server_rounds": {"server_evaluation", "training", "strategy", "wire", "files"},
     "server_run": {"server_rounds", "server_evaluation", "training", "strategy", "wire", "files", "building", "config"},
     "server_app": {"server_rounds", "wire"},
+    "rehearsal": {"building", "client", "config", "data", "files", "preflight", "server_run"},
+    "trained_run": {"building", "config", "files", "server_run"},
+    "held_out": {"building", "data", "evaluation", "files", "server_evaluation", "trained_run", "training/watch"},
     "engines": {
         "client_app",
         "server_app",
@@ -114,7 +117,7 @@ ONLY_IN = {
 # themselves, or config.yaml of a finished run.
 DOORS = {
     **dict.fromkeys(("evaluate", "export", "finetune", "main", "server_evaluation", "sweep", "test"), 1),
-    **{"preflight": 3, "identity": 1, "server_run": 1, "building": 3},
+    **{"preflight": 3, "identity": 1, "server_run": 1, "building": 3, "rehearsal": 1},
     **{"config": 4, "files/settings": 2, "formats/origin": 3, "reporting/folders": 1},
 }
 HEAVY = {"torch", "torchvision", "lightning"}

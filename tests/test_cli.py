@@ -114,6 +114,14 @@ def _source(module: str) -> str:
     return (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
 
 
+def test_training_on_a_folder_of_videos_is_a_data_tool(process, monkeypatch):
+    seen = []
+    monkeypatch.setattr("data_tools.own_videos.main", lambda: seen.append(sys.argv[1:]))
+    for words in (["--videos", "mine", "rounds=3"], ["rounds=3", "--videos=mine"]):
+        assert process("train", *words) == 0
+        assert seen.pop() == words
+
+
 def test_training_is_composed_as_by_its_module(tmp_path):
     words = ["rounds=3", "experiment=small", "--cfg", "all"]
     out = in_a_process("train", *words, folder=tmp_path).stdout

@@ -1,0 +1,260 @@
+"""A folder of videos of several owners -> frames, lists, partition, federated pre-training, verdict and report.
+
+    fedvssl train --videos my_videos --owners first-folder
+    fedvssl train --videos my_videos --owners 4 rounds=30
+    python -m data_tools.own_videos --videos my_videos --yes data_dir=/somewhere
+
+With `--owners first-folder` each folder directly in --videos is an owner, and so a client; a number spreads the videos
+over as many clients instead. Further folders around a video are its class: with two classes or more retrieval and a
+linear probe are told too. Without labels, the usual case, the verdict is told from videos that are held out of every
+owner. Writes <data_dir>/<name>, and the run into outputs/<name>; give the command again after a stop.
+Words `key=value` are settings of fedvssl.main. Without a GPU it trains experiment=small_clips, else the full recipe.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedvssl.config import compose
+from fedvssl.data.annotations import Annotation, write_annotations
+from fedvssl.data.partition import uniform
+from fedvssl.data.validation import hold_out
+from fedvssl.data.video import zip_path
+from fedvssl.files.ending import run_child
+from fedvssl.files.environment import free_bytes, gpus, num_cores
+from fedvssl.files.lock import owned
+from fedvssl.files.names import check_name
+from fedvssl.files.progress import clock, show_bytes
+from fedvssl.files.runs import OUTPUTS, newest_round
+from fedvssl.overrides import parse_overrides
+
+from .command import command_parser, run_command
+from .estimate import choose, estimate
+from .extract_frames import FrameFormat, extract_videos, frame_encoder
+from .partition import write_partition
+from .raw_videos import find_raw_videos, name_by_path
+
+FIRST_FOLDER = "first-folder"
+LEAST_STEPS = 600  # of a client in all rounds: Catch-the-Patch has learned after 450 to 650 steps on clips of 64 pixels
+MOST_ROUNDS = 100
+UNLABELLED = "eval.protocols={R@1: null, knn_top1_acc: null}"
+
+
+@dataclass(frozen=True)
+class Video:
+    """A raw video: its name in the data set, its owner, and its class; "" if it lies in no folder of a class."""
+
+    name: str
+    raw: Path
+    owner: str
+    label: str
+
+
+def look(folder: Path, owners: str, *, seed: int) -> list[Video]:
+    """Find all videos with their owners and classes, sorted by name.
+
+    Args:
+        folder: with the videos.
+        owners: `first-folder`, or a number of owners that are made up.
+
+    Raises:
+        ValueError: if there is no video, no owner or one alone, or a video lies beside the owners' folders.
+    """
+    match = name_by_path(find_raw_videos(folder), folder)
+    for reason in match.doubtful.values():
+        print(f"left out: {reason}")
+    named = dict(sorted(match.found.items()))
+    parts = {name: raw.relative_to(folder).parts[:-1] for name, raw in named.items()}
+    if owners == FIRST_FOLDER:
+        if beside := [raw for name, raw in named.items() if not parts[name]]:
+            raise ValueError(f"{beside[0]} lies in no owner's folder: move it into one, or give --owners <number>.")
+        of_owner = {name: own[0] for name, own in parts.items()}
+        classes = {name: "/".join(own[1:]) for name, own in parts.items()}
+    else:
+        number = owner_number(owners, most=len(named))
+        rows = uniform([0] * len(named), number, seed=seed)
+        names = list(named)
+        of_owner = {names[index]: f"owner {row + 1}" for row, part in enumerate(rows) for index in part}
+        classes = {name: "/".join(own) for name, own in parts.items()}
+    found = [Video(name, raw, of_owner[name], classes[name]) for name, raw in named.items()]
+    if len({video.owner for video in found}) < 2:
+        raise ValueError(f"{folder} has one owner, {found[0].owner}: a federation has two or more; give --owners 2.")
+    return found
+
+
+def owner_number(text: str, *, most: int) -> int:
+    """Number of owners; ValueError if it is none, or there are fewer videos."""
+    if not text.isdigit() or int(text) < 2:
+        raise ValueError(f"--owners {text}: give {FIRST_FOLDER}, or a number of owners, at least 2.")
+    if int(text) > most:
+        raise ValueError(f"--owners {text}: there are {most} videos.")
+    return int(text)
+
+
+def labels_of(videos: Sequence[Video]) -> dict[str, int]:
+    """Class -> zero-based label; one class for all if a video has none."""
+    classes = sorted({video.label for video in videos})
+    return dict.fromkeys(classes, 0) if "" in classes else {name: label for label, name in enumerate(classes)}
+
+
+def held_out_of(videos: Sequence[Video], share: float, *, seed: int) -> set[str]:
+    """Names of the videos that no client trains on: about this share of each owner's and class's, never all of them.
+
+    Videos of one group, by the names of UCF-101, stay together.
+
+    Raises:
+        ValueError: if that is none, or no share.
+    """
+    pairs = {pair: number for number, pair in enumerate(sorted({(video.owner, video.label) for video in videos}))}
+    grouped = [Annotation(video.name, pairs[video.owner, video.label]) for video in videos]
+    _, held_out = hold_out(grouped, share, seed=seed)
+    return {annotation.name for annotation in held_out}
+
+
+def write_lists(videos: Sequence[Video], held_out: set[str], folder: Path) -> None:
+    """Write the training list, the test list of what is held out, and a list for each owner, in the order of names."""
+    labels = labels_of(videos)
+    listed = {video.name: Annotation(video.name, labels[video.label]) for video in videos}
+    trained = [video for video in videos if video.name not in held_out]
+    with owned(folder, writes=("*.json",)):
+        write_annotations(folder / "train_split_1.json", [listed[video.name] for video in trained])
+        write_annotations(folder / "test_split_1.json", [listed[name] for name in sorted(held_out)])
+    owners = sorted({video.owner for video in trained})
+    parts = [np.flatnonzero([video.owner == owner for video in trained]) for owner in owners]
+    write_partition([listed[video.name] for video in trained], parts, folder / "client_distribution", owners=owners)
+
+
+def recipe(words: Sequence[str], *, sizes: Sequence[int], labelled: bool) -> list[str]:
+    """Words for fedvssl.main, by the machine, the owners and the labels; then those of the user.
+
+    Args:
+        words: of the user, with the place of the data set.
+        sizes: number of training videos of each owner.
+        labelled: True if there are classes to evaluate with.
+    """
+    own = ["data.num_classes=auto", f"pool_size={len(sizes)}", *([] if gpus() else ["experiment=small_clips"])]
+    settings = compose("base", parse_overrides([*own, *words]))
+    training, rounds = settings["training"], settings["rounds"]
+    steps = training["local_epochs"] * -(-int(np.median(sizes)) // training["batch_size"])
+    if steps * rounds < LEAST_STEPS and not any(word.removeprefix("--").startswith("rounds=") for word in words):
+        rounds = min(-(-LEAST_STEPS // steps), MOST_ROUNDS)
+        own.append(f"rounds={rounds}")
+        print(f"An owner makes {steps} steps in a round, and the task needs some {LEAST_STEPS}: {rounds} rounds.")
+    own.append(f"eval.every={max(1, rounds // 4)}")
+    return [*own, *([] if labelled else [UNLABELLED]), *words]
+
+
+def tell_cost(words: Sequence[str], video: Video, sizes: Sequence[int]) -> None:
+    """Print an estimate of the training: time, memory, disk.
+
+    Raises:
+        ValueError: for a mistake in the settings, or if the run does not fit on the disk.
+    """
+    print("Loading PyTorch, and training a few steps for an estimate ...", flush=True)
+    from fedvssl.rehearsal import rehearse
+
+    config = compose("base", parse_overrides(words))
+    cost = rehearse(config, Annotation(video.name, 0), sizes=sizes)
+    on_gpu = f", {show_bytes(cost.gpu_bytes)} of a GPU's for each client" if cost.gpu_bytes else ""
+    print(
+        f"{config['rounds']} rounds of {len(sizes)} owners: about {clock(cost.seconds)} of training with "
+        f"{cost.at_a_time} at a time, {show_bytes(cost.memory_bytes)} of memory{on_gpu}, {show_bytes(cost.disk_bytes)} "
+        "on the disk for the run.",
+        flush=True,
+    )
+    if cost.disk_bytes > (free := free_bytes(Path(OUTPUTS))):
+        raise ValueError(f"{show_bytes(free)} are free in {OUTPUTS}: set keep_last=2 or fewer rounds.")
+
+
+def extract_one(videos: Sequence[Video], folder: Path, frames: FrameFormat) -> Video:
+    """Extract one video of medium size, for the estimate; the next one if it cannot be read.
+
+    Raises:
+        ValueError: if none of those that were tried can be read.
+    """
+    by_raw = {video.raw: video for video in videos}
+    for raw in choose(list(by_raw)):
+        video = by_raw[raw]
+        extract_videos({video.name: raw}, folder, frames=frames, num_workers=1)
+        if zip_path(folder, video.name).is_file():
+            return video
+    raise ValueError(f"{raw} and other videos cannot be read; the reasons are in {folder / 'extract_report.json'}.")
+
+
+def step(title: str, module: str, words: Sequence[str]) -> None:
+    """Run a command of the package; end with its exit code if it fails, after its own sentence."""
+    print(f"\n== {title}", flush=True)
+    if code := run_child([sys.executable, "-m", module, *words]):
+        sys.exit(code)
+
+
+def confirmed(*, yes: bool) -> bool:
+    """True unless somebody at a terminal says no."""
+    return yes or not sys.stdin.isatty() or input("Go on? [Y/n] ").strip().lower() in ("", "y", "yes")
+
+
+def train_on(args: argparse.Namespace, words: Sequence[str]) -> None:
+    """Do all that the command does.
+
+    Raises:
+        ValueError: for a mistake, before any long work.
+    """
+    settings = compose("base", parse_overrides(words))
+    videos = look(args.videos, args.owners, seed=settings["seed"])
+    name = check_name(args.name or args.videos.resolve().name, where="--name")
+    data = Path(settings["data_dir"], name)
+    words = [f"--data_dir={settings['data_dir']}", f"--data.name={name}", f"--hydra.run.dir={OUTPUTS}/{name}", *words]
+    frames = FrameFormat(short_side=144 if gpus() else 72)
+    owners, classes = Counter(video.owner for video in videos), labels_of(videos)
+    labelled = len({*classes.values()}) > 1
+    told = f"{len(classes)} classes" if labelled else "no classes"
+    print(f"{len(videos)} videos of {len(owners)} owners, {told}: " + ", ".join(f"{o} {n}" for o, n in owners.items()))
+    expected = estimate([v.raw for v in videos], frame_encoder(frames), num_processes=num_cores())
+    print(expected or "No estimate of the frames: the videos that were tried cannot be read.", flush=True)
+    sizes = [max(1, round((1 - args.held_out) * number)) for number in owners.values()]
+    sample = extract_one(videos, data / "zips", frames)
+    run_words = recipe(words, sizes=sizes, labelled=labelled)
+    tell_cost(run_words, sample, sizes)
+    if not confirmed(yes=args.yes):
+        raise ValueError("nothing was trained; give the command again to go on")
+    extract_videos(
+        {video.name: video.raw for video in videos}, data / "zips", frames=frames, num_workers=num_cores()
+    ).print()
+    there = [video for video in videos if zip_path(data / "zips", video.name).is_file()]
+    write_lists(there, held_out_of(there, args.held_out, seed=settings["seed"]), data / "annotations")
+    step("federated pre-training", "fedvssl.main", run_words)
+    finish(Path(OUTPUTS, name), run_words, labelled=labelled)
+
+
+def finish(run: Path, words: Sequence[str], *, labelled: bool) -> None:
+    """Tell what was learned: the verdict, with labels also retrieval and a linear probe, the boxes, the report."""
+    step("what was learned, without labels", "fedvssl.verdict", [f"run={run}"])
+    if labelled:
+        of_data = [word for word in words if word.removeprefix("--").startswith(("data", "experiment=", "seed="))]
+        protocols = ["retrieval", "linear_probe", *of_data, f"checkpoint={newest_round(run)}"]
+        step("what was learned, by the classes", "fedvssl.evaluate", protocols)
+    step("report", "fedvssl.report", [str(run)])
+    print(f"The backbone is {newest_round(run)}: fedvssl.load_backbone('{run}'), or run={run} in other commands.")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = command_parser(__doc__)
+    parser.add_argument("--videos", type=Path, required=True, help="folder with the videos of all owners")
+    parser.add_argument("--owners", default=FIRST_FOLDER, help=f"{FIRST_FOLDER}, or a number of owners to make up")
+    parser.add_argument("--held_out", type=float, default=0.2, help="share of each owner's videos to measure with")
+    parser.add_argument("--name", help="of the data set and the run; default: that of the folder")
+    parser.add_argument("--yes", action="store_true", help="do not ask before the long work")
+    args, words = parser.parse_known_args(argv)
+    if strange := [word for word in words if "=" not in word]:
+        parser.error(f"{strange[0]} is no flag of this command and no setting such as rounds=20")
+    train_on(args, words)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,86 @@
+"""Cost of a federated run, from a few steps of a client on one of its videos: seconds, memory, disk."""
+
+import json
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fedvssl.building import build_task, build_training
+from fedvssl.client.order import Order, Site
+from fedvssl.client.training import Videos
+from fedvssl.config import Config
+from fedvssl.data.annotations import Annotation
+from fedvssl.files.environment import num_cores
+from fedvssl.preflight import gpus_here, settle
+from fedvssl.server_run import SENT, initial_arrays, num_bytes
+
+BATCHES = 3  # of the rehearsal
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimate of a run.
+
+    Args:
+        seconds: of all rounds, without the start of the engine and evaluations.
+        memory_bytes: of the clients that train at a time, on the machine.
+        gpu_bytes: of one client on its GPU; 0 without one.
+        disk_bytes: of round files, and of what clients keep.
+        at_a_time: clients that train at a time.
+    """
+
+    seconds: float
+    memory_bytes: float
+    gpu_bytes: int
+    disk_bytes: int
+    at_a_time: int
+
+
+def rehearse(config: Config, video: Annotation, *, sizes: Sequence[int]) -> Cost:
+    """Train a client for a few steps on one video, as in a round, and extrapolate. Nothing is written.
+
+    Args:
+        config: of the run.
+        video: is prepared in its media_dir already.
+        sizes: number of videos of each client.
+
+    Raises:
+        ValueError: for a mistake in the configuration, or a video that cannot be sampled.
+    """
+    config = settle({**config, "pool_size": len(sizes)})
+    training, resources = config["training"], config["client_resources"]
+    device = "cuda" if resources["num_gpus"] else "cpu"
+    torch.set_num_threads(int(resources["num_cpus"]))
+    state = initial_arrays(lambda: build_task(config), seed=config["seed"], init=None)
+    settings = {name: config[name] for name in SENT} | {"rule": config["strategy"]["rule"]}
+    settings["training"] = {**training, "local_epochs": 1}
+    local = build_training(json.dumps(settings), sent=list(state))
+    order = Order(json.dumps(settings), server_round=1, kept_round=0, lr_factor=1.0)
+    videos = Videos([video] * (BATCHES * training["batch_size"]), partition_id=0)
+    site = Site(str(Path(config["data"]["media_dir"])), "", "", device, training["num_workers"])
+    _, facts, _ = local.train(state, order, {}, videos=videos, site=site, write=lambda _: None)
+    at_a_time = clients_at_a_time(len(sizes), num_cpus=resources["num_cpus"], num_gpus=resources["num_gpus"])
+    samples = sum(sizes) * config["rounds"] * training["local_epochs"]
+    return Cost(
+        seconds=samples / facts["clips-per-second"] / at_a_time,
+        memory_bytes=peak_memory() * at_a_time,
+        gpu_bytes=torch.cuda.max_memory_allocated() if device == "cuda" else 0,
+        disk_bytes=num_bytes(state) * (config["rounds"] + 2 * len(sizes)),
+        at_a_time=at_a_time,
+    )
+
+
+def clients_at_a_time(num_clients: int, *, num_cpus: float, num_gpus: float) -> int:
+    """Number of clients that the simulation trains at a time on this machine."""
+    fit = [num_clients, int(num_cores() / num_cpus)]
+    return max(1, min([*fit, int(gpus_here() / num_gpus)] if num_gpus else fit))
+
+
+def peak_memory() -> int:
+    """Largest memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
