@@ -1,12 +1,15 @@
 """`run=last`, `run=<name>` or `run=<folder>` on a command line, in the place of the checkpoint or folder of a run.
 
-The word becomes a setting that the command has, before Hydra sees it, so a recorded configuration names a file.
+The word becomes a setting that the command has, before Hydra sees it, so a recorded configuration names a file. The
+commands that show samples to its backbone get the data, the model and the size of the pictures of the run too.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedvssl.files.runs import BACKBONE, PRETRAINING, RECOGNIZER, ROUND, Asked, choose
+from fedvssl.files.run_log import read_config
+from fedvssl.files.runs import BACKBONE, CONFIG, PRETRAINING, RECOGNIZER, ROUND, Asked, choose
+from fedvssl.run_words import unsaid, words_of
 
 # Command -> the setting that a run gives it, and what it asks of the run.
 PLACES: dict[str, tuple[str, Asked]] = {
@@ -18,10 +21,11 @@ PLACES: dict[str, tuple[str, Asked]] = {
     "finetune_preprocess": ("pretrained_model_path", ROUND),
     "show_ctp": ("checkpoint", ROUND),
 }
+WITHOUT_WORDS = {"main", "finetune_preprocess", "show_ctp"}  # they take no data, or read the run's own settings
 
 
 def with_run(command: str, words: Sequence[str]) -> list[str]:
-    """Words with `--<setting>=<file or folder>` in the place of `run=<name>`.
+    """Words with `--<setting>=<file or folder>` in the place of `run=<name>`, and those of the run that nothing replaces.
 
     A test of a run writes its result into that run's folder, unless `work_dir` names another.
 
@@ -39,6 +43,9 @@ def with_run(command: str, words: Sequence[str]) -> list[str]:
     added = [] if given else [f"--{setting}={path}"]
     if command == "test" and not _taken(rest, "work_dir")[0]:
         added.append(f"--work_dir={path.parent}")
+    if command not in WITHOUT_WORDS:
+        known = words_of(read_config(path.parent / CONFIG), command)
+        added += [f"--{word}" for word in unsaid(known, rest)]
     return [*rest, *added]
 
 

@@ -21,6 +21,7 @@ from yaml import YAMLError
 from fedvssl.chosen_run import with_run
 from fedvssl.files.names import check_name
 from fedvssl.overrides import SEARCH_PATH, is_flag, is_setting, parse_overrides, with_search_path
+from fedvssl.places import conf_dir
 
 Config = dict[str, Any]
 # Hydra does not compose base.yaml alone with these, or nothing.
@@ -39,13 +40,6 @@ RENAMED = {
     "fedvssl.pretext": "fedvssl.tasks",
     "fedvssl.training.recognition": "fedvssl.tasks.recognition",
 }
-
-
-def conf_dir() -> Path:
-    """Folder of the YAML files: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def read_command_line(command: str, argv: Sequence[str] | None = None) -> Config:
