@@ -4,7 +4,6 @@ A word is `key=value` for Hydra, as in `model.width=16`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +82,5 @@ def _data_words(run: Mapping[str, Any]) -> list[str]:
 
 def _shown(run: Mapping[str, Any]) -> Mapping[str, Any]:
     """The sample with which a run is evaluated; empty if it has none that is known."""
-    places = (("eval", "sample"), ("test_sample",))
-    found = (
-        reduce(lambda node, name: (node.get(name) or {}) if isinstance(node, dict) else {}, p, run) for p in places
-    )
-    return next(filter(None, found), {})
+    server = run.get("eval") or {}
+    return server.get("sample") or run.get("test_sample") or {}
