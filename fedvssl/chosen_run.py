@@ -25,7 +25,7 @@ WITHOUT_WORDS = {"main", "finetune_preprocess", "show_ctp"}  # they take no data
 
 
 def with_run(command: str, words: Sequence[str]) -> list[str]:
-    """Words with `--<setting>=<file or folder>` in the place of `run=<name>`, and the run's own words that none replaces.
+    """Words with `--<setting>=<file or folder>` in the place of `run=<name>`, and the run's own words unless replaced.
 
     A test of a run writes its result into that run's folder, unless `work_dir` names another.
 
