@@ -111,12 +111,14 @@ def write_partition(
     all others are, and of the same partition.
 
     Returns:
-        the result of `partition_stats`, with a "warning" from `fault_of` if there is one.
+        the result of `partition_stats`, with "class_names" by label, and a "warning" from `fault_of` if there is one.
 
     Raises:
         ValueError: if another process works in `output_path`.
     """
     stats = partition_stats([annotation.label for annotation in annotations], parts)
+    names = class_names(annotations)
+    stats["class_names"] = {str(label + 1): name for label, name in names.items()}
     if warning := fault_of(stats):
         stats = {"warning": warning, **stats}
     files = [output_path / f"client_dist{client}.json" for client in range(1, len(parts) + 1)]
@@ -128,7 +130,7 @@ def write_partition(
         write_json(output_path / "partition_stats.json", stats)
         if labelled:
             write_annotations(output_path / LABELLED, labelled)
-        plot_partition(stats, class_names(annotations), output_path / "partition_stats.png")
+        plot_partition(stats, names, output_path / "partition_stats.png")
         for file, part in reversed(list(zip(files, parts, strict=True))):
             write_annotations(file, [annotations[index] for index in part])
     return stats

@@ -58,7 +58,7 @@ DECISIVE = SAMPLING | {*("rounds", "training.epochs", "strategy.max_update_facto
 FREE = (FREE_IN_PRETRAINING | FREE_IN_FINETUNING | {"checkpoint", "feature_dir"}) - DECISIVE
 DRY_RUN = ("--dry_run", "--dry-run")
 LISTS = tuple(f"*/{folder}/*.json" for folder in ("pool", "clients", "alone*"))
-WRITES = ("*.json", "table.*", "differences.md", "curves.png", "labels.png", *LISTS)
+WRITES = ("*.json", "table.*", "differences.md", "curves.*", "labels.*", *LISTS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
