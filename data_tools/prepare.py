@@ -21,16 +21,32 @@ from .pictures import prepare_pictures
 from .raw_pictures import holds_pictures
 
 
-def prepare(raw_dir: Path, ann_dir: Path | None, out_dir: Path, *, frames: FrameFormat, num_workers: int) -> None:
+def prepare(
+    raw_dir: Path,
+    ann_dir: Path | None,
+    out_dir: Path,
+    *,
+    frames: FrameFormat,
+    num_workers: int,
+    num_clients: int = 1,
+) -> None:
     """Extract all videos, then annotate those that could be extracted.
 
     Raises:
-        ValueError: for folders, lists or raw files that are missing or ambiguous; before anything is extracted.
+        ValueError: for folders, lists or raw files that are missing or ambiguous, or fewer training videos than clients
+            that will share them; before anything is extracted.
     """
     splits = read_splits(ann_dir) if ann_dir else None
     match = find_videos(raw_dir, splits)
     splits = splits or splits_from_names(match.found)
-    extract_videos(match.found, out_dir / "zips", frames=frames, num_workers=num_workers, match=match).print()
+    trained = [video for video in splits.get("train_split_1", []) if video.name in match.found]
+    if len(trained) < num_clients:
+        raise ValueError(
+            f"{len(trained)} training videos cannot be shared by {num_clients} clients: name fewer with --num_clients."
+        )
+    extract_videos(match.found, out_dir / "zips", frames=frames, num_workers=num_workers, match=match).print(
+        missing=False  # the lists, below, name what they leave out
+    )
     build_annotations(splits, out_dir / "zips", out_dir / "annotations", doubtful=match.doubtful)
 
 
@@ -45,6 +61,12 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> No
     parser.add_argument("--out_dir", type=Path, required=not folder, default=folder, help="for the files and lists")
     add_frame_flags(parser, for_pictures=True)
     parser.add_argument("--per_class", type=int, help="most pictures of a class in each part; without it all")
+    parser.add_argument(
+        "--num_clients",
+        type=int,
+        default=1,
+        help="clients that will share the training videos, to tell if they are few",
+    )
     args = parser.parse_args(argv)
     are_pictures = args.ann_dir is None and holds_pictures(args.raw_dir)
     usual = 0 if are_pictures else FrameFormat.short_side
@@ -56,7 +78,8 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> No
     elif args.per_class is not None:
         raise ValueError("--per_class is for pictures: give lists with fewer videos, or no --per_class.")
     else:
-        prepare(args.raw_dir, args.ann_dir, args.out_dir, frames=frames, num_workers=args.num_workers)
+        counts = {"num_workers": args.num_workers, "num_clients": args.num_clients}
+        prepare(args.raw_dir, args.ann_dir, args.out_dir, frames=frames, **counts)
 
 
 if __name__ == "__main__":

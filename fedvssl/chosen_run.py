@@ -7,8 +7,9 @@ commands that show samples to its backbone get the data, the model and the size 
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedvssl.files.rounds import round_of
 from fedvssl.files.run_log import read_config
-from fedvssl.files.runs import BACKBONE, CONFIG, PRETRAINING, RECOGNIZER, ROUND, Asked, choose
+from fedvssl.files.runs import BACKBONE, BEST, CONFIG, FINE_TUNED, PRETRAINING, RECOGNIZER, ROUND, Asked, choose
 from fedvssl.run_words import unsaid, words_of
 
 # Command -> the setting that a run gives it, and what it asks of the run.
@@ -47,6 +48,16 @@ def with_run(command: str, words: Sequence[str]) -> list[str]:
         known = words_of(read_config(path.parent / CONFIG), command)
         added += [f"--{word}" for word in unsaid(known, rest)]
     return [*rest, *added]
+
+
+def with_origin(command: str, words: Sequence[str]) -> list[str]:
+    """Words as in `with_run`, where `checkpoint=` in the folder of its own run brings the words of the run too."""
+    words = with_run(command, words)
+    given, rest = _taken(words, "checkpoint")
+    path = Path(given[-1]).expanduser() if given else Path()
+    if round_of(path) is None and path.name not in (FINE_TUNED, BEST):
+        return words  # any other file may lie beside the configuration of another run
+    return [*words, *(f"--{word}" for word in unsaid(words_of(read_config(path.parent / CONFIG), command), rest))]
 
 
 def _taken(words: Sequence[str], key: str) -> tuple[list[str], list[str]]:

@@ -29,6 +29,8 @@ def words_of(run: Mapping[str, Any], command: str) -> list[str]:
 
 def _input_words(run: Mapping[str, Any], command: str) -> list[str]:
     shown = _shown(run)
+    if command == "export":
+        shown = {**shown, **(run.get("task") or {}).get("sample", {})}  # for what it was trained on
     sizes = {name: shown[name] for name in ("clip_len", "frame_stride", "crop_size") if name in shown}
     if not is_video(run):
         return ["input=pictures", *(f"{name}={value}" for name, value in sizes.items())]

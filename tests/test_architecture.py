@@ -40,7 +40,7 @@ ALLOWED = {
     "overrides": set(),
     "places": set(),
     "run_words": {"files/run_log", "places"},
-    "chosen_run": {"files/runs", "files/run_log", "run_words"},
+    "chosen_run": {"files/runs", "files/rounds", "files/run_log", "run_words"},
     "config": {"chosen_run", "overrides", "places", "data/splits", "files/names"},
     "help": {"chosen_run", "config", "overrides", "files/ending"},
     "building": {"config", "client/training", "training/optimizer", "training/loop", "files/tensors"},

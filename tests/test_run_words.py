@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from fedvssl.chosen_run import with_run
+from fedvssl.chosen_run import with_origin, with_run
 from fedvssl.config import compose, read_command_line
 from fedvssl.overrides import parse_overrides
 from fedvssl.run_words import unsaid, words_of
@@ -18,7 +18,13 @@ VIDEOS = [
     "model.width=16",
 ]
 SIZES = {"clip_len": 8, "frame_stride": 2, "crop_size": 32}
-SAMPLE = ["eval.sample.clip_len=8", "eval.sample.crop_size=32", "eval.sample.size=[43,32]"]
+SAMPLE = [
+    "task.sample.clip_len=8",
+    "task.sample.crop_size=32",
+    "eval.sample.clip_len=8",
+    "eval.sample.crop_size=32",
+    "eval.sample.size=[43,32]",
+]
 COMMANDS = ("retrieval", "knn", "linear_probe", "motion_probe", "semi", "finetune", "test")
 
 
@@ -36,6 +42,12 @@ def test_every_command_gets_the_videos_the_model_and_the_sizes(command):
     assert found["test_sample"]["size"] == [43, 32]
     if command == "finetune":  # no crop of 32 pixels out of 112
         assert found["train_sample"]["sizes"] == [[43, 32]]
+
+
+def test_an_export_is_for_the_clips_of_the_training():
+    run = compose("base", ["task.sample.clip_len=12", "task.sample.crop_size=64"])  # the server evaluates at 112
+    found = composed(words_of(run, "export"), "export")
+    assert (found["clip_len"], found["crop_size"]) == (12, 64)
 
 
 def test_published_sizes_stay_those_of_fine_tuning():
@@ -86,4 +98,10 @@ def test_a_run_by_name_brings_its_words(tmp_path, monkeypatch):
     found = read_command_line("retrieval", ["knn", "run=last", "crop_size=48"])
     assert found["model"]["width"] == 16 and found["crop_size"] == 48 and found["data"]["name"] == "mine"
     assert compose("export", parse_overrides(with_run("export", ["run=last"])))["crop_size"] == 32
+    words = with_origin("export", ["checkpoint=outputs/a/mine/round-3-weights.npz", "frame_stride=4"])
+    found = compose("export", parse_overrides(words))
+    assert (found["clip_len"], found["crop_size"], found["frame_stride"]) == (8, 32, 4) and found["model"][
+        "depth"
+    ] == 10
+    assert with_origin("export", ["checkpoint=outputs/a/mine/model.pth"]) == ["checkpoint=outputs/a/mine/model.pth"]
     assert with_run("main", ["run=last"]) == ["--hydra.run.dir=outputs/a/mine"]

@@ -18,7 +18,7 @@ from fedvssl.files.settings import class_name, strategy_name
 
 LAST = "last"  # the newest run
 OUTPUTS = "outputs"
-CONFIG, FINE_TUNED = "config.yaml", "last.pth"
+CONFIG, FINE_TUNED, BEST = "config.yaml", "last.pth", "best.pth"
 MOST_NAMED = 5  # candidates in a sentence
 
 
