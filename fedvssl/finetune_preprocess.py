@@ -21,6 +21,7 @@ from fedvssl.data.seen import for_pth, read_seen
 from fedvssl.files.backbone import read_round
 from fedvssl.files.lock import owned_output
 from fedvssl.files.tensors import save_torch
+from fedvssl.overrides import as_flags
 from fedvssl.training.processes import exit_code
 
 
@@ -49,7 +50,7 @@ def published_names() -> dict[str, torch.Tensor]:
         return build(compose("export", [])["model"]).state_dict()
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fedvssl.finetune_preprocess",
         description="Turn a round checkpoint into weights that fine-tuning starts from.",
@@ -61,7 +62,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="round-<N>-weights.npz; run=last or run=<name or folder> in its place",
     )
     parser.add_argument("--output_path", type=Path, default=Path("model_pretrained.pth"), help="default: %(default)s")
-    return parser.parse_args(argv)
+    return parser.parse_args(as_flags(argv, {"--pretrained_model_path", "--output_path"}))
 
 
 if __name__ == "__main__":
