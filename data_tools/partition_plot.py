@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from fedvssl.files.atomic import atomic_path
-from fedvssl.reporting.matrices import MAX_WRITTEN, show_counts
+from fedvssl.files.matrices import MAX_WRITTEN, show_counts
 
 MAX_NAMED = 110  # classes whose names can be read below the picture
 

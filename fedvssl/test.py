@@ -233,7 +233,7 @@ def draw_confusion(png: Path, confusion: Tensor, names: dict[int, str]) -> None:
     """
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
-    from fedvssl.reporting.matrices import MAX_WRITTEN, write_numbers
+    from fedvssl.files.matrices import MAX_WRITTEN, write_numbers
 
     size = min(4 + 0.25 * len(confusion), 16)
     figure = Figure(figsize=(size + 1, size), layout="constrained")

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure  # without pyplot: no global state, no disp
 from matplotlib.rcsetup import cycler
 from matplotlib.ticker import MaxNLocator
 
+from fedvssl.files.matrices import MAX_WRITTEN, show_counts
 from fedvssl.files.run_log import Record
-from fedvssl.reporting.matrices import MAX_WRITTEN, show_counts
 
 INK = "#010203"  # placeholder for the page's own text colour
 COLOURS = ("#3b82c4", "#e08a2e", "#4ca66b", "#c2569b", "#8d74d6", "#a9864f", "#3aa6a6", "#d9534f")
