@@ -16,11 +16,13 @@ from fedvssl.files.atomic import write_json
 from fedvssl.files.lock import owned
 
 from .command import command_parser, run_command
+from .list_words import some
 from .lists import Splits, read_splits, splits_from_names
 
 # Words for those that are listed: all of them, a good one, bad ones.
-VIDEOS = ("videos", "has a zip", "listed videos have no frames")
-PICTURES = ("pictures", "can be read", "pictures cannot be read")
+VIDEOS = ("videos", "has a zip", "listed videos without a raw file or frames")
+MOST_NAMED = 5  # of those that are left out
+PICTURES = ("pictures", "can be read", "pictures that cannot be read")
 
 
 def build_annotations(
@@ -100,9 +102,9 @@ def _write_left_out(names: list[str], path: Path, words: tuple[str, str, str], t
     path.unlink(missing_ok=True)
     if names:
         write_json(path, names)
-        print(f"{len(names)} {words[2]} and are left out; all names are in {path}")
-        for name in [name for name in names if name not in told][:20]:
-            print(f"  left out: {name}")
+        untold = [name for name in names if name not in told]
+        which = f" ({some(untold, MOST_NAMED)})" if untold else ""
+        print(f"{words[2]}, left out: {len(names)}{which}; all names are in {path}")
     return names
 
 

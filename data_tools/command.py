@@ -5,14 +5,23 @@ import sys
 from collections.abc import Callable
 
 from fedvssl.files.ending import end_code, end_word, interruptible
+from fedvssl.overrides import as_flags
 
 
 def command_parser(description: str | None) -> argparse.ArgumentParser:
-    """Parser that shows the module docstring as it is written and the defaults of all flags."""
+    """Parser that shows the module docstring as it is written and the defaults of all flags.
+
+    It takes `key=value` for `--key=value`, as the commands that have a configuration do.
+    """
 
     class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter): ...
 
-    return argparse.ArgumentParser(description=description, formatter_class=Formatter)
+    class Parser(argparse.ArgumentParser):
+        def parse_args(self, args=None, namespace=None):
+            words = sys.argv[1:] if args is None else args
+            return super().parse_args(as_flags(words, self._option_string_actions), namespace)
+
+    return Parser(description=description, formatter_class=Formatter)
 
 
 def run_command(main: Callable[[], object]) -> None:

@@ -31,6 +31,7 @@ from fedvssl.files.progress import Progress
 
 from .command import command_parser, run_command
 from .estimate import check_disk, estimate
+from .list_words import some
 from .lists import Splits, read_splits
 from .raw_videos import Match, find_raw_videos, match_to_names, name_by_path
 from .workers import in_processes
@@ -72,19 +73,19 @@ class Report:
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))
 
-    def print(self) -> None:
-        """Print the counts, and each video that failed or has no raw file of its own."""
+    def print(self, *, missing: bool = True) -> None:
+        """Print the counts, each video that failed, and some that lack a raw file of their own, unless told later."""
         print(f"{self.written} videos extracted, {self.kept} kept from before, {len(self.failed)} failed.")
         for name, reason in sorted(self.failed.items()):
             print(f"  failed: {name}: {reason}")
         if self.lost:
             losses = [f"{name} has {lost}" for name, lost in self.lost.items()]
-            print(f"{len(self.lost)} videos lost frames: {shorten(losses)}")
-        if self.missing:
-            print(f"{len(self.missing)} videos of the lists have no raw file: {shorten(self.missing)}")
+            print(f"{len(self.lost)} videos lost frames: {some(losses)}")
+        if missing and self.missing:
+            print(f"{len(self.missing)} videos of the lists have no raw file: {some(self.missing)}")
         if self.doubtful:
             reasons = [f"{name} ({reason})" for name, reason in self.doubtful.items()]
-            print(f"{len(self.doubtful)} videos have no file or name of their own: {shorten(reasons)}")
+            print(f"{len(self.doubtful)} videos have no file or name of their own: {some(reasons)}")
 
 
 def extract_video(raw: Path, zip_path: Path, *, frames: FrameFormat, max_lost: float = MAX_LOST) -> Loss:
@@ -177,11 +178,6 @@ def _extract_missing(
             progress.advance()
     report.write(out_dir / REPORT_NAME)
     return report
-
-
-def shorten(names: list[str], limit: int = 20) -> str:
-    """First names of a long list, and the number of the others."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _tell_estimate(raws: Sequence[Path], out_dir: Path, *, frames: FrameFormat, num_workers: int) -> None:

@@ -102,7 +102,7 @@ def tell_left_out(path: Path, numbers: Sequence[int], reason: str) -> None:
         print(f"{path}: line{'s' * (len(numbers) > 1)} {rows}, {reason}.")
 
 
-def some(words: Iterable[str]) -> str:
-    """The first ten words, and how many there are besides: "a, b and 5 more"."""
+def some(words: Iterable[str], most: int = 10) -> str:
+    """The first words, and how many there are besides: "a, b and 5 more"."""
     found = list(words)
-    return ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")

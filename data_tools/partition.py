@@ -143,7 +143,7 @@ def write_partition(
         owners: names of the clients, if they have any.
 
     Returns:
-        the result of `partition_stats`, with a "warning" from `fault_of` if there is one.
+        the result of `partition_stats`, with "class_names" by label, and a "warning" from `fault_of` if there is one.
 
     Raises:
         ValueError: if another process works in `output_path`.
@@ -151,6 +151,8 @@ def write_partition(
     stats = partition_stats([annotation.label for annotation in annotations], parts)
     for client, owner in zip(stats["clients"], owners, strict=False):
         client["owner"] = owner
+    names = class_names(annotations)
+    stats["class_names"] = {str(label + 1): name for label, name in names.items()}
     if warning := fault_of(stats):
         stats = {"warning": warning, **stats}
     files = [output_path / f"client_dist{client}.json" for client in range(1, len(parts) + 1)]
@@ -162,7 +164,7 @@ def write_partition(
         write_json(output_path / "partition_stats.json", stats)
         if labelled:
             write_annotations(output_path / LABELLED, labelled)
-        plot_partition(stats, class_names(annotations), output_path / "partition_stats.png")
+        plot_partition(stats, names, output_path / "partition_stats.png")
         for file, part in reversed(list(zip(files, parts, strict=True))):
             write_annotations(file, [annotations[index] for index in part])
     return stats

@@ -6,14 +6,12 @@ from pathlib import Path
 import matplotlib.figure
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 
 from fedvssl.files.atomic import atomic_path
+from fedvssl.files.matrices import MAX_WRITTEN, show_counts
 
 MAX_NAMED = 110  # classes whose names can be read below the picture
-MAX_WRITTEN = 12  # clients for which the numbers are written into the matrices
-NOTHING = "0.93"  # grey of the cells without a video
 
 
 def plot_partition(stats: dict, names: dict[int, str], path: Path) -> None:
@@ -61,7 +59,7 @@ def _plot_classes(axes: Axes, stats: dict, names: dict[int, str]) -> None:
     counts = np.array(
         [[client["videos_per_class"].get(str(label + 1), 0) for label in labels] for client in stats["clients"]]
     )
-    _show_matrix(axes, counts, write=counts.size <= MAX_WRITTEN**2, colour_label="videos")
+    show_counts(axes, counts, write=counts.size <= MAX_WRITTEN**2, unit="videos")
     axes.set(ylabel="client", xlabel="" if named else "classes, from the fewest videos to the most")
     if named:
         size = 10 if len(labels) <= 30 else 8 if len(labels) <= 60 else 6
@@ -80,35 +78,7 @@ def _plot_overlap(axes: Axes, overlap: list[list[int]], *, what: str) -> None:
     shared = np.array(overlap)
     np.fill_diagonal(shared, 0)
     pairs = int((np.triu(shared) > 0).sum())
-    _show_matrix(axes, shared, write=len(shared) <= MAX_WRITTEN, colour_label=what)
+    show_counts(axes, shared, write=len(shared) <= MAX_WRITTEN, unit=what)
     all_pairs = len(shared) * (len(shared) - 1) // 2
     axes.set(title=f"{what} in common: {pairs} of {all_pairs} pairs", xlabel="client", ylabel="client")
     axes.set_aspect("equal")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _show_matrix(axes: Axes, counts: np.ndarray, *, write: bool, colour_label: str) -> None:
-    """Counts [rows,columns] as colours, numbered from 1; cells without any stay grey."""
-    rows, columns = counts.shape
-    axes.set_facecolor(NOTHING)
-    image = axes.imshow(
-        np.ma.masked_equal(counts, 0),
-        aspect="auto",
-        interpolation="nearest",
-        extent=(0.5, columns + 0.5, rows + 0.5, 0.5),
-        norm=PowerNorm(0.5, vmin=0, vmax=max(1, counts.max())),  # keeps small counts distinguishable
-        cmap="viridis_r",
-    )
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    if not counts.any():
-        axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", color="0.5")
-        return
-    axes.figure.colorbar(
-        image, ax=axes, label=colour_label, pad=0.01, shrink=0.9, ticks=MaxNLocator(integer=True, nbins=8)
-    )
-    if write:
-        shade = np.asarray(image.norm(counts))
-        for (row, column), count in np.ndenumerate(counts):
-            if count:
-                colour = "white" if shade[row, column] > 0.6 else "black"
-                axes.text(column + 1, row + 1, str(count), ha="center", va="center", color=colour, fontsize=9)

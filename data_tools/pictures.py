@@ -20,7 +20,8 @@ from fedvssl.files.progress import Progress
 
 from .build_annotations import PICTURES, write_lists
 from .cifar import find_cifar, to_pixels
-from .extract_frames import FrameFormat, check_apart, check_same_format, shorten
+from .extract_frames import FrameFormat, check_apart, check_same_format
+from .list_words import some
 from .picture_format import PictureError, convert, encode, resize
 from .raw_pictures import RawPicture, RawPictures, find_pictures
 from .workers import in_processes
@@ -108,7 +109,7 @@ def _store(raw: RawPictures, folder: Path, *, frames: FrameFormat, num_workers: 
         write_json(folder / REPORT_NAME, asdict(report))
     print(f"{report.written} pictures stored, {report.kept} kept from before, {len(report.failed)} failed.")
     if report.failed:
-        print(f"  failed: {shorten([f'{name} {reason}' for name, reason in sorted(report.failed.items())])}")
+        print(f"  failed: {some([f'{name} {reason}' for name, reason in sorted(report.failed.items())])}")
     return {name: stored[name] for name in names if name in stored}
 
 

@@ -31,18 +31,25 @@ def prepare(
     frames: FrameFormat,
     num_workers: int,
     max_lost: float = MAX_LOST,
+    num_clients: int = 1,
 ) -> None:
     """Extract all videos, then annotate those that could be extracted.
 
     Raises:
-        ValueError: for folders, lists or raw files that are missing or ambiguous; before anything is extracted.
+        ValueError: for folders, lists or raw files that are missing or ambiguous, or fewer training videos than clients
+            that will share them; before anything is extracted.
     """
     splits = read_splits(ann_dir) if ann_dir else None
     match = find_videos(raw_dir, splits)
     splits = splits or splits_from_names(match.found)
+    trained = [video for video in splits.get("train_split_1", []) if video.name in match.found]
+    if len(trained) < num_clients:
+        raise ValueError(
+            f"{len(trained)} training videos cannot be shared by {num_clients} clients: name fewer with --num_clients."
+        )
     how = {"num_workers": num_workers, "max_lost": max_lost}
     report = extract_videos(match.found, out_dir / "zips", frames=frames, match=match, **how)
-    report.print()
+    report.print(missing=False)  # the lists, below, name what they leave out
     build_annotations(splits, out_dir / "zips", out_dir / "annotations", doubtful=match.doubtful, told=report.failed)
 
 
@@ -57,6 +64,12 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> No
     parser.add_argument("--out_dir", type=Path, required=not folder, default=folder, help="for the files and lists")
     add_frame_flags(parser, for_pictures=True)
     parser.add_argument("--per_class", type=int, help="most pictures of a class in each part; without it all")
+    parser.add_argument(
+        "--num_clients",
+        type=int,
+        default=1,
+        help="clients that will share the training videos, to tell if they are few",
+    )
     args = parser.parse_args(argv)
     are_pictures = args.ann_dir is None and holds_pictures(args.raw_dir)
     usual = 0 if are_pictures else FrameFormat.short_side
@@ -68,7 +81,7 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> No
     elif args.per_class is not None:
         raise ValueError("--per_class is for pictures: give lists with fewer videos, or no --per_class.")
     else:
-        how = {"num_workers": args.num_workers, "max_lost": args.max_lost}
+        how = {"num_workers": args.num_workers, "max_lost": args.max_lost, "num_clients": args.num_clients}
         prepare(args.raw_dir, args.ann_dir, args.out_dir, frames=frames, **how)
 
 

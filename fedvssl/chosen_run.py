@@ -1,12 +1,16 @@
 """`run=last`, `run=<name>` or `run=<folder>` on a command line, in the place of the checkpoint or folder of a run.
 
-The word becomes a setting that the command has, before Hydra sees it, so a recorded configuration names a file.
+The word becomes a setting that the command has, before Hydra sees it, so a recorded configuration names a file. The
+commands that show samples to its backbone get the data, the model and the size of the pictures of the run too.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedvssl.files.runs import BACKBONE, PRETRAINING, RECOGNIZER, ROUND, Asked, choose
+from fedvssl.files.rounds import round_of
+from fedvssl.files.run_log import read_config
+from fedvssl.files.runs import BACKBONE, BEST, CONFIG, FINE_TUNED, PRETRAINING, RECOGNIZER, ROUND, Asked, choose
+from fedvssl.run_words import unsaid, words_of
 
 # Command -> the setting that a run gives it, and what it asks of the run.
 PLACES: dict[str, tuple[str, Asked]] = {
@@ -18,10 +22,11 @@ PLACES: dict[str, tuple[str, Asked]] = {
     "finetune_preprocess": ("pretrained_model_path", ROUND),
     **dict.fromkeys(("verdict", "show_ctp"), ("checkpoint", ROUND)),
 }
+WITHOUT_WORDS = {"main", "finetune_preprocess", "show_ctp"}  # they take no data, or read the run's own settings
 
 
 def with_run(command: str, words: Sequence[str]) -> list[str]:
-    """Words with `--<setting>=<file or folder>` in the place of `run=<name>`.
+    """Words with `--<setting>=<file or folder>` in the place of `run=<name>`, and the run's own words unless replaced.
 
     A test of a run writes its result into that run's folder, unless `work_dir` names another.
 
@@ -39,7 +44,20 @@ def with_run(command: str, words: Sequence[str]) -> list[str]:
     added = [] if given else [f"--{setting}={path}"]
     if command == "test" and not _taken(rest, "work_dir")[0]:
         added.append(f"--work_dir={path.parent}")
+    if command not in WITHOUT_WORDS:
+        known = words_of(read_config(path.parent / CONFIG), command)
+        added += [f"--{word}" for word in unsaid(known, rest)]
     return [*rest, *added]
+
+
+def with_origin(command: str, words: Sequence[str]) -> list[str]:
+    """Words as in `with_run`, where `checkpoint=` in the folder of its own run brings the words of the run too."""
+    words = with_run(command, words)
+    given, rest = _taken(words, "checkpoint")
+    path = Path(given[-1]).expanduser() if given else Path()
+    if round_of(path) is None and path.name not in (FINE_TUNED, BEST):
+        return words  # any other file may lie beside the configuration of another run
+    return [*words, *(f"--{word}" for word in unsaid(words_of(read_config(path.parent / CONFIG), command), rest))]
 
 
 def _taken(words: Sequence[str], key: str) -> tuple[list[str], list[str]]:

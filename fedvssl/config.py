@@ -22,6 +22,7 @@ from fedvssl.files.names import check_name
 from fedvssl.files.settings import flat
 from fedvssl.mistakes import NO_NAME, did_you_mean, explain, printable
 from fedvssl.overrides import SEARCH_PATH, is_flag, is_setting, parse_overrides, with_search_path
+from fedvssl.places import conf_dir
 from fedvssl.ranges import ANY, check_ranges, kind_of
 
 Config = dict[str, Any]
@@ -43,13 +44,6 @@ RENAMED = {
     "fedvssl.pretext": "fedvssl.tasks",
     "fedvssl.training.recognition": "fedvssl.tasks.recognition",
 }
-
-
-def conf_dir() -> Path:
-    """Folder of the YAML files: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def read_command_line(command: str, argv: Sequence[str] | None = None) -> Config:

@@ -5,8 +5,9 @@
     python -m fedvssl.export checkpoint=finetune_results/last.pth formats=[safetensors,onnx] out_dir=exported
 
 Reads a round .npz (ours or a published one), model_pretrained.pth, last.pth and best.pth of fine-tuning, or a file of
-another program whose names and shapes are those of the model. The files are written and checked in a hidden folder,
-which is renamed at the end: they appear together or not at all.
+another program whose names and shapes are those of the model. Model and input are those of the run in whose folder the
+file lies, unless settings say otherwise. The files are written and checked in a hidden folder, which is renamed at the
+end: they appear together or not at all.
 """
 
 import sys
@@ -31,7 +32,7 @@ from torch import nn
 
 import fedvssl
 from fedvssl.building import build
-from fedvssl.chosen_run import with_run
+from fedvssl.chosen_run import with_origin
 from fedvssl.config import Config, compose
 from fedvssl.data.seen import for_pth, read_seen
 from fedvssl.files.arrays import BACKBONE, Arrays
@@ -60,7 +61,7 @@ SAFETENSORS_METADATA = {"format": "pt"}  # expected of PyTorch by readers of the
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = sys.argv[1:] if argv is None else argv
-    return exit_code(lambda: export(compose("export", parse_overrides(with_run("export", words)))))
+    return exit_code(lambda: export(compose("export", parse_overrides(with_origin("export", words)))))
 
 
 def export(config: Config) -> None:

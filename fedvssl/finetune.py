@@ -8,8 +8,9 @@ The work_dir gets last.pth (model, optimizer, epoch), metrics.jsonl, TensorBoard
 environment.json (machine, versions). With data.validation=0.2 every fifth training video is held out, and best.pth is
 the epoch with the best accuracy on these. Without it, as published, the accuracy on the test list is only reported.
 
-A repeated command goes on after last.pth and reaches the numbers of an uninterrupted run. With another kind or number
-of processors, or another precision, they may differ, and a line says so.
+A repeated command goes on after last.pth. On a CPU in float32 or bfloat16 it reaches the numbers of an uninterrupted
+run. On a GPU, whose sums have no fixed order, and with 16-mixed, whose scale of the loss starts anew, they may differ a
+little, as with another kind or number of processors, of which a line tells.
 """
 
 import sys
@@ -20,6 +21,7 @@ if __name__ == "__main__" and answered("finetune"):  # before PyTorch is importe
     sys.exit()
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -45,6 +47,7 @@ from fedvssl.files.run_log import METRICS_FILE, RunLog
 from fedvssl.files.settings import last_checkpoint, run_settings
 from fedvssl.finetune_epochs import Recipe, Run, seeded
 from fedvssl.preflight import Trial, check_finetuning, expected_report
+from fedvssl.run_words import words_of
 from fedvssl.training.batches import check_list
 from fedvssl.training.loop import build_fabric, seed_torch, set_up
 from fedvssl.training.precision import checked_precision, first_features
@@ -109,7 +112,8 @@ def finetune(config: Config) -> None:
                     OmegaConf.save(OmegaConf.create(config), temporary)
             run.train(log)
             chosen = work_dir / ("last.pth" if data.validation is None else "best.pth")
-            fabric.print(f"All epochs are done: test {chosen} with python -m fedvssl.test")
+            words = [f"checkpoint={chosen}", f"work_dir={work_dir}", *words_of(config, "test")]
+            fabric.print(f"All epochs are done; the test: python -m fedvssl.test test {shlex.join(words)}")
 
 
 def files_read(data: Split, pretrained: str | None) -> dict[str, Path]:

@@ -27,7 +27,7 @@ from fedvssl.files.lock import owned_output
 from fedvssl.files.runs import CONFIG, config_of_run
 from fedvssl.files.settings import foreign_class
 from fedvssl.files.tensors import save_torch
-from fedvssl.overrides import parse_overrides
+from fedvssl.overrides import as_flags, parse_overrides
 from fedvssl.training.processes import exit_code
 
 USUAL = "model=r3d18"  # the published model
@@ -98,7 +98,7 @@ def entries(model: Mapping[str, object]) -> dict[str, Tensor]:
         return build(dict(model)).state_dict()
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fedvssl.finetune_preprocess",
         description="Turn a checkpoint into weights that fine-tuning starts from.",
@@ -115,7 +115,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="*",
         help="model=<name> and model.<key>=<value>; default: the run's own, or the one in conf/model that fits",
     )
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(as_flags(argv, {"--pretrained_model_path", "--output_path"}))
     if unknown := [word for word in arguments.model if not word.startswith(MODEL_WORDS)]:
         parser.error(f"{unknown[0]} is no setting of a model: write model=<name> or model.<key>=<value>")
     return arguments

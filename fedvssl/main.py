@@ -17,6 +17,7 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -112,9 +113,7 @@ def run(config: Config, *, run_dir: Path) -> None:
         reject_other_run(run_dir, settings)
         log.info("%s", go_back(run_dir, config["from_round"]))
     built = build_run(config, run_dir=run_dir, report=report)
-    claim(run_dir, settings)
-    with atomic_path(run_dir / "config.yaml") as temporary:
-        OmegaConf.save(OmegaConf.create(config), temporary)
+    keep_settings(run_dir, config, decisive=settings)
     keep_seen(run_dir, seen)
     if built.done >= built.rounds:
         complete(built)
@@ -122,21 +121,20 @@ def run(config: Config, *, run_dir: Path) -> None:
         return
     record_environment(run_dir, done=built.done)
     log.info("%s in %s", f"Continuing after round {built.done}" if built.done else "Starting", run_dir)
-    site = Site(
-        media_dir=os.path.abspath(config["data"]["media_dir"]),
-        partition_dir=os.path.abspath(config["partition_dir"]),
-        state_dir=os.path.abspath(run_dir / "clients"),
-        device=device,
-        num_workers=config["training"]["num_workers"],
-    )
-    alone = {
-        "num_clients": config["pool_size"],
-        "timeout": config["round_timeout"],
-        "start_timeout": config["start_timeout"],
-        "verbose": config["verbose"],
-    }
+    folders = {"media_dir": data.media_dir, "partition_dir": config["partition_dir"], "state_dir": run_dir / "clients"}
+    own = {"device": device, "num_workers": config["training"]["num_workers"]}
+    site = Site(**{name: os.path.abspath(path) for name, path in folders.items()}, **own)
+    waits = {"timeout": config["round_timeout"], "start_timeout": config["start_timeout"]}
+    alone = {"num_clients": config["pool_size"], "verbose": config["verbose"], **waits}
     ENGINES[config["engine"]](built, site, Limits(**config["client_resources"], **alone))
     log.info("Done: %s", run_dir)
+
+
+def keep_settings(run_dir: Path, settings: dict[str, Any], *, decisive: dict[str, Any]) -> None:
+    """Write the decisive settings, by which the folder is of this run, and then all of them."""
+    claim(run_dir, decisive)
+    with atomic_path(run_dir / "config.yaml") as temporary:
+        OmegaConf.save(OmegaConf.create(settings), temporary)
 
 
 def check_engine(name: str) -> None:

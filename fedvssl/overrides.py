@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString
@@ -39,6 +39,21 @@ def parse_overrides(argv: Sequence[str]) -> list[str]:
         else:
             raise ValueError(f"'{word}' is not an override: write key=value, for example data_dir=/path/to/data.")
     return overrides
+
+
+def as_flags(argv: Sequence[str], flags: Container[str]) -> list[str]:
+    """Words with `--key=value` in the place of `key=value`, for commands that take flags; the value of a flag stays.
+
+    Args:
+        argv: the words.
+        flags: those of the command, with their dashes.
+    """
+    words = list(argv)
+    for place, word in enumerate(argv):
+        before = argv[place - 1] if place else ""
+        if f"--{word.partition('=')[0]}" in flags and "=" in word and (before not in flags):
+            words[place] = f"--{word}"
+    return words
 
 
 def with_search_path(argv: Sequence[str]) -> list[str]:

@@ -57,7 +57,7 @@ DECISIVE = SAMPLING | {*("rounds", "training.epochs", "strategy.max_update_facto
 # Settings of all commands that do not decide the numbers of a finished run; of `init` the content is compared.
 FREE = (FREE_IN_PRETRAINING | FREE_IN_FINETUNING | {"checkpoint", "feature_dir"}) - DECISIVE
 LISTS = tuple(f"*/{folder}/*.json" for folder in ("pool", "clients", "alone*"))
-WRITES = ("*.json", "table.*", "differences.md", "curves.png", "labels.png", *LISTS)
+WRITES = ("*.json", "table.*", "differences.md", "curves.*", "labels.*", *LISTS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -39,6 +39,7 @@ from fedvssl.evaluation.prediction import predict, right_videos
 from fedvssl.files.atomic import atomic_path, write_json
 from fedvssl.files.backbone import load_weights, recognizer_state
 from fedvssl.files.checkpoint import read_checkpoint
+from fedvssl.files.figures import save_figure
 from fedvssl.files.lock import owned
 from fedvssl.files.predictions import PREDICTIONS_FILE, write_predictions
 from fedvssl.files.progress import Progress
@@ -50,7 +51,7 @@ from fedvssl.training.precision import checked_inference
 from fedvssl.training.processes import check_devices, ending_together, exit_code, where
 
 TEST_FILE = "test.json"
-WRITES = (TEST_FILE, PREDICTIONS_FILE, "per_class.csv", "confusion_matrix.png")
+WRITES = (TEST_FILE, PREDICTIONS_FILE, "per_class.csv", "confusion_matrix.*")
 SAME_ANSWER = 0.9  # share of the most frequent answer from which on the test warns,
 RARE_CLASS = 0.5  # unless the class of this answer has at least this share of the videos
 MOST_CLASSES_WITH_NAMES = 60  # more names than this cannot be read beside the confusion matrix
@@ -202,7 +203,7 @@ def same_answer(logits: Tensor, labels: Tensor, names: Mapping[int, str], *, med
 def write_results(
     work_dir: Path, result: dict[str, Any], logits: Tensor, labels: Tensor, annotations: Sequence[Annotation]
 ) -> None:
-    """Write test.json, predictions.csv, per_class.csv (classes with videos) and confusion_matrix.png."""
+    """Write test.json, predictions.csv, per_class.csv (classes with videos), confusion_matrix.png and .pdf."""
     write_json(work_dir / TEST_FILE, result)
     write_predictions(
         work_dir / PREDICTIONS_FILE,
@@ -224,20 +225,28 @@ def write_results(
 
 
 def draw_confusion(png: Path, confusion: Tensor, names: dict[int, str]) -> None:
-    """Draw the share of each true class's videos (row) that were classified as each class (column)."""
+    """Draw the share of each true class's videos (row) that were classified as each class (column).
+
+    Few classes have their numbers of videos in the cells.
+    """
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
+
+    from fedvssl.files.matrices import MAX_WRITTEN, write_numbers
 
     size = min(4 + 0.25 * len(confusion), 16)
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.add_subplot(xlabel="answer", ylabel="class")
     shares = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)
     image = axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="Blues")
+    right, whole = int(confusion.trace()), int(confusion.sum())
+    axes.set_title(f"Answers by class: {right} of {whole} right ({100 * right / max(whole, 1):.1f} %)")
+    if len(confusion) <= MAX_WRITTEN:
+        write_numbers(axes, image, confusion.numpy())
     if len(names) <= MOST_CLASSES_WITH_NAMES:
         axes.set_xticks(list(names), list(names.values()), rotation=90, parse_math=False)  # a name may hold a $
         axes.set_yticks(list(names), list(names.values()), parse_math=False)
     figure.colorbar(image, ax=axes, label="share of the class", shrink=0.8)
-    with atomic_path(png) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+    save_figure(figure, png, dpi=120)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ if [[ -z "$raw_dir" ]]; then
   raw_dir="$out_dir/raw"
   "$python" -m data_tools.fetch "$dataset" --out_dir "$out_dir" --parts raw
 fi
-prepare=(--raw_dir "$raw_dir" --out_dir "$out_dir")
+prepare=(--raw_dir "$raw_dir" --out_dir "$out_dir" --num_clients "$num_clients")
 [[ -z "$ann_dir" ]] || prepare+=(--ann_dir "$ann_dir")
 [[ -z "$short_side" ]] || prepare+=(--short_side "$short_side")
 "$python" -m data_tools.prepare "${prepare[@]}"

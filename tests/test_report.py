@@ -92,8 +92,8 @@ def test_a_full_run_fills_every_section(full: Page) -> None:
         part = full.html.split(f"<h2>{title}</h2>")[1].split("</section>")[0]
         assert part.count("<svg ") == pictures, title
     marked = "; test list, as published: do not choose an epoch by it"
-    for title, more in {"Accuracy": "", "Top-1 accuracy": marked}.items():
-        assert f"<figcaption>{title}; bands are 95 % intervals{more}</figcaption>" in full.html
+    for title, more in {"Accuracy; bands": "", "Top-1 accuracy; bars": marked}.items():
+        assert f"<figcaption>{title} are 95 % intervals{more}</figcaption>" in full.html
     assert full.tags.count("img") == 2 + 3 * 4  # confusion matrices; evaluations of two rounds and one included folder
 
 
@@ -108,7 +108,8 @@ def test_tables_hold_the_numbers(full: Page) -> None:
     assert results.count("random weights, seed 7 12.50 [2.5, 22.5]") == 4
     assert len(re.findall(r"random weights, seed 7 [^a-z]+mean frame, no network 25\.00", results)) == 4
     assert results.count("chance 6.25") == 1, "of the motion probe"
-    assert "motion probe, chance" in full.html, "a dashed line beside the accuracies between rounds"
+    for words in ("chance, motion probe: 12.5 %", "chance, R@1 and kNN top-1: 1.0 %", "chance, 5 classes: 20.0 %"):
+        assert f">{words}<" in full.html, "a dashed line beside the accuracies between rounds"
     assert "R@50" in results and "k=200" in results
     assert "waiting for clients 10.0 s 40.0 s 75.5 %" in costs  # of 4 rounds of 12 s and 2 evaluations of 2.5 s
     assert "aggregation 1.5 s" in costs and "the rest 0.5 s" in costs and "evaluation 1.2 s 5.0 s" in costs
@@ -176,7 +177,9 @@ def test_validation_results_are_marked_and_share_no_table_with_the_test_list(
     )
     drawn = chart(page, "Top-1 accuracy")
     assert (
-        ">chosen, validation<" in drawn and ">scratch, test<" in drawn and "do not choose an epoch by it" in page.html
+        ">chosen, validation: 66.7 %<" in drawn
+        and ">scratch, test: 66.7 %<" in drawn
+        and "do not choose an epoch by it" in page.html
     )
     assert "Accuracy on validation videos; bands" in page.html
     assert "do not choose an epoch by it" not in page_of(run, "--include", chosen).html

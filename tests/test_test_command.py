@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from fedvssl import test as command
 from fedvssl.building import build_task
@@ -229,3 +230,20 @@ def test_test_videos_that_training_had_are_refused_or_told(
 def test_a_class_name_is_no_formula(tmp_path):
     command.draw_confusion(tmp_path / "confusion.png", torch.eye(2), {0: "$a_$", 1: "b$"})
     assert (tmp_path / "confusion.png").stat().st_size
+
+
+@pytest.mark.parametrize(("num_classes", "written"), [(3, 5), (40, 0)])
+def test_few_classes_have_their_numbers_in_the_confusion_matrix(tmp_path, monkeypatch, num_classes, written):
+    figures = []
+    saved = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *words, **o: figures.append(self) or saved(self, *words, **o))
+    confusion = torch.eye(num_classes, dtype=torch.int64) * 2
+    confusion[0, 1] = confusion[1, 2] = 7
+    command.draw_confusion(tmp_path / "x.png", confusion, {n: f"c{n}" for n in range(num_classes)})
+    axes = figures[0].axes[0]
+    assert sorted(text.get_text() for text in axes.texts) == sorted(["2", "2", "2", "7", "7"])[:written]
+    right, whole = 2 * num_classes, 2 * num_classes + 14
+    assert axes.get_title() == f"Answers by class: {right} of {whole} right ({100 * right / whole:.1f} %)"
+    first = (tmp_path / "x.pdf").read_bytes()
+    command.draw_confusion(tmp_path / "x.png", confusion, {n: f"c{n}" for n in range(num_classes)})
+    assert first.startswith(b"%PDF") and first == (tmp_path / "x.pdf").read_bytes(), "no date in it"

@@ -44,7 +44,8 @@ def draw_curves(
         axes.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.set_title(png.stem.replace("_", " "))
+    figure.legend(loc="outside lower center", ncols=3)  # not on the bands
     with atomic_path(png) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 

@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
@@ -23,6 +23,7 @@ from fedvssl.evaluation.intervals import in_percent, interval, paired_difference
 from fedvssl.evaluation.protocol import EvaluationProtocol, own_sample
 from fedvssl.files.arrays import BACKBONE
 from fedvssl.files.predictions import from_digits, to_digits
+from fedvssl.files.progress import Progress
 from fedvssl.files.tensors import load_arrays_into
 from fedvssl.tasks.task import Sample
 from fedvssl.training.loop import build_fabric
@@ -170,8 +171,18 @@ class Monitor:
         batches = compute(
             self._fabric, self.backbone.to(self._fabric.device), dataset, batch_size=self.batch_size, num_workers=0
         )
-        clips, grid = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
+        clips, grid = (torch.cat(tensors) for tensors in zip(*told(batches, len(dataset)), strict=True))
         return Features(clips, grid, dataset.labels(), [annotation.name for annotation in dataset.annotations])
+
+
+def told(batches: Iterable[tuple[Tensor, Tensor]], num_videos: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches, with a line every ten seconds, and none about what takes less."""
+    progress, done = Progress("  evaluation: video", num_videos, write=log.info), 0
+    for batch in batches:
+        yield batch
+        done += len(batch[0])
+        if done < num_videos:
+            progress.update(done)
 
 
 def compare(

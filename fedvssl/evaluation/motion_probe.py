@@ -145,10 +145,15 @@ class MotionProbe:
         """Draw a confusion matrix for each row: directions of the window downwards, predicted ones to the right."""
         from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
+        from fedvssl.files.matrices import write_numbers
+
+        most = max(np.max(result.details["confusion"]) for result in results.values())  # one scale for all rows
         figure = Figure(figsize=(3 * len(results), 3.4), layout="constrained")
         panels = figure.subplots(1, len(results), squeeze=False)[0]
         for axes, (row, result) in zip(panels, results.items(), strict=True):
-            axes.imshow(result.details["confusion"], cmap="Blues")
+            counts = np.array(result.details["confusion"]).astype(int)
+            image = axes.imshow(counts, cmap="Blues", vmin=0, vmax=most)
+            write_numbers(axes, image, counts)
             axes.set(title=f"{row}: {100 * result.metrics['top1_acc']:.1f} %", xlabel="predicted", ylabel="direction")
             axes.set_xticks(range(NUM_DIRECTIONS), ARROWS)
             axes.set_yticks(range(NUM_DIRECTIONS), ARROWS)

@@ -37,7 +37,8 @@ def clock(seconds: float) -> str:
 class Progress:
     """Lines such as "round 3/20  loss 12.31  5 clients  34.1 s  left 9:40"; inside `with`, a terminal shows a bar.
 
-    Lines are whole, without carriage returns, so that a log file and `tail -f` show the same.
+    Lines are whole, without carriage returns, so that a log file and `tail -f` show the same. The time left is told
+    from the second step on, because the first one may have waited for the start of processes.
 
     Args:
         label: name of what is counted.
@@ -112,7 +113,7 @@ class Progress:
         if self.done > self._last:
             seconds = (now - self._marked) / (self.done - self._last)
             words.append(f"{seconds:.1f} s" if seconds >= 0.2 else f"{self.show(1 / max(seconds, 1e-9))}/s")
-        if self.total is not None:
+        if self.total is not None and (self._warm or self.done >= self.total):
             mean_seconds = (now - self._started) / max(self.done - self._first, 1)
             words.append(f"left {clock(mean_seconds * max(self.total - self.done, 0))}")
         return "  ".join(word for word in words if word)

@@ -157,11 +157,13 @@ def plot_losses(metrics_jsonl: Path, png: Path) -> None:
         style: dict[str, Any] = (
             {"linestyle": "--", "color": "grey"} if label.startswith("trivial_") else {"marker": "o", "markersize": 3}
         )
+        style |= {"color": "black"} if label == "loss" else {}
         axes.plot(*zip(*points, strict=True), **style, linewidth=2.5 if thick else 0.8, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
+    axes.set_title("Loss" if all(thick for _, thick in lines) else "Loss of the run (thick) and of its clients (thin)")
     if 0 < len(lines) <= 12:
-        axes.legend()
+        figure.legend(loc="outside right upper")  # not on the curves
     with atomic_path(png) as temporary:
         figure.savefig(temporary, dpi=120)
 

@@ -9,11 +9,10 @@ from fedvssl.files.atomic import read_json
 from fedvssl.files.references import names_in
 from fedvssl.files.rounds import round_of
 from fedvssl.files.run_log import read_config
+from fedvssl.files.runs import BEST, FINE_TUNED
 from fedvssl.files.settings import class_name, strategy_name
 from fedvssl.files.tensors import load_torch
 from fedvssl.strategy.rounds import sample_size
-
-FINE_TUNED = ("last.pth", "best.pth")
 
 
 def training_facts(checkpoint: Path) -> dict[str, str]:
@@ -30,10 +29,13 @@ def training_facts(checkpoint: Path) -> dict[str, str]:
         server_round = round_of(checkpoint)
         if server_round is not None and "strategy" in config:
             return _pretraining(config, server_round=server_round) | _test_videos(checkpoint)
-        if checkpoint.name in FINE_TUNED and "pretrained" in config:
-            facts = _finetuning(config, best=checkpoint.name == "best.pth") | _test_videos(checkpoint)
+        if checkpoint.name in (FINE_TUNED, BEST) and "pretrained" in config:
+            saved = load_torch(checkpoint) if checkpoint.is_file() else {}
+            facts = _finetuning(config, saved.get("epoch"), best=checkpoint.name == BEST)
+            facts |= _test_videos(checkpoint)
             # Earlier versions had neither setting.
-            return facts | _samples(checkpoint, config["data"].get("train_list"), config.get("labels_per_class"))
+            own, few = config["data"].get("train_list"), config.get("labels_per_class")
+            return facts | _samples(saved.get("training_samples"), own, few)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{checkpoint.parent / 'config.yaml'} is not the one of a run ({error!r}).") from error
     return {}
@@ -92,7 +94,7 @@ def _sampled(config: dict[str, Any]) -> int:
     return sample_size(config["pool_size"], **sampling)
 
 
-def _finetuning(config: dict[str, Any], *, best: bool) -> dict[str, str]:
+def _finetuning(config: dict[str, Any], epoch: int | None, *, best: bool) -> dict[str, str]:
     training, validation = config["training"], config["data"].get("validation")
     held_out = {}
     if validation is not None:
@@ -108,7 +110,7 @@ def _finetuning(config: dict[str, Any], *, best: bool) -> dict[str, str]:
         f"({config['data']['num_classes']} classes); the classifier is left out here",
         **held_out,
         "started from": start,
-        "epochs": str(training["epochs"]),
+        "epochs": f"{'an unknown number' if epoch is None else epoch} (the run was set to {training['epochs']})",
         "batch size, learning rate": f"{training['batch_size']}, {training['lr']}",
         **_recipe(training),
         **_inputs(config, side="crop_size"),
@@ -116,9 +118,8 @@ def _finetuning(config: dict[str, Any], *, best: bool) -> dict[str, str]:
     }
 
 
-def _samples(checkpoint: Path, own: str | None, few: int | None) -> dict[str, str]:
+def _samples(number: int | None, own: str | None, few: int | None) -> dict[str, str]:
     """Row about the training samples if they are of a list of one's `own`, or a `few` of each class."""
-    number = load_torch(checkpoint).get("training_samples") if checkpoint.is_file() else None
     words = [f"those of {Path(own).name}"] if own else []
     words += [f"at most {few} of each class"] if few else []
     return {"training samples": ", ".join([str(number)] * (number is not None) + words)} if words else {}

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure  # without pyplot: no global state, no disp
 from matplotlib.rcsetup import cycler
 from matplotlib.ticker import MaxNLocator
 
+from fedvssl.files.matrices import MAX_WRITTEN, show_counts
 from fedvssl.files.run_log import Record
 
 INK = "#010203"  # placeholder for the page's own text colour
@@ -36,7 +37,8 @@ class Line:
     """Points of one line. `main` makes it stand out; `label` None keeps it out of the legend.
 
     `lows` and `highs` are the ends of the points' intervals, drawn as a band; empty without intervals, NaN at a point
-    without one. `dashed` marks a level to compare with, without points of its own.
+    without one. `dashed` marks a level to compare with, without points of its own. `colour` None takes the next one of
+    the chart. `marks` draws diamonds with bars for the intervals, so that a single point is seen.
     """
 
     label: str | None
@@ -46,6 +48,8 @@ class Line:
     lows: Sequence[float] = ()
     highs: Sequence[float] = ()
     dashed: bool = False
+    colour: str | None = None
+    marks: bool = False
 
 
 def line(records: Sequence[Record], name: str, *, label: str | None = "", main: bool = False, scale: float = 1) -> Line:
@@ -67,28 +71,42 @@ def _ends(records: Sequence[Record], name: str, *, scale: float) -> list[float]:
 
 
 def titled(title: str, lines: Sequence[Line]) -> str:
-    """Title of a chart of lines; it explains the bands if there are any."""
-    return f"{title}; bands are 95 % intervals" if any(line.lows for line in lines) else title
+    """Title of a chart of lines; it explains the bands or bars if there are any."""
+    kinds = dict.fromkeys("bars" if line.marks else "bands" for line in lines if line.lows)
+    return f"{title}; {' and '.join(kinds)} are 95 % intervals" if kinds else title
 
 
 def is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def line_chart(title: str, lines: Sequence[Line], *, x: str, y: str) -> str:
-    """Chart of lines over rounds or epochs."""
+def line_chart(title: str, lines: Sequence[Line], *, x: str, y: str, fraction: bool = False) -> str:
+    """Chart of lines over rounds or epochs; the axis of a `fraction` or percentage begins at 0."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(x=x, y=y)
         for line in lines:
-            ink = {"color": INK, "linewidth": 2.2, "zorder": 3} if line.main else {"linewidth": 1.2}
-            faint = {} if line.label else {"color": COLOURS[0], "alpha": 0.3, "linewidth": 0.7}
-            marker = {"marker": "o", "markersize": 2.5} if len(line.xs) <= 40 else {}
-            dashed = {"color": INK, "linestyle": "--", "linewidth": 0.8, "marker": ""} if line.dashed else {}
-            (drawn,) = axes.plot(line.xs, line.ys, label=line.label or "_", **{**ink, **faint, **marker, **dashed})
-            if line.lows and line.highs:
-                axes.fill_between(line.xs, line.lows, line.highs, color=drawn.get_color(), alpha=0.15, linewidth=0)
+            _draw_line(axes, line)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if fraction:
+            axes.set_ylim(0, 1.05 * max(axes.dataLim.y1, 1e-9) if np.isfinite(axes.dataLim.y1) else 1)
         return _svg(figure, title)
+
+
+def _draw_line(axes: Axes, line: Line) -> None:
+    ink = {"color": INK, "linewidth": 2.2, "zorder": 3} if line.main else {"linewidth": 1.2}
+    own = {"color": line.colour} if line.colour else {}
+    faint = {} if line.label else {"color": COLOURS[0], "alpha": 0.3, "linewidth": 0.7}
+    marker = {"marker": "o", "markersize": 2.5} if len(line.xs) <= 40 else {}
+    dashed = {"color": INK, "linestyle": "--", "linewidth": 0.8, "marker": ""} if line.dashed else {}
+    marks = {"marker": "D", "markersize": 5, "linestyle": ":"} if line.marks else {}
+    style = {**ink, **own, **faint, **marker, **dashed, **marks}
+    (drawn,) = axes.plot(line.xs, line.ys, label=line.label or "_", **style)
+    if not (line.lows and line.highs):
+        return
+    if line.marks:
+        axes.vlines(line.xs, line.lows, line.highs, color=drawn.get_color(), linewidth=1)
+    else:
+        axes.fill_between(line.xs, line.lows, line.highs, color=drawn.get_color(), alpha=0.15, linewidth=0)
 
 
 def stacked_chart(title: str, xs: Sequence[int], parts: Mapping[str, Sequence[float]], *, x: str, y: str) -> str:
@@ -104,15 +122,24 @@ def stacked_chart(title: str, xs: Sequence[int], parts: Mapping[str, Sequence[fl
         return _svg(figure, title)
 
 
+def count_map(title: str, counts: np.ndarray, *, x: str, y: str, unit: str, names: Sequence[str] = ()) -> str:
+    """Map of counts [rows, columns], in the colours of partition_stats.png; both are numbered from 1, if not named."""
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure, axes = _axes(x=x, y=y)
+        show_counts(axes, counts, unit=unit, write=max(counts.shape) <= MAX_WRITTEN)
+        if names:
+            axes.set_xticks(range(1, len(names) + 1), names, rotation=30 if len(names) <= MAX_WRITTEN else 90)
+        return _svg(figure, title)
+
+
 def heat_map(title: str, values: np.ndarray, *, x: str, y: str, unit: str) -> str:
-    """Heat map of numbers from 0 [rows, columns], NaN where there is none; both are numbered from 1."""
+    """Heat map of fractions [rows, columns], NaN where there is none; both are numbered from 1."""
     rows, columns = values.shape
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure, axes = _axes(x=x, y=y)
         ends = (0.5, columns + 0.5, rows + 0.5, 0.5)
-        image = axes.imshow(
-            values, aspect="auto", interpolation="nearest", extent=ends, vmin=0, vmax=max(1, np.nanmax(values))
-        )
+        colours = {"vmin": 0, "vmax": 1, "cmap": "viridis_r"}
+        image = axes.imshow(values, aspect="auto", interpolation="nearest", extent=ends, **colours)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         figure.colorbar(image, ax=axes, label=unit)

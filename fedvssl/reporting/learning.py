@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import cycle
 
 import numpy as np
 
 from fedvssl.files.names import client_number
 from fedvssl.files.run_log import Record
 from fedvssl.reporting import page
-from fedvssl.reporting.figures import Line, heat_map, is_number, line, line_chart
+from fedvssl.reporting.figures import COLOURS, Line, heat_map, is_number, line, line_chart
 from fedvssl.reporting.folders import Folder
 from fedvssl.training.watch import TRIVIAL, unbeaten
 
@@ -53,7 +54,10 @@ def charts(run: Folder) -> Iterator[tuple[str, str]]:
     """Title and chart of what the last round has."""
     rounds, last = run.rounds, run.rounds[-1]
     parts = [name for name in last if name.startswith("loss_") or name.endswith("_loss")]
-    lines = [line(rounds, name, main=name == "loss") for name in ("loss", *parts)]
+    lines = [line(rounds, "loss", main=True)]
+    # From the end of the colours, because the charts beside it have the first ones for the clients.
+    coloured = zip(parts, cycle(COLOURS[::-1]), strict=False)
+    lines += [replace(line(rounds, name), colour=colour) for name, colour in coloured]
     lines += [dashed(rounds, name, label=name.removeprefix(TRIVIAL)) for name in trivial_names(rounds)]
     yield "Global, with its parts", line_chart("Global loss with its parts", lines, x="round", y="loss")
     ids = client_ids(run)
@@ -62,13 +66,13 @@ def charts(run: Folder) -> Iterator[tuple[str, str]]:
     if is_number(last.get("iou")):
         lines = [line(rounds, "iou", label="IoU", main=True), dashed(rounds, "iou_still", label="standing still")]
         title = "Overlap of the predicted boxes with the true ones"
-        yield title, line_chart(title, lines, x="round", y="IoU")
+        yield title, line_chart(title, lines, x="round", y="IoU", fraction=True)
     if is_number(last.get("grad_norm")):
-        norms = [*of_all(run, "grad_norm"), line(rounds, "grad_norm_max", label="largest")]
+        norms = [*of_all(run, "grad_norm"), dashed(rounds, "grad_norm_max", label="largest")]
         yield "Gradient norm before clipping", line_chart("Gradient norm", norms, x="round", y="L2 norm")
     for name, (title, unit) in LIFE.items():
         if is_number(last.get(name)):
-            yield title, line_chart(title, of_all(run, name), x="round", y=unit)
+            yield title, line_chart(title, of_all(run, name), x="round", y=unit, fraction=unit == "share")
     if is_number(last.get("own_share")):
         title = "Own share that each client took in a round: 1 its own (of FedU: its predictor), 0 what arrived"
         yield title, heat_map(title, taken(run), x="round", y="client", unit="own share")

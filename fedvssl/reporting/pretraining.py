@@ -14,7 +14,7 @@ from fedvssl.files.names import client_number
 from fedvssl.files.progress import clock, show_bytes
 from fedvssl.files.run_log import Record
 from fedvssl.reporting import learning, page
-from fedvssl.reporting.figures import Line, heat_map, is_number, line, line_chart, stacked_chart, titled
+from fedvssl.reporting.figures import Line, count_map, is_number, line, line_chart, stacked_chart, titled
 from fedvssl.reporting.folders import Folder, partition_changed, read_result
 from fedvssl.reporting.learning import CLIENTS_WITH_NAMES
 from fedvssl.strategy.rounds import sample_size
@@ -52,7 +52,8 @@ SETTINGS = {
 }
 # Fractions, as is any other eval_ value.
 EVALUATION_LABELS = {"eval_R@1": "R@1", "eval_knn_top1_acc": "kNN top-1", "eval_motion_probe": "motion probe"}
-CHANCES = {"eval_motion_probe": 1 / 8}  # of eight directions
+DIRECTIONS = 8  # of the motion probe
+MOST_NAMED = 30  # classes
 SPREAD = {"eval_feature_std": "Standard deviation", "eval_effective_rank": "Effective rank"}
 # Parts of a round's "seconds". The rest is the choice of clients, the packing of messages and the engine's start.
 ROUND_PARTS = {"waiting for clients": "seconds_clients", "aggregation": "seconds_aggregate"}
@@ -132,12 +133,14 @@ def partition_charts(stats: dict[str, Any], *, medium: str) -> Iterator[tuple[st
         for label, videos in client["videos_per_class"].items():
             row[int(label) - 1] = videos
     title = f"{medium.capitalize()}s of each class at each client"
-    yield title, heat_map(title, counts, x="class", y="client", unit=f"{medium}s")
+    names = list(stats.get("class_names", {}).values())  # earlier versions have none
+    named = names if len(names) == num_labels <= MOST_NAMED else ()
+    yield title, count_map(title, counts, x="class", y="client", unit=f"{medium}s", names=named)
     overlap = np.array(stats["video_overlap"])
     np.fill_diagonal(overlap, 0)
     if overlap.any():
         title = f"{medium.capitalize()}s that two clients share: {overlap.sum() // 2}"
-        yield title, heat_map(title, overlap, x="client", y="client", unit=f"{medium}s")
+        yield title, count_map(title, overlap, x="client", y="client", unit=f"{medium}s")
 
 
 def loss(run: Folder) -> str:
@@ -239,11 +242,11 @@ def evaluations(run: Folder) -> str:
             "python -m fedvssl.main <its settings> eval.every=5",
         )
     lines = [line(run.evaluated, n, label=EVALUATION_LABELS.get(n, n), scale=100) for n in names if n not in SPREAD]
-    lines += [level(run.evaluated, n, chance) for n, chance in CHANCES.items() if n in names]
+    lines += chances(run)
     drawn = []
     if lines:
         title = "Accuracy" if run.setting("eval.validation") is None else f"Accuracy on validation {run.medium}s"
-        chart = line_chart(f"Accuracy on the server's own {run.medium}s", lines, x="round", y="%")
+        chart = line_chart(f"Accuracy on the server's own {run.medium}s", lines, x="round", y="%", fraction=True)
         drawn.append((titled(title, lines), chart))
     for name in names.keys() & SPREAD:
         title = f"{SPREAD[name]} of the normalised features"
@@ -251,10 +254,18 @@ def evaluations(run: Folder) -> str:
     return page.charts(*sorted(drawn))
 
 
-def level(records: Sequence[Record], name: str, chance: float) -> Line:
-    """Dashed line at the fraction that guessing reaches, as long as the line of `name`."""
-    xs = line(records, name).xs
-    return Line(f"{EVALUATION_LABELS[name]}, chance", xs, [100 * chance] * len(xs), dashed=True)
+def chances(run: Folder) -> Iterator[Line]:
+    """Dashed lines at the percentages that guessing reaches, each as long as the accuracies to compare with it."""
+    classes = run.setting("eval.num_classes")
+    known = {"eval_motion_probe": DIRECTIONS} | ({"eval_R@1": classes, "eval_knn_top1_acc": classes} if classes else {})
+    numbers: dict[int, list[str]] = {}
+    for name, number in known.items():
+        if isinstance(number, int) and line(run.evaluated, name).xs:
+            numbers.setdefault(number, []).append(name)
+    for number, names in numbers.items():
+        label = f"chance, {' and '.join(EVALUATION_LABELS[name] for name in names)}: {100 / number:.1f} %"
+        xs = line(run.evaluated, names[0]).xs
+        yield Line(label, xs, [100 / number] * len(xs), dashed=True)
 
 
 def tiles(run: Folder) -> list[tuple[str, str]]:

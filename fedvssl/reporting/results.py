@@ -1,9 +1,10 @@
 """Sections about the results with the backbone, the machines and the papers."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fedvssl.files.environment import Facts
 from fedvssl.files.references import bibtex, names_in, terms
 from fedvssl.reporting import page
 from fedvssl.reporting.commands import evaluation_command, finetuning_commands, test_command
-from fedvssl.reporting.figures import Line, is_number, line, line_chart, titled
+from fedvssl.reporting.figures import COLOURS, Line, is_number, line, line_chart, titled
 from fedvssl.reporting.folders import Folder
 from fedvssl.reporting.learning import dashed, trivial_names
 from fedvssl.sweeping.comparison import (
@@ -51,18 +52,38 @@ def fine_tuning(run: Folder, included: Sequence[Folder]) -> str:
             "No fine-tuning is included; train one, then name its work_dir:",
             finetuning_commands(run),
         )
-    losses = [line(folder.records, "loss", label=folder.label) for folder in trained]
-    accs, tested = [], False
-    for folder in trained:
-        lines = {"training": line(folder.records, "top1_acc", scale=100)}
-        lines |= {part: line(folder.records, f"{part}_top1_acc", scale=100) for part in ("validation", "test")}
-        accs += [replace(points, label=f"{folder.label}, {part}") for part, points in lines.items() if points.xs]
-        tested |= bool(lines["test"].xs)
+    colours = {folder.label: colour for folder, colour in zip(trained, cycle(COLOURS), strict=False)}
+    losses = [replace(line(f.records, "loss", label=f.label), colour=colours[f.label]) for f in trained]
+    accs = [own for folder in trained for own in accuracies(folder, colour=colours[folder.label])]
+    tested = any("test_top1_acc" in record for folder in trained for record in folder.records)
+    accs += chances(trained)
     title = titled("Top-1 accuracy", accs) + ("; " + TEST_LIST) * tested
     return page.charts(
         ("Loss", line_chart("Loss of fine-tuning", [*losses, *guesses(trained)], x="epoch", y="loss")),
-        (title, line_chart("Top-1 accuracy of fine-tuning", accs, x="epoch", y="%")),
+        (title, line_chart("Top-1 accuracy of fine-tuning", accs, x="epoch", y="%", fraction=True)),
     )
+
+
+def accuracies(folder: Folder, *, colour: str) -> Iterator[Line]:
+    """Accuracies in percent of one fine-tuning, in its colour: a line in training, marks where it was evaluated."""
+    yield replace(line(folder.records, "top1_acc", scale=100), label=f"{folder.label}, training", colour=colour)
+    for part in ("validation", "test"):
+        points = line(folder.records, f"{part}_top1_acc", scale=100)
+        if points.xs:
+            label = f"{folder.label}, {part}: {points.ys[-1]:.1f} %"
+            yield replace(points, label=label, colour=colour, marks=True)
+
+
+def chances(trained: Sequence[Folder]) -> list[Line]:
+    """Dashed line at the accuracy of guessing, for each number of classes."""
+    lines: dict[int, Line] = {}
+    for folder in sorted(trained, key=lambda folder: len(folder.records)):  # the longest line stays
+        classes = (folder.test or {}).get("num_classes") or folder.setting("data.num_classes")
+        if isinstance(classes, int):
+            xs, percent = [record["epoch"] for record in folder.records], 100 / classes
+            label = f"chance, {classes} classes: {percent:.1f} %"
+            lines[classes] = Line(label, xs, [percent] * len(xs), dashed=True)
+    return [*lines.values()]
 
 
 def guesses(trained: Sequence[Folder]) -> list[Line]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from fedvssl.data.validation import medium_of
 from fedvssl.evaluation.intervals import in_percent
-from fedvssl.files.atomic import atomic_path
+from fedvssl.files.figures import save_figure
 from fedvssl.files.results import CHECKPOINT
 from fedvssl.files.settings import flat
 
@@ -253,8 +253,7 @@ def draw(png: Path, table: Table, columns: Mapping[str, str]) -> None:
         axes.grid(axis="x", alpha=0.3)
         axes.set_yticks(range(len(titles)), titles)
         axes.set_ylim(len(titles) - 0.5, -0.5)
-    with atomic_path(png) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    save_figure(figure, png)
 
 
 def recall_of_chance(k: int, *, gallery: Sequence[int], queries: Sequence[int]) -> float:

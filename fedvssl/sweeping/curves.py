@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedvssl.data.splits import few_labels, labelled_videos
-from fedvssl.files.atomic import atomic_path
+from fedvssl.files.figures import save_figure
 from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, Step, Sweep
 from fedvssl.sweeping.results import read_results
 from fedvssl.training.watch import TRIVIAL
@@ -13,6 +13,7 @@ from fedvssl.training.watch import TRIVIAL
 Points = dict[float, list[float]]  # x -> values of the runs
 Lines = dict[str, Points]  # title -> points
 BEFORE = "before round 1"
+FRACTIONS = ("iou", "eval_R@", "eval_knn", "eval_motion", "top-1")  # begin the names of metrics that start at 0
 PANEL = (4.4, 3.4)  # inches
 
 
@@ -115,6 +116,7 @@ def _draw(png: Path, panels: Mapping[str, Lines], dashed: Mapping[str, Lines], *
         axes.set_xlabel(x)
         axes.set_ylabel(metric.removeprefix("eval_"))
         axes.grid(alpha=0.3)
+        if metric.startswith(FRACTIONS):
+            axes.set_ylim(bottom=0)
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize="small")
-    with atomic_path(png) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    save_figure(figure, png)

@@ -133,9 +133,8 @@ def train_epoch(
         if lr_factor is not None:
             scale_lr(optimizer, lr_factor(step - 1))
         size = len(batch["index"])
-        batch = fabric.to_device(batch)
         with torch.no_grad():
-            batch = task.module.augment(batch)
+            batch = task.module.augment(fabric.to_device(batch))
         scalars = task(batch)
         optimizer.zero_grad()
         fabric.backward(scalars["loss"])
@@ -147,15 +146,18 @@ def train_epoch(
         assert norm is not None, "clip_gradients returns the norm that it clips to `max_norm`"
         norms.append(norm)
         num_clips += size
-        for name, value in scalars.items():
-            sums[name] = sums.get(name, 0.0) + value.detach() * size
+        sums |= {name: sums.get(name, 0.0) + value.detach() * size for name, value in scalars.items()}
         if report is not None:
             report(step, len(loader), {name: total / num_clips for name, total in sums.items()})
     metrics = {name: float(total) / num_clips for name, total in sums.items()} | norm_metrics(norms, max_norm=max_norm)
-    if not (math.isfinite(metrics["loss"]) and all(bool(weight.isfinite().all()) for weight in task.parameters())):
-        raise ValueError("The training diverged, loss or weights are not finite any more: lower training.lr.")
+    _check_finite(metrics["loss"], task)
     seconds = time.perf_counter() - started
     return EpochResult(metrics, num_clips, seconds_data, seconds - seconds_data)
+
+
+def _check_finite(loss: float, task: nn.Module) -> None:
+    if not (math.isfinite(loss) and all(bool(weight.isfinite().all()) for weight in task.parameters())):
+        raise ValueError("The training diverged, loss or weights are not finite any more: lower training.lr.")
 
 
 def metric_names(task: nn.Module, batch: Batch) -> list[str]:

@@ -115,7 +115,7 @@ def test_prepare_kinetics400_script(tmp_path: Path) -> None:
     flags = ("--raw_dir", str(raw), "--ann_dir", str(lists), "--num_clients", "3", "--short_side", "16")
     result = run(*script, *flags, "--", "--method", "uniform")  # the default needs more videos of a class than this
     assert result.returncode == 0, result.stderr
-    assert "3 listed videos have no frames and are left out" in result.stdout
+    assert "listed videos without a raw file or frames, left out: 3 (" in result.stdout
     annotations = tmp_path / "data/kinetics400/annotations"
     gone = ["archery/gone2_000000_000010", "tai_chi/gone1_000000_000010", "zumba/gone3_000001_000011"]
     assert json.loads((annotations / "left_out.json").read_text()) == gone

@@ -282,7 +282,7 @@ def test_faulty_pictures_are_named_and_left_out(tmp_path: Path, capsys: pytest.C
     assert "2 pictures stored, 0 kept from before, 8 failed." in printed and "cat/train_0 is empty" in printed
     assert "train_split_1.json: 2 pictures, 7 left out" in printed
     assert "test_split_1.json: not written, none of its 1 pictures can be read" in printed
-    assert "8 pictures cannot be read and are left out; all names are in" in printed
+    assert "pictures that cannot be read, left out: 8 (cat/train_0, " in printed
     failed = json.loads((pictures / "prepare_report.json").read_text())["failed"]
     assert failed.keys() == {*names, "dog/test_bad"} and failed["cat/train_1"] == "is no picture that can be read"
     # Once they are mended, the same command takes them and no other one.

@@ -57,7 +57,7 @@ def test_ucf101_with_the_published_flags(tmp_path: Path, raw: Path, lists: Path,
     assert json.loads((out / "annotations/left_out.json").read_text()) == ["Archery/v_Archery_g01_c02"]
     printed = capsys.readouterr().out
     assert "failed: Archery/v_Archery_g01_c02" in printed
-    assert "1 listed videos have no frames" in printed and "left out: Archery" not in printed, "told once"
+    assert "listed videos without a raw file or frames, left out: 1; all names" in printed, "its name is told once"
     assert "test_split_1.json: 1 videos, 1 left out" in printed
     assert "test_split_2.json: not written, none of its 1 videos" in printed
 
@@ -103,6 +103,26 @@ def test_annotations_alone(tmp_path: Path, lists: Path) -> None:
 def test_no_frames_at_all_is_an_error(tmp_path: Path, lists: Path) -> None:
     with pytest.raises(ValueError, match="None of the 4 listed videos has a zip"):
         main(["--ann_dir", str(lists), "--zip_dir", str(tmp_path), "--out_dir", str(tmp_path / "out")])
+
+
+def test_fewer_videos_than_clients_are_told_before_anything_is_extracted(tmp_path: Path) -> None:
+    for number in range(3):
+        write_video(tmp_path / f"raw/jump/v{number}.mp4", moving_square(num_frames=3, height=24, width=32))
+    words = [f"--raw_dir={tmp_path / 'raw'}", f"--out_dir={tmp_path / 'out'}", "--num_workers=1"]
+    with pytest.raises(ValueError, match=r"3 training videos cannot be shared by 4 clients: .* --num_clients"):
+        prepare_main([*words, "--num_clients=4"])
+    assert not (tmp_path / "out").exists()
+    prepare_main([*words, "--num_clients=3"])
+
+
+def test_missing_videos_are_told_once_and_briefly(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_video(tmp_path / "raw/v0.mp4", moving_square(num_frames=3, height=24, width=32))
+    (tmp_path / "train.txt").write_text("".join(f"jump/v{number}.mp4 0\n" for number in range(30)))
+    prepare(tmp_path / "raw", tmp_path, tmp_path / "out", frames=FrameFormat(16), num_workers=1)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "jump/v" in line]
+    assert line.startswith("listed videos without a raw file or frames, left out: 29 (jump/v1, ")
+    assert line.count("jump/") == 5 and "and 24 more); all names are in " in line
+    assert len(json.loads((tmp_path / "out/annotations/left_out.json").read_text())) == 29
 
 
 def test_one_raw_file_for_two_listed_clips_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -13,7 +13,7 @@ from fedvssl.data.validation import group_of
 from fedvssl.evaluation.features import extract, load
 from fedvssl.evaluation.intervals import in_percent, paired_difference, wilson
 from fedvssl.evaluation.knn import KNN
-from fedvssl.evaluation.monitor import Monitor
+from fedvssl.evaluation.monitor import Monitor, told
 from fedvssl.evaluation.motion_probe import MotionProbe, MotionSample
 from fedvssl.evaluation.protocol import EvaluationProtocol
 from fedvssl.evaluation.retrieval import Retrieval
@@ -33,6 +33,18 @@ PROTOCOLS = {"R@1": Retrieval(ks=[1]), "knn_top1_acc": KNN(ks=[20], temperature=
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_action_set(tmp_path_factory.mktemp("data"))
+
+
+def test_a_long_evaluation_tells_where_it_is_and_a_short_one_nothing(caplog, monkeypatch) -> None:
+    seconds = [0.0]
+    monkeypatch.setattr("fedvssl.files.progress.time.monotonic", lambda: seconds[0])
+    caplog.set_level(logging.INFO)
+    batch = torch.zeros(4, 1), torch.zeros(4, 1)
+    for pace, lines in ((1, 0), (6, 2)):
+        caplog.clear()
+        for _ in told([batch] * 5, 20):
+            seconds[0] += pace
+        assert len(caplog.messages) == lines and all("evaluation: video" in line for line in caplog.messages)
 
 
 def build(

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -169,12 +170,18 @@ def test_the_regression_is_at_its_minimum() -> None:
     torch.testing.assert_close(residual.mean(dim=0), torch.zeros(3, dtype=torch.float64), atol=1e-5, rtol=0)
 
 
-def test_draws_a_matrix_for_each_row(tmp_path: Path) -> None:
+def test_draws_a_matrix_for_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = torch.arange(8)[:, None]
     given = Features(torch.eye(8)[:, None], torch.eye(8), labels, [])
     result = PROBE(given, given)
     assert result.metrics == {"top1_acc": 1.0}
+    figures, saved = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *words, **o: figures.append(self) or saved(self, *words, **o))
     PROBE.draw(tmp_path / "a.png", {"checkpoint": result, "random": result}, given, given, lambda _: np.zeros(0))
+    panels = figures[0].axes
+    assert len({axes.images[0].get_clim() for axes in panels}) == 1, "one scale"
+    counts = np.array(result.details["confusion"]).astype(int)
+    assert [text.get_text() for text in panels[0].texts] == [str(count) for count in counts.flat if count]
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 

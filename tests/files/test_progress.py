@@ -21,7 +21,7 @@ def test_tells_pace_and_time_left(now: list[float]) -> None:
     now[0] += 34.1
     progress.update(3, lambda: "loss 12.31  5 clients")
     assert lines == [
-        "round 2/20  loss 13.00  30.0 s  left 9:00",
+        "round 2/20  loss 13.00  30.0 s",
         "round 3/20  loss 12.31  5 clients  34.1 s  left 9:40",
     ]
 

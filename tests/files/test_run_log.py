@@ -159,12 +159,15 @@ def test_plot_draws_the_run_and_each_client(tmp_path, monkeypatch):
         log.write({"server_round": server_round, "partition_id": 0, "loss": 3.0, "loss_size": 1.0})
     drawn = []
     monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda self, *xy, label, **style: drawn.append((label, xy)))
-    monkeypatch.setattr("matplotlib.axes.Axes.legend", lambda self: None)
+    monkeypatch.setattr("matplotlib.figure.Figure.legend", lambda self, *, loc: drawn.append(loc))
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda self, title: drawn.append(title))
     plot_losses(tmp_path / "metrics.jsonl", tmp_path / "loss.png")
     assert drawn == [
         ("client 1", ((1, 2), (3.0, 3.0))),
         ("loss", ((1, 2), (3.0, 1.5))),
         ("loss_size", ((1, 2), (1.0, 1.0))),
+        "Loss of the run (thick) and of its clients (thin)",
+        "outside right upper",
     ]
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 

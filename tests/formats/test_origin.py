@@ -11,6 +11,7 @@ from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.seen import SEEN_FILE, seen_videos
 from fedvssl.files.arrays import save_arrays
+from fedvssl.files.tensors import save_torch
 from fedvssl.formats.model_card import Card, model_card
 from fedvssl.formats.origin import evaluations, origin_names, training_facts
 
@@ -83,7 +84,7 @@ def test_the_card_names_both_halves_of_a_strategy_and_what_travels(strategy, nam
 def test_finetuning(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "finetune", "pretrained=/secret/k400.pth", "training.epochs=3")
     facts = training_facts(folder / "best.pth")
-    assert facts["started from"] == "k400.pth" and facts["epochs"] == "3"
+    assert facts["started from"] == "k400.pth" and facts["epochs"] == "an unknown number (the run was set to 3)"
     assert "ucf101 split 1, with labels (101 classes)" in facts["fine-tuned on"]
     assert facts["epoch"] == "chosen by its accuracy on the test videos", "by an earlier version"
     held_out = run_folder(tmp_path, "finetune", "data.validation=0.2", "data.validation_seed=3")
@@ -91,6 +92,13 @@ def test_finetuning(tmp_path: Path) -> None:
     assert training_facts(held_out / "best.pth")["held out"].endswith("; the epoch was chosen by their accuracy")
     scratch = training_facts(run_folder(tmp_path, "finetune", "from_scratch=true") / "last.pth")
     assert scratch["started from"] == "random weights"
+
+
+@pytest.mark.parametrize("name", ["last.pth", "best.pth"])
+def test_the_epochs_are_those_of_the_file(tmp_path: Path, name: str) -> None:
+    checkpoint = run_folder(tmp_path, "finetune", "training.epochs=150") / name
+    save_torch(checkpoint, {"epoch": 3})
+    assert training_facts(checkpoint)["epochs"] == "3 (the run was set to 150)"
 
 
 def test_test_videos_in_the_training_are_told(tmp_path: Path) -> None:

@@ -2,11 +2,23 @@
 
 import math
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fedvssl.reporting.figures import COLOURS, INK, Line, heat_map, is_number, line, line_chart, stacked_chart
+from fedvssl.reporting.figures import (
+    COLOURS,
+    INK,
+    Line,
+    count_map,
+    heat_map,
+    is_number,
+    line,
+    line_chart,
+    stacked_chart,
+    titled,
+)
 
 
 def parsed(svg: str) -> ElementTree.Element:
@@ -67,8 +79,34 @@ def test_long_runs_stay_small() -> None:
     assert len(svg) < 150_000
 
 
+def test_a_single_test_is_a_mark_with_a_bar_in_the_colour_of_its_run() -> None:
+    test = Line("mine, test: 50.0 %", [2], [50.0], lows=[40.0], highs=[60.0], colour=COLOURS[3], marks=True)
+    drawn = line_chart("a", [Line("mine", [1, 2], [20.0, 60.0], colour=COLOURS[3]), test], x="epoch", y="%")
+    parsed(drawn)
+    assert "LineCollection" in drawn and "FillBetweenPolyCollection" not in drawn
+    assert COLOURS[3] in drawn and not any(colour in drawn for colour in COLOURS if colour != COLOURS[3])
+    assert titled("Accuracy", [test]) == "Accuracy; bars are 95 % intervals"
+    assert titled("Accuracy", [test, replace(test, marks=False)]) == "Accuracy; bars and bands are 95 % intervals"
+
+
+@pytest.mark.parametrize("ys", [[0.6, 0.61], [0.0], [], [math.nan]])
+def test_the_axis_of_a_fraction_begins_at_zero(ys: list[float]) -> None:
+    shown = words(parsed(line_chart("a", [Line("a", range(len(ys)), ys)], x="x", y="IoU", fraction=True))).split()
+    assert {"0.0", "0.00"} & {*shown} or "0" in shown
+
+
+def test_counts_are_written_and_the_colour_bar_begins_at_one() -> None:
+    counts = np.array([[0, 1, 30], [2, 4, 5]])
+    names = ["Run", "$a_$", "Sit"]
+    shown = words(parsed(count_map("counts", counts, x="class", y="client", unit="videos", names=names))).split()
+    assert {"30", "5", *names, "client", "videos", "(grey:"} <= {*shown} and "0" not in shown
+    assert "none" in words(parsed(count_map("counts", np.zeros((2, 2), int), x="x", y="y", unit="videos")))
+    alike = words(parsed(count_map("counts", np.full((2, 2), 7), x="x", y="y", unit="videos"))).split()
+    assert alike.count("7") >= 4 and "(grey:" not in alike
+
+
 def test_heat_map_counts_from_one() -> None:
-    root = parsed(heat_map("counts", np.arange(6).reshape(2, 3), x="class", y="client", unit="videos"))
+    root = parsed(heat_map("shares", np.arange(6).reshape(2, 3) / 6, x="class", y="client", unit="videos"))
     assert {"1", "2", "3", "class", "client", "videos"} <= {text.strip() for text in root.itertext()}
     images = [element for element in root.iter() if element.tag.endswith("image")]
     assert images and all(

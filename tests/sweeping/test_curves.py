@@ -39,7 +39,9 @@ def test_a_line_keeps_its_colour_in_every_panel(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(Figure, "savefig", lambda self, *words, **o: figures.append(self) or saved(self, *words, **o))
     panels = {"loss": {name: {1: [1.0]} for name in "ABC"}, "iou": {name: {1: [1.0]} for name in "BC"}}
     curves._draw(tmp_path / "x.png", panels, {"loss": {"still": {1: [2.0]}}}, x="round")
-    (figure,) = figures
+    figure, same = figures
+    assert figure is same and {path.name for path in tmp_path.iterdir()} == {"x.png", "x.pdf"}
+    assert figure.axes[1].get_ylim()[0] == 0 < figure.axes[0].get_ylim()[0], "IoU is a fraction, the loss is none"
     colors = [[line.get_color() for line in axes.lines] for axes in figure.axes]
     assert colors == [["C0", "C1", "C2", "k"], ["C1", "C2"]]
     legend = {text.get_text(): line.get_color() for text, line in zip(*legend_of(figure), strict=True)}
