@@ -255,16 +255,12 @@ def find_videos(raw_dir: Path, splits: Splits | None) -> Match:
         ValueError: if there is nothing to extract, or several files fit one name.
     """
     paths = find_raw_videos(raw_dir)
-    if splits is None:
-        return name_by_path(paths, raw_dir)
-    listed = dict.fromkeys(annotation.name for split in splits.values() for annotation in split)
-    match = match_to_names(paths, listed, raw_dir)
+    listed = None if splits is None else {annotation.name: None for split in splits.values() for annotation in split}
+    match = name_by_path(paths, raw_dir) if listed is None else match_to_names(paths, listed, raw_dir)
     if not match.found:
+        what = f"{len(paths)} videos has a name" if listed is None else f"{len(listed)} listed videos has a file"
         reason = next((f" ({name}: {reason})" for name, reason in match.doubtful.items()), "")
-        raise ValueError(
-            f"None of the {len(listed)} listed videos has a file of its own in {raw_dir}{reason}: check --raw_dir and "
-            "lists."
-        )
+        raise ValueError(f"None of the {what} of its own in {raw_dir}{reason}: check --raw_dir and lists.")
     return match
 
 

@@ -13,6 +13,7 @@ from data_tools.partition import write_partition
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.partition import uniform
+from fedvssl.files.atomic import write_json
 from fedvssl.files.environment import record_environment
 from fedvssl.identity import claim, decisive_settings
 
@@ -27,6 +28,16 @@ METRICS = {
     "knn": ("k=1", "k=5", "k=20", "k=200"),
     "linear_probe": ("top1_acc", "top5_acc", "mean_class_acc"),
     "motion_probe": ("top1_acc",),
+}
+
+
+VERDICT = {
+    "server_round": NUM_ROUNDS,
+    "dataset": "ucf101",
+    "num_test": 12,
+    "pretext": {"loss": 1.0, "trivial_still": 2.0, "iou": 0.7, "iou_still": 0.5, "better": {"still": [0.9, 0.6, 1.0]}},
+    "features": {name: {"eval_effective_rank": 5.0, "eval_feature_std": 0.4} for name in ("run", "random weights")},
+    "verdict": "It has learned.",
 }
 
 
@@ -50,6 +61,7 @@ def write_pretraining(folder: Path, *, evaluated: bool = True, overrides: tuple[
     if evaluated:
         for number in (2, 4):
             write_evaluations(run, f"round-{number}-weights", shift=number / 100)
+        write_json(run / "verdict.json", VERDICT)
     return run
 
 

@@ -237,7 +237,7 @@ def faulty_lists(folder: Path) -> str:
         (["data.num_classes=2"], "has labels up to 3, but data.num_classes is 2"),
         (["data.split=2"], "No annotation file"),
         (["data.split=2", "data.num_classes=auto"], "No annotation file"),
-        (["protocol.ks=[0]"], "protocol.ks=[0] must be whole numbers from 1"),
+        (["protocol.ks=[0]"], "protocol.ks=[0] must be a list, each entry a whole number, at least 1"),
         (["no_such_key=1"], "no_such_key"),
         (["test_batch_size=0"], "test_batch_size=0 must be a whole number, at least 1"),
     ],

@@ -27,8 +27,8 @@ from tests.run_folders import (
 )
 
 SECTIONS = [
-    *("Configuration", "Partition", "Loss", "Seconds and bytes", "Evaluation", "Fine-tuning", "Results", "Confusion"),
-    *("Nearest videos", "Machine", "Citation"),
+    *("Configuration", "Partition", "Loss", "Held-out videos", "Seconds and bytes", "Evaluation", "Fine-tuning"),
+    *("Results", "Confusion", "Nearest videos", "Machine", "Citation"),
 ]
 
 
@@ -81,7 +81,7 @@ def full(folders: list[Path]) -> Page:
 
 def test_a_full_run_fills_every_section(full: Page) -> None:
     assert [*full.sections] == SECTIONS
-    assert 'class="missing"' not in full.html
+    assert 'class="missing"' not in full.html and "It has learned." in full.sections["Held-out videos"]
     for title, pictures in {
         "Loss": 6,
         "Seconds and bytes": 3,
@@ -238,7 +238,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_names_the_commands(tmp_path: Path) -> None:
-    run = write_pretraining(tmp_path / "my run", evaluated=False, overrides=("partition_dir=none", "pool_size=0"))
+    run = write_pretraining(tmp_path / "my run", evaluated=False, overrides=("partition_dir=none", "pool_size=1"))
     for path in run.glob("*"):
         if path.name != "config.yaml":
             path.unlink()
