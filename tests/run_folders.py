@@ -13,7 +13,6 @@ from data_tools.partition import write_partition
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.partition import uniform
-from fedvssl.files.atomic import write_json
 from fedvssl.files.environment import record_environment
 from fedvssl.identity import claim, decisive_settings
 
