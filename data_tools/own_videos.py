@@ -228,16 +228,14 @@ def train_on(args: argparse.Namespace, words: Sequence[str]) -> None:
     there = [video for video in videos if zip_path(data / "zips", video.name).is_file()]
     write_lists(there, held_out_of(there, args.held_out, seed=settings["seed"]), data / "annotations")
     step("federated pre-training", "fedvssl.main", run_words)
-    finish(Path(OUTPUTS, name), run_words, labelled=labelled)
+    finish(Path(OUTPUTS, name), labelled=labelled)
 
 
-def finish(run: Path, words: Sequence[str], *, labelled: bool) -> None:
+def finish(run: Path, *, labelled: bool) -> None:
     """Tell what was learned: the verdict, with labels also retrieval and a linear probe, the boxes, the report."""
     step("what was learned, without labels", "fedvssl.verdict", [f"run={run}"])
     if labelled:
-        of_data = [word for word in words if word.removeprefix("--").startswith(("data", "experiment=", "seed="))]
-        protocols = ["retrieval", "linear_probe", *of_data, f"checkpoint={newest_round(run)}"]
-        step("what was learned, by the classes", "fedvssl.evaluate", protocols)
+        step("what was learned, by the classes", "fedvssl.evaluate", ["retrieval", "linear_probe", f"run={run}"])
     step("report", "fedvssl.report", [str(run)])
     print(f"The backbone is {newest_round(run)}: fedvssl.load_backbone('{run}'), or run={run} in other commands.")
 
