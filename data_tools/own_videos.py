@@ -31,7 +31,7 @@ from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
 from fedvssl.files.progress import clock, show_bytes
 from fedvssl.files.runs import OUTPUTS, newest_round
-from fedvssl.overrides import parse_overrides
+from fedvssl.overrides import parse_overrides, quoted
 
 from .command import command_parser, run_command
 from .estimate import choose, estimate
@@ -65,6 +65,8 @@ def look(folder: Path, owners: str, *, seed: int) -> list[Video]:
     Raises:
         ValueError: if there is no video, no owner or one alone, or a video lies beside the owners' folders.
     """
+    if not folder.is_dir():
+        raise ValueError(f"No folder {folder}: --videos is the folder with the videos of all owners.")
     match = name_by_path(find_raw_videos(folder), folder)
     for reason in match.doubtful.values():
         print(f"left out: {reason}")
@@ -204,11 +206,20 @@ def train_on(args: argparse.Namespace, words: Sequence[str]) -> None:
     Raises:
         ValueError: for a mistake, before any long work.
     """
+    if not 0 < args.held_out < 1:
+        raise ValueError(f"--held_out {args.held_out:g}: give a share between 0 and 1, such as 0.2.")
+    if any(word.removeprefix("--").startswith("hydra.run.dir=") for word in words):
+        raise ValueError(f"hydra.run.dir: the run is in {OUTPUTS}/<name>; give --name <another> for another run.")
     settings = compose("base", parse_overrides(words))
     videos = look(args.videos, args.owners, seed=settings["seed"])
     name = check_name(args.name or args.videos.resolve().name, where="--name")
     data = Path(settings["data_dir"], name)
-    words = [f"--data_dir={settings['data_dir']}", f"--data.name={name}", f"--hydra.run.dir={OUTPUTS}/{name}", *words]
+    words = [
+        f"--data_dir={settings['data_dir']}",
+        f"--data.name={quoted(name)}",
+        f"--hydra.run.dir={OUTPUTS}/{name}",
+        *words,
+    ]
     frames = FrameFormat(short_side=144 if gpus() else 72)
     owners, classes = Counter(video.owner for video in videos), labels_of(videos)
     labelled = len({*classes.values()}) > 1
@@ -227,17 +238,18 @@ def train_on(args: argparse.Namespace, words: Sequence[str]) -> None:
     ).print()
     there = [video for video in videos if zip_path(data / "zips", video.name).is_file()]
     write_lists(there, held_out_of(there, args.held_out, seed=settings["seed"]), data / "annotations")
+    if lost := owners.keys() - {video.owner for video in there}:
+        print(f"No video can be read of {', '.join(sorted(lost))}: trained without.")
+        run_words.append(f"pool_size={len(owners) - len(lost)}")
     step("federated pre-training", "fedvssl.main", run_words)
-    finish(Path(OUTPUTS, name), run_words, labelled=labelled)
+    finish(Path(OUTPUTS, name), labelled=labelled)
 
 
-def finish(run: Path, words: Sequence[str], *, labelled: bool) -> None:
+def finish(run: Path, *, labelled: bool) -> None:
     """Tell what was learned: the verdict, with labels also retrieval and a linear probe, the boxes, the report."""
     step("what was learned, without labels", "fedvssl.verdict", [f"run={run}"])
     if labelled:
-        of_data = [word for word in words if word.removeprefix("--").startswith(("data", "experiment=", "seed="))]
-        protocols = ["retrieval", "linear_probe", *of_data, f"checkpoint={newest_round(run)}"]
-        step("what was learned, by the classes", "fedvssl.evaluate", protocols)
+        step("what was learned, by the classes", "fedvssl.evaluate", ["retrieval", "linear_probe", f"run={run}"])
     step("report", "fedvssl.report", [str(run)])
     print(f"The backbone is {newest_round(run)}: fedvssl.load_backbone('{run}'), or run={run} in other commands.")
 

@@ -22,7 +22,8 @@ PLACES: dict[str, tuple[str, Asked]] = {
     "finetune_preprocess": ("pretrained_model_path", ROUND),
     **dict.fromkeys(("verdict", "show_ctp"), ("checkpoint", ROUND)),
 }
-WITHOUT_WORDS = {"main", "finetune_preprocess", "show_ctp"}  # they take no data, or read the run's own settings
+# They take no data, or read the settings of the run themselves.
+WITHOUT_WORDS = {"main", "finetune_preprocess", "verdict", "show_ctp"}
 
 
 def with_run(command: str, words: Sequence[str]) -> list[str]:

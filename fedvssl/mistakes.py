@@ -72,7 +72,7 @@ def no_option(group: str, name: str, options: Iterable[str]) -> str:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """ " Did you mean <the nearest name>?", or "" if none is near."""
-    known = {*names}
+    known = {*names} - {name}  # a group that others may choose from
     last = name.rpartition(".")[2]
     ends: dict[str, str] = {}
     for other in sorted(known, key=lambda other: (other.count("."), other)):

@@ -69,7 +69,7 @@ def with_search_path(argv: Sequence[str]) -> list[str]:
             folder = os.path.abspath(os.path.expanduser(folder if equals else next(rest, "")))
             if not os.path.isdir(folder):
                 raise ValueError(f"{flag}: there is no folder {folder}.")
-            word = SEARCH_PATH + f"[{QuotedString(f'file://{folder}', Quote.single).with_quotes()}]"
+            word = SEARCH_PATH + f"[{quoted(f'file://{folder}')}]"
         words.append(word)
     return words
 
@@ -98,4 +98,9 @@ def _is_override(word: str) -> bool:
 
 def _flag_value(value: str) -> str:
     value = os.path.expanduser(value)
-    return value if PLAIN_VALUE.fullmatch(value) else QuotedString(value, Quote.single).with_quotes()
+    return value if PLAIN_VALUE.fullmatch(value) else quoted(value)
+
+
+def quoted(value: str) -> str:
+    """A text that Hydra reads as it is, and not as a number, a list or null."""
+    return QuotedString(value, Quote.single).with_quotes()

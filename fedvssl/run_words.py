@@ -76,7 +76,9 @@ def _data_words(run: Mapping[str, Any]) -> list[str]:
     below = Path(str(run.get("data_dir"))) / str(data.get("name"))
     known = {path.stem for path in (conf_dir() / "data").glob("*.yaml")} - {"ucf101"}  # every command's own
     words = [f"data_dir={run['data_dir']}"] if run.get("data_dir") else []
-    words.append(f"data={data['name']}" if data.get("name") in known else f"data.name={data.get('name')}")
+    name = str(data.get("name"))
+    shown = f"'{name}'" if name[:1].isdigit() else name  # Hydra reads 2024_05 as a number
+    words.append(f"data={name}" if name in known else f"data.name={shown}")
     usual = {name: {str(below / folder) for folder in folders} for name, folders in FOLDERS.items()}
     words += [f"data.{name}={data[name]}" for name in FOLDERS if name in data and str(data[name]) not in usual[name]]
     return [*words, *(f"data.{name}={data[name]}" for name in ("num_classes", "split") if name in data)]

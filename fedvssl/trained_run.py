@@ -20,7 +20,7 @@ class TrainedRun:
         folder: of its run.
         server_round: its number.
         config: of the run.
-        initial: whole state of the task before round 1.
+        initial: whole state of the task with random weights, also for a run that began from a file (init).
         of_clients: whole state after this round with the part that a client keeps, for each client whose part is
             there; where all arrays travel, one state alone.
     """
@@ -51,7 +51,7 @@ def read_trained(checkpoint: Path, overrides: Sequence[str]) -> TrainedRun:
     config = compose(str(folder / "config.yaml"), overrides)
     if foreign := foreign_class([config["model"], config["task"]]):
         raise ValueError(f"{folder / 'config.yaml'} names {foreign}, which is no class of this package: not built.")
-    initial = initial_arrays(lambda: building.build_task(config), seed=config["seed"], init=config["init"])
+    initial = initial_arrays(lambda: building.build_task(config), seed=config["seed"], init=None)
     shared, kept = load_arrays(checkpoint), kept_files(folder, number)
     if not (kept or initial.keys() <= shared.keys()):
         raise ValueError(

@@ -7,6 +7,7 @@ import pytest
 
 from fedvssl import config
 from fedvssl.early import answered
+from fedvssl.mistakes import did_you_mean
 from fedvssl.overrides import parse_overrides
 
 
@@ -70,3 +71,7 @@ def test_mistakes_are_told_before_pytorch_is_imported(words: list[str]) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "2 False\n" and ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1
+
+
+def test_a_name_is_not_suggested_for_itself() -> None:
+    assert did_you_mean("optimizer", ["optimizer", "seed"]) == ""

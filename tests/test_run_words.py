@@ -105,3 +105,10 @@ def test_a_run_by_name_brings_its_words(tmp_path, monkeypatch):
     ] == 10
     assert with_origin("export", ["checkpoint=outputs/a/mine/model.pth"]) == ["checkpoint=outputs/a/mine/model.pth"]
     assert with_run("main", ["run=last"]) == ["--hydra.run.dir=outputs/a/mine"]
+
+
+@pytest.mark.parametrize("name", ["2024", "2024_05", "mine"])
+def test_the_name_of_a_data_set_stays_a_text(name: str) -> None:
+    words = words_of({"data_dir": "d", "data": {"name": name}, "model": {}}, "knn")
+    (own,) = [f"--{word}" for word in words if word.startswith("data.name")]
+    assert compose("knn", parse_overrides([own]))["data"]["name"] == name

@@ -66,6 +66,11 @@ def test_the_loss_is_that_of_each_video_with_the_head_of_a_client(data: Path) ->
     assert found["better"]["still"][0] == np.mean([own < still for own, still in losses])
 
 
+def test_random_weights_are_random_for_a_run_that_began_from_a_file_which_is_gone(data: Path) -> None:
+    random, other = (read_trained(data / "run/round-2-weights.npz", words).initial for words in ([], ["init=gone.pth"]))
+    assert all(np.array_equal(array, other[name]) for name, array in random.items())
+
+
 def test_a_state_is_the_shared_arrays_and_the_head_of_the_client(data: Path) -> None:
     run = read_trained(data / "run/round-2-weights.npz", [])
     first, second = run.of_clients

@@ -79,7 +79,8 @@ def sentence(found: Mapping[str, Any]) -> str:
         return "There is no sign to judge by without labels: use retrieval or a probe on labelled videos."
     if not missing:
         return f"It has learned: {' and '.join(seen)}."
-    more = f"Continue with more rounds (run=<name> rounds={2 * found['server_round']}), or hold out more videos."
+    longer = f"its command again with rounds={2 * found['server_round']}; fedvssl.main needs run=<name> beside them"
+    more = f"Continue with more rounds ({longer}), or hold out more videos."
     if seen:
         return f"It has begun to learn: {' and '.join(seen)}, but not yet surely that {' and '.join(missing)}. {more}"
     return f"Nothing is seen to be learned yet: not surely that {' and '.join(missing)}. {more}"

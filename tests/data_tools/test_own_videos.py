@@ -100,23 +100,45 @@ def test_a_no_at_the_terminal_trains_nothing(tmp_path: Path, monkeypatch: pytest
 def test_the_command_prepares_estimates_and_starts_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """A video that cannot be read costs itself alone; what is started gets the words of the user last."""
+    """A video that cannot be read costs itself alone; an owner of whom none can be read is left out."""
     for number in range(6):
         raw_video(tmp_path / f"mine/{'ann' if number % 2 else 'bob'}/{number}.avi", seed=number)
     (tmp_path / "mine/ann/broken.mp4").write_bytes(b"no video")
+    (tmp_path / "mine/cid").mkdir()
+    (tmp_path / "mine/cid/broken.mp4").write_bytes(b"no video")
     started = []
     monkeypatch.setattr(own_videos, "step", lambda title, module, words: started.append((module, [*words])))
     monkeypatch.setattr(own_videos, "finish", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
     own_videos.main(["--videos", "mine", "--held_out", "0.34", "data_dir=data", "rounds=2", *TINY, PATCHES])
     told = capsys.readouterr().out
-    assert "7 videos of 2 owners, no classes" in told and "2 rounds of 2 owners: about" in told
+    assert "8 videos of 3 owners, no classes" in told and "2 rounds of 3 owners: about" in told
+    assert "No video can be read of cid" in told
     ((module, words),) = started
-    assert module == "fedvssl.main" and words[-1] == PATCHES and "--hydra.run.dir=outputs/mine" in words
+    assert (
+        module == "fedvssl.main" and words[-2:] == [PATCHES, "pool_size=2"] and "--hydra.run.dir=outputs/mine" in words
+    )
+    assert "--data.name='mine'" in words, "so that Hydra takes no name for a number"
     lists = tmp_path / "data/mine/annotations"
     listed = [json.loads((lists / f"{part}_split_1.json").read_text()) for part in ("train", "test")]
     assert sorted(len(part) for part in listed) == [2, 4] and "broken" not in str(listed)
     assert len(list((tmp_path / "data/mine/zips").rglob("*.zip"))) == 6
+
+
+@pytest.mark.parametrize("share", ["0", "1", "2", "-0.5", "nan"])
+def test_a_share_that_is_none_is_told_at_once(tmp_path: Path, share: str) -> None:
+    with pytest.raises(ValueError, match=r"--held_out .*: give a share between 0 and 1"):
+        own_videos.main(["--videos", str(tmp_path), f"--held_out={share}"])
+
+
+def test_another_folder_of_the_run_is_refused_as_the_verdict_would_be_that_of_a_wrong_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give --name <another>"):
+        own_videos.main(["--videos", str(tmp_path), "hydra.run.dir=elsewhere"])
+
+
+def test_a_folder_that_is_none_is_told_with_the_flag_of_this_command(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"No folder .*nowhere: --videos is"):
+        own_videos.main(["--videos", str(tmp_path / "nowhere")])
 
 
 @pytest.mark.slow  # a whole run, its verdict and its report: half a minute
