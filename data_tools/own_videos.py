@@ -12,9 +12,10 @@ Words `key=value` are settings of fedvssl.main. Without a GPU it trains experime
 """
 
 import argparse
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.data.partition import uniform
 from fedvssl.data.validation import hold_out
 from fedvssl.data.video import zip_path
+from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.ending import run_child
 from fedvssl.files.environment import free_bytes, gpus, num_cores
 from fedvssl.files.lock import owned
@@ -40,6 +42,7 @@ from .partition import write_partition
 from .raw_videos import find_raw_videos, name_by_path
 
 FIRST_FOLDER = "first-folder"
+VIDEOS_FILE = "videos.json"  # of the run: its videos, their owners and places
 LEAST_STEPS = 600  # of a client in all rounds; docs/results.md has a federation that learned with about 650
 MOST_ROUNDS = 100
 UNLABELLED = "eval.protocols={R@1: null, knn_top1_acc: null}"
@@ -174,12 +177,14 @@ def tell_cost(words: Sequence[str], video: Video, sizes: Sequence[int]) -> None:
 
 
 def extract_one(videos: Sequence[Video], folder: Path, frames: FrameFormat) -> Video:
-    """Extract one video of medium size, for the estimate; the next one if it cannot be read.
+    """Tell an estimate of the frames, and extract one video of medium size for that of the training.
 
     Raises:
         ValueError: if none of those that were tried can be read.
     """
     by_raw = {video.raw: video for video in videos}
+    expected = estimate([*by_raw], frame_encoder(frames), num_processes=num_cores())
+    print(expected or "No estimate of the frames: the videos that were tried cannot be read.", flush=True)
     for raw in choose(list(by_raw)):
         video = by_raw[raw]
         extract_videos({video.name: raw}, folder, frames=frames, num_workers=1)
@@ -213,36 +218,55 @@ def train_on(args: argparse.Namespace, words: Sequence[str]) -> None:
     settings = compose("base", parse_overrides(words))
     videos = look(args.videos, args.owners, seed=settings["seed"])
     name = check_name(args.name or args.videos.resolve().name, where="--name")
-    data = Path(settings["data_dir"], name)
-    words = [
-        f"--data_dir={settings['data_dir']}",
-        f"--data.name={quoted(name)}",
-        f"--hydra.run.dir={OUTPUTS}/{name}",
-        *words,
-    ]
-    frames = FrameFormat(short_side=144 if gpus() else 72)
-    owners, classes = Counter(video.owner for video in videos), labels_of(videos)
-    labelled = len({*classes.values()}) > 1
-    told = f"{len(classes)} classes" if labelled else "no classes"
-    print(f"{len(videos)} videos of {len(owners)} owners, {told}: " + ", ".join(f"{o} {n}" for o, n in owners.items()))
-    expected = estimate([v.raw for v in videos], frame_encoder(frames), num_processes=num_cores())
-    print(expected or "No estimate of the frames: the videos that were tried cannot be read.", flush=True)
-    sizes = [max(1, round((1 - args.held_out) * number)) for number in owners.values()]
+    data, run = Path(settings["data_dir"], name), Path(OUTPUTS, name)
+    origin = {"data": str(data.resolve()), "held_out": args.held_out, "owners": {v.name: v.owner for v in videos}}
+    refuse_other_videos(run, origin)
+    words = [f"--data_dir={settings['data_dir']}", f"--data.name={quoted(name)}", f"--hydra.run.dir={run}", *words]
+    labelled, frames = tell_videos(videos), FrameFormat(short_side=144 if gpus() else 72)
+    sizes = [max(1, round((1 - args.held_out) * number)) for number in Counter(v.owner for v in videos).values()]
     sample = extract_one(videos, data / "zips", frames)
     run_words = recipe(words, sizes=sizes, labelled=labelled)
     tell_cost(run_words, sample, sizes)
     if not confirmed(yes=args.yes):
         raise ValueError("nothing was trained; give the command again to go on")
-    extract_videos(
-        {video.name: video.raw for video in videos}, data / "zips", frames=frames, num_workers=num_cores()
-    ).print()
+    raws = {video.name: video.raw for video in videos}
+    extract_videos(raws, data / "zips", frames=frames, num_workers=num_cores()).print()
     there = [video for video in videos if zip_path(data / "zips", video.name).is_file()]
+    write_json(run / VIDEOS_FILE, origin)
     write_lists(there, held_out_of(there, args.held_out, seed=settings["seed"]), data / "annotations")
-    if lost := owners.keys() - {video.owner for video in there}:
+    if lost := {video.owner for video in videos} - {video.owner for video in there}:
         print(f"No video can be read of {', '.join(sorted(lost))}: trained without.")
-        run_words.append(f"pool_size={len(owners) - len(lost)}")
+        run_words.append(f"pool_size={len(sizes) - len(lost)}")
     step("federated pre-training", "fedvssl.main", run_words)
-    finish(Path(OUTPUTS, name), labelled=labelled)
+    finish(run, labelled=labelled)
+
+
+def refuse_other_videos(run: Path, origin: Mapping[str, object]) -> None:
+    """Refuse to write over the lists of a run that began with other videos, owners or places.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    path = run / VIDEOS_FILE
+    if not path.is_file():
+        return
+    before = read_json(path)
+    if differs := [name for name, value in origin.items() if before.get(name) != value]:
+        what = {
+            "data": "in another data_dir",
+            "held_out": "with another --held_out",
+            "owners": "on other videos or owners",
+        }
+        raise ValueError(f"{run} is a run {what[differs[0]]}: give --name <another> for a new one, or remove it.")
+
+
+def tell_videos(videos: Sequence[Video]) -> bool:
+    """Print the numbers of videos and owners; returns whether there are classes to evaluate with."""
+    owners, classes = Counter(video.owner for video in videos), labels_of(videos)
+    labelled = len({*classes.values()}) > 1
+    told = f"{len(classes)} classes" if labelled else "no classes"
+    print(f"{len(videos)} videos of {len(owners)} owners, {told}: " + ", ".join(f"{o} {n}" for o, n in owners.items()))
+    return labelled
 
 
 def finish(run: Path, *, labelled: bool) -> None:
@@ -251,7 +275,7 @@ def finish(run: Path, *, labelled: bool) -> None:
     if labelled:
         step("what was learned, by the classes", "fedvssl.evaluate", ["retrieval", "linear_probe", f"run={run}"])
     step("report", "fedvssl.report", [str(run)])
-    print(f"The backbone is {newest_round(run)}: fedvssl.load_backbone('{run}'), or run={run} in other commands.")
+    print(f"The backbone is {newest_round(run)}: fedvssl.load_backbone({str(run)!r}), or {shlex.quote(f'run={run}')}.")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

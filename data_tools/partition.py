@@ -183,6 +183,23 @@ def fault_of(stats: dict) -> str:
     )
 
 
+def tell(stats: dict, *, method: str) -> None:
+    """Print the shares of the clients and how much their classes differ."""
+    for client in stats["clients"]:
+        owner = f" ({client['owner']})" if "owner" in client else ""
+        print(f"client {client['client']}{owner}: {client['videos']} samples of {client['classes']} classes")
+    print(
+        f"entropy of the classes: {stats['mean_entropy']:.2f} bits per client, {stats['pooled_entropy']:.2f} pooled; "
+        f"mean divergence from the pooled classes: {stats['mean_divergence']:.2f} bits"
+    )
+    if left_over := "warning" not in stats and stats["unassigned_videos"]:
+        rest = f"{left_over} of {stats['num_videos']} samples are with no client"
+        print(f"{rest}: equal parts of --method {method} leave them")
+    if "warning" in stats:
+        rule = "!" * 100
+        print(f"{rule}\nWARNING: {stats['warning']}\n{rule}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     parser = command_parser(__doc__)
@@ -213,19 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(
             f"{args.output_path / LABELLED}: {len(labelled)} labelled samples{in_groups(labelled)}, which no client has"
         )
-    for client in stats["clients"]:
-        owner = f" ({client['owner']})" if "owner" in client else ""
-        print(f"client {client['client']}{owner}: {client['videos']} samples of {client['classes']} classes")
-    print(
-        f"entropy of the classes: {stats['mean_entropy']:.2f} bits per client, {stats['pooled_entropy']:.2f} pooled; "
-        f"mean divergence from the pooled classes: {stats['mean_divergence']:.2f} bits"
-    )
-    if left_over := "warning" not in stats and stats["unassigned_videos"]:
-        rest = f"{left_over} of {stats['num_videos']} samples are with no client"
-        print(f"{rest}: equal parts of --method {args.method} leave them")
-    if "warning" in stats:
-        rule = "!" * 100
-        print(f"{rule}\nWARNING: {stats['warning']}\n{rule}", file=sys.stderr)
+    tell(stats, method=args.method)
 
 
 if __name__ == "__main__":

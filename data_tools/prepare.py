@@ -31,7 +31,7 @@ def prepare(
     frames: FrameFormat,
     num_workers: int,
     max_lost: float = MAX_LOST,
-    num_clients: int = 1,
+    num_clients: int = 0,
 ) -> None:
     """Extract all videos, then annotate those that could be extracted.
 
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> No
     parser.add_argument(
         "--num_clients",
         type=int,
-        default=1,
+        default=0,
         help="clients that will share the training videos, to tell if they are few",
     )
     args = parser.parse_args(argv)

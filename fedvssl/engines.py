@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,12 @@ class Limits:
     timeout: float
     start_timeout: float | None = None
     verbose: bool = False
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Limits":
+        """Those of a run's configuration."""
+        waits = {"timeout": config["round_timeout"], "start_timeout": config["start_timeout"]}
+        return cls(num_clients=config["pool_size"], **config["client_resources"], **waits, verbose=config["verbose"])
 
 
 def train_here(run: "Run", site: "Site", limits: Limits) -> None:

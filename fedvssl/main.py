@@ -124,9 +124,7 @@ def run(config: Config, *, run_dir: Path) -> None:
     folders = {"media_dir": data.media_dir, "partition_dir": config["partition_dir"], "state_dir": run_dir / "clients"}
     own = {"device": device, "num_workers": config["training"]["num_workers"]}
     site = Site(**{name: os.path.abspath(path) for name, path in folders.items()}, **own)
-    waits = {"timeout": config["round_timeout"], "start_timeout": config["start_timeout"]}
-    alone = {"num_clients": config["pool_size"], "verbose": config["verbose"], **waits}
-    ENGINES[config["engine"]](built, site, Limits(**config["client_resources"], **alone))
+    ENGINES[config["engine"]](built, site, Limits.of(config))
     log.info("Done: %s", run_dir)
 
 

@@ -50,7 +50,12 @@ def number(least: float = 0, most: float = MOST, *, above: bool = False, below: 
 
 
 def one_of(*names: Any) -> Kind:
-    return Kind(lambda value: any(type(value) is type(name) and value == name for name in names), _listed(names))
+    flags = [name for name in names if isinstance(name, bool)]
+
+    def fits(value: Any) -> bool:
+        return value in flags if isinstance(value, bool) else value in names  # 1.0 is 1, but true is not
+
+    return Kind(fits, _listed(names))
 
 
 def each(kind: Kind, *, least: int = 1, most: int = 1000) -> Kind:

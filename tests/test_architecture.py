@@ -124,7 +124,7 @@ ONLY_IN = {
 # themselves, or config.yaml of a finished run.
 DOORS = {
     **dict.fromkeys(("evaluate", "export", "finetune", "main", "server_evaluation", "sweep", "test"), 1),
-    **{"preflight": 3, "identity": 1, "server_run": 1, "building": 3, "rehearsal": 1},
+    **{"preflight": 3, "identity": 1, "server_run": 1, "building": 3, "rehearsal": 1, "engines": 1},
     **{"config": 4, "files/settings": 2, "formats/origin": 3, "reporting/folders": 1},
 }
 HEAVY = {"torch", "torchvision", "lightning"}

@@ -233,7 +233,7 @@ def test_best_is_the_first_epoch_with_the_best_validation_accuracy(
     assert best["settings"]["data.validation"] == 0.25 and "contents of test list" not in best["settings"]
     said = capsys.readouterr().out
     assert f"18 training and 6 {WORDS}" in said and "validation top-1 60.0 % [10.0, 70.0]" in said
-    assert f"test {tmp_path / 'best.pth'} with" in said
+    assert f"python -m fedvssl.test test checkpoint={tmp_path / 'best.pth'}" in said
 
 
 def test_a_resumed_run_keeps_its_best_epoch(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from tests.action_set import TINY, TINY_TEST
 from tests.reliability.command_kills import SMALL_EXPORT, SWEPT, write_fine_tuned, write_raw
 from tests.run_folders import write_pretraining
 
+TINY_MODEL = ["model.depth=10", "model.width=4"]
 HOLD = """
 import contextlib, sys, time
 from pathlib import Path
@@ -93,7 +94,12 @@ COMMANDS: dict[str, Callable[[], int]] = {
     "sweep": lambda: sweep.main([*DATA, "work_dir=sweep", "results_dir=free", *SWEPT]),
     "results of a sweep": lambda: sweep.main([*DATA, "work_dir=free", "results_dir=other/results", *SWEPT]),
     "finetune_preprocess": lambda: finetune_preprocess.main(
-        ["--pretrained_model_path=round-2-weights.npz", "--output_path=converted.pth"]
+        [
+            "--pretrained_model_path=round-2-weights.npz",
+            "--output_path=converted.pth",
+            "model.depth=10",
+            "model.width=4",
+        ]
     ),
     "show_ctp": show_ctp.main,
     "prepare": tool(data_tools.prepare.main, *RAW, "--out_dir", "out"),

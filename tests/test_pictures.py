@@ -146,10 +146,11 @@ def test_few_labels_are_held_out_of_the_federation(data_dir, run_dir, tmp_path, 
 
 
 def test_an_export_of_pictures_has_a_card_of_pictures(run_dir, tmp_path, capsys) -> None:
-    words, out = [*MODEL, f"checkpoint={run_dir / 'round-1-weights.npz'}"], f"out_dir={tmp_path / 'out'}"
+    alone = shutil.copy(run_dir / "round-1-weights.npz", tmp_path)  # in a run's folder its settings would tell
+    words, out = [*MODEL, f"checkpoint={alone}"], f"out_dir={tmp_path / 'out'}"
     assert export.main([*words, out, "formats=[safetensors]"]) == 2
     assert NEEDS_PICTURES in capsys.readouterr().err and not (tmp_path / "out").exists()
-    words += [out, "input=pictures", "crop_size=16"]
+    words = [*MODEL, f"checkpoint={run_dir / 'round-1-weights.npz'}", out]
     assert export.main([*words, "formats=[torchvision]"]) == 2
     assert "torchvision has only an R3D of depth 18 and ResNets with the ImageNet stem" in capsys.readouterr().err
     assert export.main([*words, "formats=[safetensors,pth]"]) == 0

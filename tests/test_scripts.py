@@ -175,7 +175,7 @@ def test_picture_of_what_was_learned(
         kept.unlink()
     monkeypatch.setattr(sys, "argv", ["show_ctp.py", f"checkpoint={tmp_path / 'run' / 'round-1-weights.npz'}"])
     assert script.main() == 2, "the initial head would be taken for a trained one"
-    config["task"]["module"]["views"] = [{"_target_": "os.system", "command": "true"}]
+    config["task"]["module"]["_target_"] = "os.system"
     (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.setattr(sys, "argv", ["show_ctp.py", f"checkpoint={tmp_path / 'run' / 'round-2-weights.npz'}"])
     assert script.main() == 2 and "config.yaml names os.system, which is no class of" in capsys.readouterr().err

@@ -47,8 +47,8 @@ def run_test(data_dir: Path, tmp_path: Path, *more: str) -> int:
 
 
 def test_what_pre_training_has_seen_reaches_the_test(data_dir: Path, weights: Path, tmp_path: Path, capsys) -> None:
-    converted = tmp_path / "model_pretrained.pth"
-    assert finetune_preprocess.main([f"--pretrained_model_path={weights}", f"--output_path={converted}"]) == 0
+    converted, model = tmp_path / "model_pretrained.pth", ["model.depth=10", "model.width=4"]
+    assert finetune_preprocess.main([f"--pretrained_model_path={weights}", f"--output_path={converted}", *model]) == 0
     for pretrained in (weights, converted):
         assert train(data_dir, tmp_path, pretrained) == 2
         sentence = f"{pretrained} had 2 of the 4 test videos in its pre-training, such as Climb/test0"

@@ -1,5 +1,6 @@
 """Words about what a run has learned on held-out videos: the rows of its table, and the verdict."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ def held_out(run: Folder) -> str:
     last = run.rounds[-1]["server_round"] if run.rounds else 0
     if found is None or found["server_round"] != last:
         reason = "The last round was not measured on videos that were held out; this needs no labels:"
-        return page.missing(reason, f"python -m fedvssl.verdict run={run.path}")
+        return page.missing(reason, f"python -m fedvssl.verdict {shlex.quote(f'run={run.path}')}")
     header = ["", f"round {last}", "beside it"]
     caption = f"{found['num_test']} videos of {found['dataset']}"
     return page.paragraph(found["verdict"]) + page.table(header, rows(found), caption=caption, numbers=False)

@@ -123,6 +123,11 @@ def test_the_command_prepares_estimates_and_starts_the_run(
     listed = [json.loads((lists / f"{part}_split_1.json").read_text()) for part in ("train", "test")]
     assert sorted(len(part) for part in listed) == [2, 4] and "broken" not in str(listed)
     assert len(list((tmp_path / "data/mine/zips").rglob("*.zip"))) == 6
+    raw_video(tmp_path / "mine/ann/new.avi")
+    before = (lists / "train_split_1.json").read_bytes()
+    with pytest.raises(ValueError, match=r"outputs/mine is a run on other videos or owners: give --name"):
+        own_videos.main(["--videos", "mine", "--held_out", "0.34", "data_dir=data"])
+    assert (lists / "train_split_1.json").read_bytes() == before, "the lists of a run stay"
 
 
 @pytest.mark.parametrize("share", ["0", "1", "2", "-0.5", "nan"])

@@ -216,7 +216,8 @@ def _judge(trial: Trial, accepted: set[int], asked: dict[int, int], drafts: list
         trial.faults.append("more than one line for a client")
     for number in trial.changed:
         node, role = 100 + number, asked.get(100 + number)
-        is_named = any(f"node {node} " in line or f"client {client_number(role)} (" in line for line in trial.lines)
+        names = [f"node {node} ", *([] if role is None else [f"client {client_number(role)} ("])]
+        is_named = any(name in line for name in names for line in trial.lines)
         if role in accepted or (trial.ended and role is not None and not is_named):
             trial.fate[number] = "accepted"
         else:

@@ -26,6 +26,8 @@ def test_printed_commands_can_be_typed(tmp_path: Path, capsys: pytest.CaptureFix
         words = shlex.split(text)
         if name == "report":
             assert report._parse(words).run == str(run)
+        elif name == "verdict":
+            assert words == [f"run={run}"]
         elif name != "main":  # whose settings are for the reader to fill in
             assert "<" not in text
             settings = read_command_line(name, words if name in ("finetune", "test") else [name, *words])
