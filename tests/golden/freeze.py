@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SUMMARY = Path(__file__).with_name("freeze.json")
@@ -62,7 +64,9 @@ def train(videos: Path, folder: Path) -> None:
     is_older = (config.conf_dir() / "pretext").is_dir()
     for name, words in STRATEGIES.items():
         words = [*MODEL, *FEDERATED, *words, f"data_dir={videos / 'clips'}"]
-        federation.train(config.compose("base", older(words) if is_older else words), folder / name)
+        composed = config.compose("base", older(words) if is_older else words)
+        federation.train(composed, folder / name)
+        (folder / name / "config.yaml").write_text(yaml.safe_dump(composed))  # as fedvssl.main does it
     weights, pretrained = folder / f"fedvssl/round-{ROUNDS}-weights.npz", folder / "pretrained.pth"
     words = [f"--pretrained_model_path={weights}", f"--output_path={pretrained}"]
     assert finetune_preprocess.main(words) == 0
@@ -80,9 +84,12 @@ def older(words: list[str]) -> list[str]:
 def results(folder: Path) -> dict[str, Any]:
     """Arrays and losses that `train` has left, by names that say where they come from."""
     found: dict[str, Any] = {}
+    from_0 = any(folder.glob("*/clients/client_0"))  # an older tree, which numbered clients so
     for path in sorted(folder.glob("fed*/**/*.npz")):
         with np.load(path) as file:
             where = str(path.relative_to(folder)).replace("head-round", "kept-round")  # of an older tree
+            if from_0:
+                where = re.sub(r"(?<=client_)\d+", lambda number: str(int(number[0]) + 1), where)
             found |= {f"{where} {name}": file[name] for name in file.files}
     for path in sorted(folder.glob("*/metrics.jsonl")):
         for number, line in enumerate(path.read_text().splitlines()):
