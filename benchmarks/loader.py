@@ -20,8 +20,9 @@ from benchmarks.plain import PlainSample
 from fedvssl.building import build_sample, build_task
 from fedvssl.config import compose
 from fedvssl.data import geometry, sampling
+from fedvssl.data.container import Container
 from fedvssl.data.dataset import SampleDataset, train_loader
-from fedvssl.data.video import decode_frames, open_video
+from fedvssl.data.video import open_video
 from fedvssl.training.memory import keep_freed_memory
 
 PUBLISHED = 13.9  # ms per sample and core of the public code on a Zen 4 core
@@ -92,7 +93,7 @@ def quality(clips: Clips) -> str:
     sizes, ratios = [], []
     for raw, name in list(zip(clips.raw, clips.names, strict=True))[:8]:
         with zipfile.ZipFile(clips.ours / f"{name}.zip") as archive:
-            for number, frame in enumerate(decode_frames(raw)):
+            for number, frame in enumerate(Container(raw).frames()):
                 if number % 20 == 0:
                     jpeg = archive.read(f"img_{number + 1:05d}.jpg")
                     ratios.append(cv2.PSNR(geometry.resize(frame, 144), simplejpeg.decode_jpeg(jpeg)))

@@ -17,9 +17,9 @@ def command_parser(description: str | None) -> argparse.ArgumentParser:
     class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter): ...
 
     class Parser(argparse.ArgumentParser):
-        def parse_args(self, args=None, namespace=None):
+        def parse_known_args(self, args=None, namespace=None):
             words = sys.argv[1:] if args is None else args
-            return super().parse_args(as_flags(words, self._option_string_actions), namespace)
+            return super().parse_known_args(as_flags(words, self._option_string_actions), namespace)
 
     return Parser(description=description, formatter_class=Formatter)
 

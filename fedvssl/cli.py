@@ -48,6 +48,7 @@ OWN_HELP = {
     "report",
     "runs",
 }  # commands without a configuration: argparse prints their help
+VIDEOS = re.compile(r"--videos$|(--)?videos=")  # of `train`: a folder that is no data set yet
 COLUMN, WIDTH = 22, 120  # of the lines about the commands, and of the whole text
 
 
@@ -86,7 +87,7 @@ def answer() -> int:
 
 def run_command(name: str, words: Sequence[str]) -> int:
     """Run a command of the package; its help comes before PyTorch is imported. Returns its exit code."""
-    if ALL_NAMES[name] == COMMANDS["train"] and any(word.partition("=")[0] == "--videos" for word in words):
+    if ALL_NAMES[name] == COMMANDS["train"] and any(VIDEOS.match(word) for word in words):
         return run_tool("own_videos", words)  # which trains after it has made a data set of them
     become(ALL_NAMES[name], words)
     if name not in OWN_HELP:

@@ -117,7 +117,7 @@ def _source(module: str) -> str:
 def test_training_on_a_folder_of_videos_is_a_data_tool(process, monkeypatch):
     seen = []
     monkeypatch.setattr("data_tools.own_videos.main", lambda: seen.append(sys.argv[1:]))
-    for words in (["--videos", "mine", "rounds=3"], ["rounds=3", "--videos=mine"]):
+    for words in (["--videos", "mine", "rounds=3"], ["rounds=3", "--videos=mine"], ["videos=mine"]):
         assert process("train", *words) == 0
         assert seen.pop() == words
 

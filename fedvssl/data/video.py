@@ -140,15 +140,6 @@ def zip_path(media_dir: Path, name: str) -> Path:
     return media_dir / f"{check_name(name, where=media_dir)}.zip"
 
 
-def decode_frames(path: Path) -> Iterator[np.ndarray]:
-    """All frames of a container one after the other, each uint8 [H,W,3] RGB, as a player shows them.
-
-    Raises:
-        VideoError: if the file cannot be opened, holds no frame or, at its end, lost too many frames.
-    """
-    return Container(path).frames()
-
-
 def _needed(indices: Indices, *, num_frames: int, path: Path) -> tuple[list[int], np.ndarray]:
     """Sorted distinct indices, and the position of each requested frame among them."""
     needed, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedvssl.data.container import Container, VideoError
-from fedvssl.data.video import decode_frames, open_video
+from fedvssl.data.video import open_video
 from tests.videos import moving_square, write_video
 
 ONE = 1 << 16  # of the 16.16 numbers in the header of an mp4
@@ -46,8 +46,8 @@ def coloured(num_frames: int = 6) -> np.ndarray:
 def test_frames_are_turned_as_by_a_player(turn: str, tmp_path: Path) -> None:
     matrix, expected = TURNS[turn]
     path = write_video(tmp_path / "v.mp4", coloured())
-    stored = next(decode_frames(path))
-    shown = next(decode_frames(with_matrix(path, matrix)))
+    stored = next(Container(path).frames())
+    shown = next(Container(with_matrix(path, matrix)).frames())
     np.testing.assert_array_equal(shown, expected(stored))
     assert np.array_equal(open_video(path).read(np.array([0, 3]))[0], shown)
     if "mirrored" not in turn and turn != "upside down":  # OpenCV turns and does not mirror
@@ -117,5 +117,5 @@ def test_a_file_that_ends_early_is_told(ending: str, tmp_path: Path) -> None:
 def test_a_file_that_is_no_video_gets_a_sentence_of_its_own(content: bytes, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(content)
     with pytest.raises(VideoError) as caught:
-        list(decode_frames(tmp_path / "v.mp4"))
+        list(Container(tmp_path / "v.mp4").frames())
     assert sentence in str(caught.value) and "Errno" not in str(caught.value)

@@ -6,8 +6,9 @@ import pytest
 
 import fedvssl.data.video
 from data_tools.extract_frames import FrameFormat, extract_video
+from fedvssl.data.container import Container
 from fedvssl.data.media import find_media
-from fedvssl.data.video import VideoError, decode_frames, open_video
+from fedvssl.data.video import VideoError, open_video
 from tests.videos import moving_square, write_frames, write_video
 
 FRAMES = moving_square(num_frames=7, height=36, width=50)
@@ -65,7 +66,7 @@ def test_frames_are_ordered_by_number_not_by_place_in_the_zip(tmp_path: Path) ->
 def test_frames_are_counted_by_decoding(tmp_path: Path) -> None:
     """A stream without a header count, such as raw MPEG, still has a length."""
     path = write_video(tmp_path / "video.m2v", FRAMES, codec="mpeg2video")
-    assert len(open_video(path)) == len(list(decode_frames(path))) == 7
+    assert len(open_video(path)) == len(list(Container(path).frames())) == 7
 
 
 @pytest.mark.parametrize("index", [7, -1])

@@ -48,7 +48,8 @@ def test_a_command_ends_with_a_sentence_its_code_and_its_workers(number, code, w
     _, told = process.communicate(timeout=30)
     assert process.returncode == code, told
     name = {143: "Terminated", 130: "Interrupted"}[code]
-    assert told.splitlines()[-1] == f"error: {name}; run the same command again to go on."
+    # After Ctrl-C, which reaches the fork too, its traceback may come before or behind.
+    assert f"error: {name}; run the same command again to go on.\n" in told
     assert code == 130 or told.count("\n") == 1, "a fork prints no traceback"
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
