@@ -3,6 +3,8 @@
 The pixel aspect is left as it is. Shapes: H W pixels.
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +18,10 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 
 MAX_LOST = 0.1  # share of a video's frames; a video that lost more is left out
+WITH_SOUND = 0.1  # seconds by which a header may be off in a file with sound, whose last packets are padded
 MOST_ERRORS = 1000  # in a row, of a file of which nothing more can be read
 # Formats whose headers say how long the file was when it was whole; others are measured by what is left of them.
-STATING = ("mov,", "avi", "matroska,", "flv", "asf")
+STATING = ("mov,", "avi", "matroska,", "flv", "mxf")
 MADE_UP = {  # first bytes of files that are no video -> what they are
     b"version https://git-lfs": "is a pointer of Git LFS and no video: fetch the file with git lfs pull",
     b"<!doctype html": "is a web page and no video: download the video again",
@@ -128,20 +131,20 @@ class Container:
 
     def _all(self, container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         """All frames that can be decoded; what is damaged or missing is counted."""
-        stated = _stated_end(container, stream)
-        begin, end, packets = None, 0.0, 0
+        stated, spans = _stated_end(container, stream), defaultdict[int, _Span](_Span)
+        as_shown = container.format.name != "avi"  # it numbers frames as they are read; when they are shown is a guess
         for packet in _packets(container, None if stated else stream):
-            time = packet.dts if packet.pts is None else packet.pts
-            if packet.size and time is not None and packet.time_base:
-                begin = float(time * packet.time_base) if begin is None else begin
-                end = max(end, float((time + (packet.duration or 0)) * packet.time_base))
-            # An empty packet, as an AVI has for a repeated frame, would end the decoder's work.
-            if packet.size and packet.stream.index == stream.index:
-                packets += 1
+            if not packet.size:  # as an AVI has for a repeated frame; it would end the decoder's work
+                continue
+            spans[packet.stream.index].add(packet, as_shown=as_shown)
+            if packet.stream.index == stream.index:
                 yield from self._decode(packet.decode)
         yield from self._decode(lambda: stream.decode(None))
-        if stated and packets and begin is not None and end > begin:
-            self.loss.missing = max(0, round((stated - end) * packets / (end - begin)))
+        own = spans[stream.index]
+        if stated and own.end > own.begin:
+            short = stated - max(span.end for span in spans.values())
+            leeway = WITH_SOUND if len(spans) > 1 else 0.0
+            self.loss.missing = round(short * own.packets / (own.end - own.begin)) if short > leeway else 0
 
     def _decode(self, take: Callable[[], Sequence[av.VideoFrame]]) -> Sequence[av.VideoFrame]:
         try:
@@ -151,6 +154,32 @@ class Container:
         except FFmpegError:
             self.loss.damaged += 1
             return []
+
+
+@dataclass
+class _Span:
+    """Time in seconds that the packets of one stream cover, and their number.
+
+    A packet without a duration lasts as long as the longest step before it.
+    """
+
+    begin: float = math.inf
+    end: float = -math.inf
+    packets: int = 0
+    last: float = math.inf
+    longest: float = 0.0
+
+    def add(self, packet: av.Packet, *, as_shown: bool) -> None:
+        """Take in a packet by the time at which it is shown, or else read."""
+        first, second = (packet.pts, packet.dts) if as_shown else (packet.dts, packet.pts)
+        stamp = second if first is None else first
+        if stamp is None or not packet.time_base:
+            return
+        time, duration = float(stamp * packet.time_base), float((packet.duration or 0) * packet.time_base)
+        read = time if packet.dts is None else float(packet.dts * packet.time_base)
+        self.longest, self.last = max(self.longest, read - self.last), read
+        self.begin, self.end = min(self.begin, time), max(self.end, time + (duration or self.longest))
+        self.packets += 1
 
 
 def pixel_converter() -> Callable[[av.VideoFrame], np.ndarray]:
@@ -204,7 +233,9 @@ def _stated_end(container: InputContainer, stream: av.VideoStream) -> float | No
         return float(stream.frames * stream.time_base) if stream.time_base else None
     if not container.duration or container.duration < 0:
         return None
-    return (max(0, container.start_time or 0) + container.duration) / av.time_base
+    # These two count from the first frame, the others from zero.
+    begin = max(0, container.start_time or 0) if container.format.name.startswith(("mov,", "mxf")) else 0
+    return (begin + container.duration) / av.time_base
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:

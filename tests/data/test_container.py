@@ -1,6 +1,7 @@
 """Frames as a player shows them: upright, without damaged ones, which are counted."""
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -92,6 +93,38 @@ def test_a_whole_file_has_lost_nothing(ending: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / f"v.{ending}", moving_square(num_frames=23, height=48, width=64))
     container = Container(path)
     assert len(list(container.frames())) == 23 and container.loss.lost == 0
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("flv", "flv1"), ("wmv", "wmv2"), ("mkv", "mpeg4"), ("mp4", "mpeg4")])
+@pytest.mark.parametrize(("start", "step"), [(0, 1), (50, 1), (0, 12)], ids=["usual", "late", "uneven"])
+def test_no_header_is_misread(ending: str, codec: str, start: int, step: int, tmp_path: Path) -> None:
+    """Some formats give a packet no duration, some count from zero though the video begins later."""
+    path = tmp_path / f"v.{ending}"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for number, pixels in enumerate(moving_square(num_frames=22, height=48, width=64)):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = start + number + (step - 1) * (number // 7), Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    container = Container(path)
+    assert len(list(container.frames())) == 22 and container.loss.lost == 0, container.loss
+
+
+def test_the_padding_of_sound_is_no_loss(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "v.mkv"), "w") as output:
+        video, sound = output.add_stream("mpeg4", rate=25), output.add_stream("aac", rate=48000, layout="mono")
+        video.height, video.width, video.pix_fmt = 48, 64, "yuv420p"
+        for pixels in moving_square(num_frames=5, height=48, width=64):
+            output.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        for number in range(12):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            silence.sample_rate, silence.pts = 48000, 1024 * number
+            output.mux(sound.encode(silence))
+        output.mux([*video.encode(), *sound.encode()])
+    container = Container(tmp_path / "v.mkv")
+    assert len(list(container.frames())) == 5 and container.loss.lost == 0
 
 
 @pytest.mark.parametrize("ending", ["avi", "mkv"])
