@@ -114,6 +114,8 @@ def encode_frames(container: Container, *, frames: FrameFormat) -> Iterator[byte
         height, width, _ = frame.shape
         if frames.short_side and max(resized_shape(height, width, frames.short_side)) <= LARGEST_SIDE:
             frame = resize(frame, frames.short_side)
+        if max(frame.shape) > LARGEST_SIDE:
+            raise VideoError(f"{container.path} has frames of {width}x{height} pixels, a JPEG {LARGEST_SIDE} at most.")
         yield simplejpeg.encode_jpeg(frame, quality=frames.quality, colorspace="RGB", colorsubsampling="420")
 
 
@@ -207,8 +209,10 @@ def _try_extract(job: Job, *, frames: FrameFormat, max_lost: float) -> Outcome:
         if error.errno == errno.ENAMETOOLONG:
             return name, "its name is too long for this disk: rename it.", ""
         raise  # a full disk is no fault of the video
+    except VideoError as error:
+        return name, str(error), ""
     except Exception as error:  # a damaged file may raise anything and must not stop the rest
-        return name, str(error) or type(error).__name__, ""
+        return name, f"{raw} cannot be stored as pictures ({type(error).__name__}): re-encode it.", ""
     return name, "", str(loss) if loss.lost else ""
 
 

@@ -10,6 +10,8 @@ from fedvssl.files.names import shown
 # Folders that programs leave beside media; those that begin with a dot are hidden anyway.
 OF_TOOLS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "thumbs.db"}
 
+MOST_TOLD = 20  # links and folders that are named
+
 
 def is_hidden(parts: Iterable[str]) -> bool:
     """True if a part of a path is hidden or belongs to a tool, such as ".ipynb_checkpoints" or "__MACOSX"."""
@@ -38,8 +40,10 @@ class Walk:
             names = ", ".join(shown(str(path.relative_to(raw_dir))) for path in self.hidden[:3])
             more = " ..." if len(self.hidden) > 3 else ""
             yield f"{len(self.hidden)} hidden files and folders, or those of tools, are passed over: {names}{more}"
-        for path, reason in self.broken.items():
-            yield f"{path} {reason}"
+        for path, reason in list(self.broken.items())[:MOST_TOLD]:
+            yield f"{os.fsencode(path).decode(errors='replace')} {reason}"
+        if len(self.broken) > MOST_TOLD:
+            yield f"{len(self.broken) - MOST_TOLD} more links and folders are passed over."
 
 
 def walk(folder: Path) -> Walk:
@@ -66,9 +70,9 @@ def walk(folder: Path) -> Walk:
             path = place / entry.name
             if is_hidden([entry.name]):
                 found.hidden.append(path)
-            elif entry.is_dir():
+            elif os.path.isdir(path) if entry.is_symlink() else entry.is_dir():  # a link to itself makes entry raise
                 (linked if entry.is_symlink() else waiting).append(path)
-            elif entry.is_file():
+            elif os.path.isfile(path) if entry.is_symlink() else entry.is_file():
                 found.files.append(path)
             elif entry.is_symlink():
                 found.broken[path] = "is a link to nothing: mend or remove it."

@@ -138,11 +138,14 @@ def test_a_still_picture_is_no_video(tmp_path: Path) -> None:
 
 
 def test_a_strip_that_no_jpeg_could_hold_keeps_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_tools.extract_frames, "LARGEST_SIDE", 500)
+    monkeypatch.setattr(data_tools.extract_frames, "LARGEST_SIDE", 520)
     for width, shape in {64: (32, 128, 3), 512: (16, 512, 3)}.items():
         raw = write_video(tmp_path / f"{width}.mkv", np.zeros((2, 16, width, 3), np.uint8))
         extract_video(raw, tmp_path / f"{width}.zip", frames=FrameFormat(short_side=32))
         assert open_video(tmp_path / f"{width}.zip").read(np.array([0])).shape[1:] == shape
+    raw = write_video(tmp_path / "528.mkv", np.zeros((2, 16, 528, 3), np.uint8))
+    with pytest.raises(VideoError, match=r"528\.mkv has frames of 528x16 pixels, a JPEG 520 at most"):
+        extract_video(raw, tmp_path / "528.zip", frames=FrameFormat(short_side=0))
 
 
 def test_lost_frames_are_told_and_stay_in_the_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -176,7 +179,7 @@ def test_whatever_a_decoder_raises_is_reported_but_a_full_disk_stops(monkeypatch
         monkeypatch.setattr(data_tools.extract_frames, "extract_video", fail)
         if name == "surprise":
             result = data_tools.extract_frames._try_extract(job, frames=FrameFormat(), max_lost=0.1)
-            assert result == ("A/v", "unknown pixel format", "")
+            assert result == ("A/v", "v.avi cannot be stored as pictures (RuntimeError): re-encode it.", "")
         else:
             with pytest.raises(OSError, match="no space left"):
                 data_tools.extract_frames._try_extract(job, frames=FrameFormat(), max_lost=0.1)

@@ -1,5 +1,6 @@
 """Files below a folder: links are followed once, hidden folders and those of tools are passed over and told."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,26 @@ def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
     found = walk(tmp_path)
     assert found.files == [tmp_path / "b.mp4"]
     assert [line for line in found.lines(tmp_path) if "a.mp4 is a link to nothing" in line]
+
+
+def test_a_link_to_itself_stops_nothing(tmp_path: Path) -> None:
+    make(tmp_path, "b.mp4")
+    (tmp_path / "self").symlink_to("self")
+    found = walk(tmp_path)
+    assert found.files == [tmp_path / "b.mp4"] and list(found.broken) == [tmp_path / "self"]
+
+
+def test_of_many_links_to_nothing_some_are_named(tmp_path: Path) -> None:
+    for number in range(23):
+        (tmp_path / f"{number:02d}.mp4").symlink_to("nowhere")
+    lines = list(walk(tmp_path).lines(tmp_path))
+    assert len(lines) == 21 and lines[-1] == "3 more links and folders are passed over."
+
+
+def test_a_name_that_is_no_text_can_be_told(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/l\xff")).symlink_to("nowhere")
+    (line,) = walk(tmp_path).lines(tmp_path)
+    assert line.encode() and "is a link to nothing" in line
 
 
 @pytest.mark.parametrize(
