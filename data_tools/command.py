@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from fedvssl.files.ending import end_code, end_word, interruptible
 from fedvssl.overrides import as_flags
@@ -17,7 +18,7 @@ def command_parser(description: str | None) -> argparse.ArgumentParser:
     class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter): ...
 
     class Parser(argparse.ArgumentParser):
-        def parse_known_args(self, args=None, namespace=None):
+        def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
             words = sys.argv[1:] if args is None else args
             return super().parse_known_args(as_flags(words, self._option_string_actions), namespace)
 

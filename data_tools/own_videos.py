@@ -149,7 +149,7 @@ def recipe(words: Sequence[str], *, sizes: Sequence[int], labelled: bool) -> lis
     if steps * rounds < LEAST_STEPS and not any(word.removeprefix("--").startswith("rounds=") for word in words):
         rounds = min(-(-LEAST_STEPS // steps), MOST_ROUNDS)
         own.append(f"rounds={rounds}")
-        print(f"An owner makes {steps} steps in a round, and the task needs some {LEAST_STEPS}: {rounds} rounds.")
+        print(f"An owner makes {steps} steps a round, Catch-the-Patch needs some {LEAST_STEPS}: {rounds} rounds.")
     own.append(f"eval.every={max(1, rounds // 4)}")
     return [*own, *([] if labelled else [UNLABELLED]), *words]
 
@@ -270,7 +270,7 @@ def tell_videos(videos: Sequence[Video]) -> bool:
 
 
 def finish(run: Path, *, labelled: bool) -> None:
-    """Tell what was learned: the verdict, with labels also retrieval and a linear probe, the boxes, the report."""
+    """Tell what was learned: the verdict, with labels also retrieval and a linear probe, and the report."""
     step("what was learned, without labels", "fedvssl.verdict", [f"run={run}"])
     if labelled:
         step("what was learned, by the classes", "fedvssl.evaluate", ["retrieval", "linear_probe", f"run={run}"])

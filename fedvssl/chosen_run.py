@@ -46,8 +46,7 @@ def with_run(command: str, words: Sequence[str]) -> list[str]:
     if command == "test" and not _taken(rest, "work_dir")[0]:
         added.append(f"--work_dir={path.parent}")
     if command not in WITHOUT_WORDS:
-        known = words_of(read_config(path.parent / CONFIG), command)
-        added += [f"--{word}" for word in unsaid(known, rest)]
+        added += words_of_its_run(path, command, rest)
     return [*rest, *added]
 
 
@@ -58,7 +57,22 @@ def with_origin(command: str, words: Sequence[str]) -> list[str]:
     path = Path(given[-1]).expanduser() if given else Path()
     if round_of(path) is None and path.name not in (FINE_TUNED, BEST):
         return words  # any other file may lie beside the configuration of another run
-    return [*words, *(f"--{word}" for word in unsaid(words_of(read_config(path.parent / CONFIG), command), rest))]
+    return [*words, *words_of_its_run(path, command, rest)]
+
+
+def words_of_its_run(checkpoint: Path, command: str, given: Sequence[str]) -> list[str]:
+    """Words of the run in whose folder a checkpoint lies, as flags, without those that are given.
+
+    Raises:
+        ValueError: if they would name a class of a model: a folder from elsewhere must not choose what runs here.
+    """
+    path = checkpoint.parent / CONFIG
+    words = unsaid(words_of(read_config(path), command), given)
+    if named := next((word for word in words if word.startswith("model._target_=")), None):
+        raise ValueError(
+            f"{path} names a model that is not in conf/model: give model=<name>, or {named} and its settings, yourself."
+        )
+    return [f"--{word}" for word in words]
 
 
 def _taken(words: Sequence[str], key: str) -> tuple[list[str], list[str]]:

@@ -42,12 +42,8 @@ DATA_TOOLS = {
         *("download", "extract_frames", "build_annotations", "own_videos"),
     )
 }
-OWN_HELP = {
-    "finetune_preprocess",
-    "verdict",
-    "report",
-    "runs",
-}  # commands without a configuration: argparse prints their help
+# Commands without a configuration: argparse prints their help.
+OWN_HELP = {"finetune_preprocess", "verdict", "report", "runs"}
 VIDEOS = re.compile(r"--videos$|(--)?videos=")  # of `train`: a folder that is no data set yet
 COLUMN, WIDTH = 22, 120  # of the lines about the commands, and of the whole text
 

@@ -1,5 +1,7 @@
 """Words about a run: they compose for each command, and give it the run's own data, model and sizes."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -112,3 +114,17 @@ def test_the_name_of_a_data_set_stays_a_text(name: str) -> None:
     words = words_of({"data_dir": "d", "data": {"name": name}, "model": {}}, "knn")
     (own,) = [f"--{word}" for word in words if word.startswith("data.name")]
     assert compose("knn", parse_overrides([own]))["data"]["name"] == name
+
+
+@pytest.mark.parametrize("command", ["retrieval", "export"])
+def test_a_folder_from_elsewhere_does_not_choose_the_class_of_the_model(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = write_run(Path("foreign"), minutes_ago=1, rounds=(2,))
+    settings = {"data": {"name": "mine"}, "model": {"_target_": "os.system", "depth": "true"}}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(ValueError, match=r"foreign/config\.yaml names a model that is not in conf/model"):
+        with_run(command, ["run=foreign"])
+    with pytest.raises(ValueError, match="give model=<name>"):
+        with_origin("export", [f"checkpoint={run / 'round-2-weights.npz'}"])
+    words = with_run(command, ["run=foreign", "model=r3d18"])
+    assert not any("os.system" in word for word in words), "who names a model gets it"
