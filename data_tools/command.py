@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from fedvssl.files.ending import end_code, end_word, interruptible
+from fedvssl.files.ending import end_code, end_word, failed, interruptible
 from fedvssl.overrides import as_flags
 
 
@@ -31,11 +31,6 @@ def run_command(main: Callable[[], object]) -> None:
         with interruptible():
             main()
     except (ValueError, OSError) as error:
-        sys.exit(_fail(f"error: {error}", code=2))
+        sys.exit(failed(error, code=2))
     except KeyboardInterrupt as error:
-        sys.exit(_fail(f"error: {end_word(error)}; run the same command again to go on.", code=end_code(error)))
-
-
-def _fail(message: str, *, code: int) -> int:
-    print(message, file=sys.stderr)
-    return code
+        sys.exit(failed(f"{end_word(error)}; run the same command again to go on.", code=end_code(error)))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import fedvssl
 from fedvssl.files.atomic import atomic_path
-from fedvssl.files.ending import end_code, end_word, interruptible
+from fedvssl.files.ending import end_code, end_word, failed, interruptible
 from fedvssl.files.lock import owned_output
 from fedvssl.files.runs import LAST, PRETRAINING, RECOGNIZER, Asked, choose
 from fedvssl.reporting import page, pretraining, results, verdict
@@ -33,11 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             with owned_output(output), atomic_path(output) as temporary:
                 temporary.write_text(render(run, included), encoding="utf-8")
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return failed(error, code=2)
     except KeyboardInterrupt as error:
-        print(f"error: {end_word(error)}; run the same command again.", file=sys.stderr)
-        return end_code(error)
+        return failed(f"{end_word(error)}; run the same command again.", code=end_code(error))
     print(output)
     return 0
 

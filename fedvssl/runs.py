@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fedvssl.files.ending import one_line
+from fedvssl.files.ending import failed, one_line
 from fedvssl.files.runs import OUTPUTS, RunFacts, all_runs, run_facts, run_folders
 
 COLUMNS = ("folder", "name", "method", "task", "data", "done", "loss", "state", "age")
@@ -25,8 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     arguments = _parse(argv)
     if arguments.folder is not None and not arguments.folder.is_dir():
-        print(f"error: there is no folder {arguments.folder}.", file=sys.stderr)
-        return 2
+        return failed(f"there is no folder {arguments.folder}.", code=2)
     place: Path | None = arguments.folder
     folders = [*run_folders(place)] if place else all_runs()
     found, broken = read_all(folders)

@@ -16,6 +16,7 @@ from fedvssl.data.seen import seen_words
 from fedvssl.data.validation import evaluated_videos, group_of
 from fedvssl.evaluation.intervals import paired_difference
 from fedvssl.files.atomic import read_json
+from fedvssl.files.ending import failed
 from fedvssl.files.predictions import PREDICTIONS_FILE, read_right
 from fedvssl.sweeping.comparison import ACCURACIES, Entry, aligned, clip_words, clips_of, differing, interval_words
 
@@ -29,8 +30,7 @@ def main() -> int:
         rows = {label: [read_json(folder / "test.json") for folder in own] for label, own in folders.items()}
         print("\n".join([table(rows), *differences(folders)]))
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return failed(error, code=2)
     return 0
 
 

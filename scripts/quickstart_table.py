@@ -16,6 +16,7 @@ from typing import Any
 from fedvssl.data.validation import evaluated_videos, group_of
 from fedvssl.evaluation.intervals import Difference, paired_difference
 from fedvssl.files.atomic import read_json, write_json
+from fedvssl.files.ending import failed
 from fedvssl.files.predictions import PREDICTIONS_FILE, read_right
 from fedvssl.files.rounds import last_round, round_of
 from fedvssl.sweeping.comparison import aligned, differing, single
@@ -52,8 +53,7 @@ def main() -> int:
         write_json(work_dir / "table.json", report)
         print(text(report))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return failed(error, code=2)
     return 0
 
 

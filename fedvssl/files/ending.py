@@ -175,5 +175,6 @@ def one_line(error: object) -> str:
 
 def failed(error: object, *, code: int) -> int:
     """Print why a command fails; returns its exit code."""
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"error: {error}\n")  # in one piece: after Ctrl-C a fork may print a traceback at the same time
+    sys.stderr.flush()
     return code

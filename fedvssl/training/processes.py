@@ -10,7 +10,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from fedvssl.files.ending import end_code, end_word, interruptible, one_line
+from fedvssl.files.ending import end_code, end_word, failed, interruptible, one_line
 
 PATIENCE = 5.0  # seconds that a process gives another one to fail first
 
@@ -21,11 +21,9 @@ def exit_code(command: Callable[[], object]) -> int:
         with interruptible():
             command()
     except (ValueError, OSError) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
-        return 2
+        return failed(sentence(error), code=2)
     except KeyboardInterrupt as error:
-        print(f"error: {end_word(error)}; run the same command again to go on.", file=sys.stderr, flush=True)
-        return end_code(error)
+        return failed(f"{end_word(error)}; run the same command again to go on.", code=end_code(error))
     return 0
 
 
