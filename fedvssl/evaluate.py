@@ -40,7 +40,16 @@ from fedvssl.data.validation import PICTURE, evaluated_videos, group_of, medium_
 from fedvssl.evaluation.features import contents_digest, load
 from fedvssl.evaluation.intervals import Difference, paired_difference
 from fedvssl.evaluation.protocol import EvaluationProtocol, Result, own_sample
-from fedvssl.evaluation.rows import CHECKPOINT, MEAN_FRAME, PIXELS, RANDOM, Extraction, extract_rows, load_backbones
+from fedvssl.evaluation.rows import (
+    CHECKPOINT,
+    INITIAL,
+    MEAN_FRAME,
+    PIXELS,
+    RANDOM,
+    Extraction,
+    extract_rows,
+    load_backbones,
+)
 from fedvssl.files.atomic import write_json
 from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
@@ -230,28 +239,32 @@ def summarise(results: dict[str, Result], groups: Sequence[str]) -> dict[str, An
         "rows": {row: result.metrics for row, result in results.items()},
         "intervals": {row: result.intervals(groups) for row, result in results.items()},
         "chance": results[RANDOM].chance,
-        "differences": {metric: found._asdict() for metric, found in differences(results, groups).items()},
+        "differences": differences(results, groups, baseline=RANDOM),
+        "differences_initial": differences(results, groups, baseline=INITIAL),
         "details": {row: result.details for row, result in results.items()},
         "right": {row: {name: to_digits(own) for name, own in r.right.items()} for row, r in results.items()},
     }
 
 
-def differences(results: dict[str, Result], groups: Sequence[str]) -> dict[str, Difference]:
-    """Paired difference between the checkpoint and the random backbone, for each metric that counts test videos."""
-    if CHECKPOINT not in results:
+def differences(results: dict[str, Result], groups: Sequence[str], *, baseline: str) -> dict[str, dict[str, float]]:
+    """Paired difference between the checkpoint and a random backbone, for each metric that counts test videos."""
+    if CHECKPOINT not in results or baseline not in results:
         return {}
-    baseline = results[RANDOM].right
-    return {name: paired_difference(own, baseline[name], groups) for name, own in results[CHECKPOINT].right.items()}
+    before = results[baseline].right
+    right = results[CHECKPOINT].right
+    return {name: paired_difference(own, before[name], groups)._asdict() for name, own in right.items()}
 
 
 def table(report: dict[str, Any]) -> str:
     """The metrics of all rows in percent, and a line for each difference."""
     names = {name: name for name in report["rows"][RANDOM]}
     rows = {**report["rows"], "chance": report["chance"]} if report["chance"] else report["rows"]
-    found = {name: Difference(**difference) for name, difference in report["differences"].items()}
     notes = dict.fromkeys(row["note"] for row in report["details"].values() if "note" in row)
     lines = [f"{note}\n" for note in notes] + [
-        f"{name}: {CHECKPOINT} - {RANDOM} {difference.text()}\n" for name, difference in found.items()
+        f"{name}: {CHECKPOINT} - {baseline} {Difference(**report[kind][name]).text()}\n"
+        for name in report["differences"]
+        for kind, baseline in (("differences", RANDOM), ("differences_initial", INITIAL))
+        if name in report[kind]
     ]
     return (
         f"{report['protocol']}{recipe_words(report)}\n{aligned(single(rows, names, report['intervals']), names)}\n"

@@ -43,7 +43,8 @@ class StandIn:
         if settings["checkpoint"] != "random":
             rows = {"checkpoint": {"R@1": own, "R@5": 0.8, "R@10": 0.9, "R@50": 1.0}, **rows}
         intervals = {row: {"R@1": [metrics["R@1"] - 0.1, metrics["R@1"] + 0.1]} for row, metrics in rows.items()}
-        rows["mean frame"], intervals["mean frame"] = {**rows["random"], "R@1": 0.25}, {"R@1": [0.2, 0.3]}
+        for other, value in (("mean frame", 0.25), ("random initial", 0.2)):
+            rows[other], intervals[other] = {**rows["random"], "R@1": value}, {"R@1": [0.2, 0.3]}
         right = {row: {"R@1": digits(metrics["R@1"])} for row, metrics in rows.items()}
         content = {"rows": rows, "intervals": intervals, "right": right, "num_test": 11}
         write_json(Path(settings["work_dir"]) / "retrieval.json", {**content, **part(settings), **self._seen(settings)})
@@ -56,7 +57,8 @@ class StandIn:
 
     def _probe(self, name: str, row: dict[str, float], settings: dict[str, str]) -> None:
         content = {"rows": row, "intervals": {"top1_acc": [0.4, 0.6]}, "right": {"top1_acc": digits(0.5)}}
-        both = {name: dict.fromkeys(("checkpoint", "random", "mean frame"), own) for name, own in content.items()}
+        rows = "checkpoint", "random", "random initial", "mean frame"
+        both = {name: dict.fromkeys(rows, own) for name, own in content.items()}
         write_json(
             Path(settings["work_dir"]) / f"{name}.json",
             {**both, "num_test": 11, **part(settings), **self._seen(settings)},

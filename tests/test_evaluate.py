@@ -1,6 +1,7 @@
 """The commands of the protocols: every kind of checkpoint, the tables and files, restarts, mistakes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,24 +52,26 @@ def test_writes_the_table_and_its_files(protocol, data_dir, checkpoint, capsys):
     assert command.main(protocol, arguments(data_dir, checkpoint)) == 0
     folder = checkpoint.parent / "evaluation/model_pretrained-ucf101-split1"
     report = json.loads((folder / f"{protocol}.json").read_text())
-    assert list(report["rows"]) == list(report["intervals"]) == ["checkpoint", "random", "mean frame"]
-    assert list(report["differences"]) == [name for name in PROTOCOLS[protocol] if name != "mean_class_acc"]
+    assert list(report["rows"]) == list(report["intervals"]) == ["checkpoint", "random", "random initial", "mean frame"]
+    counted = [name for name in PROTOCOLS[protocol] if name != "mean_class_acc"]
+    assert list(report["differences"]) == list(report["differences_initial"]) == counted
     for metrics in report["rows"].values():
         assert list(metrics) == PROTOCOLS[protocol] and all(0 <= value <= 1 for value in metrics.values())
     assert (report["num_train"], report["num_test"], report["num_clips"]) == (6, 11, 2)
     assert (folder / f"{protocol}.png").read_bytes().startswith(b"\x89PNG")
     shown = capsys.readouterr().out
     for row, metrics in report["rows"].items():
-        line = next(line for line in shown.splitlines() if line.startswith(f"{row} "))
+        line = next(line for line in shown.splitlines() if re.match(rf"{row} +\d", line))
         intervals = report["intervals"][row]
         assert intervals == {name: pytest.approx(wilson(metrics[name], 11)) for name in report["differences"]}
         expected = " ".join(in_percent(value, intervals.get(name)) for name, value in metrics.items())
         assert line.removeprefix(row).split() == expected.split()
-    for name, difference in report["differences"].items():
-        assert f"\n{name}: checkpoint - random {100 * difference['difference']:+.1f} [" in shown
-        rows = report["rows"]
-        assert difference["difference"] == pytest.approx(rows["checkpoint"][name] - rows["random"][name])
-        assert difference["low"] <= difference["difference"] <= difference["high"]
+    for kind, baseline in (("differences", "random"), ("differences_initial", "random initial")):
+        for name, difference in report[kind].items():
+            assert f"\n{name}: checkpoint - {baseline} {100 * difference['difference']:+.1f} [" in shown
+            rows = report["rows"]
+            assert difference["difference"] == pytest.approx(rows["checkpoint"][name] - rows[baseline][name])
+            assert difference["low"] <= difference["difference"] <= difference["high"]
 
 
 def test_several_protocols_run_one_after_another_in_one_process(data_dir, checkpoint, capsys):
@@ -95,7 +98,7 @@ def test_a_mistake_in_one_of_several_protocols_stops_all(words, sentence, data_d
 def test_protocols_share_the_features_and_a_repeated_command_computes_none(data_dir, checkpoint, tmp_path, monkeypatch):
     kept = f"feature_dir={tmp_path / 'kept'}"
     assert command.main("knn", arguments(data_dir, checkpoint, kept)) == 0
-    assert len(list((tmp_path / "kept").rglob("videos-*.npz"))) == 6  # three rows, two lists
+    assert len(list((tmp_path / "kept").rglob("videos-*.npz"))) == 8  # four rows, two lists
     assert len(list((tmp_path / "kept").rglob("statistics.npz"))) == 1  # of the random backbone
     monkeypatch.setattr(features, "clip_maps", None)
     monkeypatch.setattr(calibration, "clip_maps", None)
@@ -109,7 +112,8 @@ def test_the_random_row_alone_and_that_of_a_table_agree(data_dir, checkpoint, tm
     assert command.main("knn", arguments(data_dir, checkpoint)) == 0
     alone = json.loads((tmp_path / "alone/knn.json").read_text())
     beside = next(checkpoint.parent.rglob("knn.json")).read_text()
-    assert list(alone["rows"]) == ["random", "mean frame"] and alone["differences"] == {}
+    assert list(alone["rows"]) == ["random", "random initial", "mean frame"]
+    assert alone["differences"] == alone["differences_initial"] == {}
     assert alone["rows"] == {name: json.loads(beside)["rows"][name] for name in alone["rows"]}
 
 
@@ -267,7 +271,7 @@ def test_two_processes_share_the_videos(data_dir, checkpoint, tmp_path):
         command_line = [sys.executable, "-m", "fedvssl.knn", *words]
         done = subprocess.run(command_line, capture_output=True, text=True, check=True, timeout=300)
         assert done.stdout.count("  k=200") == 1  # one table
-        assert len(list(folder.rglob("statistics.npz"))) == 1 and len(list(folder.rglob("videos-*.npz"))) == 6
+        assert len(list(folder.rglob("statistics.npz"))) == 1 and len(list(folder.rglob("videos-*.npz"))) == 8
         return json.loads((folder / "knn.json").read_text())["rows"]
 
     assert judge(2) == judge(1)

@@ -29,7 +29,7 @@ def report(work_dir: Path) -> dict:
 def test_prints_the_rows_with_intervals_and_chance(data_dir, tmp_path, capsys):
     assert run(data_dir, tmp_path) == 0
     found, shown = report(tmp_path), capsys.readouterr().out
-    assert list(found["rows"]) == ["random", "mean frame"] and found["chance"] == {"top1_acc": 0.125}
+    assert list(found["rows"]) == ["random", "random initial", "mean frame"] and found["chance"] == {"top1_acc": 0.125}
     assert (found["num_train"], found["num_test"], found["num_clips"]) == (6, 11, 2)
     assert found["settings"]["test_sample"]["crop_size"] == 32, "the clips that were used"
     assert found["settings"]["test_sample"] == found["settings"]["protocol"]["sample"]

@@ -62,7 +62,8 @@ def test_protocols_have_the_rows_of_pictures_and_say_nothing_of_clips(data_dir, 
     assert "checkpoint: train picture 36/36" in shown and "video" not in shown
     for protocol in words[:3]:
         result = json.loads((run_dir / f"evaluation/round-1-weights-cifar10-split1/{protocol}.json").read_text())
-        assert list(result["rows"]) == ["checkpoint", "random", "pixels"] and result["medium"] == "picture"
+        assert list(result["rows"]) == ["checkpoint", "random", "random initial", "pixels"]
+        assert result["medium"] == "picture"
         assert not {"num_clips", "clip_len", "frame_stride", "size"} & result.keys() and result["crop_size"] == 16
         first = next(iter(result["rows"]["pixels"].values()))
         assert first > 0.6, "the colour is the class, and chance is a third"

@@ -1,6 +1,7 @@
 """Rows of an evaluation: the backbone of the checkpoint, its baselines, and the features of each."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from lightning.fabric import Fabric
 from fedvssl.data.dataset import NumWorkers, SampleDataset
 from fedvssl.data.split import Split
 from fedvssl.data.validation import check_unseen, medium_in
-from fedvssl.evaluation.calibration import calibrate_once
+from fedvssl.evaluation.calibration import calibrate_once, has_initial_statistics
 from fedvssl.evaluation.features import extract, fingerprint
 from fedvssl.evaluation.pixels import MeanFrame
 from fedvssl.files.backbone import load_backbone
@@ -20,13 +21,17 @@ from fedvssl.training.loop import seed_torch
 
 CHECKPOINT = "checkpoint"
 RANDOM = "random"  # the baseline of every table, and a checkpoint that asks for the baselines alone
+INITIAL = "random initial"  # the same weights with the initial statistics of BatchNorm: on pictures the stronger one
 MEAN_FRAME, PIXELS = "mean frame", "pixels"  # the baseline without a network: of videos, and of pictures
 
 
 def load_backbones(
     random_backbone: Callable[[], Any], *, checkpoint: str | None, data: Split, seed: int
 ) -> dict[str, Any]:
-    """The backbone of the checkpoint, a random one and the mean frame, on the CPU, by the names of their rows.
+    """The backbone of the checkpoint, a random one, as it is too if it has BatchNorm, and the mean frame, on the CPU.
+
+    Returns:
+        The backbones by the names of their rows.
 
     Raises:
         ValueError: if there is no checkpoint, it is of another model, or it has seen the validation videos.
@@ -45,6 +50,8 @@ def load_backbones(
             check_unseen(read_checkpoint(path).content, data, path=path)
     seed_torch((seed, 0, 0, 0))  # the weights that fine-tuning from scratch starts from
     backbones[RANDOM] = random_backbone()
+    if has_initial_statistics(backbones[RANDOM]):
+        backbones[INITIAL] = deepcopy(backbones[RANDOM])
     backbones[MEAN_FRAME] = MeanFrame()
     return backbones
 
@@ -71,7 +78,7 @@ class Extraction:
 def extract_rows(
     extraction: Extraction, backbones: dict[str, Any], datasets: dict[str, SampleDataset], *, test_part: str
 ) -> dict[tuple[str, str], Path]:
-    """Extract the features of each row and list, and return their folders; the random backbone is calibrated first."""
+    """Extract the features of each row and list, and return their folders; the random row is calibrated first."""
     calibrate_once(
         extraction.fabric,
         backbones[RANDOM],

@@ -34,7 +34,12 @@ from fedvssl.training.watch import TRIVIAL
 PERCENT = "percent [95 % interval]"
 TEST_LIST = "test list, as published: do not choose an epoch by it"
 # Rows of every evaluation; pictures have their pixels in the place of a mean frame.
-BASELINES = {"random": "random weights", "mean frame": "mean frame, no network", "pixels": "pixels, no network"}
+BASELINES = {
+    "random": "random weights",
+    "random initial": "random weights, initial statistics",
+    "mean frame": "mean frame, no network",
+    "pixels": "pixels, no network",
+}
 # Protocols that every report mentions, before any other.
 TITLES = {
     **{"retrieval": "Retrieval", "knn": "Nearest neighbours (kNN)", "linear_probe": "Linear probe"},
@@ -155,7 +160,7 @@ def evaluation_table(results: Sequence[tuple[Folder, dict]]) -> str:
     for folder, result in sorted(results, key=lambda pair: "checkpoint" not in pair[1]["rows"]):
         for kind, row in result["rows"].items():
             label = BASELINES.get(kind, f"{folder.label}, {checkpoint_name(result)}")
-            names_seed = kind == "random" or (several and kind == "checkpoint")
+            names_seed = kind in ("random", "random initial") or (several and kind == "checkpoint")
             label += f", seed {result['seed']}" if names_seed and "seed" in result else ""
             label += seen_words(result) if kind == "checkpoint" else ""
             label += interval_words(result, [other for _, other in results])

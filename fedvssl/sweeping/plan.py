@@ -18,8 +18,8 @@ from fedvssl.files.settings import Settings, foreign_class, run_settings
 from fedvssl.overrides import parse_overrides
 
 PRETRAIN, FINETUNE = "pretrain", "finetune"
-RANDOM, SCRATCH, MEAN_FRAME = "random", "scratch", "mean_frame"  # values of a row's `start`
-STARTS = (RANDOM, SCRATCH, MEAN_FRAME)
+# Values of a row's `start`.
+RANDOM, INITIAL, SCRATCH, MEAN_FRAME = STARTS = ("random", "random_initial", "scratch", "mean_frame")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class Plan:
 
     def is_measured(self, row: str, measure: Measure) -> bool:
         start = self.sweep.rows[row].start
-        fits = start not in (RANDOM, MEAN_FRAME) if measure.command == FINETUNE else start != SCRATCH
+        fits = start in (None, SCRATCH) if measure.command == FINETUNE else start != SCRATCH
         return fits and (measure.rows is None or row in measure.rows)
 
     def pretraining(self, cell: Cell) -> Step:

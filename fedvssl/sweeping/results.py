@@ -8,12 +8,17 @@ from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.predictions import PREDICTIONS_FILE, read_right, to_digits
 from fedvssl.files.run_log import METRICS_FILE, Record, read_records
 from fedvssl.sweeping.comparison import ACCURACIES
-from fedvssl.sweeping.plan import FINETUNE, MEAN_FRAME, PRETRAIN, RANDOM, Cell, Step
+from fedvssl.sweeping.plan import FINETUNE, INITIAL, MEAN_FRAME, PRETRAIN, RANDOM, Cell, Step
 from fedvssl.training.watch import TRIVIAL
 
 Results = dict[str, Any]  # content of one cell's JSON
 # Start of a row -> its row in an evaluation of videos or pictures.
-ROWS = {None: ("checkpoint",), RANDOM: ("random",), MEAN_FRAME: ("mean frame", "pixels")}
+ROWS = {
+    None: ("checkpoint",),
+    RANDOM: ("random",),
+    INITIAL: ("random initial", "random"),  # a network without BatchNorm has one alone
+    MEAN_FRAME: ("mean frame", "pixels"),
+}
 
 
 def results_file(results_dir: Path, cell: Cell) -> Path:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 from fedvssl.data import augment
 from fedvssl.data.annotations import read_annotations
 from fedvssl.data.dataset import SampleDataset
+from fedvssl.data.split import Split
 from fedvssl.evaluation import calibration
 from fedvssl.evaluation.calibration import calibrate, calibrate_once, has_initial_statistics
 from fedvssl.evaluation.pixels import MeanFrame
+from fedvssl.evaluation.rows import INITIAL, MEAN_FRAME, RANDOM, load_backbones
 from fedvssl.files.tensors import to_arrays
 from fedvssl.models.r3d import R3D
 from fedvssl.models.resnet import ResNet
@@ -23,6 +26,17 @@ from tests.action_set import write_action_set
 from tests.picture_set import write_picture_set
 
 SAMPLE = Clips(num_clips=2, clip_len=8, frame_stride=2, size=(43, 32), crop_size=32)
+
+DATA = Split(
+    name="ucf101",
+    media_dir=Path("zips"),
+    annotation_dir=Path("annotations"),
+    split=1,
+    num_classes=3,
+    validation=None,
+    validation_seed=0,
+)
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class Plain(nn.Module):
@@ -130,3 +144,17 @@ def test_nothing_happens_without_running_statistics(backbone, gallery, fabric, t
     calibrate(fabric, backbone, gallery, num_workers=0)
     calibrate_once(fabric, backbone, gallery, feature_dir=tmp_path, num_workers=0)
     assert not has_initial_statistics(backbone) and list(tmp_path.iterdir()) == []
+
+
+def test_the_initial_row_has_the_weights_of_the_random_one_and_no_statistics(gallery):
+    made = load_backbones(lambda: R3D(10, width=4), checkpoint=RANDOM, data=DATA, seed=3)
+    calibrate(build_fabric(device="cpu"), made[RANDOM], gallery, num_workers=0)
+    random, initial = to_arrays(made[RANDOM]), to_arrays(made[INITIAL])
+    changed = {name for name in random if not np.array_equal(random[name], initial[name])}
+    assert changed == {name for name in random if name.rpartition(".")[2] in STATISTICS}
+    assert has_initial_statistics(made[INITIAL])
+
+
+def test_a_backbone_without_statistics_has_one_random_row():
+    made = load_backbones(lambda: nn.Conv3d(3, 4, 3), checkpoint=RANDOM, data=DATA, seed=3)
+    assert list(made) == [RANDOM, MEAN_FRAME]

@@ -10,7 +10,7 @@ TWO_SEEDS = "seeds=[1,2]"
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("rows.random.start=here", r"rows\.random\.start=here is none of: random, scratch, mean_frame"),
+        ("rows.random.start=here", r"rows\.random\.start=here is none of: random, random_initial, scratch, mean_frame"),
         ("+rows.random.override=[]", r"rows\.random has 'override', which is none of: alone, overrides, pooled, start"),
         ("+rows.fedvssl_09_1={alone: 4}", r"rows\.fedvssl_09_1\.alone=4 must be a client, 1 to 3"),
         (

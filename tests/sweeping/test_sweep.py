@@ -29,7 +29,7 @@ def planned(words: list[str]) -> list[Step]:
 def test_every_table_has_its_rows_and_each_is_measured_by_what_fits_it(data_dir: Path, tmp_path: Path) -> None:
     steps = planned([f"data_dir={data_dir}", f"work_dir={tmp_path}", "overrides.main=['pool_size=3']", TWO_SEEDS])
     assert Counter(step.kind for step in steps) == {
-        **{"pretrain": 2 * 9, "retrieval": 2 * 11, "linear_probe": 2 * 11, "motion_probe": 2 * 11, "finetune": 2 * 10}
+        **{"pretrain": 2 * 9, "retrieval": 2 * 12, "linear_probe": 2 * 12, "motion_probe": 2 * 12, "finetune": 2 * 10}
     }
     protocols = ["retrieval", "linear_probe", "motion_probe"]
     assert [step.kind for step in steps if step.cell == Cell("random", 2, 1)] == protocols
@@ -72,14 +72,15 @@ def test_one_client_alone_has_its_list_and_no_other(words: list[str], tmp_path: 
     assert own == read_annotations(lists / "client_dist2.json") and len(own) == 4
 
 
-def test_the_mean_frame_is_read_from_its_own_row(words: list[str], commands: StandIn, tmp_path: Path) -> None:
-    assert sweep.main([word for word in words if word != "rows.mean_frame=null"]) == 0
+def test_each_baseline_is_read_from_its_own_row(words: list[str], commands: StandIn, tmp_path: Path) -> None:
+    left_out = {"rows.mean_frame=null", "rows.random_initial=null"}
+    assert sweep.main([word for word in words if word not in left_out]) == 0
     found = {}
-    for row in ("mean_frame", "random"):
+    for row in ("mean_frame", "random", "random_initial"):
         cell = json.loads((tmp_path / f"sweep/results/{row}-seed1-split1.json").read_text())
         found[row] = cell["retrieval"]["metrics"]["R@1"], cell["retrieval"]["right"]["R@1"].count("1")
         assert {*cell} == {"retrieval", "linear_probe"}
-    assert found == {"mean_frame": (0.25, 3), "random": (0.3, 4)}
+    assert found == {"mean_frame": (0.25, 3), "random": (0.3, 4), "random_initial": (0.2, 3)}
 
 
 FEW = (
