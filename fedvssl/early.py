@@ -7,7 +7,7 @@ from itertools import takewhile
 import fedvssl
 from fedvssl.chosen_run import with_run
 from fedvssl.config import compose, read_command_line
-from fedvssl.files.ending import failed
+from fedvssl.files.ending import exit_code
 from fedvssl.help import NAMED, show_help
 from fedvssl.overrides import parse_overrides
 
@@ -25,16 +25,18 @@ def answered(command: str, argv: Sequence[str] | None = None) -> bool:
         SystemExit: with code 2 after a sentence, if its settings cannot be composed, or one is out of range.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if "--version" in words:
-        print(f"fedvssl {fedvssl.__version__}")
-        return True
-    if show_help(command, words if words or command != "evaluate" else ["--help"]):
-        return True
-    try:
-        check_settings(command, words)
-    except (ValueError, OSError) as error:
-        sys.exit(failed(error, code=2))
-    return False
+    done = False
+
+    def answer() -> None:
+        nonlocal done
+        if done := "--version" in words:
+            print(f"fedvssl {fedvssl.__version__}")
+        elif not (done := show_help(command, words if words or command != "evaluate" else ["--help"])):
+            check_settings(command, words)
+
+    if code := exit_code(answer):
+        sys.exit(code)
+    return done
 
 
 def check_settings(command: str, words: Sequence[str]) -> None:

@@ -38,6 +38,7 @@ from fedvssl.data.seen import for_pth, read_seen
 from fedvssl.files.arrays import BACKBONE, Arrays
 from fedvssl.files.atomic import atomic_folder
 from fedvssl.files.backbone import load_backbone
+from fedvssl.files.ending import exit_code
 from fedvssl.files.environment import free_bytes
 from fedvssl.files.lock import owned_output
 from fedvssl.files.tensors import save_torch
@@ -46,7 +47,6 @@ from fedvssl.formats.onnx_file import PACKAGES, check_packages, write_onnx
 from fedvssl.formats.origin import evaluations, origin_names, training_facts
 from fedvssl.formats.torchvision_names import to_torchvision
 from fedvssl.overrides import parse_overrides
-from fedvssl.training.processes import exit_code
 
 FILES = {
     "safetensors": "backbone.safetensors",

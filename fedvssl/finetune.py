@@ -41,6 +41,7 @@ from fedvssl.data.splits import few_labels, labelled_videos, numbers_of_videos, 
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.backbone import load_backbone
+from fedvssl.files.ending import exit_code
 from fedvssl.files.environment import ENVIRONMENT_FILE
 from fedvssl.files.lock import owned
 from fedvssl.files.run_log import METRICS_FILE, RunLog
@@ -51,7 +52,7 @@ from fedvssl.run_words import words_of
 from fedvssl.training.batches import check_list
 from fedvssl.training.loop import build_fabric, seed_torch, set_up
 from fedvssl.training.precision import checked_precision, first_features
-from fedvssl.training.processes import ending_together, exit_code, synchronise_batch_norm, where
+from fedvssl.training.processes import ending_together, synchronise_batch_norm, where
 
 WRITES = ("last.pth", "best.pth", METRICS_FILE, "loss.png", "config.yaml", ENVIRONMENT_FILE)
 # Settings that may change when a run is continued; for paths, the contents of the files are compared instead.

@@ -23,12 +23,12 @@ from fedvssl.data.seen import for_pth, read_seen
 from fedvssl.files.arrays import BACKBONE
 from fedvssl.files.backbone import backbone_in
 from fedvssl.files.checkpoint import Checkpoint, read_checkpoint
+from fedvssl.files.ending import exit_code
 from fedvssl.files.lock import owned_output
 from fedvssl.files.runs import CONFIG, config_of_run
 from fedvssl.files.settings import foreign_class
 from fedvssl.files.tensors import save_torch
 from fedvssl.overrides import as_flags, parse_overrides
-from fedvssl.training.processes import exit_code
 
 USUAL = "model=r3d18"  # the published model
 MODEL_WORDS = ("model=", "model.")

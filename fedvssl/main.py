@@ -30,7 +30,7 @@ from fedvssl.data.split import Split
 from fedvssl.early import answered
 from fedvssl.engines import ENGINES, Limits, end_of_run
 from fedvssl.files.atomic import atomic_path
-from fedvssl.files.ending import end_code, end_word, failed, interruptible, one_line
+from fedvssl.files.ending import READER_LEFT, end_code, end_word, failed, interruptible, one_line, to_a_reader
 from fedvssl.files.lock import owned
 from fedvssl.identity import SETTINGS_FILE, claim, decisive_settings, reject_other_run
 
@@ -55,8 +55,10 @@ def main() -> None:
         return
     try:
         sys.argv[1:] = for_hydra(sys.argv[1:])
-        with interruptible():
+        with interruptible(), to_a_reader():
             _main()
+    except BrokenPipeError:
+        sys.exit(READER_LEFT)
     except ValueError as error:
         sys.exit(failed(error, code=2))
     except KeyboardInterrupt as error:

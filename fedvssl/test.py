@@ -39,6 +39,7 @@ from fedvssl.evaluation.prediction import predict, right_videos
 from fedvssl.files.atomic import atomic_path, write_json
 from fedvssl.files.backbone import load_weights, recognizer_state
 from fedvssl.files.checkpoint import read_checkpoint
+from fedvssl.files.ending import exit_code
 from fedvssl.files.figures import save_figure
 from fedvssl.files.lock import owned
 from fedvssl.files.predictions import PREDICTIONS_FILE, write_predictions
@@ -48,7 +49,7 @@ from fedvssl.sweeping.comparison import ACCURACIES, aligned, clip_facts, clip_wo
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.metrics import accuracies, chance, class_accs, confusion_matrix, majority_class
 from fedvssl.training.precision import checked_inference
-from fedvssl.training.processes import check_devices, ending_together, exit_code, where
+from fedvssl.training.processes import check_devices, ending_together, where
 
 TEST_FILE = "test.json"
 WRITES = (TEST_FILE, PREDICTIONS_FILE, "per_class.csv", "confusion_matrix.*")

@@ -36,7 +36,7 @@ ALLOWED = {
         *("data/validation", "data/seen", "run_words", "strategy/rounds"),
     },
     "api": {"building", "config", "data", "evaluation", "files", "training"},
-    "cli": {"completion", "early"},
+    "cli": {"completion", "early", "files/ending"},
     "__main__": {"cli"},
     "completion": {"config", "help", "files/runs"},
     "overrides": set(),
