@@ -43,6 +43,7 @@ from fedvssl.files.atomic import atomic_path
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.ending import exit_code
 from fedvssl.files.environment import ENVIRONMENT_FILE
+from fedvssl.files.given import given_file
 from fedvssl.files.lock import owned
 from fedvssl.files.run_log import METRICS_FILE, RunLog
 from fedvssl.files.settings import last_checkpoint, run_settings
@@ -125,12 +126,7 @@ def files_read(data: Split, pretrained: str | None) -> dict[str, Path]:
     """
     if pretrained is None:
         return data.lists_read()
-    if not Path(pretrained).is_file():
-        raise ValueError(
-            f"No pre-trained backbone {pretrained}: write it with fedvssl.finetune_preprocess, "
-            "name another with pretrained=<file> or run=<name>, or set from_scratch=true."
-        )
-    return {**data.lists_read(), "pretrained": Path(pretrained)}
+    return {**data.lists_read(), "pretrained": given_file(pretrained, command="finetune")}
 
 
 def videos_seen(data: Split, videos: dict[str, list[Annotation]], pretrained: str | None) -> Arrays:

@@ -26,12 +26,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, for_hydra, to_dict
+from fedvssl.data.client_lists import check_client_lists, lists_in, refuse_train_list
 from fedvssl.data.split import Split
-from fedvssl.early import answered
+from fedvssl.early import answered, look_for_files
 from fedvssl.engines import ENGINES, Limits, end_of_run
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.ending import READER_LEFT, end_code, end_word, failed, interruptible, one_line, to_a_reader
 from fedvssl.files.lock import owned
+from fedvssl.files.runs import newest_round
 from fedvssl.identity import SETTINGS_FILE, claim, decisive_settings, reject_other_run
 
 log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
@@ -91,9 +93,10 @@ def run(config: Config, *, run_dir: Path) -> None:
         RuntimeError, OSError: if the run cannot go on; everything saved so far is kept.
     """
     check_engine(config["engine"])
+    refuse_train_list(data := Split.of(config["data"]))
+    look_for_files("main", config, begun=newest_round(run_dir) is not None)
     log.info("Loading PyTorch ...")
     from fedvssl.client.order import Site
-    from fedvssl.data.client_lists import check_client_lists, lists_in, refuse_train_list
     from fedvssl.data.seen import keep_seen
     from fedvssl.files.earlier_round import go_back
     from fedvssl.files.environment import record_environment
@@ -101,7 +104,6 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.server_rounds import complete
     from fedvssl.server_run import build_run
 
-    refuse_train_list(data := Split.of(config["data"]))
     config = settle(config)
     trial = try_out(config)
     server = None if config["eval"]["every"] is None else Split.of(config["data"], config["eval"])
