@@ -22,6 +22,8 @@ ADDED = {
     "bash scripts/prepare_cifar10.sh": ("--raw_dir <pictures>", "a download"),
     "bash scripts/prepare_kinetics400.sh": ("--num_clients 3 -- --method uniform", "a hundred clients"),
     "python -m fedvssl.main experiment=kinetics400": ("pool_size=3 rounds=1", "540 rounds of a hundred clients"),
+    "python -m fedvssl.main strategy.mix_coeff=1 rounds=100": ("rounds=4", "a hundred rounds"),
+    "python -m fedvssl.main run=last rounds=40": ("rounds=5", "forty rounds"),
     "fedvssl train --videos": ("rounds=2", "minutes of training"),
 }
 LABELLED = ("--labelled_share 0.01", "--labelled_share 0.5")  # of few pictures
@@ -61,7 +63,7 @@ WRITES = {
 }
 # Files of conf/ -> values of the published size, and small ones. A command stays as it is printed, and ends in seconds.
 SMALL = {
-    "base": {"engine: simulation ": "engine: local "},
+    "base": {"rounds: 20 ": "rounds: 3 ", "engine: simulation ": "engine: local "},
     "model/r3d18": {"depth: 18": "depth: 10", "width: 64": "width: 4"},
     "model/resnet18": {"width: 64": "width: 4"},
     "task/ctp": {
@@ -83,7 +85,7 @@ SMALL = {
 
 
 def commands(text: str) -> list[str]:
-    """Commands of the README in order: each line of its blocks for a shell, and each block of Python that uses the API."""
+    """Commands of the README in order: each line of its blocks for a shell, and its blocks of Python on the API."""
     found = []
     for kind, block in BLOCK.findall(text):
         if kind == "python":

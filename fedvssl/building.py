@@ -31,7 +31,20 @@ def build(config: Mapping[str, Any], **kwargs: Any) -> Any:
         if isinstance(error.__cause__, ValueError):  # a part that it is built of refuses its settings
             raise ValueError(str(error.__cause__)) from error
         refuse_renamed(quoted(error))
-        raise ValueError(f"{config['_target_']} cannot be built: {' '.join(str(error).split())}") from error
+        why = "there is no such class." if "Error locating target" in str(error) else unfit(config)
+        raise ValueError(f"{config['_target_']} cannot be built: {why or ' '.join(str(error).split())}") from error
+
+
+def unfit(config: Mapping[str, Any]) -> str:
+    """Words on the entries that a class does not take, "" if it takes them all, or anything."""
+    known = _parameters_of(str(config["_target_"]))
+    foreign = [name for name in config if known and name not in known and name != "_target_"]
+    if not foreign:
+        return ""
+    return (
+        f"it takes no {', '.join(foreign)}: leave that out. Where an experiment sets it, it is one for other classes: "
+        "leave out experiment=, or choose the task, the model and the strategy that it is made for."
+    )
 
 
 def build_task(config: Config) -> Any:

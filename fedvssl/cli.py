@@ -43,7 +43,8 @@ DATA_TOOLS = {
 }
 # Commands without a configuration: argparse prints their help.
 OWN_HELP = {"finetune_preprocess", "verdict", "report", "runs"}
-VIDEOS = re.compile(r"--videos$|(--)?videos=")  # of `train`: a folder that is no data set yet
+# Words of `train` about a folder that is no data set yet; `--videos` alone may be forgotten.
+VIDEOS = re.compile(r"--(videos|owners|held_out|name|yes)$|(--)?(videos|owners|held_out|name)=")
 COLUMN, WIDTH = 22, 120  # of the lines about the commands, and of the whole text
 
 

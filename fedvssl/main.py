@@ -4,7 +4,9 @@
     python -m fedvssl.main data_dir=data pool_size=3 rounds=10 strategy.mix_coeff=1 client_resources.num_gpus=0.5
 
 A folder of videos that is no data set yet:
-    fedvssl train --videos my_videos --owners first-folder     see data_tools.own_videos
+    fedvssl train --videos my_videos --owners first-folder
+    fedvssl train --videos my_videos --owners 4 --held_out 0.2 --name mine --yes rounds=30
+    fedvssl train --videos my_videos --help     tells these flags
 
 To continue a run, give the same settings and its folder; `rounds` may be higher:
     python -m fedvssl.main data_dir=data rounds=40 hydra.run.dir=outputs/<DATE>/<TIME>/fedvssl_results
