@@ -2,8 +2,11 @@
 
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
+Entry = TypeVar("Entry")
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
 # Beginnings of commands that are not run -> what is run in their place, and why.
@@ -96,7 +99,7 @@ def commands(text: str) -> list[str]:
     return [command.replace("'", "") if "<" in command else command for command in found]
 
 
-def entry(table: dict[str, object], command: str) -> object:
+def entry(table: Mapping[str, Entry], command: str) -> Entry | None:
     """Value of the longest beginning of a command in a table; None if it has none."""
     starts = [start for start in table if command.startswith(start)]
     return table[max(starts, key=len)] if starts else None
@@ -104,11 +107,11 @@ def entry(table: dict[str, object], command: str) -> object:
 
 def small(command: str) -> str:
     """The command that is run in the place of one of the README; the words of a reader stand as `<videos>`."""
-    if entry(NOT_RUN, command):
-        return str(entry(NOT_RUN, command)[0]).format(command)  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]
+    if instead := entry(NOT_RUN, command):
+        return instead[0].format(command)
     if added := entry(ADDED, command):
         before, separator, behind = command.partition(" -- ")
-        command = f"{before} {added[0]}{separator}{behind}"  # pyright: ignore[reportIndexIssue]
+        command = f"{before} {added[0]}{separator}{behind}"
     return command.replace(*LABELLED)
 
 

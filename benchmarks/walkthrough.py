@@ -27,6 +27,7 @@ from benchmarks.readme import ROOT, WRITES, commands, entry, make_small, small
 from fedvssl.files.atomic import write_json
 
 PLACEHOLDER = re.compile(r"<[^<>=]+>")
+LONG = 10.0  # seconds of silence that are worth a line of progress
 PUBLISHED = "round-540.npz"
 NUM_CLASSES, NUM_PICTURES, SIDE = 10, 6, 32  # of the made pictures; in each class, and half as many to test
 
@@ -57,6 +58,7 @@ class Ran:
 
     def line(self) -> str:
         shown = self.command.splitlines()[0] + (" ..." if "\n" in self.command else "")
+        shown += f"   (after: {self.before})" if self.silence > LONG else ""
         fault = "" if self.wrote and not self.code else f"\n{self.last}"
         return f"{self.seconds:6.1f} s  exit {self.code}  silence {self.silence:5.1f} s  {shown}{fault}"
 
