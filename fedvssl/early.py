@@ -2,6 +2,7 @@
 it would read and is not there.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from itertools import takewhile
@@ -24,6 +25,8 @@ DRY_RUN = ("--dry_run", "--dry-run")
 def answered(command: str, argv: Sequence[str] | None = None) -> bool:
     """Print the help of `fedvssl.<command>` or the version if its words ask for it; return whether they do.
 
+    Else print that PyTorch is loaded next, the longest silence of many a command.
+
     Args:
         command: name of the module.
         argv: its words; None takes those of this process.
@@ -36,11 +39,16 @@ def answered(command: str, argv: Sequence[str] | None = None) -> bool:
     done = False
 
     def answer() -> None:
+        """Help or version, or else what is wrong with the settings."""
         nonlocal done
         if done := "--version" in words:
             print(f"fedvssl {fedvssl.__version__}")
         elif not (done := show_help(command, words if words or command != "evaluate" else ["--help"])):
             check_settings(command, words)
+            if (
+                command != "main" and "LOCAL_RANK" not in os.environ
+            ):  # main does, and is no further process of Lightning
+                print("Loading PyTorch ...", flush=True)
 
     if code := exit_code(answer):
         sys.exit(code)

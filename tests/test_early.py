@@ -53,11 +53,16 @@ def test_what_is_not_there_is_told_early(data_dir, command, words, sentence, cap
     assert ended.value.code == 2 and f"error: {sentence}" in capsys.readouterr().err
 
 
-def test_what_a_command_does_not_read_need_not_be_there(data_dir: Path) -> None:
+def test_what_a_command_does_not_read_need_not_be_there(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     (data_dir / "ucf101/annotations/train_split_1.json").unlink()
     save_arrays(data_dir.parent / "last.pth", {"weight": np.zeros(1)})
     assert not early.answered("test", ["test", "checkpoint=last.pth"]), "a test reads no training list"
     assert not early.answered("export", ["checkpoint=last.pth"]), "an export reads no data"
+    assert capsys.readouterr().out == 2 * "Loading PyTorch ...\n", "before seconds without a word"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert not early.answered("test", ["test", "checkpoint=last.pth"]) and not capsys.readouterr().out
 
 
 def test_training_tells_what_is_not_there_before_it_loads_torch(data_dir: Path) -> None:
