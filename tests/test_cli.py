@@ -95,6 +95,7 @@ def test_the_command_gets_its_words_and_its_exit_code_is_returned(process, monke
     seen = []
     module = SimpleNamespace(main=lambda: seen.append([*sys.argv, *_basic_subprocess_cmd()]) or 7)
     monkeypatch.setattr(cli, "import_module", lambda name: seen.append(name) or module)
+    monkeypatch.setattr("fedvssl.early.answered", lambda name: False)  # which would miss the checkpoint
     assert process("knn", "checkpoint=a b", "devices=2") == 7
     words = ["checkpoint=a b", "devices=2"]
     alone = [sys.executable, "-m", "fedvssl.knn", *words]  # of each further process that Lightning starts
