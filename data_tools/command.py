@@ -1,11 +1,11 @@
-"""Common parts of the data tools: mistakes become one sentence on stderr and exit code 2."""
+"""Common parts of the data tools: their parser, and their end."""
 
 import argparse
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from fedvssl.files.ending import end_code, end_word, failed, interruptible
+from fedvssl.files.ending import exit_code
 from fedvssl.overrides import as_flags
 
 
@@ -27,10 +27,5 @@ def command_parser(description: str | None) -> argparse.ArgumentParser:
 
 def run_command(main: Callable[[], object]) -> None:
     """Run a command; end with `error: <sentence>` if the user or the machine is at fault."""
-    try:
-        with interruptible():
-            main()
-    except (ValueError, OSError) as error:
-        sys.exit(failed(error, code=2))
-    except KeyboardInterrupt as error:
-        sys.exit(failed(f"{end_word(error)}; run the same command again to go on.", code=end_code(error)))
+    if code := exit_code(main):
+        sys.exit(code)

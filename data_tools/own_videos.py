@@ -16,20 +16,16 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fedvssl.config import compose
-from fedvssl.data.annotations import Annotation, write_annotations
-from fedvssl.data.partition import uniform
-from fedvssl.data.validation import hold_out
+from fedvssl.data.annotations import Annotation
 from fedvssl.data.video import zip_path
 from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.ending import run_child
 from fedvssl.files.environment import free_bytes, gpus, num_cores
-from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
 from fedvssl.files.progress import clock, show_bytes
 from fedvssl.files.runs import OUTPUTS, newest_round
@@ -38,100 +34,12 @@ from fedvssl.overrides import parse_overrides, quoted
 from .command import command_parser, run_command
 from .estimate import choose, estimate
 from .extract_frames import FrameFormat, extract_videos, frame_encoder
-from .partition import write_partition
-from .raw_videos import find_raw_videos, name_by_path
+from .owners import FIRST_FOLDER, Video, has_classes, held_out_of, labels_of, look, write_lists
 
-FIRST_FOLDER = "first-folder"
 VIDEOS_FILE = "videos.json"  # of the run: its videos, their owners and places
 LEAST_STEPS = 600  # of a client in all rounds; docs/results.md has a federation that learned with about 650
 MOST_ROUNDS = 100
 UNLABELLED = "eval.protocols={R@1: null, knn_top1_acc: null}"
-
-
-@dataclass(frozen=True)
-class Video:
-    """A raw video: its name in the data set, its owner, and its class; "" if it lies in no folder of a class."""
-
-    name: str
-    raw: Path
-    owner: str
-    label: str
-
-
-def look(folder: Path, owners: str, *, seed: int) -> list[Video]:
-    """Find all videos with their owners and classes, sorted by name.
-
-    Args:
-        folder: with the videos.
-        owners: `first-folder`, or a number of owners that are made up.
-
-    Raises:
-        ValueError: if there is no video, no owner or one alone, or a video lies beside the owners' folders.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"No folder {folder}: --videos is the folder with the videos of all owners.")
-    match = name_by_path(find_raw_videos(folder), folder)
-    for reason in match.doubtful.values():
-        print(f"left out: {reason}")
-    named = dict(sorted(match.found.items()))
-    parts = {name: raw.relative_to(folder).parts[:-1] for name, raw in named.items()}
-    if owners == FIRST_FOLDER:
-        if beside := [raw for name, raw in named.items() if not parts[name]]:
-            raise ValueError(f"{beside[0]} lies in no owner's folder: move it into one, or give --owners <number>.")
-        of_owner = {name: own[0] for name, own in parts.items()}
-        classes = {name: "/".join(own[1:]) for name, own in parts.items()}
-    else:
-        number = owner_number(owners, most=len(named))
-        rows = uniform([0] * len(named), number, seed=seed)
-        names = list(named)
-        of_owner = {names[index]: f"owner {row + 1}" for row, part in enumerate(rows) for index in part}
-        classes = {name: "/".join(own) for name, own in parts.items()}
-    found = [Video(name, raw, of_owner[name], classes[name]) for name, raw in named.items()]
-    if len({video.owner for video in found}) < 2:
-        raise ValueError(f"{folder} has one owner, {found[0].owner}: a federation has two or more; give --owners 2.")
-    return found
-
-
-def owner_number(text: str, *, most: int) -> int:
-    """Number of owners; ValueError if it is none, or there are fewer videos."""
-    if not text.isdigit() or int(text) < 2:
-        raise ValueError(f"--owners {text}: give {FIRST_FOLDER}, or a number of owners, at least 2.")
-    if int(text) > most:
-        raise ValueError(f"--owners {text}: there are {most} videos.")
-    return int(text)
-
-
-def labels_of(videos: Sequence[Video]) -> dict[str, int]:
-    """Class -> zero-based label; one class for all if a video has none."""
-    classes = sorted({video.label for video in videos})
-    return dict.fromkeys(classes, 0) if "" in classes else {name: label for label, name in enumerate(classes)}
-
-
-def held_out_of(videos: Sequence[Video], share: float, *, seed: int) -> set[str]:
-    """Names of the videos that no client trains on: about this share of each owner's and class's, never all of them.
-
-    Videos of one group, by the names of UCF-101, stay together.
-
-    Raises:
-        ValueError: if that is none, or no share.
-    """
-    pairs = {pair: number for number, pair in enumerate(sorted({(video.owner, video.label) for video in videos}))}
-    grouped = [Annotation(video.name, pairs[video.owner, video.label]) for video in videos]
-    _, held_out = hold_out(grouped, share, seed=seed)
-    return {annotation.name for annotation in held_out}
-
-
-def write_lists(videos: Sequence[Video], held_out: set[str], folder: Path) -> None:
-    """Write the training list, the test list of what is held out, and a list for each owner, in the order of names."""
-    labels = labels_of(videos)
-    listed = {video.name: Annotation(video.name, labels[video.label]) for video in videos}
-    trained = [video for video in videos if video.name not in held_out]
-    with owned(folder, writes=("*.json",)):
-        write_annotations(folder / "train_split_1.json", [listed[video.name] for video in trained])
-        write_annotations(folder / "test_split_1.json", [listed[name] for name in sorted(held_out)])
-    owners = sorted({video.owner for video in trained})
-    parts = [np.flatnonzero([video.owner == owner for video in trained]) for owner in owners]
-    write_partition([listed[video.name] for video in trained], parts, folder / "client_distribution", owners=owners)
 
 
 def recipe(words: Sequence[str], *, sizes: Sequence[int], labelled: bool) -> list[str]:
@@ -154,8 +62,11 @@ def recipe(words: Sequence[str], *, sizes: Sequence[int], labelled: bool) -> lis
     return [*own, *([] if labelled else [UNLABELLED]), *words]
 
 
-def tell_cost(words: Sequence[str], video: Video, sizes: Sequence[int]) -> None:
+def tell_cost(words: Sequence[str], video: Video, sizes: Sequence[int]) -> bool:
     """Print an estimate of the training: time, memory, disk.
+
+    Returns:
+        True if a saved round has the whole backbone, and can be evaluated.
 
     Raises:
         ValueError: for a mistake in the settings, or if the run does not fit on the disk.
@@ -169,11 +80,14 @@ def tell_cost(words: Sequence[str], video: Video, sizes: Sequence[int]) -> None:
     print(
         f"{config['rounds']} rounds of {len(sizes)} owners: about {clock(cost.seconds)} of training with "
         f"{cost.at_a_time} at a time, {show_bytes(cost.memory_bytes)} of memory{on_gpu}, {show_bytes(cost.disk_bytes)} "
-        "on the disk for the run.",
+        "on the disk for the run. Evaluations come on top; with the cores at work it may be half as long again.",
         flush=True,
     )
     if cost.disk_bytes > (free := free_bytes(Path(OUTPUTS))):
         raise ValueError(f"{show_bytes(free)} are free in {OUTPUTS}: set keep_last=2 or fewer rounds.")
+    if not cost.whole_backbone:
+        print("Each owner keeps a part of the backbone with this strategy: nothing is evaluated but the verdict.")
+    return cost.whole_backbone
 
 
 def extract_one(videos: Sequence[Video], folder: Path, frames: FrameFormat) -> Video:
@@ -226,19 +140,23 @@ def train_on(args: argparse.Namespace, words: Sequence[str]) -> None:
     sizes = [max(1, round((1 - args.held_out) * number)) for number in Counter(v.owner for v in videos).values()]
     sample = extract_one(videos, data / "zips", frames)
     run_words = recipe(words, sizes=sizes, labelled=labelled)
-    tell_cost(run_words, sample, sizes)
+    if not (whole := tell_cost(run_words, sample, sizes)):
+        run_words.append("eval.every=null")
     if not confirmed(yes=args.yes):
         raise ValueError("nothing was trained; give the command again to go on")
     raws = {video.name: video.raw for video in videos}
     extract_videos(raws, data / "zips", frames=frames, num_workers=num_cores()).print()
     there = [video for video in videos if zip_path(data / "zips", video.name).is_file()]
+    if labelled and not has_classes(there):
+        labelled = False
+        run_words.insert(0, UNLABELLED)
     write_json(run / VIDEOS_FILE, origin)
     write_lists(there, held_out_of(there, args.held_out, seed=settings["seed"]), data / "annotations")
     if lost := {video.owner for video in videos} - {video.owner for video in there}:
         print(f"No video can be read of {', '.join(sorted(lost))}: trained without.")
         run_words.append(f"pool_size={len(sizes) - len(lost)}")
     step("federated pre-training", "fedvssl.main", run_words)
-    finish(run, labelled=labelled)
+    finish(run, labelled=labelled and whole)
 
 
 def refuse_other_videos(run: Path, origin: Mapping[str, object]) -> None:
@@ -262,9 +180,8 @@ def refuse_other_videos(run: Path, origin: Mapping[str, object]) -> None:
 
 def tell_videos(videos: Sequence[Video]) -> bool:
     """Print the numbers of videos and owners; returns whether there are classes to evaluate with."""
-    owners, classes = Counter(video.owner for video in videos), labels_of(videos)
-    labelled = len({*classes.values()}) > 1
-    told = f"{len(classes)} classes" if labelled else "no classes"
+    owners, labelled = Counter(video.owner for video in videos), has_classes(videos)
+    told = f"{len(labels_of(videos))} classes" if labelled else "no classes"
     print(f"{len(videos)} videos of {len(owners)} owners, {told}: " + ", ".join(f"{o} {n}" for o, n in owners.items()))
     return labelled
 

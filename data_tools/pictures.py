@@ -24,6 +24,7 @@ from .extract_frames import FrameFormat, check_apart, check_same_format
 from .list_words import some
 from .picture_format import PictureError, convert, encode, resize
 from .raw_pictures import RawPicture, RawPictures, find_pictures
+from .walk import files_ending
 from .workers import in_processes
 
 REPORT_NAME = "prepare_report.json"
@@ -74,7 +75,7 @@ def prepare_pictures(
     labels = {name: label for label, name in enumerate(raw.classes)}
     splits: dict[str, list[Annotation]] = {}
     for picture in sorted(raw.pictures, key=lambda picture: picture.name):
-        annotation = Annotation(stored.get(picture.name, picture.name), labels[picture.name.partition("/")[0]])
+        annotation = Annotation(stored.get(picture.name, picture.name), labels[picture.class_name])
         splits.setdefault(f"{picture.part}_split_1", []).append(annotation)
     write_lists(splits, set(stored.values()), out_dir / "annotations", words=PICTURES)
 
@@ -82,14 +83,14 @@ def prepare_pictures(
 def _some_of_each_class(raw: RawPictures, most: int) -> RawPictures:
     groups: dict[tuple[str, str], list[RawPicture]] = defaultdict(list)
     for picture in sorted(raw.pictures, key=lambda picture: picture.name):
-        groups[picture.part, picture.name.partition("/")[0]].append(picture)
+        groups[picture.part, picture.class_name].append(picture)
     return RawPictures([picture for own in groups.values() for picture in spread(own, most)], raw.classes)
 
 
 def _store(raw: RawPictures, folder: Path, *, frames: FrameFormat, num_workers: int) -> dict[str, str]:
     """Store what is not there yet. Returns name -> name with suffix, of all that are there then."""
     names = [picture.name for picture in raw.pictures]
-    with owned(folder, writes=(*(f"*/*{suffix}" for suffix in (".bmp", ".jpg", ".png")), REPORT_NAME)):
+    with owned(folder, writes=(*(f"**/*{suffix}" for suffix in (".bmp", ".jpg", ".png")), REPORT_NAME)):
         check_same_format(folder / REPORT_NAME, frames)
         check_apart(names, folder)
         stored = _stored(folder)
@@ -115,13 +116,9 @@ def _store(raw: RawPictures, folder: Path, *, frames: FrameFormat, num_workers: 
 
 def _stored(folder: Path) -> dict[str, str]:
     """Name without suffix -> name with it, of the files that are there; an empty one is left by a power cut."""
-    found = {}
-    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
-        for file in os.scandir(place) if place.is_dir() else ():
-            stem, suffix = os.path.splitext(file.name)
-            if suffix in PICTURE_SUFFIXES and not file.name.startswith(".") and file.stat().st_size:
-                found[f"{place.name}/{stem}"] = f"{place.name}/{file.name}"
-    return found
+    files = [path for path in files_ending(folder, PICTURE_SUFFIXES) if path.stat().st_size]
+    names = [path.relative_to(folder) for path in files]
+    return {name.with_suffix("").as_posix(): name.as_posix() for name in names}
 
 
 def _store_chunk(pictures: Sequence[RawPicture], *, folder: Path, frames: FrameFormat) -> list[Outcome]:

@@ -3,12 +3,14 @@
     <class>/<name>.png      train/<class>/<name>.jpg, test/<class>/...      train.zip, test.zip with <class>/<name>.bmp
 
 The last folder of a picture is its class; a folder or zip above it that is called train, test or val tells the part.
+Other folders above it, if there are several, are those of owners: <owner>/<class>/<name>.png.
 Nothing is unpacked.
 """
 
 import lzma
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +21,7 @@ from fedvssl.files.names import check_name
 from fedvssl.files.progress import show_bytes
 
 from .archive import zip_entries
+from .list_words import some
 from .picture_format import PictureError
 from .raw_videos import SPLIT_FOLDERS
 from .walk import files_ending, is_hidden, walk
@@ -34,7 +37,7 @@ class RawPicture:
     """One picture as it was found.
 
     Args:
-        name: "<class>/<stem>", of which there is one in the data set.
+        name: "<class>/<stem>", or this below further folders, of which there is one in the data set.
         part: "train" or "test".
         file: the picture itself, or the zip or the binary batch that holds it.
         place: name in the zip, or first byte of the pixels in the batch; None for a file of its own.
@@ -46,6 +49,11 @@ class RawPicture:
     file: Path
     place: str | int | None = None
     num_bytes: int = 0
+
+    @property
+    def class_name(self) -> str:
+        """Last folder of the name."""
+        return PurePosixPath(self.name).parent.name
 
     def read(self) -> bytes:
         """Read the file's content, or the pixels in a batch.
@@ -96,36 +104,62 @@ def holds_pictures(raw_dir: Path) -> bool:
 def find_pictures(raw_dir: Path) -> RawPictures:
     """Find all pictures below a folder or in a zip, and their classes in alphabetical order.
 
-    Names are "<class>/<stem>", with "train_" or "test_" before the stem where the pictures are divided.
+    Names are "<class>/<stem>", with "train_" or "test_" before the stem where the pictures are divided. If the folders
+    of classes lie in several others, as those of owners, these come first: "<owner>/<class>/<stem>". A stem keeps its
+    ending where another picture of the folder differs in it alone.
 
     Raises:
-        ValueError: if a folder of a class holds no picture, a picture lies in no class folder, two folders of a part
-            are called alike, pictures lie inside and outside of parts, there is no training picture, two pictures
-            would have one name, a name is bad, or a zip is damaged.
+        ValueError: if a folder of a class holds no picture, a picture lies in no class folder, several folders give one
+            class alone, pictures lie inside and outside of parts, there is no training picture, two pictures would have
+            one name, no name can be used, or a zip is damaged.
     """
     found = [entry for entry in _walk(raw_dir) if not is_hidden(entry.path.parts)]
     pictures = [entry for entry in found if entry.path.suffix.lower() in PICTURE_SUFFIXES]
     _refuse_empty(found, pictures, raw_dir)
     parts = _parts(pictures, raw_dir)
-    named: dict[str, _Found] = {}
-    folder_of: dict[tuple[str, str], PurePosixPath] = {}
-    for entry in pictures:
-        folder = entry.path.parent
-        part = parts[folder]
-        name = f"{folder.name}/{part}_{entry.path.stem}" if part else f"{folder.name}/{entry.path.stem}"
-        check_name(name, where=entry)
-        if name in named:
-            raise ValueError(f"{named[name]} and {entry} would both become {name}: remove or rename one of them.")
-        named[name] = entry
-        if (other := folder_of.setdefault((part, folder.name), folder)) != folder:
-            raise ValueError(
-                f"{raw_dir}: {other} and {folder} would both be the class {folder.name}: "
-                "the last folder of a picture is its class, move the pictures or rename the folders."
-            )
+    named = _named(pictures, parts, raw_dir)
     raws = [RawPicture(name, parts[e.path.parent] or "train", e.file, e.member) for name, e in sorted(named.items())]
     if all(raw.part != "train" for raw in raws):
         raise ValueError(f"{raw_dir} has no training picture: put the folders of the classes into a folder train.")
-    return RawPictures(raws, sorted({folder for _, folder in folder_of}))
+    return RawPictures(raws, sorted({raw.class_name for raw in raws}))
+
+
+def _named(pictures: Sequence[_Found], parts: dict[PurePosixPath, str], raw_dir: Path) -> dict[str, _Found]:
+    """Name in the data set -> picture. A name that no data set can hold costs its own picture alone, and is told."""
+    folders = _folders_of_names(parts, raw_dir)
+    stems = Counter(entry.path.with_suffix("") for entry in pictures)
+    named, unusable = dict[str, _Found](), list[str]()
+    for entry in pictures:
+        folder = entry.path.parent
+        stem = entry.path.stem if stems[entry.path.with_suffix("")] == 1 else entry.path.name
+        name = f"{folders[folder]}/{f'{parts[folder]}_' * bool(parts[folder])}{stem}"
+        try:
+            check_name(name, where=raw_dir)
+        except ValueError as error:
+            unusable.append(str(error))
+            continue
+        if name in named:
+            raise ValueError(f"{named[name]} and {entry} would both become {name}: remove or rename one of them.")
+        named[name] = entry
+    if not named:
+        raise ValueError(f"{unusable[0]} No other picture is there.")
+    if unusable:
+        print(f"{len(unusable)} pictures are left out: {some(unusable)}")
+    return named
+
+
+def _folders_of_names(parts: dict[PurePosixPath, str], raw_dir: Path) -> dict[PurePosixPath, str]:
+    """Folder of pictures -> folder in their names: that of the class, after those above it where these differ."""
+    above = {folder: [name for name in folder.parts[:-1] if not _kind(name)] for folder in parts}
+    if len({tuple(names) for names in above.values()}) == 1:
+        return {folder: folder.name for folder in parts}
+    if len({folder.name for folder in parts}) == 1:
+        first, second, *_ = sorted(parts)
+        raise ValueError(
+            f"{raw_dir}: {first} and {second} would both be the class {first.name}: "
+            "the last folder of a picture is its class, move the pictures or rename the folders."
+        )
+    return {folder: "/".join([*names, folder.name]) for folder, names in above.items()}
 
 
 def _walk(raw_dir: Path) -> Iterator[_Found]:

@@ -6,7 +6,7 @@ so it is trusted like the user's own code; nothing that was downloaded is ever i
 
 import inspect
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,24 @@ def build(config: Mapping[str, Any], **kwargs: Any) -> Any:
         if isinstance(error.__cause__, ValueError):  # a part that it is built of refuses its settings
             raise ValueError(str(error.__cause__)) from error
         refuse_renamed(quoted(error))
-        raise ValueError(f"{config['_target_']} cannot be built: {' '.join(str(error).split())}") from error
+        why = (
+            "there is no such class."
+            if "Error locating target" in str(error)
+            else unfit(str(config["_target_"]), list(config))
+        )
+        raise ValueError(f"{config['_target_']} cannot be built: {why or ' '.join(str(error).split())}") from error
+
+
+def unfit(target: str, names: Sequence[str]) -> str:
+    """Words on those of the entries that a class does not take, "" if it takes them all, or anything."""
+    known = _parameters_of(target)
+    foreign = [name for name in names if known and name not in known and name != "_target_"]
+    if not foreign:
+        return ""
+    return (
+        f"it takes no {', '.join(foreign)}: leave that out. Where an experiment sets it, it is one for other classes: "
+        "leave out experiment=, or choose the task, the model and the strategy that it is made for."
+    )
 
 
 def build_task(config: Config) -> Any:

@@ -9,9 +9,7 @@
 `python -m <module> <words>` in all that others look at: sys.argv, and the name by which further processes start.
 """
 
-import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import fedvssl
+from fedvssl.files.ending import READER_LEFT, to_a_reader
 
 PACKAGE = Path(__file__).resolve().parent
 TOOLS = "fedvssl.data_tools" if (PACKAGE / "data_tools").is_dir() else "data_tools"  # in the wheel; in a checkout
@@ -44,17 +43,18 @@ DATA_TOOLS = {
 }
 # Commands without a configuration: argparse prints their help.
 OWN_HELP = {"finetune_preprocess", "verdict", "report", "runs"}
-VIDEOS = re.compile(r"--videos$|(--)?videos=")  # of `train`: a folder that is no data set yet
+# Words of `train` about a folder that is no data set yet; `--videos` alone may be forgotten.
+VIDEOS = re.compile(r"--(videos|owners|held_out|name|yes)$|(--)?(videos|owners|held_out|name)=")
 COLUMN, WIDTH = 22, 120  # of the lines about the commands, and of the whole text
 
 
 def main() -> int:
-    """The console command; returns its exit code, 141 if the reader of its output, such as `head`, has left."""
+    """The console command; returns its exit code."""
     try:
-        return answer()
+        with to_a_reader():
+            return answer()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest there at its end
-        return 128 + signal.SIGPIPE
+        return READER_LEFT
 
 
 def answer() -> int:
@@ -74,7 +74,7 @@ def answer() -> int:
     if name not in answers:
         return unknown(name, [*ALL_NAMES, "data"], "fedvssl")
     try:
-        print(answers[name](), flush=True)
+        print(answers[name]())
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

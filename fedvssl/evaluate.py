@@ -51,6 +51,7 @@ from fedvssl.evaluation.rows import (
     load_backbones,
 )
 from fedvssl.files.atomic import write_json
+from fedvssl.files.ending import exit_code
 from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
 from fedvssl.files.predictions import to_digits
@@ -62,7 +63,7 @@ from fedvssl.overrides import SEARCH_PATH, parse_overrides
 from fedvssl.sweeping.comparison import aligned, clip_facts, clip_words, deciding, recipe_words, single
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.precision import checked_inference
-from fedvssl.training.processes import check_devices, ending_together, exit_code, where
+from fedvssl.training.processes import check_devices, ending_together, where
 
 
 def main(protocol: str | None = None, argv: Sequence[str] | None = None) -> int:

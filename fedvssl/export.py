@@ -38,7 +38,9 @@ from fedvssl.data.seen import for_pth, read_seen
 from fedvssl.files.arrays import BACKBONE, Arrays
 from fedvssl.files.atomic import atomic_folder
 from fedvssl.files.backbone import load_backbone
+from fedvssl.files.ending import exit_code
 from fedvssl.files.environment import free_bytes
+from fedvssl.files.given import given_file
 from fedvssl.files.lock import owned_output
 from fedvssl.files.tensors import save_torch
 from fedvssl.formats.model_card import Card, model_card
@@ -46,7 +48,6 @@ from fedvssl.formats.onnx_file import PACKAGES, check_packages, write_onnx
 from fedvssl.formats.origin import evaluations, origin_names, training_facts
 from fedvssl.formats.torchvision_names import to_torchvision
 from fedvssl.overrides import parse_overrides
-from fedvssl.training.processes import exit_code
 
 FILES = {
     "safetensors": "backbone.safetensors",
@@ -72,7 +73,7 @@ def export(config: Config) -> None:
             space, before anything is written; if ONNX computes other features than PyTorch.
     """
     started = time.perf_counter()
-    formats, checkpoint = checked_formats(config["formats"]), checkpoint_path(config["checkpoint"])
+    formats, checkpoint = checked_formats(config["formats"]), given_file(config["checkpoint"], command="export")
     backbone = load(partial(build, config["model"]), checkpoint)
     named = partial(to_torchvision, backbone.state_dict())
     formats = possible(formats, {"torchvision": named}, asked=config["formats"] is not None)
@@ -126,20 +127,6 @@ def possible(formats: Sequence[str], checks: Mapping[str, Callable[[], object]],
         else:
             found.append(name)
     return found
-
-
-def checkpoint_path(checkpoint: str | None) -> Path:
-    """The file to export.
-
-    Raises:
-        ValueError: if no file is named or it does not exist.
-    """
-    if checkpoint is None:
-        raise ValueError("Name the file to export: python -m fedvssl.export checkpoint=<file>, or run=last.")
-    path = Path(str(checkpoint)).expanduser()
-    if not path.is_file():
-        raise ValueError(f"No checkpoint {path}: name a file that holds a backbone with checkpoint=<file>.")
-    return path
 
 
 def load(new_backbone: Callable[[], nn.Module], checkpoint: Path) -> nn.Module:

@@ -41,7 +41,9 @@ from fedvssl.data.splits import few_labels, labelled_videos, numbers_of_videos, 
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.backbone import load_backbone
+from fedvssl.files.ending import exit_code
 from fedvssl.files.environment import ENVIRONMENT_FILE
+from fedvssl.files.given import given_file
 from fedvssl.files.lock import owned
 from fedvssl.files.run_log import METRICS_FILE, RunLog
 from fedvssl.files.settings import last_checkpoint, run_settings
@@ -51,7 +53,7 @@ from fedvssl.run_words import words_of
 from fedvssl.training.batches import check_list
 from fedvssl.training.loop import build_fabric, seed_torch, set_up
 from fedvssl.training.precision import checked_precision, first_features
-from fedvssl.training.processes import ending_together, exit_code, synchronise_batch_norm, where
+from fedvssl.training.processes import ending_together, synchronise_batch_norm, where
 
 WRITES = ("last.pth", "best.pth", METRICS_FILE, "loss.png", "config.yaml", ENVIRONMENT_FILE)
 # Settings that may change when a run is continued; for paths, the contents of the files are compared instead.
@@ -124,12 +126,7 @@ def files_read(data: Split, pretrained: str | None) -> dict[str, Path]:
     """
     if pretrained is None:
         return data.lists_read()
-    if not Path(pretrained).is_file():
-        raise ValueError(
-            f"No pre-trained backbone {pretrained}: write it with fedvssl.finetune_preprocess, "
-            "name another with pretrained=<file> or run=<name>, or set from_scratch=true."
-        )
-    return {**data.lists_read(), "pretrained": Path(pretrained)}
+    return {**data.lists_read(), "pretrained": given_file(pretrained, command="finetune")}
 
 
 def videos_seen(data: Split, videos: dict[str, list[Annotation]], pretrained: str | None) -> Arrays:

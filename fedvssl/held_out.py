@@ -32,6 +32,11 @@ def measure(run: TrainedRun) -> dict[str, Any]:
         ValueError: if there are no held-out videos, or training had some of them.
     """
     data = Split.of(run.config["data"], run.config["eval"])
+    if data.validation is None and not data.list_path("test").is_file():
+        raise ValueError(
+            f"No {data.list_path('test')}: a verdict is told on videos that no client has. Name the folder of such a "
+            f"list by eval.annotation_dir=<folder>; fedvssl train --videos holds videos out by itself."
+        )
     videos, checkpoint = listed_videos(data, "test"), round_path(run.folder, run.server_round)
     return {
         "server_round": run.server_round,
@@ -40,7 +45,14 @@ def measure(run: TrainedRun) -> dict[str, Any]:
         **seen_facts(data, videos, read_seen(checkpoint), checkpoint=checkpoint),
         "pretext": pretext(run, videos),
         "features": features(run),
+        "of_first_client": not has_one_backbone(run),
     }
+
+
+def has_one_backbone(run: TrainedRun) -> bool:
+    """True if no client keeps a part of the backbone, such as the BatchNorm of FedBN."""
+    first, *others = run.of_clients
+    return all(state[name] is array for state in others for name, array in first.items() if name.startswith(BACKBONE))
 
 
 def pretext(run: TrainedRun, videos: Sequence[Annotation]) -> dict[str, Any]:
@@ -74,6 +86,8 @@ def pretext(run: TrainedRun, videos: Sequence[Annotation]) -> dict[str, Any]:
 
 def features(run: TrainedRun) -> dict[str, dict[str, Any]]:
     """Motion probe and spread of the features of "random weights" and of the "run", as `Monitor` records them.
+
+    Where clients keep a part of the backbone, the run's is that of the first client.
 
     The motion probe is left out if the run's configuration has none.
     """

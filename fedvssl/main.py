@@ -4,7 +4,9 @@
     python -m fedvssl.main data_dir=data pool_size=3 rounds=10 strategy.mix_coeff=1 client_resources.num_gpus=0.5
 
 A folder of videos that is no data set yet:
-    fedvssl train --videos my_videos --owners first-folder     see data_tools.own_videos
+    fedvssl train --videos my_videos --owners first-folder
+    fedvssl train --videos my_videos --owners 4 --held_out 0.2 --name mine --yes rounds=30
+    fedvssl train --videos my_videos --help     tells these flags
 
 To continue a run, give the same settings and its folder; `rounds` may be higher:
     python -m fedvssl.main data_dir=data rounds=40 hydra.run.dir=outputs/<DATE>/<TIME>/fedvssl_results
@@ -26,12 +28,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, for_hydra, to_dict
+from fedvssl.data.client_lists import check_client_lists, lists_in, refuse_train_list
 from fedvssl.data.split import Split
-from fedvssl.early import answered
+from fedvssl.early import answered, look_for_files
 from fedvssl.engines import ENGINES, Limits, end_of_run
 from fedvssl.files.atomic import atomic_path
-from fedvssl.files.ending import end_code, end_word, failed, interruptible, one_line
+from fedvssl.files.ending import READER_LEFT, end_code, end_word, failed, interruptible, one_line, to_a_reader
 from fedvssl.files.lock import owned
+from fedvssl.files.runs import newest_round
 from fedvssl.identity import SETTINGS_FILE, claim, decisive_settings, reject_other_run
 
 log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
@@ -55,8 +59,10 @@ def main() -> None:
         return
     try:
         sys.argv[1:] = for_hydra(sys.argv[1:])
-        with interruptible():
+        with interruptible(), to_a_reader():
             _main()
+    except BrokenPipeError:
+        sys.exit(READER_LEFT)
     except ValueError as error:
         sys.exit(failed(error, code=2))
     except KeyboardInterrupt as error:
@@ -89,9 +95,10 @@ def run(config: Config, *, run_dir: Path) -> None:
         RuntimeError, OSError: if the run cannot go on; everything saved so far is kept.
     """
     check_engine(config["engine"])
+    refuse_train_list(data := Split.of(config["data"]))
+    look_for_files("main", config, begun=newest_round(run_dir) is not None)
     log.info("Loading PyTorch ...")
     from fedvssl.client.order import Site
-    from fedvssl.data.client_lists import check_client_lists, lists_in, refuse_train_list
     from fedvssl.data.seen import keep_seen
     from fedvssl.files.earlier_round import go_back
     from fedvssl.files.environment import record_environment
@@ -99,7 +106,6 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.server_rounds import complete
     from fedvssl.server_run import build_run
 
-    refuse_train_list(data := Split.of(config["data"]))
     config = settle(config)
     trial = try_out(config)
     server = None if config["eval"]["every"] is None else Split.of(config["data"], config["eval"])

@@ -10,6 +10,9 @@ from hydra.errors import HydraException
 
 # Values of flags that mean the same to Hydra as to a shell: words, numbers, true and false, lists, quoted text.
 PLAIN_VALUE = re.compile(r"[\w./+-]*|\[.*]|(['\"]).*\1", re.ASCII)
+# Settings that are names and paths, whatever they look like: data.name=2024, work_dir=007.
+TEXTS = re.compile(r"(exp_name|(\w+\.)*name|(\w+\.)*\w+_dir|checkpoint|pretrained|init)$")
+NUMBER = re.compile(r"[+-]?[\d_.]+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 CONFIG_DIR, SEARCH_PATH = ("--config-dir", "-cd"), "hydra.searchpath="
 # Prefixes of the flags of Hydra's own command line.
 HYDRA_FLAGS = (
@@ -30,7 +33,9 @@ def parse_overrides(argv: Sequence[str]) -> list[str]:
     overrides = []
     for word in with_search_path(argv):
         key, equals, value = word.removeprefix("--").partition("=")
-        if word.startswith("--"):
+        if NUMBER.fullmatch(value) and TEXTS.match(key):
+            overrides.append(f"{key}={quoted(value)}")
+        elif word.startswith("--"):
             overrides.append(f"{key}={_flag_value(value) if equals else 'true'}")
         elif word.startswith("~"):
             overrides.append(word)  # Hydra's way to take a key out

@@ -12,9 +12,10 @@ import torch
 from fedvssl.building import build, build_optimizer, build_sample, build_task
 from fedvssl.config import Config
 from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.client_lists import lists_in
+from fedvssl.data.client_lists import lists_in, number_of_lists
 from fedvssl.data.dataset import SampleDataset, stack
 from fedvssl.data.media import find_media
+from fedvssl.data.split import found_media_dir
 from fedvssl.files.environment import num_cores
 from fedvssl.strategy.rounds import sample_size
 from fedvssl.training.batches import check_batches
@@ -116,11 +117,12 @@ def try_out(config: Config) -> Trial:
             cannot be built.
     """
     media_dir, seed = Path(config["data"]["media_dir"]), config["seed"]
-    files = list_files(
-        Path(config["partition_dir"]), config["pool_size"], at_least=config["strategy"]["min_fit_clients"]
-    )
-    if not media_dir.is_dir():
-        raise ValueError(f"No folder {media_dir}: set data_dir to where the videos were prepared.")
+    folder, pool_size = Path(config["partition_dir"]), config["pool_size"]
+    number = number_of_lists(folder, pool_size, at_least=config["strategy"]["min_fit_clients"])
+    if number > pool_size:
+        log.info("%s holds the lists of %d clients; the first %d take part.", folder, number, pool_size)
+    files = lists_in(folder, pool_size)
+    found_media_dir(media_dir)
     complete = _complete_lists(files, media_dir, at_least=config["strategy"]["min_fit_clients"])
     lists = list(complete.values())
     log.info("%d clients, %d samples", len(lists), sum(map(len, lists)))
@@ -163,28 +165,6 @@ def expected_report(trial: Trial) -> Report:
         where = " and ".join(dict.fromkeys(annotation.name for annotation in dataset.annotations))
         raise ValueError(f"{type(task).__name__} fails in a step on {where}: {reason(error)}") from error
     return Report(tuple(name for name in names if name != "loss"), least_loss=getattr(task, "least_loss", 0.0))
-
-
-def list_files(folder: Path, pool_size: int, *, at_least: int) -> list[Path]:
-    """Files of the clients' lists, in the order of the clients.
-
-    Raises:
-        ValueError: if there are fewer than `at_least`, or more are missing than are there.
-    """
-    num_files = len(list(folder.glob("client_dist*.json")))
-    if not num_files:
-        raise ValueError(
-            f"No client_dist<N>.json in {folder}: make the partition (data_tools.partition or a "
-            "scripts/prepare_<data set>.sh), or set data_dir or partition_dir."
-        )
-    if num_files < pool_size and (2 * num_files < pool_size or num_files < at_least):
-        raise ValueError(
-            f"pool_size={pool_size}, but {folder} holds the lists of {num_files} clients: "
-            f"set pool_size={num_files} or make the partition again."
-        )
-    if num_files > pool_size:
-        log.info("%s holds the lists of %d clients; the first %d take part.", folder, num_files, pool_size)
-    return lists_in(folder, pool_size)
 
 
 def _first_sampled(lists: list[list[Annotation]], media_dir: Path, sample: Any, *, seed: int) -> list[Annotation]:

@@ -1,5 +1,6 @@
 """Cost of a federated run, from a few steps of a client on one of its videos: seconds, memory, disk."""
 
+import heapq
 import json
 import resource
 import sys
@@ -14,9 +15,10 @@ from fedvssl.client.order import Order, Site
 from fedvssl.client.training import Videos
 from fedvssl.config import Config
 from fedvssl.data.annotations import Annotation
+from fedvssl.files.arrays import BACKBONE
 from fedvssl.files.environment import num_cores
 from fedvssl.preflight import gpus_here, settle
-from fedvssl.server_run import SENT, initial_arrays, num_bytes
+from fedvssl.server_run import SENT, build_strategy, check_share, initial_arrays, num_bytes
 
 BATCHES = 3  # of the rehearsal
 
@@ -26,11 +28,12 @@ class Cost:
     """Estimate of a run.
 
     Args:
-        seconds: of all rounds, without the start of the engine and evaluations.
+        seconds: of all rounds, as fast as one client alone, without the start of the engine and evaluations.
         memory_bytes: of the clients that train at a time, on the machine.
         gpu_bytes: of one client on its GPU; 0 without one.
         disk_bytes: of round files, and of what clients keep.
         at_a_time: clients that train at a time.
+        whole_backbone: True if all of the backbone travels, so that a saved round can be evaluated.
     """
 
     seconds: float
@@ -38,6 +41,7 @@ class Cost:
     gpu_bytes: int
     disk_bytes: int
     at_a_time: int
+    whole_backbone: bool
 
 
 def rehearse(config: Config, video: Annotation, *, sizes: Sequence[int]) -> Cost:
@@ -56,6 +60,9 @@ def rehearse(config: Config, video: Annotation, *, sizes: Sequence[int]) -> Cost
     device = "cuda" if resources["num_gpus"] else "cpu"
     torch.set_num_threads(int(resources["num_cpus"]))
     state = initial_arrays(lambda: build_task(config), seed=config["seed"], init=None)
+    strategy = build_strategy(config["strategy"], training, num_clients=len(sizes), seed=config["seed"])
+    uses = [] if config["init"] is None else ["init"]
+    check_share(strategy, list(state), private=config["task"]["private"], whole_backbone=uses)
     settings = {name: config[name] for name in SENT} | {"rule": config["strategy"]["rule"]}
     settings["training"] = {**training, "local_epochs": 1}
     local = build_training(json.dumps(settings), sent=list(state))
@@ -63,15 +70,30 @@ def rehearse(config: Config, video: Annotation, *, sizes: Sequence[int]) -> Cost
     videos = Videos([video] * (BATCHES * training["batch_size"]), partition_id=0)
     site = Site(str(Path(config["data"]["media_dir"])), "", "", device, training["num_workers"])
     _, facts, _ = local.train(state, order, {}, videos=videos, site=site, write=lambda _: None)
-    at_a_time = clients_at_a_time(len(sizes), num_cpus=resources["num_cpus"], num_gpus=resources["num_gpus"])
-    samples = sum(sizes) * config["rounds"] * training["local_epochs"]
+    fit = clients_at_a_time(len(sizes), num_cpus=resources["num_cpus"], num_gpus=resources["num_gpus"])
+    at_a_time = 1 if config["engine"] == "local" else fit
+    samples = longest_place(sizes, at_a_time) * config["rounds"] * training["local_epochs"]
     return Cost(
-        seconds=samples / facts["clips-per-second"] / at_a_time,
+        seconds=samples / facts["clips-per-second"],
         memory_bytes=peak_memory() * at_a_time,
         gpu_bytes=torch.cuda.max_memory_allocated() if device == "cuda" else 0,
         disk_bytes=num_bytes(state) * (config["rounds"] + 2 * len(sizes)),
         at_a_time=at_a_time,
+        whole_backbone=all(strategy.is_shared(name) for name in state if name.startswith(BACKBONE)),
     )
+
+
+def longest_place(sizes: Sequence[int], at_a_time: int) -> int:
+    """Videos that train one after the other in the busiest place: three equal clients in two places take two turns.
+
+    Args:
+        sizes: number of videos of each client; each takes the place that is free first, in this order.
+        at_a_time: number of places.
+    """
+    places = [0] * at_a_time
+    for size in sizes:
+        heapq.heapreplace(places, places[0] + size)
+    return max(places)
 
 
 def clients_at_a_time(num_clients: int, *, num_cpus: float, num_gpus: float) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import fedvssl
 from fedvssl.files.atomic import atomic_path
-from fedvssl.files.ending import end_code, end_word, failed, interruptible
+from fedvssl.files.ending import exit_code
 from fedvssl.files.lock import owned_output
 from fedvssl.files.runs import LAST, PRETRAINING, RECOGNIZER, Asked, choose
 from fedvssl.reporting import page, pretraining, results, verdict
@@ -23,21 +23,22 @@ from fedvssl.reporting.folders import Folder, read_included, read_pretraining
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    arguments = _parse(argv)
-    try:
-        with interruptible():
-            folder = run_folder(arguments.run, PRETRAINING)
-            output = arguments.output or folder / "report.html"
-            included = read_included([run_folder(name, RECOGNIZER) for name in arguments.include])
-            run = read_pretraining(folder)
-            with owned_output(output), atomic_path(output) as temporary:
-                temporary.write_text(render(run, included), encoding="utf-8")
-    except (ValueError, OSError) as error:
-        return failed(error, code=2)
-    except KeyboardInterrupt as error:
-        return failed(f"{end_word(error)}; run the same command again.", code=end_code(error))
+    return exit_code(lambda: write(_parse(argv)))
+
+
+def write(arguments: argparse.Namespace) -> None:
+    """Write the page that the command line asks for.
+
+    Raises:
+        ValueError: if a folder is none of a run, or cannot be read.
+    """
+    folder = run_folder(arguments.run, PRETRAINING)
+    output = arguments.output or folder / "report.html"
+    included = read_included([run_folder(name, RECOGNIZER) for name in arguments.include])
+    run = read_pretraining(folder)
+    with owned_output(output), atomic_path(output) as temporary:
+        temporary.write_text(render(run, included), encoding="utf-8")
     print(output)
-    return 0
 
 
 def run_folder(name: str, asked: Asked) -> Path:

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fedvssl.files.ending import failed, one_line
+from fedvssl.files.ending import exit_code, one_line
 from fedvssl.files.runs import OUTPUTS, RunFacts, all_runs, run_facts, run_folders
 
 COLUMNS = ("folder", "name", "method", "task", "data", "done", "loss", "state", "age")
@@ -23,22 +23,29 @@ COLUMNS = ("folder", "name", "method", "task", "data", "done", "loss", "state", 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    arguments = _parse(argv)
+    return exit_code(lambda: show(_parse(argv)))
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Print what the command line asks for.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
     if arguments.folder is not None and not arguments.folder.is_dir():
-        return failed(f"there is no folder {arguments.folder}.", code=2)
+        raise ValueError(f"there is no folder {arguments.folder}.")
     place: Path | None = arguments.folder
     folders = [*run_folders(place)] if place else all_runs()
     found, broken = read_all(folders)
     if arguments.json:
         print(json.dumps([*map(asdict, found), *broken], indent=2))
-        return 0
+        return
     if found:
         print(table(found, now=time.time()))
     for entry in broken:
         print(f"{entry['folder']}: {entry['error']}")
     if not folders:
         print(f"No run in {place or f'{OUTPUTS} or this folder'}.")
-    return 0
 
 
 def read_all(folders: Iterable[Path]) -> tuple[list[RunFacts], list[dict[str, str]]]:

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from fedvssl.config import Config, compose
 from fedvssl.data.split import Split
-from fedvssl.files.ending import run_child
+from fedvssl.files.ending import exit_code, run_child
 from fedvssl.files.environment import machine
 from fedvssl.files.lock import owned
 from fedvssl.files.names import check_name
@@ -50,7 +50,6 @@ from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, Cell, Measure, Plan, Row, 
 from fedvssl.sweeping.results import add_result, read_measured, read_results, results_file
 from fedvssl.sweeping.tables import caption, draw_leading, headings, write_tables
 from fedvssl.training.precision import choose_precision
-from fedvssl.training.processes import exit_code
 
 # Free where a run is continued, but they decide the numbers of a finished one.
 DECISIVE = SAMPLING | {*("rounds", "training.epochs", "strategy.max_update_factor", "strategy.oversized_updates")}

@@ -39,7 +39,9 @@ from fedvssl.evaluation.prediction import predict, right_videos
 from fedvssl.files.atomic import atomic_path, write_json
 from fedvssl.files.backbone import load_weights, recognizer_state
 from fedvssl.files.checkpoint import read_checkpoint
+from fedvssl.files.ending import exit_code
 from fedvssl.files.figures import save_figure
+from fedvssl.files.given import given_file
 from fedvssl.files.lock import owned
 from fedvssl.files.predictions import PREDICTIONS_FILE, write_predictions
 from fedvssl.files.progress import Progress
@@ -48,7 +50,7 @@ from fedvssl.sweeping.comparison import ACCURACIES, aligned, clip_facts, clip_wo
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.metrics import accuracies, chance, class_accs, confusion_matrix, majority_class
 from fedvssl.training.precision import checked_inference
-from fedvssl.training.processes import check_devices, ending_together, exit_code, where
+from fedvssl.training.processes import check_devices, ending_together, where
 
 TEST_FILE = "test.json"
 WRITES = (TEST_FILE, PREDICTIONS_FILE, "per_class.csv", "confusion_matrix.*")
@@ -70,7 +72,7 @@ def run_test(config: Config) -> None:
     """
     check_devices(device=config["device"], devices=config["devices"])
     sample, data = build(config["test_sample"]), Split.of(config["data"])
-    annotations, path = labelled_videos(data, "test"), Path(config["checkpoint"])
+    annotations, path = labelled_videos(data, "test"), given_file(config["checkpoint"], command="test")
     task, facts = load_recognizer(partial(build_task, config), path, data, annotations)
     dataset = SampleDataset(data.media_dir, annotations, sample)
     precision = checked_inference(
@@ -121,10 +123,6 @@ def load_recognizer(
     Raises:
         ValueError: if there is no checkpoint, it is of another model, or has seen the videos to test with.
     """
-    if not path.is_file():
-        raise ValueError(
-            f"No checkpoint {path}: fine-tune first, or name one with checkpoint=<file> or work_dir=<folder>."
-        )
     checkpoint = read_checkpoint(path).content
     check_unseen(checkpoint, data, path=path)
     seen = seen_facts(data, annotations, seen_in(checkpoint), checkpoint=path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from fedvssl import building
 from fedvssl.config import Config, compose
 from fedvssl.files.arrays import Arrays, load_arrays
-from fedvssl.files.rounds import round_of
+from fedvssl.files.given import given_round
 from fedvssl.files.settings import foreign_class
 from fedvssl.server_run import initial_arrays
 
@@ -43,11 +43,7 @@ def read_trained(checkpoint: Path, overrides: Sequence[str]) -> TrainedRun:
         ValueError: if it is no round file in the folder of its run, the run's configuration names classes that are not
             of this package (a folder from elsewhere must not choose what runs here), or no client's part is there.
     """
-    folder, number = checkpoint.parent, round_of(checkpoint)
-    if number is None or not (checkpoint.is_file() and (folder / "config.yaml").is_file()):
-        raise ValueError(
-            f"{checkpoint} is no round-<N>-weights.npz in the folder of its run: give one of fedvssl.main."
-        )
+    folder, number = checkpoint.parent, given_round(checkpoint)
     config = compose(str(folder / "config.yaml"), overrides)
     if foreign := foreign_class([config["model"], config["task"]]):
         raise ValueError(f"{folder / 'config.yaml'} names {foreign}, which is no class of this package: not built.")

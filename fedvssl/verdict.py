@@ -15,6 +15,8 @@ from pathlib import Path
 
 from fedvssl.chosen_run import with_run
 from fedvssl.files.atomic import write_json
+from fedvssl.files.ending import exit_code
+from fedvssl.files.given import given_round
 from fedvssl.files.lock import owned_output
 from fedvssl.overrides import parse_overrides
 from fedvssl.reporting.verdict import VERDICT_FILE, sentence, table
@@ -24,14 +26,15 @@ CHECKPOINT = "checkpoint="
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    return exit_code(lambda: tell(_parse(argv)))
+
+
+def _parse(argv: Sequence[str] | None) -> list[str]:
     parser = argparse.ArgumentParser(
         prog="python -m fedvssl.verdict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("words", nargs="+", metavar="run=<name>", help="or checkpoint=<file>; and settings of the run")
-    words = parser.parse_args(argv).words
-    from fedvssl.training.processes import exit_code  # PyTorch takes seconds, and --help needs none
-
-    return exit_code(lambda: tell(words))
+    return parser.parse_args(argv).words
 
 
 def tell(words: Sequence[str]) -> None:
@@ -44,11 +47,13 @@ def tell(words: Sequence[str]) -> None:
     named = [word.partition("=")[2] for word in words if word.removeprefix("--").startswith(CHECKPOINT)]
     if not named:
         raise ValueError(f"Name a round with run=last, run=<name>, or {CHECKPOINT}<run>/round-<N>-weights.npz.")
+    given_round(checkpoint := Path(named[-1]).expanduser())
     others = [word for word in words if not word.removeprefix("--").startswith(CHECKPOINT)]
+    print("Loading PyTorch ...", flush=True)
     from fedvssl.held_out import measure
     from fedvssl.trained_run import read_trained
 
-    run = read_trained(Path(named[-1]).expanduser(), parse_overrides(others))
+    run = read_trained(checkpoint, parse_overrides(others))
     found = measure(run)
     found["verdict"] = sentence(found)
     print(table(found), "", found["verdict"], sep="\n")

@@ -9,6 +9,7 @@ differences between the first row and each other one; rows of several seeds have
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,27 @@ from fedvssl.data.seen import seen_words
 from fedvssl.data.validation import evaluated_videos, group_of
 from fedvssl.evaluation.intervals import paired_difference
 from fedvssl.files.atomic import read_json
-from fedvssl.files.ending import failed
+from fedvssl.files.ending import exit_code
 from fedvssl.files.predictions import PREDICTIONS_FILE, read_right
 from fedvssl.sweeping.comparison import ACCURACIES, Entry, aligned, clip_words, clips_of, differing, interval_words
 
 
 def main() -> int:
     """The command; returns its exit code."""
-    try:
-        folders = dict(read_row(word) for word in sys.argv[1:])
-        if not folders:
-            raise ValueError("Name the rows: label=folder, or label=folder,folder,... for several seeds.")
-        rows = {label: [read_json(folder / "test.json") for folder in own] for label, own in folders.items()}
-        print("\n".join([table(rows), *differences(folders)]))
-    except ValueError as error:
-        return failed(error, code=2)
-    return 0
+    return exit_code(lambda: compare(sys.argv[1:]))
+
+
+def compare(words: Sequence[str]) -> None:
+    """Print the table of the rows that the words name.
+
+    Raises:
+        ValueError: for a word that is no row, or tests that cannot stand in one table.
+    """
+    folders = dict(read_row(word) for word in words)
+    if not folders:
+        raise ValueError("Name the rows: label=folder, or label=folder,folder,... for several seeds.")
+    rows = {label: [read_json(folder / "test.json") for folder in own] for label, own in folders.items()}
+    print("\n".join([table(rows), *differences(folders)]))
 
 
 def read_row(word: str) -> tuple[str, list[Path]]:

@@ -13,6 +13,7 @@ cd "$(dirname "$0")/.."
 raw_dir="" ann_dir="" work_dir="" seed=7
 while [ $# -gt 0 ]; do
   case "$1" in
+    -h|--help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' scripts/quickstart.sh; exit 0 ;;
     --raw_dir=*|--ann_dir=*|--work_dir=*|--seed=*) declare "${1:2}"; shift ;;
     --raw_dir|--ann_dir|--work_dir|--seed)
       [ $# -ge 2 ] || { echo "error: $1 needs a value." >&2; exit 2; }

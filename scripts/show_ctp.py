@@ -32,12 +32,12 @@ from fedvssl.data.annotations import read_annotations
 from fedvssl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedvssl.data.media import find_media
 from fedvssl.files.atomic import atomic_path
+from fedvssl.files.ending import exit_code
 from fedvssl.files.lock import owned_output
 from fedvssl.files.tensors import load_arrays_into
 from fedvssl.overrides import parse_overrides
 from fedvssl.preflight import settle
 from fedvssl.trained_run import read_trained
-from fedvssl.training.processes import exit_code
 
 COLOURS = ("tab:red", "tab:cyan", "tab:olive", "tab:pink", "tab:green", "tab:orange")
 FRAMES_IN_A_ROW = 8

@@ -36,14 +36,18 @@ ALLOWED = {
         *("data/validation", "data/seen", "run_words", "strategy/rounds"),
     },
     "api": {"building", "config", "data", "evaluation", "files", "training"},
-    "cli": {"completion", "early"},
+    "cli": {"completion", "early", "files/ending"},
     "__main__": {"cli"},
     "completion": {"config", "help", "files/runs"},
     "overrides": set(),
     "ranges": set(),
     "mistakes": set(),
     "places": set(),
-    "early": {"chosen_run", "config", "files/ending", "help", "overrides"},
+    "early": {
+        *("chosen_run", "config", "help", "overrides", "files/ending", "files/given"),
+        *("data/annotations", "data/client_lists", "data/split"),
+    },
+    "conversion": {"building", "config", "data/seen", "files", "overrides"},
     "run_words": {"files/run_log", "places"},
     "chosen_run": {"files/runs", "files/rounds", "files/run_log", "run_words"},
     "config": {
@@ -124,7 +128,7 @@ ONLY_IN = {
 # themselves, or config.yaml of a finished run.
 DOORS = {
     **dict.fromkeys(("evaluate", "export", "finetune", "main", "server_evaluation", "sweep", "test"), 1),
-    **{"preflight": 3, "identity": 1, "server_run": 1, "building": 3, "rehearsal": 1, "engines": 1},
+    **{"early": 1, "preflight": 3, "identity": 1, "server_run": 1, "building": 3, "rehearsal": 1, "engines": 1},
     **{"config": 4, "files/settings": 2, "formats/origin": 3, "reporting/folders": 1},
 }
 HEAVY = {"torch", "torchvision", "lightning"}

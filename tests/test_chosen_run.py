@@ -84,7 +84,8 @@ def test_help_shows_what_the_run_stands_for(capsys):
 
 def test_preprocessing_reads_the_round(monkeypatch):
     seen = []
-    monkeypatch.setattr(finetune_preprocess, "convert", lambda *paths, words: seen.append((*paths, *words)))
+    monkeypatch.setattr("fedvssl.files.given.first_bytes", lambda _: b"")
+    monkeypatch.setattr("fedvssl.conversion.convert", lambda *paths, words: seen.append((*paths, *words)))
     assert finetune_preprocess.main(["run=last", "--output_path", "out.pth"]) == 0
     assert seen == [(Path(ROUND_5), Path("out.pth"))]
 

@@ -95,6 +95,7 @@ def test_the_command_gets_its_words_and_its_exit_code_is_returned(process, monke
     seen = []
     module = SimpleNamespace(main=lambda: seen.append([*sys.argv, *_basic_subprocess_cmd()]) or 7)
     monkeypatch.setattr(cli, "import_module", lambda name: seen.append(name) or module)
+    monkeypatch.setattr("fedvssl.early.answered", lambda name: False)  # which would miss the checkpoint
     assert process("knn", "checkpoint=a b", "devices=2") == 7
     words = ["checkpoint=a b", "devices=2"]
     alone = [sys.executable, "-m", "fedvssl.knn", *words]  # of each further process that Lightning starts
@@ -117,9 +118,24 @@ def _source(module: str) -> str:
 def test_training_on_a_folder_of_videos_is_a_data_tool(process, monkeypatch):
     seen = []
     monkeypatch.setattr("data_tools.own_videos.main", lambda: seen.append(sys.argv[1:]))
-    for words in (["--videos", "mine", "rounds=3"], ["rounds=3", "--videos=mine"], ["videos=mine"]):
+    for words in (["--videos", "mine", "rounds=3"], ["rounds=3", "--videos=mine"], ["videos=mine"], ["--owners", "3"]):
         assert process("train", *words) == 0
         assert seen.pop() == words
+
+
+def test_the_help_of_training_has_the_flags_for_a_folder_of_videos(process, capsys):
+    with pytest.raises(SystemExit):
+        process("train", "--videos", "mine", "--help")
+    flags = {*re.findall(r"--[a-z_]+(?= [A-Z]|\])", capsys.readouterr().out.partition("options:")[0])}
+    assert process("train", "--help") == 0 and len(flags) > 4
+    text = capsys.readouterr().out
+    assert all(flag in text for flag in flags), flags
+
+
+def test_a_flag_of_a_folder_without_the_folder_asks_for_it(process, capsys):
+    with pytest.raises(SystemExit) as ended:
+        process("train", "--owners", "3")
+    assert ended.value.code == 2 and "required: --videos" in capsys.readouterr().err
 
 
 def test_training_is_composed_as_by_its_module(tmp_path):

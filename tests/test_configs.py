@@ -195,6 +195,15 @@ def test_values_of_flags_keep_their_kinds(monkeypatch: pytest.MonkeyPatch) -> No
     assert (cfg["from_scratch"], cfg["pretrained"], cfg["work_dir"]) == (True, "a b", "/home/me/clips/w")
 
 
+@pytest.mark.parametrize("value", ["2024", "007", "1e3", "1_0", "2.5"])
+def test_a_name_that_looks_like_a_number_stays_as_it_is_typed(value: str) -> None:
+    words = [f"data.name={value}", f"--exp_name={value}", f"data_dir={value}", f"init={value}", "data.split=2"]
+    found = config.compose("base", parse_overrides(words))
+    names = found["data"]["name"], found["exp_name"], found["data_dir"], found["init"]
+    assert names == (value,) * 4 and found["data"]["split"] == 2
+    assert found["data"]["media_dir"] == f"{value}/{value}/zips"
+
+
 def test_words_without_dashes_are_left_to_hydra() -> None:
     words = ["data_dir='/data/a b'", "training.steps=[1,2]", "+seed=choice(1,2)"]
     assert parse_overrides(words) == words
@@ -294,14 +303,20 @@ def test_classes_are_counted_in_the_lists(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "sentence"),
     [
-        ({"_target_": "fedvssl.models.r3d.R4D"}, "R4D"),
-        ({"_target_": "fedvssl.models.r3d.R3D", "breadth": 3}, "breadth"),
+        ({"_target_": "fedvssl.models.r3d.R4D"}, r"R4D cannot be built: there is no such class\.$"),
+        ({"_target_": "fedvssl.models.r3d.R3D", "breadth": 3}, "R3D cannot be built: it takes no breadth: leave that"),
         ({"_target_": "fedvssl.models.r3d.R3D", "depth": 50}, "depth=50 is unknown"),
     ],
 )
 def test_what_cannot_be_built_gets_a_sentence(entries: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         building.build(entries)
+
+
+def test_an_experiment_of_another_task_is_told_in_words_of_the_settings() -> None:
+    settings = config.compose("base", ["task=simclr", "experiment=small_clips"])
+    with pytest.raises(ValueError, match=r"TwoViews cannot be built: it takes no clip_len, .*leave out experiment="):
+        building.build_sample(settings)
 
 
 @pytest.mark.parametrize(

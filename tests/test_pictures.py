@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from data_tools.partition import main as partition
-from fedvssl import evaluate, export, finetune, finetune_preprocess, main, report
+from fedvssl import conversion, evaluate, export, finetune, main, report
 from fedvssl import test as test_command
 from fedvssl.config import compose, read_command_line
 from fedvssl.files.run_log import read_records
@@ -90,7 +90,7 @@ def test_recipes_of_one_protocol_are_told_apart_wherever_they_are_shown(data_dir
 
 def test_fine_tuning_learns_the_colours_and_the_test_reads_it(data_dir, run_dir, tmp_path, capsys) -> None:
     pretrained = tmp_path / "model_pretrained.pth"
-    finetune_preprocess.convert(run_dir / "round-1-weights.npz", pretrained)
+    conversion.convert(run_dir / "round-1-weights.npz", pretrained)
     recipe = ["training.epochs=6", "training.batch_size=12", "training.steps=[]", "training.lr=0.05"]
     words = [*TINY, f"data_dir={data_dir}", f"work_dir={tmp_path / 'tuned'}"]
     assert finetune.main(["finetune", *words, *recipe, f"pretrained={pretrained}", "training.eval_every=null"]) == 0

@@ -71,8 +71,9 @@ def test_evaluation_and_export_overrides_are_known(words: list[str], run: Path) 
 
 
 def test_the_name_of_a_run_is_one_that_fine_tuning_takes(run: Path) -> None:
-    (words,) = [words for words in MODULES if words[2] == "fedvssl.finetune" and words[-1].startswith("run=")]
-    assert config.read_command_line("finetune", words[3:])["pretrained"] == str(run / "round-20-weights.npz")
+    command = "python -m fedvssl.finetune finetune run=last"
+    assert f"`{command}`" in README
+    assert config.read_command_line("finetune", command.split()[3:])["pretrained"] == str(run / "round-20-weights.npz")
 
 
 def test_the_snippet_for_torchvision_is_the_one_that_is_tested() -> None:

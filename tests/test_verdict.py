@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.data.dataset import stack
 from fedvssl.data.seen import PRETRAINING, keep_seen, seen_videos
 from fedvssl.files.tensors import load_arrays_into
-from fedvssl.held_out import CLIPS, pretext
+from fedvssl.held_out import CLIPS, has_one_backbone, pretext
 from fedvssl.reporting.verdict import sentence, table
 from fedvssl.trained_run import read_trained
 from tests.federation import tiny_config, train, write_clients
@@ -107,6 +108,21 @@ def test_videos_of_the_training_are_refused(data: Path, tmp_path: Path, capsys: 
     words = [f"run={data / 'run'}", f"eval.annotation_dir={tmp_path}"]
     assert verdict.main(words) == 2
     assert "had 1 of the 1 test videos in its pre-training" in capsys.readouterr().err
+
+
+def test_a_run_without_held_out_videos_is_told_what_to_name(data: Path, capsys: pytest.CaptureFixture) -> None:
+    assert verdict.main([f"run={data / 'run'}", "eval.annotation_dir=none"]) == 2
+    assert "No none/test_split_1.json: a verdict is told on videos that no client has" in capsys.readouterr().err
+
+
+def test_features_of_a_client_that_keeps_a_part_of_the_backbone_are_said_to_be_its_own(data: Path) -> None:
+    run = read_trained(data / "run/round-2-weights.npz", [])
+    assert has_one_backbone(run)
+    first, second = run.of_clients
+    name = next(name for name in first if name.startswith("backbone."))
+    assert not has_one_backbone(replace(run, of_clients=[first, {**second, name: 2 * second[name]}]))
+    assert "those of the first client's" in table({**numbers(low=0.6, gain_low=0.1), "of_first_client": True})
+    assert "first client" not in table(numbers(low=0.6, gain_low=0.1))
 
 
 def test_no_round_gets_a_sentence(capsys: pytest.CaptureFixture) -> None:

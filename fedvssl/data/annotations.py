@@ -30,9 +30,7 @@ def read_annotations(path: Path) -> list[Annotation]:
         ValueError: if the file is missing, empty or not a JSON list, an entry has no label from 1 to `MOST_CLASSES` or
             no name that stays inside the video folder, or a name comes twice.
     """
-    if not path.exists():
-        raise ValueError(f"No annotation file {path}: run data_tools.build_annotations or check the path.")
-    entries = read_json_text(path)
+    entries = read_json_text(found_list(path))
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path} holds no list of videos: write it again with data_tools.")
     annotations = [_annotation(entry, where=f"{path}, entry {n}") for n, entry in enumerate(entries, start=1)]
@@ -43,6 +41,16 @@ def read_annotations(path: Path) -> list[Annotation]:
             raise ValueError(f"{path} gives {name} {labels}: mend it.")
         label_of[name] = label
     return annotations
+
+
+def found_list(path: Path) -> Path:
+    """The path itself; ValueError if nothing is there."""
+    if not path.exists():
+        raise ValueError(
+            f"No annotation file {path}: prepare the data set (scripts/prepare_<data set>.sh, or data_tools.prepare), "
+            "or set data_dir, data=<name> or data.split."
+        )
+    return path
 
 
 def write_annotations(path: Path, annotations: Iterable[Annotation]) -> None:

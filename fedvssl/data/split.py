@@ -11,6 +11,13 @@ def list_path(annotation_dir: str | Path, split: object, part: str) -> Path:
     return Path(annotation_dir) / f"{part}_split_{split}.json"
 
 
+def found_media_dir(media_dir: Path) -> Path:
+    """The path itself; ValueError if there is no such folder."""
+    if not media_dir.is_dir():
+        raise ValueError(f"No folder {media_dir}: set data_dir to where the videos were prepared.")
+    return media_dir
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """Place and settings of the videos of one split.

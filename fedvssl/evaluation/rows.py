@@ -16,11 +16,11 @@ from fedvssl.evaluation.features import extract, fingerprint
 from fedvssl.evaluation.pixels import MeanFrame
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.checkpoint import read_checkpoint
+from fedvssl.files.given import RANDOM, given_file
 from fedvssl.files.progress import Progress
 from fedvssl.training.loop import seed_torch
 
 CHECKPOINT = "checkpoint"
-RANDOM = "random"  # the baseline of every table, and a checkpoint that asks for the baselines alone
 INITIAL = "random initial"  # the same weights with the initial statistics of BatchNorm: on pictures the stronger one
 MEAN_FRAME, PIXELS = "mean frame", "pixels"  # the baseline without a network: of videos, and of pictures
 
@@ -36,15 +36,10 @@ def load_backbones(
     Raises:
         ValueError: if there is no checkpoint, it is of another model, or it has seen the validation videos.
     """
-    if not checkpoint:
-        raise ValueError(
-            "Name the backbone with checkpoint=<file>: a round-<N>-weights.npz, model_pretrained.pth, a fine-tuned "
-            "checkpoint, or checkpoint=random for the baselines alone; or with run=last, or run=<name or folder>."
-        )
     backbones = {}
     if checkpoint != RANDOM:
+        path = given_file(checkpoint, command="")
         backbones[CHECKPOINT] = random_backbone()
-        path = Path(checkpoint).expanduser()
         load_backbone(backbones[CHECKPOINT], path)
         if data.validation is not None and path.suffix != ".npz":
             check_unseen(read_checkpoint(path).content, data, path=path)

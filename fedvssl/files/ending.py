@@ -1,4 +1,6 @@
-"""The end of a command: SIGTERM is taken like Ctrl-C, and all processes that it started end with it.
+"""The end of a command: its exit code, and one sentence for a mistake.
+
+SIGTERM is taken like Ctrl-C, and all processes that the command started end with it:
 
 try:
     with interruptible():
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,47 @@ from fedvssl.files.parent import STARTER, end_with_starter
 
 PR_SET_CHILD_SUBREAPER = 36  # of Linux
 COLLECT_SECONDS = 5.0  # for killed processes to be collected, so that they do not stay as zombies
+READER_LEFT = 128 + signal.SIGPIPE  # exit code
 CHILD_SECONDS = 30.0  # that a command which was told to end gets
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, raised where Ctrl-C would be."""
+
+
+def exit_code(command: Callable[[], object]) -> int:
+    """Run a command and return its exit code.
+
+    It is 0, 2 after a user's mistake or what the machine refuses, in one sentence on stderr, 130 or 143 if the command
+    is interrupted, 141 without a word if the reader of its output, such as `head`, has left.
+    """
+    try:
+        with interruptible(), to_a_reader():
+            command()
+    except BrokenPipeError:
+        return READER_LEFT
+    except (ValueError, OSError) as error:
+        return failed(sentence(error), code=2)
+    except KeyboardInterrupt as error:
+        return failed(f"{end_word(error)}; run the same command again to go on.", code=end_code(error))
+    return 0
+
+
+@contextmanager
+def to_a_reader() -> Iterator[None]:
+    """Write all output by the end of the block; if nobody reads it any more, let the rest go nowhere.
+
+    Raises:
+        BrokenPipeError: if nobody does.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest there at its end
+        raise
 
 
 @contextmanager
@@ -171,6 +209,16 @@ def one_line(error: object) -> str:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     text = " ".join(str(error).split())
     return text if isinstance(error, str | ValueError | RuntimeError) else f"{type(error).__name__}: {text}"
+
+
+def sentence(error: Exception) -> str:
+    """The message of an error, or its class, without the traceback that a decoding worker puts before it."""
+    name = type(error).__qualname__
+    module = type(error).__module__
+    lines = (one_line(error) if isinstance(error, OSError) else str(error)).strip().splitlines()
+    return (
+        lines[-1].removeprefix(f"{module}.{name}: ").removeprefix(f"{name}: ") if lines else f"{name}, without a word"
+    )
 
 
 def failed(error: object, *, code: int) -> int:

@@ -21,7 +21,7 @@ def held_out(run: Folder) -> str:
         reason = "The last round was not measured on videos that were held out; this needs no labels:"
         return page.missing(reason, f"python -m fedvssl.verdict {shlex.quote(f'run={run.path}')}")
     header = ["", f"round {last}", "beside it"]
-    caption = f"{found['num_test']} videos of {found['dataset']}"
+    caption = f"{found['num_test']} videos of {found['dataset']}{whose(found)}"
     return page.paragraph(found["verdict"]) + page.table(header, rows(found), caption=caption, numbers=False)
 
 
@@ -49,6 +49,13 @@ def rows(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return lines
 
 
+def whose(found: Mapping[str, Any]) -> str:
+    """Words on the client whose backbone was measured; "" if all have one."""
+    if not found.get("of_first_client"):  # which earlier files do not tell
+        return ""
+    return "; clients keep a part of the backbone: features and motion probe are those of the first client's"
+
+
 def gain(trained: Mapping[str, Any]) -> Difference:
     """Gain of the motion probe over random weights, on the same clips."""
     return Difference(*(trained[f"gain_motion_probe{end}"] for end in ("", "_low", "_high")))
@@ -58,7 +65,7 @@ def table(found: Mapping[str, Any]) -> str:
     """The rows in columns, with a title."""
     lines = [("", f"round {found['server_round']}", "beside it"), *rows(found)]
     widths = [max(len(line[column]) for line in lines) for column in range(2)]
-    title = f"{found['num_test']} videos of {found['dataset']} that were held out"
+    title = f"{found['num_test']} videos of {found['dataset']} that were held out{whose(found)}"
     return "\n".join(
         [title, *(f"{name.ljust(widths[0])}  {own.ljust(widths[1])}  {beside}" for name, own, beside in lines)]
     )

@@ -2,28 +2,14 @@
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from fedvssl.files.ending import end_code, end_word, failed, interruptible, one_line
-
 PATIENCE = 5.0  # seconds that a process gives another one to fail first
-
-
-def exit_code(command: Callable[[], object]) -> int:
-    """Run a command. Returns 0, 2 after printing a user's mistake in one sentence, or 130 or 143 if interrupted."""
-    try:
-        with interruptible():
-            command()
-    except (ValueError, OSError) as error:
-        return failed(sentence(error), code=2)
-    except KeyboardInterrupt as error:
-        return failed(f"{end_word(error)}; run the same command again to go on.", code=end_code(error))
-    return 0
 
 
 @contextmanager
@@ -113,13 +99,3 @@ def reduce(fabric: Fabric, values: Tensor, *, how: str) -> Tensor:
     reduced = fabric.all_reduce(values.to(fabric.device), reduce_op=how)
     assert isinstance(reduced, Tensor)
     return reduced.cpu()
-
-
-def sentence(error: Exception) -> str:
-    """The message of an error, or its class, without the traceback that a decoding worker puts before it."""
-    name = type(error).__qualname__
-    module = type(error).__module__
-    lines = (one_line(error) if isinstance(error, OSError) else str(error)).strip().splitlines()
-    return (
-        lines[-1].removeprefix(f"{module}.{name}: ").removeprefix(f"{name}: ") if lines else f"{name}, without a word"
-    )

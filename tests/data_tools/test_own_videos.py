@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from data_tools import own_videos
-from data_tools.own_videos import Video, held_out_of, labels_of, look, recipe, write_lists
+from data_tools.own_videos import recipe
+from data_tools.owners import Video, held_out_of, labels_of, look, write_lists
 from fedvssl.data.annotations import read_annotations
+from fedvssl.rehearsal import longest_place
 from tests.videos import moving_square, write_video
 
 TINY = ("model.width=4", "task.sample.short_sides=[32,36]", "task.sample.crop_size=32", "eval.sample.crop_size=32")
@@ -128,6 +130,32 @@ def test_the_command_prepares_estimates_and_starts_the_run(
     with pytest.raises(ValueError, match=r"outputs/mine is a run on other videos or owners: give --name"):
         own_videos.main(["--videos", "mine", "--held_out", "0.34", "data_dir=data"])
     assert (lists / "train_split_1.json").read_bytes() == before, "the lists of a run stay"
+
+
+def test_classes_whose_videos_cannot_be_read_are_none_to_evaluate_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """With strategy=fedbn a round cannot be evaluated either, which is told before the frames of all are extracted."""
+    for number in range(6):
+        raw_video(tmp_path / f"mine/{'ann' if number % 2 else 'bob'}/run/{number}.avi", seed=number)
+    (tmp_path / "mine/ann/hop").mkdir()
+    (tmp_path / "mine/ann/hop/broken.mp4").write_bytes(b"no video")
+    ends, started = [], []
+    monkeypatch.setattr(own_videos, "step", lambda title, module, words: started.append([*words]))
+    monkeypatch.setattr(own_videos, "finish", lambda run, labelled: ends.append(labelled))
+    monkeypatch.chdir(tmp_path)
+    own_videos.main(["--videos", "mine", "strategy=fedbn", "rounds=2", "engine=local", *TINY, PATCHES])
+    told = capsys.readouterr().out
+    assert "2 classes" in told and "of training with 1 at a time" in told and ends == [False]
+    assert {own_videos.UNLABELLED, "eval.every=null"} <= {*started[0]}
+    assert told.index("keeps a part of the backbone") < told.rindex("videos extracted")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "places", "longest"), [([10, 10, 10], 2, 20), ([30, 10, 10], 2, 30), ([5, 7], 1, 12)]
+)
+def test_the_estimate_counts_the_turns_of_the_clients(sizes: list[int], places: int, longest: int) -> None:
+    assert longest_place(sizes, places) == longest
 
 
 @pytest.mark.parametrize("share", ["0", "1", "2", "-0.5", "nan"])

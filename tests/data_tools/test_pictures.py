@@ -372,7 +372,6 @@ REFUSED = {
     "an empty folder of a part": (["train/cat/1.png", "test/cat/"], "raw/test/cat is a class folder without"),
     "no class": (["1.png"], r"raw/1\.png lies in no class folder: the folder of a picture is its class"),
     "no class in a part": (["train/1.png"], "lies in no class folder"),
-    "one name": (["cat/1.png", "cat/1.bmp"], r"cat/1\.\w+ and .*cat/1\.\w+ would both become cat/1: remove or rename"),
     "one class": (["a/images/1.png", "b/images/2.png"], "a/images and (all/)?b/images would both be the class images"),
     "inside and outside": (["train/cat/1.png", "cat/2.png"], "cat lies in neither train nor test"),
     "test and val": (["train/c/1.png", "test/c/1.png", "val/c/1.png"], "both test and val: give a folder with one"),

@@ -12,6 +12,7 @@ from fedvssl.files import ending
 from fedvssl.files.ending import Terminated, end_code, interruptible, run_child, take_sigterm
 from fedvssl.files.lock import started
 
+ROOT = Path(__file__).parents[2]
 COMMAND = """
 import multiprocessing, sys, time
 from pathlib import Path
@@ -129,3 +130,54 @@ def test_all_descendants_end_stopped_ones_and_orphans_too():
     number, left, before, *found = answer.stdout.split()
     assert (number, left, before) == ("5", "1", "None")
     assert not [pid for pid in found if started(int(pid))]
+
+
+def test_the_sentence_of_an_error_comes_without_the_traceback_of_a_worker() -> None:
+    assert ending.sentence(ValueError("No file x.")) == "No file x."
+    caught = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n  ...\nValueError: No file x.\n"
+    assert ending.sentence(ValueError(caught)) == "No file x."
+
+
+def failing(error: Exception):
+    def command() -> None:
+        raise error
+
+    return command
+
+
+def test_mistakes_and_what_the_disk_refuses_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending.exit_code(lambda: None) == 0
+    assert ending.exit_code(failing(ValueError("No file x."))) == 2
+    assert ending.exit_code(failing(OSError(28, "No space left on device"))) == 2
+    assert capsys.readouterr().err == "error: No file x.\nerror: No space left on device\n"
+    with pytest.raises(KeyError):
+        ending.exit_code(failing(KeyError("a mistake of ours keeps its traceback")))
+
+
+def test_an_error_without_a_message_is_named_by_its_class() -> None:
+    assert ending.sentence(ValueError()) == "ValueError, without a word"
+    assert ending.sentence(OSError()).startswith("OSError")
+    assert ending.sentence(FileNotFoundError(2, "No such file or directory", "x")) == "No such file or directory: x"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-c", "from fedvssl.files.ending import exit_code; import sys; sys.exit(exit_code(lambda: print('a line')))"),
+        ("-m", "fedvssl.runs"),
+        ("-m", "fedvssl.retrieval", "--help"),
+        ("-m", "data_tools.partition", "--help"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_whose_reader_has_left_ends_without_a_word(words, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command, environment = [sys.executable, *words], {**os.environ, "PYTHONPATH": str(ROOT)}
+    try:
+        result = subprocess.run(
+            command, cwd=tmp_path, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(writer)
+    assert result.returncode in (141, 0) and not result.stderr, "0: argparse passes over it"

@@ -11,7 +11,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from data_tools import partition
-from fedvssl import evaluate, export, finetune, finetune_preprocess, report, sweep, test
+from fedvssl import conversion, evaluate, export, finetune, report, sweep, test
 from fedvssl.client.client import ClientError
 from fedvssl.config import compose, to_dict
 from fedvssl.data.annotations import Annotation, write_annotations
@@ -125,7 +125,7 @@ def array_file(own: Path, name: str) -> None:
     array = BytesIO()
     np.save(array, np.zeros(3))
     path = write_zip(own / "round-1-weights.npz", f"backbone.{name}.npy", array.getvalue())
-    finetune_preprocess.convert(path, own / "out.pth")
+    conversion.convert(path, own / "out.pth")
 
 
 def array_to_client(own: Path, name: str) -> None:

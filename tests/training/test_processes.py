@@ -50,12 +50,6 @@ def test_one_process_reduces_to_its_own_values_and_keeps_plain_batch_norm() -> N
     assert processes.synchronise_batch_norm(fabric, norm) is norm
 
 
-def test_the_sentence_of_an_error_comes_without_the_traceback_of_a_worker() -> None:
-    assert processes.sentence(ValueError("No file x.")) == "No file x."
-    caught = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n  ...\nValueError: No file x.\n"
-    assert processes.sentence(ValueError(caught)) == "No file x."
-
-
 @pytest.mark.parametrize(
     ("world_size", "device", "expected"),
     [(2, "cuda", torch.nn.SyncBatchNorm), (1, "cuda", torch.nn.BatchNorm3d), (2, "cpu", torch.nn.BatchNorm3d)],
@@ -69,22 +63,6 @@ def test_batch_norm_is_synchronised_between_gpus_only(world_size: int, device: s
     assert type(norm) is expected and (norm.eps, norm.momentum) == (1e-3, 0.2)
     assert before.keys() == converted.state_dict().keys()
     assert all(torch.equal(value, before[name]) for name, value in converted.state_dict().items())
-
-
-def failing(error: Exception):
-    def command() -> None:
-        raise error
-
-    return command
-
-
-def test_mistakes_and_what_the_disk_refuses_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert processes.exit_code(lambda: None) == 0
-    assert processes.exit_code(failing(ValueError("No file x."))) == 2
-    assert processes.exit_code(failing(OSError(28, "No space left on device"))) == 2
-    assert capsys.readouterr().err == "error: No file x.\nerror: No space left on device\n"
-    with pytest.raises(KeyError):
-        processes.exit_code(failing(KeyError("a mistake of ours keeps its traceback")))
 
 
 @pytest.fixture
@@ -143,9 +121,3 @@ def test_another_process_lets_process_0_fail_first(monkeypatch) -> None:
     with pytest.raises(ValueError, match="damaged"), processes.ending_together(process([], rank=1)):
         raise ValueError("damaged")
     assert waited == [processes.PATIENCE]
-
-
-def test_an_error_without_a_message_is_named_by_its_class() -> None:
-    assert processes.sentence(ValueError()) == "ValueError, without a word"
-    assert processes.sentence(OSError()).startswith("OSError")
-    assert processes.sentence(FileNotFoundError(2, "No such file or directory", "x")) == "No such file or directory: x"
