@@ -1,3 +1,6 @@
+"""Style of the HTML page, as CSS. It is Python because Flower's bundle takes no .css file."""
+
+STYLE = """\
 /* One column on a telephone, two columns of charts on a screen; what is wider scrolls inside its own box. */
 :root { color-scheme: light dark; --ink: #1d2430; --faint: #5c6675; --line: #dde2e9; --box: #f5f7fa; --page: #fff; --link: #1f63b0; }
 @media (prefers-color-scheme: dark) {
@@ -50,3 +53,4 @@ figcaption { font-size: .9rem; font-weight: 500; }
 svg { display: block; width: 100%; height: auto; }
 svg text { font-family: inherit !important; }
 img { display: block; min-width: 480px; max-width: 100%; height: auto; margin-top: .4rem; border-radius: 6px; background: #fff; }
+"""
