@@ -3,7 +3,7 @@
     fedvssl submit run-name=first experiment=small data_dir=/abs/data     see fedvssl.submit; docs/deployment.md
 
 A submission carries two texts. `overrides` are settings as on the command line of fedvssl.main; the server alone reads
-them, and sends each client what it needs. `run-name` is the folder of the run, below outputs/ where the SuperLink works:
+them, and sends each client what it needs. `run-name` is the folder of the run, in outputs/ where the SuperLink works;
 the same name again continues the run. Clients take their places from their node's configuration (client/node.py), in
 Flower's simulation from the settings, as in fedvssl.main.
 
@@ -79,9 +79,9 @@ def simulated_site(overrides: str, run_name: str) -> Site:
     from fedvssl.submission import folder_of, read_settings
 
     config = read_settings(overrides)
-    places = {"media_dir": config["data"]["media_dir"], "partition_dir": config["partition_dir"]}
     return Site(
-        **{name: str(Path(path).absolute()) for name, path in places.items()},
+        media_dir=str(Path(config["data"]["media_dir"]).absolute()),
+        partition_dir=str(Path(config["partition_dir"]).absolute()),
         state_dir=str(folder_of(run_name) / "clients"),
         num_workers=config["training"]["num_workers"],
     )

@@ -30,7 +30,18 @@ COMMANDS = {
         name: f"fedvssl.{name}"
         for name in (
             *("retrieval", "knn", "linear_probe", "motion_probe", "semi", "evaluate"),
-            *("finetune_preprocess", "finetune", "test", "export", "verdict", "report", "sweep", "runs"),
+            *(
+                "finetune_preprocess",
+                "finetune",
+                "test",
+                "export",
+                "verdict",
+                "report",
+                "sweep",
+                "runs",
+                "submit",
+                "node",
+            ),
         )
     },
 }
@@ -43,7 +54,7 @@ DATA_TOOLS = {
     )
 }
 # Commands without a configuration: argparse prints their help.
-OWN_HELP = {"finetune_preprocess", "verdict", "report", "runs"}
+OWN_HELP = {"finetune_preprocess", "verdict", "report", "runs", "submit", "node"}
 VIDEOS = re.compile(r"--videos$|(--)?videos=")  # of `train`: a folder that is no data set yet
 COLUMN, WIDTH = 22, 120  # of the lines about the commands, and of the whole text
 

@@ -47,7 +47,7 @@ def introduce(message: Message, *, client: Client) -> Message:
         facts: Any = client.introduce()
     except Exception as error:
         return failure(message, error)
-    numbers = {name: value for name, value in facts.items() if isinstance(value, int)}
+    numbers: dict[str, Any] = {name: value for name, value in facts.items() if isinstance(value, int)}
     texts = {name: value for name, value in facts.items() if name not in numbers}
     return Message(RecordDict({CLIENT: MetricRecord(numbers), OWNER: ConfigRecord(texts)}), reply_to=message)
 

@@ -273,7 +273,7 @@ def to_dict(config: Any, *, resolve: bool = True) -> Config:
     return named
 
 
-def save_settings(path: Path, settings: Config) -> None:
+def save_settings(path: Path, settings: dict[str, Any]) -> None:
     """Write settings as YAML, whole or not at all."""
     with atomic_path(path) as temporary:
         OmegaConf.save(OmegaConf.create(settings), temporary)

@@ -22,7 +22,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fedvssl.config import Config
 from fedvssl.files.ending import end_code, failed, interruptible
 from fedvssl.files.environment import gpus, num_cores
 from fedvssl.files.names import check_name
@@ -82,7 +81,7 @@ def submit(connection: str | None, run_name: str, settings: Sequence[str]) -> in
     overrides = shlex.join(settings)
     config, more = read_settings(overrides), []
     if address.startswith(LOCAL):
-        more = ["--federation-config", simulation(config)]
+        more = ["--federation-config", simulation(config["pool_size"], **config["client_resources"])]
     with TemporaryDirectory(prefix="fedvssl-") as folder:
         told = Path(folder, "run.toml")
         texts = {"overrides": overrides, NAME: run_name}
@@ -145,12 +144,14 @@ def absolute(word: str) -> str:
     return f"{key}={Path(value).expanduser().absolute()}" if is_place else word
 
 
-def simulation(config: Config) -> str:
+def simulation(num_clients: int, *, num_cpus: float, num_gpus: float) -> str:
     """Settings of Flower's simulation: all clients of the run, and what each takes of this machine."""
-    resources = config["client_resources"]
-    num_cpus, num_gpus = min(resources["num_cpus"], num_cores()), resources["num_gpus"] if gpus() else 0
-    words = {"num-supernodes": config["pool_size"], "client-resources-num-cpus": int(num_cpus)}
-    return " ".join(f"{key}={value}" for key, value in (words | {"client-resources-num-gpus": float(num_gpus)}).items())
+    words = {
+        "num-supernodes": num_clients,
+        "client-resources-num-cpus": int(min(num_cpus, num_cores())),
+        "client-resources-num-gpus": float(num_gpus if gpus() else 0),
+    }
+    return " ".join(f"{key}={value}" for key, value in words.items())
 
 
 def flwr(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:

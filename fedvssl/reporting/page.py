@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from fedvssl.reporting.style import STYLE
 

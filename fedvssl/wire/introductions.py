@@ -2,9 +2,9 @@
 
 A client is known by its partition id. The id of its node is random at each start of a simulation and stays in a
 deployment, where it decides if two nodes claim to be one client. So a start may give a known client to a new node, and
-no other one takes its place until the next start, also where it is away for some rounds. The list is that of the client's
-first introduction, by its number of videos, which decides the client's weight, and by its SHA-256. So no later word of
-the client changes it, but with `allow_changes=true`; then the file has the lists of before, each with its first round.
+no other one takes its place until the next start, also where it is away for some rounds. The list is that of the first
+introduction, by its number of videos, which decides the client's weight, and by its SHA-256. No later word of the
+client changes it, but with `allow_changes=true`; then the file has the lists of before, each with its first round.
 """
 
 import logging
