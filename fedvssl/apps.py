@@ -12,6 +12,8 @@ A node answers each message in a new process: an introduction imports neither to
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flwr.app import Context, Message
@@ -36,20 +38,20 @@ def serve(grid: Grid, context: Context) -> None:
     from fedvssl.served_run import serve_run  # loads torch
     from fedvssl.submission import read_run_config
 
-    show_log()
-    serve_run(grid, *read_run_config(context.run_config))
+    with shown_log():
+        serve_run(grid, *read_run_config(context.run_config))
 
 
 @client_app.query()
 def query(message: Message, context: Context) -> Message:
     """Check the data and introduce the client."""
-    show_log()
-    try:
-        client = client_of(context)
-        log.info("%d samples, all there", check_data(client.site, client.partition_id))
-    except Exception as error:
-        log.error("error: %s", error)
-        return failure(message, error)
+    with shown_log():
+        try:
+            client = client_of(context)
+            log.info("%d samples, all there", check_data(client.site, client.partition_id))
+        except Exception as error:
+            log.error("error: %s", error)
+            return failure(message, error)
     return introduce(message, client=client)
 
 
@@ -87,12 +89,14 @@ def simulated_site(overrides: str, run_name: str) -> Site:
     )
 
 
-def show_log() -> None:
+@contextmanager
+def shown_log() -> Iterator[None]:
     """Show our log where Flower shows its own: in the log of the run, or of the node."""
-    ours = logging.getLogger("fedvssl")
-    if not ours.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
-        ours.addHandler(handler)
-        ours.setLevel(logging.INFO)
-        ours.propagate = False
+    ours, handler = logging.getLogger("fedvssl"), logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)

@@ -50,7 +50,7 @@ DATA_TOOLS = {
     name: f"{TOOLS}.{name}"
     for name in (
         *("fetch", "prepare", "ucf101.prepare", "partition", "synthetic"),
-        *("download", "extract_frames", "build_annotations", "own_videos"),
+        *("download", "extract_frames", "build_annotations", "own_videos", "list_folder"),
     )
 }
 # Commands without a configuration: argparse prints their help.

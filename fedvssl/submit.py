@@ -32,7 +32,8 @@ NAME = "run-name"
 RESULTS = re.compile(r"Results in (/.+)")  # line of the server
 LOCAL = ":local"  # how the address of Flower's simulation begins
 PLACES = ("data_dir", "partition_dir", "init", "data.media_dir", "data.annotation_dir")  # made absolute for it
-POLL_SECONDS, TRIES = 3.0, 20  # of asking for the outcome; tries of a SuperLink that does not answer
+POLL_SECONDS = 3.0  # of asking for the outcome
+PATIENCE = 180.0  # seconds for a SuperLink that does not answer, and may be started again
 QUIET = {
     **dict.fromkeys(("FLWR_TELEMETRY_ENABLED", "RAY_USAGE_STATS_ENABLED"), "0"),
     **dict.fromkeys(("FLWR_DISABLE_UPDATE_CHECK", "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"), "1"),
@@ -187,14 +188,14 @@ def follow(run_id: str, connection: str) -> str:
 
 def outcome(run_id: str, connection: str) -> tuple[str, str]:
     """Status and its details when the run has finished, however the log ended."""
-    status, failures = "", 0
-    while failures < TRIES:
+    answered = time.monotonic()
+    while time.monotonic() < answered + PATIENCE:
         asked = flwr("ls", connection, "--run-id", run_id, "--format", "json")
         runs = read_json(asked).get("runs") or [{}]
         status, details = str(runs[0].get("status", "")), " ".join(str(runs[0].get("status-details") or "").split())
         if status.startswith("finished"):
             return status, details
-        failures = 0 if status else failures + 1
+        answered = time.monotonic() if status else answered
         time.sleep(POLL_SECONDS)
     return "unknown", "The SuperLink does not answer any more."
 

@@ -82,8 +82,8 @@ def test_with_tls_and_keys_strangers_are_refused_and_a_killed_server_goes_on(
         run = federation.run_dir("first")
         wait_until((run / "round-1-weights.npz").exists, what="round 1", seconds=600)
         federation.end("superlink", signal.SIGKILL)
-        assert federation.processes.pop("submission").wait(120) == 1, "the run is lost"
         federation.start_superlink()
+        assert federation.processes.pop("submission").wait(300) == 1, "the run is lost"
         done = federation.submit("run-name=first", *OF_THREE, "rounds=3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Continuing after round" in done.stdout and "taken over" in done.stdout
