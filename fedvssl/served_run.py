@@ -45,8 +45,9 @@ def serve_run(grid: Grid, overrides: str, run_name: str) -> None:
         with owned(run_dir, writes=WRITES, tell=log.info), kept_log(run_dir / LOG_FILE):
             _serve(grid, config, run_dir)
     except (ValueError, OSError, RuntimeError) as error:
-        log.error("error: %s", one_line(error))
-        raise FederationError(one_line(error)) from None
+        sentence = one_line(error).replace("hydra.run.dir", "run-name")  # by which a submission names the folder
+        log.error("error: %s", sentence)
+        raise FederationError(sentence) from None
 
 
 def _serve(grid: Grid, config: Config, run_dir: Path) -> None:

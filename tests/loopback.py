@@ -99,12 +99,12 @@ class Federation:
         command = ["flwr", "supernode", "register", str(own / "node.key.pub")]
         subprocess.run(command, env=self.env, cwd=self.server, check=True, stdout=subprocess.DEVNULL)
 
-    def start_node(self, number: int, *, ca: str = "certificates") -> None:
-        """Start the SuperNode of a client; its log is node<number>.log."""
+    def start_node(self, number: int, *more: str, ca: str = "certificates") -> None:
+        """Start the SuperNode of a client, with further words of the command; its log is node<number>.log."""
         own, port = self.own_folder(number), str(free_port())
         told = {"client": str(number), "owner": f"Owner {number}", "media_dir": str(own / "media")}
         told |= {"list": str(own / "list.json"), "state_dir": str(own / "state"), "device": "cpu"}
-        words = ["--superlink", f"127.0.0.1:{self.port}", "--port", port]
+        words = ["--superlink", f"127.0.0.1:{self.port}", "--port", port, *more]
         if self.is_secure:
             words += ["--ca", str(self.folder / ca / "ca.crt")]
             words += [word for name, value in told.items() for word in (f"--{name}", value)]

@@ -11,9 +11,13 @@ import pytest
 
 from fedvssl.apps import client_app
 from fedvssl.client.node import write_precisions
+from fedvssl.config import compose
+from fedvssl.identity import decisive_settings
+from fedvssl.preflight import settle
 from fedvssl.served_run import serve_run
 from fedvssl.wire.wire import FederationError
-from tests.federation import TINY, LocalGrid, overrides, run_main, write_clients
+from tests.federation import TINY, LocalGrid, tiny_config, train, write_clients
+from tests.picture_set import PRETRAINING, write_picture_set
 
 ELSEWHERE = ("client_resources", "training.num_workers", "rounds")
 TOLD = [word for word in TINY if not word.startswith(ELSEWHERE)]
@@ -69,8 +73,9 @@ def clients_of(run: Path) -> Any:
 
 def test_the_numbers_are_those_of_one_process_before_and_after_a_second_submission(nodes, caplog):
     local = nodes.folder / "local"
-    words = overrides(nodes.folder / "data", "engine=local", "rounds=2", f"hydra.run.dir={local}")
-    assert run_main(*words, folder=nodes.folder).returncode == 0
+    config = tiny_config(nodes.folder / "data", "rounds=2")
+    train(config, local)
+    decisive = decisive_settings(settle(config))
     shutil.rmtree(nodes.folder / "data")  # nobody but the nodes has videos
     run = nodes.submit("rounds=1")
     assert nodes.submit("rounds=2") == run and "Continuing after round 1" in caplog.text
@@ -80,12 +85,33 @@ def test_the_numbers_are_those_of_one_process_before_and_after_a_second_submissi
         assert all(found[name].tobytes() == wanted[name].tobytes() for name in wanted.files)
     found, wanted = ([json.loads(line) for line in (folder / "metrics.jsonl").open()] for folder in (run, local))
     assert [line.keys() for line in found] == [line.keys() for line in wanted], "the task's metrics are known"
-    before = json.loads((local / "settings.json").read_text())
     now = json.loads((run / "settings.json").read_text())
-    assert {name: value for name, value in before.items() if not name.startswith("contents of client")} == now
+    assert {name: value for name, value in decisive.items() if not name.startswith("contents of client")} == now
+    with pytest.raises(FederationError, match=r"is of another run, seed was .*: name another run-name"):
+        nodes.submit("rounds=2", "seed=99")
     nodes.submit("rounds=2")
     assert f"All 2 rounds are already in {run}." in caplog.text
     assert "client 2 (Owner 2): 4 samples, list " in (run / "server.log").read_text()
+
+
+def test_pictures_are_served_by_the_same_apps(tmp_path: Path, monkeypatch):
+    data = write_picture_set(tmp_path / "data") / "cifar10"
+    lists = data / "annotations/client_distribution"
+    decided_elsewhere = ("engine", "client_resources", "training.num_workers")
+    words = [*(word for word in PRETRAINING if not word.startswith(decided_elsewhere)), "model.width=8"]
+    train(compose("base", [*words, f"data_dir={tmp_path / 'data'}"]), tmp_path / "local")
+
+    def told(partition_id: int) -> dict[str, Any]:
+        places = {"media-dir": str(data / "pictures"), "list": str(lists / f"client_dist{partition_id + 1}.json")}
+        return {"partition-id": partition_id, **places, "state-dir": str(tmp_path / f"node{partition_id}")}
+
+    (tmp_path / "server").mkdir()
+    monkeypatch.chdir(tmp_path / "server")
+    serve_run(LocalGrid(client_app, 2, told=told), " ".join([*words, "start_timeout=1"]), "pictures")
+    found, wanted = (
+        np.load(folder / "round-1-weights.npz") for folder in (Path("outputs/pictures"), tmp_path / "local")
+    )
+    assert found.files == wanted.files and all(found[name].tobytes() == wanted[name].tobytes() for name in found.files)
 
 
 def test_a_list_that_has_grown_is_refused_by_name_or_recorded(nodes, caplog):

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,7 +49,8 @@ def walk(commands: Sequence[str], home: Path) -> int:
                 return 1
         return 0
     finally:
-        os.killpg(shell.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # nothing was left running
+            os.killpg(shell.pid, signal.SIGTERM)
         shell.wait()
 
 
