@@ -29,7 +29,18 @@ COMMANDS = {
         name: f"fedvssl.{name}"
         for name in (
             *("retrieval", "knn", "linear_probe", "motion_probe", "semi", "evaluate"),
-            *("finetune_preprocess", "finetune", "test", "export", "verdict", "report", "sweep", "runs"),
+            *(
+                "finetune_preprocess",
+                "finetune",
+                "test",
+                "export",
+                "verdict",
+                "report",
+                "sweep",
+                "runs",
+                "submit",
+                "node",
+            ),
         )
     },
 }
@@ -38,11 +49,11 @@ DATA_TOOLS = {
     name: f"{TOOLS}.{name}"
     for name in (
         *("fetch", "prepare", "ucf101.prepare", "partition", "synthetic"),
-        *("download", "extract_frames", "build_annotations", "own_videos"),
+        *("download", "extract_frames", "build_annotations", "own_videos", "list_folder"),
     )
 }
 # Commands without a configuration: argparse prints their help.
-OWN_HELP = {"finetune_preprocess", "verdict", "report", "runs"}
+OWN_HELP = {"finetune_preprocess", "verdict", "report", "runs", "submit", "node"}
 # Words of `train` about a folder that is no data set yet; `--videos` alone may be forgotten.
 VIDEOS = re.compile(r"--(videos|owners|held_out|name|yes)$|(--)?(videos|owners|held_out|name)=")
 COLUMN, WIDTH = 22, 120  # of the lines about the commands, and of the whole text

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from flwr.app import Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
-from fedvssl.building import build_training
 from fedvssl.client.client import Client, ClientError, one_line
 from fedvssl.client.order import Site
-from fedvssl.wire.record import ARRAYS, CLIENT, CONFIG, METRICS, pack, unpack
+from fedvssl.wire.record import ARRAYS, CLIENT, CONFIG, METRICS, OWNER, pack, unpack
 
 
 def build_client_app(site: Site) -> ClientApp:
@@ -17,7 +16,7 @@ def build_client_app(site: Site) -> ClientApp:
     app = ClientApp()
 
     def client_of(context: Context) -> Client:
-        return Client(int(context.node_config["partition-id"]), site, build_training)
+        return client_at(site, int(context.node_config["partition-id"]))
 
     @app.query()
     def query(message: Message, context: Context) -> Message:
@@ -30,13 +29,27 @@ def build_client_app(site: Site) -> ClientApp:
     return app
 
 
+def client_at(site: Site, partition_id: int) -> Client:
+    """The client, whose training is built when it trains: an introduction needs no Hydra."""
+
+    return Client(partition_id, site, _build_training)
+
+
+def _build_training(settings: str, sent: Any) -> Any:
+    from fedvssl.building import build_training
+
+    return build_training(settings, sent)
+
+
 def introduce(message: Message, *, client: Client) -> Message:
-    """Reply with the client's partition id and number of videos, or with an error of one line."""
+    """Reply with what the client says of itself, numbers and texts apart, or with an error of one line."""
     try:
         facts: Any = client.introduce()
     except Exception as error:
-        return _failure(message, error)
-    return Message(RecordDict({CLIENT: MetricRecord(facts)}), reply_to=message)
+        return failure(message, error)
+    numbers: dict[str, Any] = {name: value for name, value in facts.items() if isinstance(value, int)}
+    texts = {name: value for name, value in facts.items() if name not in numbers}
+    return Message(RecordDict({CLIENT: MetricRecord(numbers), OWNER: ConfigRecord(texts)}), reply_to=message)
 
 
 def answer(message: Message, *, client: Client) -> Message:
@@ -48,9 +61,10 @@ def answer(message: Message, *, client: Client) -> Message:
         told: Any = dict(facts)
         return Message(RecordDict({ARRAYS: pack(trained), METRICS: MetricRecord(told)}), reply_to=message)
     except Exception as error:
-        return _failure(message, error)
+        return failure(message, error)
 
 
-def _failure(message: Message, error: Exception) -> Message:
-    line = str(error) if isinstance(error, ClientError) else one_line(error)
+def failure(message: Message, error: Exception) -> Message:
+    """Reply with an error of one line, which names its class if the client has not put it into words."""
+    line = str(error) if isinstance(error, ClientError | ValueError) else one_line(error)
     return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=line), reply_to=message)

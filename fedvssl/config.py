@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fedvssl.chosen_run import with_run
+from fedvssl.files.atomic import atomic_path
 from fedvssl.files.names import check_name
 from fedvssl.files.settings import flat
 from fedvssl.mistakes import NO_NAME, did_you_mean, explain, printable
@@ -270,6 +271,12 @@ def to_dict(config: Any, *, resolve: bool = True) -> Config:
     if resolve:
         check_ranges(named)
     return named
+
+
+def save_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Write settings as YAML, whole or not at all."""
+    with atomic_path(path) as temporary:
+        OmegaConf.save(OmegaConf.create(settings), temporary)
 
 
 def _missing_keys(config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -6,13 +6,19 @@ A client's list that cannot be read concerns this client alone, so it is compare
 
 import logging
 from pathlib import Path
+from typing import Any
 
-from fedvssl.config import Config
+from fedvssl.config import Config, save_settings
 from fedvssl.files.atomic import read_json, write_json
 from fedvssl.files.settings import Settings, first_change, run_settings
 
 log = logging.getLogger(__name__)
 SETTINGS_FILE = "settings.json"
+# Files that a run writes, as patterns below its folder.
+WRITES = (
+    *(SETTINGS_FILE, "config.yaml", "environment.json", "metrics.jsonl", "clients.json", "seen_videos.npz"),
+    *("*.png", "round-*", "clients/*/*.npz"),
+)
 LIST = "contents of client_dist"  # how the names of the clients' lists begin among the settings
 # Two settings that decide together how many clients a round samples: that number is compared in their place, so that
 # a run which misses replies can go on with a lower least number of them.
@@ -25,7 +31,7 @@ FREE = SAMPLING | {
     "data.train_list",  # the clients have lists of their own
     *("data.allow_test_videos", "eval.allow_test_videos"),  # the clients' lists are compared themselves
     *("engine", "client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
-    *("rounds", "from_round", "round_timeout", "start_timeout", "keep_last", "training.warn_after"),
+    *("rounds", "from_round", "allow_changes", "round_timeout", "start_timeout", "keep_last", "training.warn_after"),
     *("strategy.max_update_factor", "strategy.oversized_updates"),
     "task.private",  # decides what travels, and the round files are compared with that
     "task.personal",  # decides where a rule reads it, and is compared there
@@ -35,16 +41,18 @@ FREE = SAMPLING | {
 ADDED_LATER: Settings = {"strategy.rule.mix": ["*"], "training.drop_last": False}
 
 
-def reject_other_run(run_dir: Path, now: Settings) -> None:
-    """Compare `decisive_settings` with those of an earlier start in this folder.
+def reject_other_run(run_dir: Path, now: Settings, *, allow_changes: bool = False) -> None:
+    """Compare `decisive_settings` with those of an earlier start in this folder, but for the lists if they may change.
 
     Raises:
         ValueError: if the folder holds another run.
     """
-    before = _recorded(run_dir)
+    before = recorded(run_dir)
     if before is None:
         return
     unread = {name for name in before.keys() ^ now.keys() if name.startswith(LIST)}
+    if allow_changes:
+        unread = {name for name in before.keys() | now.keys() if name.startswith(LIST)}
     left_out = unread | FREE  # which an earlier version may have recorded
     before = {name: value for name, value in ADDED_LATER.items() if name in now} | before
     if change := first_change(*({n: v for n, v in one.items() if n not in left_out} for one in (before, now))):
@@ -52,38 +60,50 @@ def reject_other_run(run_dir: Path, now: Settings) -> None:
         raise ValueError(f"{run_dir} is of another run, {change}: {sample}name another hydra.run.dir.")
 
 
-def decisive_settings(config: Config) -> Settings:
-    """Settings and contents of files that decide the numbers of a run."""
+def decisive_settings(config: Config, *, lists: bool = True) -> Settings:
+    """Settings and contents of files that decide the numbers of a run.
+
+    Args:
+        config: the resolved configuration.
+        lists: those of the clients are here, and not with nodes of their own, which tell their digests.
+    """
     from fedvssl.data.client_lists import lists_in, read_lists
     from fedvssl.strategy.rounds import sample_size
 
-    lists = lists_in(config["partition_dir"], config["pool_size"])
-    files = {path.name: path for path in map(Path, read_lists(lists))}
+    of_clients = lists_in(config["partition_dir"], config["pool_size"]) if lists else []
+    files = {path.name: path for path in map(Path, read_lists(of_clients))}
     if config["init"] is not None:
         files["init"] = Path(config["init"]).expanduser()
     sampling = {name: config["strategy"][name] for name in ("fraction_fit", "min_fit_clients")}
     return {**run_settings(config, free=FREE, files=files), SAMPLED: sample_size(config["pool_size"], **sampling)}
 
 
-def claim(run_dir: Path, now: Settings) -> None:
+def keep_settings(run_dir: Path, settings: dict[str, Any], *, decisive: Settings) -> None:
+    """Write the decisive settings, by which the folder is of this run, and then all of them."""
+    claim(run_dir, decisive, allow_changes=settings["allow_changes"])
+    save_settings(run_dir / "config.yaml", settings)
+
+
+def claim(run_dir: Path, now: Settings, *, allow_changes: bool = False) -> None:
     """Write settings.json. A list that cannot be read now stays recorded as it was.
 
     Args:
         now: `decisive_settings`.
+        allow_changes: the lists may be others than before; clients.json says from which round on.
 
     Raises:
         ValueError: if the folder holds another run.
     """
-    reject_other_run(run_dir, now)
-    before = _recorded(run_dir)
+    reject_other_run(run_dir, now, allow_changes=allow_changes)
+    before = recorded(run_dir)
     lists = {name: digest for name, digest in (before or {}).items() if name.startswith(LIST)}
     for name in now.keys() - lists.keys() if before else ():
         if name.startswith(LIST):
             log.info("%s, which no earlier start could read, can be read now.", name.removeprefix("contents of "))
-    write_json(run_dir / SETTINGS_FILE, {**now, **lists})
+    write_json(run_dir / SETTINGS_FILE, {**lists, **now} if allow_changes else {**now, **lists})
 
 
-def _recorded(run_dir: Path) -> Settings | None:
+def recorded(run_dir: Path) -> Settings | None:
     """Settings of the earlier starts in this folder; None if there was none."""
     path = run_dir / SETTINGS_FILE
     if not path.is_file():

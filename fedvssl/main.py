@@ -19,12 +19,11 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, for_hydra, to_dict
@@ -32,19 +31,12 @@ from fedvssl.data.client_lists import check_client_lists, lists_in, refuse_train
 from fedvssl.data.split import Split
 from fedvssl.early import answered, look_for_files
 from fedvssl.engines import ENGINES, Limits, end_of_run
-from fedvssl.files.atomic import atomic_path
 from fedvssl.files.ending import READER_LEFT, end_code, end_word, failed, interruptible, one_line, to_a_reader
 from fedvssl.files.lock import owned
 from fedvssl.files.runs import newest_round
-from fedvssl.identity import SETTINGS_FILE, claim, decisive_settings, reject_other_run
+from fedvssl.identity import WRITES, decisive_settings, keep_settings, reject_other_run
 
 log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
-
-# Files that a run writes, as patterns below its folder.
-WRITES = (
-    *(SETTINGS_FILE, "config.yaml", "environment.json", "metrics.jsonl", "clients.json", "seen_videos.npz"),
-    *("*.png", "round-*", "clients/*/*.npz"),
-)
 
 # Ray's folder for temporary files: a socket has at most 107 bytes, and Ray adds these to it.
 LONGEST_FOLDER = 107 - len("/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")
@@ -116,7 +108,7 @@ def run(config: Config, *, run_dir: Path) -> None:
     config = {**config, "training": {**config["training"], "precision": precision}}
     settings = decisive_settings(config)
     if config["from_round"] is not None:
-        reject_other_run(run_dir, settings)
+        reject_other_run(run_dir, settings, allow_changes=config["allow_changes"])
         log.info("%s", go_back(run_dir, config["from_round"]))
     built = build_run(config, run_dir=run_dir, report=report)
     keep_settings(run_dir, config, decisive=settings)
@@ -132,13 +124,6 @@ def run(config: Config, *, run_dir: Path) -> None:
     site = Site(**{name: os.path.abspath(path) for name, path in folders.items()}, **own)
     ENGINES[config["engine"]](built, site, Limits.of(config))
     log.info("Done: %s", run_dir)
-
-
-def keep_settings(run_dir: Path, settings: dict[str, Any], *, decisive: dict[str, Any]) -> None:
-    """Write the decisive settings, by which the folder is of this run, and then all of them."""
-    claim(run_dir, decisive)
-    with atomic_path(run_dir / "config.yaml") as temporary:
-        OmegaConf.save(OmegaConf.create(settings), temporary)
 
 
 def check_engine(name: str) -> None:

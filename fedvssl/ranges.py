@@ -130,7 +130,7 @@ KINDS: dict[str, Kind] = {
     "share": NAMES,
     "mix_coeff": SHARE,
     "swbeta": one_of(0, 1),
-    **dict.fromkeys(("fedavg", "statistics", "selective", "verbose", "progress"), FLAG),
+    **dict.fromkeys(("fedavg", "statistics", "selective", "verbose", "progress", "allow_changes"), FLAG),
     "fedavg_rounds": whole(),
     "server_lr": number(0, 1000, above=True),
     **dict.fromkeys(("beta1", "beta2", "strategy.momentum"), number(0, 1, below=True)),

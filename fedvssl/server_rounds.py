@@ -87,6 +87,7 @@ def run_rounds(wire: Wire, run: Run) -> None:
         finish(run, run_log)
         while run.done < run.rounds:
             server_round, run.shared = run.done + 1, wire.ready(run.shared)
+            run.introductions.server_round = server_round
             order = run.order(server_round)
             run.shared, report = run.strategy.round(wire, server_round, run.shared, order)
             told = to_records(report, server_round=server_round, lr=run.lr * float(order["lr-factor"]))

@@ -40,13 +40,14 @@ SENT = ("model", "task", "training", "seed")  # of the configuration, to clients
 COUNTED = ("batch_size", "local_epochs", "warmup_steps", "keep_optimizer")  # for the number of a client's steps
 
 
-def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run:
+def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN, may_join: bool = True) -> Run:
     """Build a run, or the continuation of the one that is found in its folder.
 
     Args:
         config: the resolved configuration.
         run_dir: the run's folder.
         report: metrics that clients may report.
+        may_join: clients may join after round 1 without allow_changes=true.
 
     Raises:
         ValueError: if a setting is invalid, the folder holds arrays of another model, or the disk is too small.
@@ -71,8 +72,10 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     sizes = {"round_bytes": num_bytes(shared) + num_bytes(strategy.state()), "kept_bytes": kept_bytes}
     lengths = {"rounds": config["rounds"], "keep_last": config["keep_last"]}
     check_disk(run_dir, needed=bytes_kept(strategy.rounds, **lengths, **sizes))
-    introductions = Introductions(num_clients)
+    changes = config["allow_changes"]
+    introductions = Introductions(num_clients, allow_changes=changes, allow_joining=may_join or changes)
     introductions.keep_in(run_dir / CLIENTS_FILE)
+    introductions.server_round = done + 1
     return Run(
         run_dir=run_dir,
         strategy=strategy,
@@ -80,7 +83,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
         done=done,
         shared=shared,
         initial=lambda: {name: array for name, array in fresh().items() if strategy.is_shared(name)},
-        settings=json.dumps({**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]}),
+        settings=sent_settings(config),
         lr=training["optimizer"]["lr"],
         lr_factor=build(training["schedule"]),
         evaluations=build_evaluations(config),
@@ -88,6 +91,11 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
         warning=getattr(rule, "warning", lambda _: ""),
         **lengths,
     )
+
+
+def sent_settings(config: Config) -> str:
+    """Settings for the clients, as JSON text."""
+    return json.dumps({**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]})
 
 
 def build_strategy(

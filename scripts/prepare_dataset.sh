@@ -30,7 +30,7 @@ done
 python="$root/.venv/bin/python"
 [[ -x "$python" ]] || python=python3
 "$python" -c 'import mmcv' 2>/dev/null ||
-  fail "the environment is missing: bash scripts/test.sh or scripts/quickstart.sh makes it, or pip install -e ."
+  fail "the environment is missing: bash scripts/test.sh or scripts/quickstart.sh makes it, or pip install -e '.[ray]'"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 export FEDVSSL_ENDS_WITH=$$  # every command ends with this script, also if it is killed
 out_dir="$data_dir/$name"

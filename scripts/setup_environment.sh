@@ -1,9 +1,9 @@
 # Sourced by the other scripts: makes .venv where it is missing or out of date, and sets $PYTHON to its interpreter.
-# Usage: source scripts/setup_environment.sh <extra>      "" or "dev"
+# Usage: source scripts/setup_environment.sh <extra>      "" or "dev"; both with Ray, for engine=simulation
 export FLWR_TELEMETRY_ENABLED="${FLWR_TELEMETRY_ENABLED:-0}" RAY_USAGE_STATS_ENABLED="${RAY_USAGE_STATS_ENABLED:-0}"
 
 _extra="$1"
-_package=".${_extra:+[$_extra]}"
+_package=".[${_extra:-ray}]"
 _base="${PYTHON:-python3}"
 PYTHON="$PWD/.venv/bin/python"
 

@@ -132,12 +132,19 @@ class LocalGrid(InProcess):
         num_nodes: partitions 0 .. num_nodes - 1.
         on_train: called with (partition id, message) before a training message is handed on; may replace the reply,
             raise, or return "silence" so that no reply ever comes.
+        told: configuration of a partition's node.
     """
 
     def __init__(
-        self, app: ClientApp, num_nodes: int, on_train: Callable[[int, Message], Any] = lambda *_: None, seed: int = 0
+        self,
+        app: ClientApp,
+        num_nodes: int,
+        on_train: Callable[[int, Message], Any] = lambda *_: None,
+        seed: int = 0,
+        told: Callable[[int], dict[str, Any]] = lambda partition_id: {"partition-id": partition_id},
     ) -> None:
         super().__init__()
+        self.told = told
         self.app, self.on_train = app, on_train
         nodes = np.random.default_rng(seed).choice(10**6, num_nodes, replace=False).tolist()
         self.partition_of = dict(zip(nodes, range(num_nodes), strict=True))
@@ -157,7 +164,7 @@ class LocalGrid(InProcess):
     def _handle(self, message: Message) -> str:
         number = message.metadata.__dict__["_message_id"] = str(next(self._numbers))
         partition_id = self.partition_of[message.metadata.dst_node_id]
-        context = Context(1, message.metadata.dst_node_id, {"partition-id": partition_id}, RecordDict(), {})
+        context = Context(1, message.metadata.dst_node_id, self.told(partition_id), RecordDict(), {})
         reply = None
         if message.metadata.message_type == "train":
             self.sent.append((partition_id, message))

@@ -16,7 +16,7 @@ MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 40
 COMMANDS = {
     *("main", "finetune", "test", "finetune_preprocess", "evaluate", "retrieval", "linear_probe", "knn"),
     "semi",
-    *("motion_probe", "report", "export", "sweep", "runs", "verdict"),
+    *("motion_probe", "report", "export", "sweep", "runs", "verdict", "submit", "node"),
 }
 # Parts of the package -> parts or files of it that they may import. A command may import all that is no leaf.
 ALLOWED = {
@@ -52,7 +52,7 @@ ALLOWED = {
     "chosen_run": {"files/runs", "files/rounds", "files/run_log", "run_words"},
     "config": {
         *("chosen_run", "mistakes", "overrides", "places", "ranges"),
-        *("data/splits", "files/names", "files/settings"),
+        *("data/splits", "files/names", "files/settings", "files/atomic"),
     },
     "help": {"chosen_run", "config", "overrides", "files/ending"},
     "building": {"config", "client/training", "training/optimizer", "training/loop", "files/tensors"},
@@ -64,6 +64,12 @@ ALLOWED = {
     "server_rounds": {"server_evaluation", "training", "strategy", "wire", "files"},
     "server_run": {"server_rounds", "server_evaluation", "training", "strategy", "wire", "files", "building", "config"},
     "server_app": {"server_rounds", "wire"},
+    "apps": {"client", "client_app", "served_run", "submission"},
+    "submission": {"config", "overrides", "files"},
+    "served_run": {
+        *("building", "config", "identity", "preflight", "server_app", "server_rounds", "server_run", "submission"),
+        *("data", "files", "training", "wire"),
+    },
     "rehearsal": {"building", "client", "config", "data", "files", "preflight", "server_run"},
     "trained_run": {"building", "config", "files", "server_run"},
     "held_out": {"building", "data", "evaluation", "files", "server_evaluation", "trained_run", "training/watch"},
@@ -113,7 +119,16 @@ PARTS_OF_LEAVES = {
 ONLY_IN = {
     "hydra": {*COMMANDS, "building", "completion", "config", "help", "overrides"},
     "omegaconf": {*COMMANDS, "config", "help"},
-    "flwr": {"engines", "server_app", "client_app", "wire/grid", "wire/record", "strategy/flower"},
+    "flwr": {
+        "apps",
+        "engines",
+        "server_app",
+        "client_app",
+        "served_run",
+        "wire/grid",
+        "wire/record",
+        "strategy/flower",
+    },
     "av": {"data/container"},
     "mmcv": {"data"},
     "cv2": {"data"},
@@ -128,7 +143,8 @@ ONLY_IN = {
 # themselves, or config.yaml of a finished run.
 DOORS = {
     **dict.fromkeys(("evaluate", "export", "finetune", "main", "server_evaluation", "sweep", "test"), 1),
-    **{"early": 1, "preflight": 3, "identity": 1, "server_run": 1, "building": 3, "rehearsal": 1, "engines": 1},
+    **{"early": 1, "preflight": 3, "identity": 1, "server_run": 2, "served_run": 2, "building": 3},
+    **{"rehearsal": 1, "engines": 1},
     **{"config": 4, "files/settings": 2, "formats/origin": 3, "reporting/folders": 1},
 }
 HEAVY = {"torch", "torchvision", "lightning"}
@@ -213,7 +229,18 @@ def test_libraries_are_used_where_they_belong(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "start",
-    ["strategy/fedvssl", "strategy/intake", "wire/grid", "report", "files/arrays", "cli", "runs", "early"],
+    [
+        "strategy/fedvssl",
+        "strategy/intake",
+        "wire/grid",
+        "report",
+        "files/arrays",
+        "cli",
+        "runs",
+        "early",
+        "apps",
+        "submit",
+    ],
 )
 def test_these_need_no_torch(start: str) -> None:
     """Neither they nor what they import, but inside functions."""

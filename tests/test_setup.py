@@ -75,7 +75,7 @@ def test_the_environment_gets_known_versions_once_for_each_list(clone: Path) -> 
     assert " -c constraints.txt -e .[dev]" in asked
     (clone / "constraints.txt").write_text("two\n")
     assert "Setting up" in set_up(clone, "dev").stdout and "Setting up" in set_up(clone, "").stdout
-    assert (clone / "pip.log").read_text().splitlines()[2].endswith("-e .")
+    assert (clone / "pip.log").read_text().splitlines()[2].endswith("-e .[ray]")
 
 
 def test_a_failed_installation_is_told_and_made_again(clone: Path) -> None:

@@ -16,16 +16,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedvssl.client.order import Order, Site
 from fedvssl.client.state import client_folder, load_kept, save_kept
-from fedvssl.client.training import LocalTraining, Videos
 from fedvssl.data.annotations import read_annotations
 from fedvssl.files.arrays import Arrays
-from fedvssl.files.names import client_number
+from fedvssl.files.settings import sha256
 from fedvssl.wire import wire
 
-Build = Callable[[str, frozenset[str]], LocalTraining]
+if TYPE_CHECKING:  # torch is imported when a client trains: each message to a node starts a process
+    from fedvssl.client.training import LocalTraining
+
+Build = Callable[[str, frozenset[str]], "LocalTraining"]
 
 
 class ClientError(RuntimeError):
@@ -47,13 +50,15 @@ class Client:
     build: Build
 
     def introduce(self) -> wire.Facts:
-        """Partition id and number of videos.
+        """Who it is: partition id, owner; its list: number of videos, SHA-256; the precisions that it computes in.
 
         Raises:
             ClientError: if its list cannot be read.
         """
+        path, own = self.site.list_path(self.partition_id), self.site
         try:
-            return {"partition-id": self.partition_id, "num-examples": len(read_annotations(self._list_path()))}
+            numbers = {"partition-id": self.partition_id, "num-examples": len(read_annotations(path))}
+            return {**numbers, "owner": own.owner, "list": sha256(path), "precisions": list(own.precisions)}
         except Exception as error:
             raise ClientError(one_line(error)) from error
 
@@ -79,9 +84,11 @@ class Client:
 
     def _train(self, arrays: Arrays, order: Order, *, write: Callable[[str], None]) -> tuple[Arrays, wire.Facts]:
         """Train for one round with what the client keeps; `write` takes progress lines."""
+        from fedvssl.client.training import Videos
+
         started = time.perf_counter()
         folder = client_folder(self.site, self.partition_id)
-        videos = Videos(read_annotations(self._list_path()), self.partition_id)
+        videos = Videos(read_annotations(self.site.list_path(self.partition_id)), self.partition_id)
         training = local_training(self.build, order.config, frozenset(arrays))
         continues = training.keeps and order.kept_round
         kept = load_kept(folder, order.kept_round) if continues else {}
@@ -90,12 +97,9 @@ class Client:
             save_kept(folder, kept, order)
         return trained, {**facts, "seconds-on-client": time.perf_counter() - started}
 
-    def _list_path(self) -> Path:
-        return list_path(self.site, self.partition_id)
-
 
 @lru_cache(maxsize=1)
-def local_training(build: Build, config: str, sent: frozenset[str]) -> LocalTraining:
+def local_training(build: Build, config: str, sent: frozenset[str]) -> "LocalTraining":
     """Build what an order tells to train.
 
     The last one is cached: one process trains many clients, and building a task takes longer than sending its arrays.
@@ -106,10 +110,6 @@ def local_training(build: Build, config: str, sent: frozenset[str]) -> LocalTrai
         sent: names of the arrays that the server sends.
     """
     return build(config, sent)
-
-
-def list_path(site: Site, partition_id: int) -> Path:
-    return Path(site.partition_dir) / f"client_dist{client_number(partition_id)}.json"
 
 
 def one_line(error: Exception) -> str:

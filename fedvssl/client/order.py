@@ -1,9 +1,14 @@
 """Inputs of a client: the server's order and its own site."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fedvssl.data.dataset import NumWorkers
+from fedvssl.files.names import client_number
 from fedvssl.wire import wire
+
+if TYPE_CHECKING:  # a client introduces itself without torch
+    from fedvssl.data.dataset import NumWorkers
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,21 @@ class Site:
         state_dir: parent of the clients' own folders, each with what it keeps and a log.
         device: "cpu", "cuda" or "auto".
         num_workers: processes that decode; see `train_loader`.
+        list_file: the list of the only client here, in the place of one in partition_dir.
+        owner: name of whom it belongs to, "" if it has none.
+        precisions: those that the device computes in, see `training.precision`; empty if nobody has looked.
     """
 
     media_dir: str
     partition_dir: str
     state_dir: str
     device: str = "auto"
-    num_workers: NumWorkers = "auto"
+    num_workers: "NumWorkers" = "auto"
+    list_file: str | None = None
+    owner: str = ""
+    precisions: tuple[str, ...] = ()
+
+    def list_path(self, partition_id: int) -> Path:
+        """File of a client's list."""
+        name = f"client_dist{client_number(partition_id)}.json"
+        return Path(self.partition_dir, name) if self.list_file is None else Path(self.list_file)

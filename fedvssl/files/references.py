@@ -1,6 +1,6 @@
-"""Papers and terms that a run should name, from references.bib, by the classes and the data set in its settings.
+"""Papers and terms that a run should name, from references.md, by the classes and the data set in its settings.
 
-In references.bib `keywords` has the names of the classes and data sets that an entry is about, or "always"; `terms`
+In references.md `keywords` has the names of the classes and data sets that an entry is about, or "always"; `terms`
 is a sentence on the terms of a data set. Both are one line each, and no part of the BibTeX that is shown.
 """
 
@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-REFERENCES = Path(__file__).parent.parent / "references.bib"
+REFERENCES = Path(__file__).parent.parent / "references.md"  # Flower's bundle takes no .bib
 ALWAYS = "always"  # keyword of this software's own paper
+ENTRY = re.compile(r"^@.*?^\}\n", re.MULTILINE | re.DOTALL)
 OURS = re.compile(r"^  (keywords|terms) += \{(.*)\},\n", re.MULTILINE)
 
 
@@ -33,7 +34,7 @@ def terms(names: Collection[str]) -> str:
 
 
 def _about(names: Collection[str]) -> Iterator[str]:
-    for entry in re.split(r"\n(?=@)", REFERENCES.read_text(encoding="utf-8")):
+    for entry in ENTRY.findall(REFERENCES.read_text(encoding="utf-8")):
         if {ALWAYS, *names} & {*dict(OURS.findall(entry))["keywords"].split(", ")}:
             yield entry
 

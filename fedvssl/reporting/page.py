@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from fedvssl.reporting.style import STYLE
+
 # The page can load and run nothing, whatever a file of the run holds.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -23,7 +24,7 @@ def page(
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<link rel="icon" href="data:,">\n'  # or a browser asks the server for one
-        f"<title>{escape(title)}</title>\n<style>\n{(HERE / 'page.css').read_text(encoding='utf-8')}</style>\n</head>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{STYLE}</style>\n</head>\n"
         f"<body>\n<header><h1>{escape(title)}</h1><p>{escape(summary)}</p><dl>{figures}</dl></header>\n"
         f"<nav>{links}</nav>\n<main>\n{body}</main>\n<footer>{escape(end)}</footer>\n</body>\n</html>\n"
     )

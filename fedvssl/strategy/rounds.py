@@ -89,7 +89,7 @@ class Rounds:
             FederationError: if fewer than `min_fit_clients` can be reached, or their replies are valid.
         """
         started = time.perf_counter()
-        examples = self._reach(wire)
+        examples = self.reach(wire)
         # Of all clients and not of those that can be reached: who connects must not decide how many train.
         size = min(self.sample_size, len(examples))
         chosen = sample_clients(list(examples), size=size, seed=self.seed, server_round=server_round)
@@ -119,8 +119,12 @@ class Rounds:
         told = [typical.norm, float(typical.least), float(typical.most)] if typical else []
         return arrays, RoundReport(_weighted(intake.metrics, method), failures, told, seconds)
 
-    def _reach(self, wire: Wire) -> dict[int, int]:
-        """Numbers of samples of the clients that take part, by partition id."""
+    def reach(self, wire: Wire) -> dict[int, int]:
+        """Wait for the clients; return numbers of samples of those that take part, by partition id.
+
+        Raises:
+            FederationError: if fewer than `min_fit_clients` can be reached.
+        """
         reached = wire.clients()
         if len(reached) < self.min_fit_clients:
             whys = list(wire.left_out.values())

@@ -15,13 +15,14 @@ from flwr.serverapp import Grid
 
 from fedvssl.files.arrays import Arrays
 from fedvssl.wire.introductions import Introductions
-from fedvssl.wire.record import ARRAYS, CLIENT, CONFIG, METRICS, num_bytes, pack, unpack
+from fedvssl.wire.record import ARRAYS, CLIENT, CONFIG, METRICS, OWNER, num_bytes, pack, unpack
 from fedvssl.wire.replies import first_line, reason
 from fedvssl.wire.wire import FederationError, Order, Reply
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
+PROGRESS_SECONDS = 15.0
 
 
 class GridWire:
@@ -31,7 +32,7 @@ class GridWire:
         grid: Flower's connection to the nodes.
         introductions: what the run knows of its clients.
         num_clients: nodes to wait for.
-        timeout: seconds to wait for replies, and from the second round on for missing nodes.
+        timeout: seconds to wait for replies, and from the second round on for a missing node, once until it is back.
         start_timeout: seconds to wait for the nodes and for their introductions in the first round; None: as `timeout`.
         stop: ends all waiting when set.
     """
@@ -48,6 +49,7 @@ class GridWire:
     ) -> None:
         self._grid, self._introductions, self._num_clients = grid, introductions, num_clients
         self._timeout, self._stop = timeout, stop
+        self._awaited = num_clients
         self._patience = timeout if start_timeout is None else start_timeout  # for nodes
         self._node_of: dict[int, int] = {}  # partition id -> node id
 
@@ -67,7 +69,7 @@ class GridWire:
         node_of = destinations(message.metadata for message in asked)
         for reply in replies:
             if (node_id := node_of.pop(answers(reply), None)) is not None:
-                self._introductions.hear(node_id, lambda reply=reply: _facts(reply, CLIENT))
+                self._introductions.hear(node_id, lambda reply=reply: _introduction(reply))
         self._patience = self._timeout
         self._node_of = {who: node for node, who in self._introductions.settle(nodes).items()}
         return {who: self._introductions.clients[who].num_examples for who in self._node_of}
@@ -114,11 +116,19 @@ class GridWire:
             yield Reply(partition_id, error=f"no reply to its message within {self._timeout:g} s")
 
     def _wait_for_nodes(self) -> list[int]:
-        deadline = time.monotonic() + self._patience
-        while len(nodes := sorted(self._grid.get_node_ids())) < self._num_clients and time.monotonic() < deadline:
+        deadline, told = time.monotonic() + self._patience, time.monotonic()  # nothing is told of a short wait
+        while len(nodes := sorted(self._grid.get_node_ids())) < self._awaited:
+            now = time.monotonic()
+            if now >= deadline:
+                self._awaited = len(nodes)  # a missing one is waited for once, and not in every round
+                break
             if self._stop.is_set():
                 raise FederationError("The run was stopped.")
+            if now - told >= PROGRESS_SECONDS:
+                told, connected = now, f"{len(nodes)} of {self._num_clients} clients are connected"
+                log.info("%s; waiting for the others, at most %.0f s more", connected, deadline - now)
             time.sleep(POLL_SECONDS)
+        self._awaited = max(self._awaited, min(len(nodes), self._num_clients))
         return nodes
 
     def _message(self, content: RecordDict, node_id: int, message_type: str) -> Message:
@@ -151,6 +161,12 @@ def _facts(message: Message, name: str) -> dict[str, Any]:
     if not isinstance(facts, MetricRecord):
         raise ValueError(f"the reply lacks '{name}'")
     return dict(facts)
+
+
+def _introduction(message: Message) -> dict[str, Any]:
+    """Numbers and texts of an introduction; the texts may be missing. Raises as `_facts`."""
+    facts, texts = _facts(message, CLIENT), message.content.get(OWNER)
+    return dict(texts) | facts if isinstance(texts, ConfigRecord) else facts
 
 
 def exchange(grid: Grid, messages: Iterable[Message], *, timeout: float, stop: threading.Event) -> Iterator[Message]:

@@ -16,7 +16,8 @@ from flwr.common.constant import SType
 
 from fedvssl.files.arrays import Arrays, npy_header
 
-ARRAYS, METRICS, CONFIG, CLIENT = "arrays", "metrics", "config", "client"  # parts of a message
+# Parts of a message; a client introduces itself with numbers and with texts.
+ARRAYS, METRICS, CONFIG, CLIENT, OWNER = "arrays", "metrics", "config", "client", "owner"
 HEADER_BYTES = 1024  # upper bound for an .npy header; arrays of up to a dozen dimensions have 128
 # An .npy 1.0 of numbers as numpy writes it. Its own reader would parse the text of a stranger as Python.
 HEADER = re.compile(

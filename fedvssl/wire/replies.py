@@ -18,6 +18,8 @@ LARGEST = 1e30  # sums and means of a few such numbers are still finite, in floa
 MOST_EXAMPLES = 2**53 - 1  # largest number of videos; a float64 has every whole number up to it
 MOST_STEPS = 2**31  # by which a counter may rise in a round
 LONGEST_LINE = 500
+LONGEST_OWNER, MOST_PRECISIONS = 80, 8
+DIGEST = re.compile("[0-9a-f]{64}")
 # Facts of every client's training loop: least and largest value.
 FACTS = {
     "num-clips": (0.0, LARGEST),
@@ -100,16 +102,43 @@ def is_servers_own(name: str) -> bool:
     return name in SERVERS_OWN or name.endswith("-weight") or name.startswith("eval-")
 
 
-def read_introduction(facts: Facts, *, num_clients: int) -> tuple[int, int]:
-    """Partition id and number of videos that a node introduces itself with.
+@dataclass(frozen=True)
+class Introduction:
+    """What a node says of itself, checked.
+
+    Args:
+        partition_id, num_examples: its client, and how many videos that has.
+        owner: name of whom the node belongs to, "" if it has none.
+        digest: SHA-256 of the client's list, "" if the node does not tell it.
+        precisions: those that it computes in, see `training.precision`; empty if it does not know.
+    """
+
+    partition_id: int
+    num_examples: int
+    owner: str = ""
+    digest: str = ""
+    precisions: tuple[str, ...] = ()
+
+
+def read_introduction(facts: Facts, *, num_clients: int) -> Introduction:
+    """Check what a node introduces itself with.
 
     Raises:
         ValueError: with the reason for leaving it out.
     """
     partition_id, num_examples = (facts.get(name) for name in ("partition-id", "num-examples"))
-    return (
+    precisions = facts.get("precisions", [])
+    if not (isinstance(precisions, list) and all(isinstance(name, str) for name in precisions)):
+        raise ValueError(f"its precisions are {precisions!r}, not a list of names")
+    digest = str(facts.get("list", ""))
+    if digest and not DIGEST.fullmatch(digest):
+        raise ValueError(f"the digest of its list is {digest!r}, not a SHA-256")
+    return Introduction(
         _whole("partition-id", partition_id, low=0, high=num_clients - 1),
         _whole("num-examples", num_examples, low=1, high=MOST_EXAMPLES),
+        one_line(facts.get("owner", ""))[:LONGEST_OWNER],
+        digest,
+        tuple(map(one_line, precisions[:MOST_PRECISIONS])),
     )
 
 

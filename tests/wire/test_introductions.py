@@ -109,7 +109,7 @@ def test_the_number_of_videos_is_that_of_the_first_introduction(tmp_path: Path, 
     assert introductions.clients == {0: Client(7, 5)}
     assert lines.messages == [
         "node 7 cannot take part: client 1 introduces 500 samples, and 5 when this run began: restore "
-        "client_dist1.json, or begin another run"
+        "client_dist1.json, begin another run, or set allow_changes=true"
     ]
 
 

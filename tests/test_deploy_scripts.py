@@ -1,0 +1,125 @@
+"""scripts/deploy: certificates that TLS accepts, mistakes in one sentence, services and images of names that exist."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedvssl.submission import read_settings
+from scripts.deploy.walk import blocks, walk
+from tests.federation import ROOT
+
+DEPLOY = ROOT / "scripts/deploy"
+STARTED = [DEPLOY / f"{name}.sh" for name in ("certificates", "superlink", "supernode")]
+SERVICES = sorted(DEPLOY.glob("*.service"))
+
+
+def run(script: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    command = ["bash", str(DEPLOY / script), *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def is_valid(own: Path, *name: str) -> bool:
+    """True if TLS would take the server's certificate for this name or address."""
+    files = ["-CAfile", str(own / "ca.crt"), str(own / "server.pem")]
+    return subprocess.run(["openssl", "verify", "-x509_strict", *name, *files], capture_output=True).returncode == 0
+
+
+def test_the_certificate_is_for_all_names_and_signed_by_its_authority(tmp_path: Path) -> None:
+    words = ("--out_dir", "own", "--host", "server.example.org,10.0.0.5")
+    assert run("certificates.sh", *words, cwd=tmp_path).returncode == 0
+    own = tmp_path / "own"
+    assert is_valid(own, "-verify_hostname", "server.example.org") and is_valid(own, "-verify_ip", "10.0.0.5")
+    assert not is_valid(own, "-verify_hostname", "other.org") and not is_valid(own, "-verify_ip", "10.0.0.6")
+    assert all(path.stat().st_mode & 0o077 == 0 for path in own.glob("*.key"))
+    before = (own / "ca.crt").read_bytes()
+    again = run("certificates.sh", *words, cwd=tmp_path)
+    assert again.returncode == 2 and "has an authority already" in again.stderr
+    assert (own / "ca.crt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "sentence"),
+    [
+        ("certificates.sh", "--host a", "give --out_dir"),
+        ("certificates.sh", "--out_dir a --host a;b", "a;b is no name"),
+        ("certificates.sh", "--out_dir a --host a --days x", "--days x must be a whole number"),
+        ("certificates.sh", "--name a", "unknown option --name"),
+        ("superlink.sh", "--work_dir a", "give --work_dir"),
+        ("superlink.sh", "--work_dir a --certificates b", "no ca.crt in "),
+        ("superlink.sh", "--work_dir a --certificates b --port x", "--port x must be a number"),
+        ("supernode.sh", "--client 1", "give --state_dir"),
+        ("supernode.sh", "--state_dir", "--state_dir needs a value"),
+        ("supernode.sh", "--trust all", "unknown option --trust"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_write_nothing(script: str, words: str, sentence: str, tmp_path: Path) -> None:
+    done = run(script, *words.split(), cwd=tmp_path)
+    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_node_makes_its_key_once(tmp_path: Path) -> None:
+    words = ("--state_dir", "state", "--key_only", "yes")
+    assert run("supernode.sh", *words, cwd=tmp_path).stdout == f"{tmp_path}/state/node.key.pub\n"
+    key = (tmp_path / "state/node.key").read_bytes()
+    assert run("supernode.sh", *words, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "state/node.key").read_bytes() == key
+    assert (tmp_path / "state/node.key").stat().st_mode & 0o077 == 0
+    done = run("supernode.sh", "--state_dir", "state", "--superlink", "a:1", cwd=tmp_path)
+    assert done.returncode == 2 and "give --ca" in done.stderr
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.stem)
+def test_a_service_starts_again_for_ever_and_later_than_the_server_forgets_it(service: Path) -> None:
+    text = service.read_text(encoding="utf-8")
+    told = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+    assert told["Restart"] == "always" and int(told["RestartSec"]) >= 15 and told["StartLimitIntervalSec"] == "0"
+    assert int(told["TasksMax"]) <= 1000 and told["User"] != "root"
+    (script,) = re.findall(r"/opt/fedvssl/(scripts/\S+)", told["ExecStart"])
+    known = (ROOT / script).read_text(encoding="utf-8")
+    assert all(f"{option}|" in known or f"{option})" in known for option in re.findall(r" (--\w+)", told["ExecStart"]))
+    variables = {*re.findall(r"\$\{(\w+)\}", told["ExecStart"])}
+    assert variables == {*re.findall(r"^#   (\w+)=", text, re.MULTILINE)}
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_finds_no_fault(tmp_path: Path) -> None:
+    paths = [shutil.copy(path, tmp_path) for path in SERVICES]
+    done = subprocess.run(["systemd-analyze", "verify", *paths], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+def test_the_images_start_the_scripts_without_ray() -> None:
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    assert {*re.findall(r"^FROM .* AS (\w+)$", text, re.MULTILINE)} == {"base", "superlink", "supernode"}
+    for script in re.findall(r"scripts/deploy/\w+\.sh", text):
+        assert (ROOT / script).is_file()
+    assert "USER 1000" in text and "-e ." in text and "[ray]" not in text
+
+
+def test_a_walk_runs_blocks_in_one_shell_and_stops_at_the_first_fault(tmp_path: Path, capfd) -> None:
+    page = "```bash\na=3\nsleep 1000 &\n```\ntext\n```bash\necho $a > $HOME/b; pwd\n```\n```\nno bash\n```\n"
+    assert blocks(page) == ["a=3\nsleep 1000 &\n", "echo $a > $HOME/b; pwd\n"]
+    assert walk(blocks(page), tmp_path) == 0 and (tmp_path / "b").read_text() == "3\n"
+    assert f"{ROOT}\n== block 2: " in capfd.readouterr().out
+    assert walk(["true\n", "false\ntouch $HOME/c\n", "touch $HOME/c\n"], tmp_path) == 1
+    assert not (tmp_path / "c").exists()
+    assert "== block 2: " in capfd.readouterr().out
+
+
+def test_the_page_names_options_and_settings_that_exist() -> None:
+    page = "\n".join(blocks((ROOT / "docs/deployment.md").read_text(encoding="utf-8")))
+    scripts = re.findall(r"(scripts/deploy/\w+\.sh)((?:[^\n]|\\\n)*)", page)
+    assert {script for script, _ in scripts} == {f"scripts/deploy/{path.name}" for path in STARTED}
+    for script, words in scripts:
+        known = (ROOT / script).read_text(encoding="utf-8")
+        assert all(f"{option}|" in known or f"{option})" in known for option in re.findall(r" (--\w+)", words)), words
+    submitted = re.findall(r"fedvssl\.submit (run-name=\w+) (.*)", page)
+    assert len(submitted) == 2 and {name for name, _ in submitted} == {"run-name=first"}
+    assert [read_settings(words)["rounds"] for _, words in submitted] == [1, 2]
