@@ -10,6 +10,7 @@ from torch.nn.functional import max_pool2d
 
 BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 STEMS = ("cifar", "imagenet")
+FEWEST_FOR_CHANNELS_LAST = 8  # channels
 
 
 class ResNet(nn.Module):
@@ -58,7 +59,7 @@ class ResNet(nn.Module):
                 f"A ResNet takes pictures [B,3,H,W] and got {list(pictures.shape)}: give it pictures (input=pictures, "
                 "in pre-training a task such as simclr), or choose a model for clips such as model=r3d18."
             )
-        x = self.bn1(self.conv1(pictures)).relu_()
+        x = self.bn1(self.conv1(without_overrun(pictures, channels=self.bn1.num_features))).relu_()
         if self.stem == "imagenet":
             x = max_pool2d(x, 3, stride=2, padding=1)
         for stage in range(1, 5):
@@ -103,6 +104,15 @@ class Bottleneck(nn.Module):
         residual = self.bn1(self.conv1(x)).relu_()
         residual = self.bn2(self.conv2(residual)).relu_()
         return self.bn3(self.conv3(residual)).add_(self.downsample(x)).relu_()
+
+
+def without_overrun(pictures: Tensor, *, channels: int) -> Tensor:
+    """Pictures [B,3,H,W] in a memory layout in which this processor computes narrow networks.
+
+    On x86 without AVX-512 the gradient of a 1x1 convolution with a stride, of fewer than 8 channels in the layout
+    channels_last, writes beyond its memory (oneDNN in torch 2.15), which ends the process at some later time.
+    """
+    return pictures.contiguous() if channels < FEWEST_FOR_CHANNELS_LAST and pictures.device.type == "cpu" else pictures
 
 
 def shortcut(in_channels: int, out_channels: int, *, stride: int) -> nn.Module:

@@ -23,6 +23,17 @@ def test_what_is_unknown_is_refused(setting: str, value: object) -> None:
         ResNet(**{setting: value})
 
 
+@pytest.mark.parametrize(("width", "is_contiguous"), [(4, True), (7, True), (8, False)])
+def test_narrow_networks_train_without_writing_beyond_their_memory(width: int, is_contiguous: bool) -> None:
+    """Without AVX-512 this ended the process with "double free" or "free(): invalid size" at width 4."""
+    backbone = ResNet(18, width=width)
+    for _ in range(30):
+        pictures = torch.randn(4, 3, 32, 32).to(memory_format=torch.channels_last)
+        features = backbone(pictures)
+        features.square().sum().backward()
+    assert features.is_contiguous() == is_contiguous
+
+
 @pytest.mark.parametrize("depth", [18, 50])
 @pytest.mark.skipif(not has_native_bf16("cpu"), reason="this processor has no bfloat16 instructions")
 def test_bf16_gradients_point_where_float32_ones_do(depth: int) -> None:
