@@ -56,7 +56,9 @@ def settle(config: Config) -> Config:
             name = f"{part}.{inner}" if inner else part
             raise ValueError(f"{name} needs a _target_, the class to build: name one in the file of conf/{part}.")
     check_recipe(config["training"])
-    strategy, task, resources = dict(config["strategy"]), config["task"], fit_to_machine(**config["client_resources"])
+    strategy, task, resources = dict(config["strategy"]), config["task"], config["client_resources"]
+    if config["engine"] != "cluster":  # which has other machines than this one
+        resources = fit_to_machine(**resources)
     if strategy["min_fit_clients"] > config["pool_size"]:
         log.info("strategy.min_fit_clients=%d lowered to pool_size.", strategy["min_fit_clients"])
         strategy["min_fit_clients"] = config["pool_size"]
@@ -144,6 +146,11 @@ def fit_precision(training: Mapping[str, Any], trial: Trial, *, device: str) -> 
         ValueError: if the task's weights cannot be trained with these settings.
     """
     precision = training["precision"]
+    if precision == "auto" and device == "auto" and not gpus_here():
+        raise ValueError(
+            "training.precision=auto is tried on this machine, which has no GPU, and the clients shall have one: set "
+            "training.precision=bf16-mixed or 32-true, or client_resources.num_gpus=0."
+        )
     build_optimizer(training, trial.task, on_gpu=False)  # a mistake in its settings shows here, not in every client
     for pattern, own in (training["optimizer"]["param_groups"] or {}).items():
         log.info("Parameters called %s have settings of their own: %s", pattern, own)
