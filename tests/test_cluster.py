@@ -155,7 +155,7 @@ def test_the_client_decides_its_device_and_resources_are_not_those_of_this_machi
 def test_a_precision_that_this_machine_cannot_settle_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedvssl.preflight.gpus_here", lambda: 0)
     trial: Any = SimpleNamespace(task=nn.Linear(2, 2), dataset=None)
-    with pytest.raises(ValueError, match=r"training\.precision=auto is tried on this machine, which has no GPU"):
+    with pytest.raises(ValueError, match=r"No GPU is here to try training\.precision=auto"):
         fit_precision({"precision": "auto"}, trial, device="auto")
 
 
