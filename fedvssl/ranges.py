@@ -199,6 +199,8 @@ KINDS: dict[str, Kind] = {
     "short_sides": each(SIDE),
     "size": each(SIDE, least=2, most=2),
     "sizes": each(each(SIDE, least=2, most=2)),
+    **dict.fromkeys(("num_blocks", "num_predicted", "memory_size"), CHANNELS),
+    **{"speeds": each(whole(-4096, 4096)), "gap": whole(0, 4096), "batch_norm": FLAG},
     "padding": whole(0, 4096),
     **dict.fromkeys(("velocity", "start_jitter", "frame_jitter"), number()),
     **dict.fromkeys(("brightness", "hue"), number(0, 255)),

@@ -101,7 +101,11 @@ LEAVES |= {"data/image_augment"}  # a medium that the dataset knows nothing of
 # Further files of leaves -> the leaves that may import them.
 PARTS_OF_LEAVES = {
     **{"tasks/patches": {"tasks/ctp"}, "tasks/boxes": {"tasks/ctp"}},
-    "tasks/heads": {"tasks/follower", "tasks/simclr", "tasks/byol", "tasks/simsiam", "tasks/moco"},
+    "tasks/heads": {
+        *("tasks/follower", "tasks/simclr", "tasks/byol", "tasks/simsiam", "tasks/moco"),
+        *("tasks/clips", "tasks/vcop", "tasks/speed", "tasks/rot3d", "tasks/memdpc"),
+    },
+    "tasks/clips": {"tasks/vcop", "tasks/speed", "tasks/rot3d", "tasks/memdpc"},
     "tasks/follower": {"tasks/byol", "tasks/moco"},
     "data/image_augment": {"tasks/views"},
     "tasks/recognition": {"tasks/picture_recognition"},
