@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import clip_test, end_to_end, loader, memory, preprocess, round_parts, startup, step, views
+from benchmarks import clip_test, end_to_end, loader, memory, preprocess, round_parts, startup, step, video_tasks, views
 from benchmarks import round as server_round
 from benchmarks.clips import Clips, clip_parser, prepare_clips
 from benchmarks.measure import Result
@@ -32,6 +32,7 @@ def benchmarks(clips: Clips) -> dict[str, Callable[[], list]]:
         "loader": lambda: list(loader.measure(clips)),
         "step": lambda: list(step.measure()),
         "views": views.measure,
+        "video_tasks": video_tasks.measure,
         "end_to_end": lambda: [end_to_end.measure(clips)],
         "test": lambda: [clip_test.measure(clips)],
         "server_memory": lambda: [memory.measure()],

@@ -1,6 +1,7 @@
 """Engines: what runs the clients of a federated run, and the server beside them.
 
 simulation   Flower's engine on Ray: as many clients at a time as fit on the machine, each in a process
+cluster      the same on the machines of a Ray cluster that already runs
 local        this process: one client after the other, by direct calls
 """
 
@@ -9,9 +10,9 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # torch, flwr and ray are imported when a run starts, so that
     from flwr.serverapp import ServerApp
 
     from fedvssl.client.order import Site
+    from fedvssl.cluster import Machine
     from fedvssl.server_app import Outcome
     from fedvssl.server_rounds import Run
 
@@ -41,6 +43,8 @@ class Limits:
         timeout: seconds that a round waits for its clients.
         start_timeout: seconds that the first round waits for them to start; None: as `timeout`.
         verbose: True shows the messages of Flower and Ray in the terminal too.
+        address: of a Ray cluster; None for a Ray of this machine alone.
+        client_bytes: "memory" and "gpu" that a client needs, by an estimate.
     """
 
     num_clients: int
@@ -49,12 +53,22 @@ class Limits:
     timeout: float
     start_timeout: float | None = None
     verbose: bool = False
+    address: str | None = None
+    client_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Limits":
+    def of(cls, config: Mapping[str, Any], *, client_bytes: Mapping[str, int]) -> "Limits":
         """Those of a run's configuration."""
         waits = {"timeout": config["round_timeout"], "start_timeout": config["start_timeout"]}
-        return cls(num_clients=config["pool_size"], **config["client_resources"], **waits, verbose=config["verbose"])
+        own = {"num_clients": config["pool_size"], "verbose": config["verbose"], "address": config["ray"]["address"]}
+        return cls(**own, **config["client_resources"], **waits, client_bytes=client_bytes)
+
+
+def device_of(engine: str, *, num_gpus: float) -> str:
+    """Device of the clients; "auto" on a cluster, where each decides by what it sees."""
+    if not num_gpus:
+        return "cpu"
+    return "auto" if engine == "cluster" else "cuda"
 
 
 def train_here(run: "Run", site: "Site", limits: Limits) -> None:
@@ -86,11 +100,51 @@ def train_here(run: "Run", site: "Site", limits: Limits) -> None:
         raise RuntimeError(f"The server broke down ({one_line(error)}); see {path}.") from error
 
 
+def train_on_cluster(run: "Run", site: "Site", limits: Limits) -> None:
+    """Train the clients in Flower's simulation engine on the machines of a Ray cluster.
+
+    Raises:
+        ValueError: if the cluster cannot be joined, has no machine for a client, or one does not see the folders.
+    """
+    import ray
+
+    from fedvssl import cluster
+
+    assert limits.address is not None, "main.check_engine has seen one"
+    _send_flower_log_to(run.run_dir / FLOWER_LOG, terminal=limits.verbose)
+    folders = {"data.media_dir": site.media_dir, "partition_dir": site.partition_dir, "hydra.run.dir": site.state_dir}
+    try:
+        cluster.join(lambda: start_ray(address=limits.address, verbose=limits.verbose), limits.address)
+        machines = cluster.machines_of(folders, shared="hydra.run.dir")
+        cluster.check_machines(machines, folders, num_cpus=limits.num_cpus, num_gpus=limits.num_gpus)
+        log.info("The Ray cluster at %s has %s.", limits.address, ", ".join(machine.name for machine in machines))
+        tell_memory(machines, limits, tell_all=True)
+        simulate(run, site, limits)
+    finally:
+        ray.shutdown()
+
+
+def tell_memory(machines: "Sequence[Machine]", limits: Limits, *, tell_all: bool) -> None:
+    """Log what clients need and machines have; `tell_all` also if it is enough."""
+    from fedvssl.cluster import memory_sentence
+
+    own = {"num_cpus": limits.num_cpus, "num_gpus": limits.num_gpus}
+    sentence, fits = memory_sentence(machines, client_bytes=limits.client_bytes, **own)
+    if tell_all or not fits:
+        log.log(logging.INFO if fits else logging.WARNING, "%s", sentence)
+
+
 def simulate(run: "Run", site: "Site", limits: Limits) -> None:
     """Train the clients in Flower's simulation engine, as many at a time as fit on the machine."""
     from fedvssl.client_app import build_client_app
+    from fedvssl.cluster import here
+    from fedvssl.files.environment import num_cores
+    from fedvssl.preflight import gpus_here
     from fedvssl.server_app import Outcome, build_server_app
 
+    if limits.address is None:
+        own = {"num_cpus": num_cores(), "num_gpus": gpus_here()}
+        tell_memory([here(**own)], limits, tell_all=False)
     outcome = Outcome()
     limited = {"num_clients": limits.num_clients, "timeout": limits.timeout, "start_timeout": limits.start_timeout}
     server_app = build_server_app(run, **limited, outcome=outcome)
@@ -120,7 +174,7 @@ def start_engine(
         returned = _watch(outcome, run_dir, before)
         log.info("Starting Flower's simulation engine; in the first round each client's process loads PyTorch ...")
         try:
-            start_ray(verbose=limits.verbose)
+            start_ray(address=limits.address, verbose=limits.verbose)
             run_simulation(server_app, client_app, limits.num_clients, backend_config=backend(limits))
         except FederationError:
             raise
@@ -140,8 +194,12 @@ def root(error: BaseException) -> BaseException:
     return error
 
 
-def start_ray(*, verbose: bool) -> None:
+def start_ray(*, address: str | None = None, verbose: bool) -> None:
     """Start Ray before Flower does, and take SIGTERM back from it: Ray's own handler prints a stack and aborts.
+
+    Args:
+        address: of a cluster to join, once; None starts a Ray of this machine alone.
+        verbose: True shows Ray's messages in the terminal.
 
     Raises:
         Terminated: if SIGTERM comes meanwhile.
@@ -151,15 +209,17 @@ def start_ray(*, verbose: bool) -> None:
     from fedvssl.files.environment import num_cores
     from fedvssl.preflight import gpus_here
 
+    if address and ray.is_initialized():
+        return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of every actor without a GPU
     path = os.pathsep.join([*sys.path, *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ["PYTHONPATH"] = path  # as Flower does it: the clients' processes import what this one can
+    # "local" is not a Ray head that already runs on this machine.
+    local = {"address": "local", "num_cpus": num_cores(), "num_gpus": gpus_here(), "include_dashboard": False}
+    own: Any = {"address": address} if address else local
     try:
         ray.init(
-            address="local",  # not a Ray head that already runs on this machine
-            num_cpus=num_cores(),
-            num_gpus=gpus_here(),
-            include_dashboard=False,
+            **own,
             logging_level=logging.INFO if verbose else logging.ERROR,
             log_to_driver=verbose,
             runtime_env={"env_vars": {"PYTHONPATH": path}},
@@ -230,4 +290,4 @@ def end_of_run(error: object, run_dir: Path) -> str:
     return f"{reason}. Run again with hydra.run.dir={run_dir} to continue."
 
 
-ENGINES = {"simulation": simulate, "local": train_here}
+ENGINES = {"simulation": simulate, "local": train_here, "cluster": train_on_cluster}

@@ -30,7 +30,14 @@ FREE = SAMPLING | {
     *("data_dir", "partition_dir", "init", "data.media_dir", "data.annotation_dir", "exp_name"),
     "data.train_list",  # the clients have lists of their own
     *("data.allow_test_videos", "eval.allow_test_videos"),  # the clients' lists are compared themselves
-    *("engine", "client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
+    *(
+        "engine",
+        "ray.address",
+        "client_resources.num_gpus",
+        "client_resources.num_cpus",
+        "training.num_workers",
+        "verbose",
+    ),
     *("rounds", "from_round", "allow_changes", "round_timeout", "start_timeout", "keep_last", "training.warn_after"),
     *("strategy.max_update_factor", "strategy.oversized_updates"),
     "task.private",  # decides what travels, and the round files are compared with that

@@ -1,4 +1,4 @@
-"""Federated pre-training: clients in Flower's simulation, or one after the other in this process (engine=local).
+"""Federated pre-training: clients in Flower's simulation, on a Ray cluster, or one after the other in this process.
 
     python -m fedvssl.main data_dir=data
     python -m fedvssl.main data_dir=data pool_size=3 rounds=10 strategy.mix_coeff=1 client_resources.num_gpus=0.5
@@ -17,8 +17,10 @@ Settings and presets are in conf/: base.yaml, strategy/, experiment/. Results go
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -30,11 +32,15 @@ from fedvssl.config import Config, conf_dir, for_hydra, to_dict
 from fedvssl.data.client_lists import check_client_lists, lists_in, refuse_train_list
 from fedvssl.data.split import Split
 from fedvssl.early import answered, look_for_files
-from fedvssl.engines import ENGINES, Limits, end_of_run
+from fedvssl.engines import ENGINES, Limits, device_of, end_of_run
 from fedvssl.files.ending import READER_LEFT, end_code, end_word, failed, interruptible, one_line, to_a_reader
 from fedvssl.files.lock import owned
 from fedvssl.files.runs import newest_round
 from fedvssl.identity import WRITES, decisive_settings, keep_settings, reject_other_run
+
+if TYPE_CHECKING:
+    from fedvssl.client.order import Site
+    from fedvssl.data.dataset import NumWorkers
 
 log = logging.getLogger("fedvssl.main")  # __name__ is "__main__" here
 
@@ -86,24 +92,25 @@ def run(config: Config, *, run_dir: Path) -> None:
         ValueError: for a mistake in the configuration or the data, before anything is started.
         RuntimeError, OSError: if the run cannot go on; everything saved so far is kept.
     """
-    check_engine(config["engine"])
+    check_engine(config["engine"], address=config["ray"]["address"])
     refuse_train_list(data := Split.of(config["data"]))
     look_for_files("main", config, begun=newest_round(run_dir) is not None)
     log.info("Loading PyTorch ...")
-    from fedvssl.client.order import Site
     from fedvssl.data.seen import keep_seen
     from fedvssl.files.earlier_round import go_back
     from fedvssl.files.environment import record_environment
     from fedvssl.preflight import expected_report, fit_precision, settle, try_out
     from fedvssl.server_rounds import complete
     from fedvssl.server_run import build_run
+    from fedvssl.training.footprint import client_bytes, saved_for_backward
 
     config = settle(config)
     trial = try_out(config)
     server = None if config["eval"]["every"] is None else Split.of(config["data"], config["eval"])
     seen = check_client_lists(data, lists_in(config["partition_dir"], config["pool_size"]), server, init=config["init"])
-    device = "cuda" if config["client_resources"]["num_gpus"] else "cpu"
-    report = expected_report(trial)
+    device = device_of(config["engine"], num_gpus=config["client_resources"]["num_gpus"])
+    with saved_for_backward() as saved:
+        report = expected_report(trial)
     precision = fit_precision(config["training"], trial, device=device)
     config = {**config, "training": {**config["training"], "precision": precision}}
     settings = decisive_settings(config)
@@ -120,22 +127,40 @@ def run(config: Config, *, run_dir: Path) -> None:
     record_environment(run_dir, done=built.done)
     log.info("%s in %s", f"Continuing after round {built.done}" if built.done else "Starting", run_dir)
     folders = {"media_dir": data.media_dir, "partition_dir": config["partition_dir"], "state_dir": run_dir / "clients"}
-    own = {"device": device, "num_workers": config["training"]["num_workers"]}
-    site = Site(**{name: os.path.abspath(path) for name, path in folders.items()}, **own)
-    ENGINES[config["engine"]](built, site, Limits.of(config))
+    site = site_of(folders, device=device, num_workers=config["training"]["num_workers"])
+    needs = client_bytes(saved, trial.task, config["training"], samples=2, on_gpu=device != "cpu")
+    ENGINES[config["engine"]](built, site, Limits.of(config, client_bytes=needs))
     log.info("Done: %s", run_dir)
 
 
-def check_engine(name: str) -> None:
+def site_of(folders: Mapping[str, Path], *, device: str, num_workers: "NumWorkers") -> "Site":
+    """Site of all clients; other processes may work in other folders, so its paths are absolute."""
+    from fedvssl.client.order import Site
+
+    paths = {name: os.path.abspath(path) for name, path in folders.items()}
+    return Site(**paths, device=device, num_workers=num_workers)
+
+
+def check_engine(name: str, *, address: str | None = None) -> None:
     """Reject an engine that is unknown or not installed.
+
+    Args:
+        name: of the engine.
+        address: of a Ray cluster, for engine=cluster alone.
 
     Raises:
         ValueError: naming it, or a folder for temporary files in which Ray could not start.
     """
     if name not in ENGINES:
         raise ValueError(f"engine={name} is unknown: choose {' or '.join(ENGINES)}.")
-    if name == "simulation" and find_spec("ray") is None:
-        raise ValueError("engine=simulation needs Ray: pip install ray, or set engine=local.")
+    if name != "local" and find_spec("ray") is None:
+        raise ValueError(f"engine={name} needs Ray: pip install ray, or set engine=local.")
+    if name == "cluster" and address is None:
+        raise ValueError(
+            "engine=cluster needs ray.address=<host>:<port> of the cluster, or auto on one of its machines."
+        )
+    if name != "cluster" and address is not None:
+        raise ValueError(f"ray.address={address} has no effect on engine={name}: set engine=cluster.")
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # in the order of Ray
     if name == "simulation" and len(os.fsencode(folder)) > LONGEST_FOLDER:
         raise ValueError(

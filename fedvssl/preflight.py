@@ -57,7 +57,9 @@ def settle(config: Config) -> Config:
             name = f"{part}.{inner}" if inner else part
             raise ValueError(f"{name} needs a _target_, the class to build: name one in the file of conf/{part}.")
     check_recipe(config["training"])
-    strategy, task, resources = dict(config["strategy"]), config["task"], fit_to_machine(**config["client_resources"])
+    strategy, task, resources = dict(config["strategy"]), config["task"], config["client_resources"]
+    if config["engine"] != "cluster":  # which has other machines than this one
+        resources = fit_to_machine(**resources)
     if strategy["min_fit_clients"] > config["pool_size"]:
         log.info("strategy.min_fit_clients=%d lowered to pool_size.", strategy["min_fit_clients"])
         strategy["min_fit_clients"] = config["pool_size"]
@@ -146,6 +148,9 @@ def fit_precision(training: Mapping[str, Any], trial: Trial, *, device: str) -> 
         ValueError: if the task's weights cannot be trained with these settings.
     """
     precision = training["precision"]
+    if precision == "auto" and device == "auto" and not gpus_here():
+        choices = "bf16-mixed or 32-true, or client_resources.num_gpus=0"
+        raise ValueError(f"No GPU is here to try training.precision=auto: set training.precision={choices}.")
     build_optimizer(training, trial.task, on_gpu=False)  # a mistake in its settings shows here, not in every client
     for pattern, own in (training["optimizer"]["param_groups"] or {}).items():
         log.info("Parameters called %s have settings of their own: %s", pattern, own)
@@ -168,10 +173,11 @@ def expected_report(trial: Trial) -> Report:
 
 
 def _first_sampled(lists: list[list[Annotation]], media_dir: Path, sample: Any, *, seed: int) -> list[Annotation]:
-    """The first list whose first two videos can be sampled: a damaged video stops its client only."""
+    """The first list whose first two long enough videos can be sampled: a damaged video stops its client only."""
     first_error = None
     for annotations in lists:
         try:
+            annotations = list(SampleDataset(media_dir, annotations, sample).annotations)
             for annotation in annotations[:2]:
                 sample(find_media(media_dir, annotation.name), np.random.default_rng(seed))
             return annotations
@@ -261,6 +267,7 @@ def check_recipe(training: Mapping[str, Any]) -> None:
             raise ValueError(f"training.{section}={settings} needs a _target_: choose a file of conf/{section}.")
         for name in names:
             value, target = training[name], settings["_target_"]
+            value = None if value == [] and name not in settings else value
             if value is not None and name not in settings:
                 raise ValueError(f"training.{name}={value} has no effect on {target}: set training.{name}=null.")
             if value is not None and value != settings[name]:

@@ -100,7 +100,9 @@ CHANNELS = whole(1, 65536)
 # Name of a setting, or the end of its path -> its kind; the longest end that fits counts.
 KINDS: dict[str, Kind] = {
     # sections
-    **dict.fromkeys(("data", "eval", "model", "task", "strategy", "training", "client_resources", "protocol"), SECTION),
+    **dict.fromkeys(
+        ("data", "eval", "model", "task", "strategy", "training", "client_resources", "protocol", "ray"), SECTION
+    ),
     **dict.fromkeys(("sample", "train_sample", "test_sample", "task.module", "task.sample", "strategy.rule"), SECTION),
     **dict.fromkeys(("task.backbone", "recognizer", "views", "draw", "predictor", "projector", "patches"), SECTION),
     **dict.fromkeys(("training.optimizer", "training.schedule", "strategy.strategy"), SECTION),
@@ -112,7 +114,8 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("exp_name", "data_dir", "partition_dir", "feature_dir", "name", "media_dir"), TEXT),
     **dict.fromkeys(("annotation_dir", "results_dir", "engine"), TEXT),
     **dict.fromkeys(
-        ("checkpoint", "pretrained", "init", "work_dir", "out_dir", "train_list", "baseline"), either(NULL, TEXT)
+        ("checkpoint", "pretrained", "init", "work_dir", "out_dir", "train_list", "baseline", "ray.address"),
+        either(NULL, TEXT),
     ),
     # clients and rounds
     "pool_size": whole(1, 10**6),
@@ -196,6 +199,8 @@ KINDS: dict[str, Kind] = {
     "short_sides": each(SIDE),
     "size": each(SIDE, least=2, most=2),
     "sizes": each(each(SIDE, least=2, most=2)),
+    **dict.fromkeys(("num_blocks", "num_predicted", "memory_size"), CHANNELS),
+    **{"speeds": each(whole(-4096, 4096)), "gap": whole(0, 4096), "batch_norm": FLAG},
     "padding": whole(0, 4096),
     **dict.fromkeys(("velocity", "start_jitter", "frame_jitter"), number()),
     **dict.fromkeys(("brightness", "hue"), number(0, 255)),

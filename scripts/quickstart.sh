@@ -76,7 +76,7 @@ checkpoint="$work_dir/pretraining/round-$last_round-weights.npz"
 
 stage "5/7 what the backbone knows, beside random weights and the mean frame"
 "$PYTHON" -m fedvssl.evaluate retrieval linear_probe motion_probe "${options[@]}" seed="$seed" checkpoint="$checkpoint"
-"$PYTHON" scripts/show_ctp.py checkpoint="$checkpoint"
+"$PYTHON" scripts/show_task.py checkpoint="$checkpoint"
 
 stage "6/7 fine-tuning from the pre-trained backbone, and with the same recipe from scratch at the same time"
 fine_tune() {  # <folder> <where the weights start>

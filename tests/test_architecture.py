@@ -58,6 +58,7 @@ ALLOWED = {
     "building": {"config", "client/training", "training/optimizer", "training/loop", "files/tensors"},
     "preflight": {"building", "config", "training", "data", "files", "strategy/rounds", "wire/replies"},
     "identity": {"config", "strategy", "data", "files"},
+    "cluster": {"files"},
     "finetune_epochs": {"evaluation", "training", "data", "files", "building"},
     "client_app": {"client", "wire", "building"},
     "server_evaluation": {"evaluation", "training", "data/split", "files", "building", "config"},
@@ -74,6 +75,7 @@ ALLOWED = {
     "trained_run": {"building", "config", "files", "server_run"},
     "held_out": {"building", "data", "evaluation", "files", "server_evaluation", "trained_run", "training/watch"},
     "engines": {
+        "cluster",
         "client_app",
         "server_app",
         "server_rounds",
@@ -109,7 +111,11 @@ LEAVES |= {"data/image_augment"}  # a medium that the dataset knows nothing of
 # Further files of leaves -> the leaves that may import them.
 PARTS_OF_LEAVES = {
     **{"tasks/patches": {"tasks/ctp"}, "tasks/boxes": {"tasks/ctp"}},
-    "tasks/heads": {"tasks/follower", "tasks/simclr", "tasks/byol", "tasks/simsiam", "tasks/moco"},
+    "tasks/heads": {
+        *("tasks/follower", "tasks/simclr", "tasks/byol", "tasks/simsiam", "tasks/moco"),
+        *("tasks/clips", "tasks/vcop", "tasks/speed", "tasks/rot3d", "tasks/memdpc"),
+    },
+    "tasks/clips": {"tasks/vcop", "tasks/speed", "tasks/rot3d", "tasks/memdpc"},
     "tasks/follower": {"tasks/byol", "tasks/moco"},
     "data/image_augment": {"tasks/views"},
     "tasks/recognition": {"tasks/picture_recognition"},
@@ -133,7 +139,7 @@ ONLY_IN = {
     "mmcv": {"data"},
     "cv2": {"data"},
     "onnxruntime": {"formats/onnx_file"},
-    "ray": {"engines"},
+    "ray": {"engines", "cluster"},
     "data_tools": set(),
     "benchmarks": set(),
     "tests": set(),

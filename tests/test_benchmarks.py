@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import against, client_steps, learning, pictures, round_parts, time_to_quality, views
+from benchmarks import against, client_steps, learning, pictures, round_parts, time_to_quality, video_tasks, views
 from benchmarks.measure import Result, alternate
 from benchmarks.plain import PlainSample
 from fedvssl.building import build_sample
@@ -65,6 +65,16 @@ def test_the_benchmark_of_views_does_the_work_of_each_task(monkeypatch) -> None:
     assert all(result.ours[0] > 0 and result.baseline[0] > 0 for result in results)
     (line,) = views.time_widths([4])
     assert line.startswith("width   4: ") and line.endswith("s/step of 8 pictures")
+
+
+def test_the_benchmark_of_video_tasks_has_a_row_for_each(monkeypatch) -> None:
+    monkeypatch.setattr(video_tasks, "SIZES", {"cpu": (10, 4), "cuda": (10, 4)})
+    monkeypatch.setattr(video_tasks, "BATCH", 1)
+    monkeypatch.setattr(video_tasks, "REPEATS", 1)
+    monkeypatch.setattr(video_tasks, "TASKS", ("rot3d", "moco_clips"))
+    results = video_tasks.measure()
+    assert [result.name for result in results] == ["step_rot3d", "step_moco_clips"]
+    assert all(result.ours[0] > 0 and result.baseline[0] > 0 for result in results)
 
 
 def test_the_mapped_array_gives_the_batches_of_the_files(tmp_path, monkeypatch) -> None:

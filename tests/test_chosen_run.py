@@ -98,4 +98,4 @@ def test_completion_offers_the_runs():
 
 def test_commands_without_a_checkpoint_leave_the_word_to_hydra():
     assert with_run("sweep", ["run=last"]) == ["run=last"]
-    assert PLACES["show_ctp"] == ("checkpoint", ROUND)
+    assert PLACES["show_task"] == ("checkpoint", ROUND)

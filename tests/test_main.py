@@ -189,7 +189,7 @@ def test_help_and_configuration_come_without_torch(words, shown, tmp_path, monke
     [
         ("strategy.mix_coeff=1.5", "error: strategy.mix_coeff=1.5 must be a number from 0 to 1."),
         ("data_dir=/nowhere", "error: No client_dist<N>.json in /nowhere/"),
-        ("engine=spark", "error: engine=spark is unknown: choose simulation or local."),
+        ("engine=spark", "error: engine=spark is unknown: choose simulation or local or cluster."),
         ("rounds=abc", "error: rounds=abc must be a whole number, at least 1."),
         ("task.sample.crop_size=wide", "error: "),
         ("pretext.sample.crop_size=64", "error: 'pretext.sample.crop_size' is called 'task.sample.crop_size' now.\n"),

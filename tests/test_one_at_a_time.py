@@ -19,7 +19,7 @@ from fedvssl import evaluate, export, finetune, finetune_preprocess, report, swe
 from fedvssl.files.arrays import save_arrays
 from fedvssl.files.tensors import to_arrays
 from fedvssl.models.r3d import R3D
-from scripts import show_ctp
+from scripts import show_task
 from tests.action_set import TINY, TINY_TEST
 from tests.reliability.command_kills import SMALL_EXPORT, SWEPT, write_fine_tuned, write_raw
 from tests.run_folders import write_pretraining
@@ -101,7 +101,7 @@ COMMANDS: dict[str, Callable[[], int]] = {
             "model.width=4",
         ]
     ),
-    "show_ctp": show_ctp.main,
+    "show_task": show_task.main,
     "prepare": tool(data_tools.prepare.main, *RAW, "--out_dir", "out"),
     "extract_frames": tool(data_tools.extract_frames.main, *RAW, "--out_dir", "out/zips"),
     "build_annotations": tool(
@@ -117,7 +117,9 @@ COMMANDS: dict[str, Callable[[], int]] = {
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_second_is_refused(name, folder, holder, monkeypatch, capsys) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["show_ctp.py", VIDEO, "task.sample.crop_size=32", "task.sample.short_sides=[32]"])
+    monkeypatch.setattr(
+        sys, "argv", ["show_task.py", VIDEO, "task.sample.crop_size=32", "task.sample.short_sides=[32]"]
+    )
     before = sorted(folder.rglob("*"))
     assert COMMANDS[name]() == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

@@ -1,6 +1,7 @@
 """The scripts that people type: the result table, the debug picture, the quickstart."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from fedvssl.config import compose
 from fedvssl.evaluation.intervals import paired_difference
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.atomic import read_json, write_json
@@ -18,6 +20,7 @@ from fedvssl.files.predictions import write_predictions
 from fedvssl.files.rounds import round_path
 from tests.federation import tiny_config, train, write_clients
 from tests.tasks.test_ctp import SMALL
+from tests.video_tasks import words_of
 from tests.videos import moving_square, write_video
 
 ROOT = Path(__file__).parent.parent
@@ -140,12 +143,46 @@ def test_a_row_cannot_take_the_name_of_a_baseline(tmp_path: Path) -> None:
 def test_debug_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = write_video(tmp_path / "clip.avi", moving_square(num_frames=40, height=48, width=64))
     picture = tmp_path / "ctp.png"
-    monkeypatch.setattr(sys, "argv", ["show_ctp.py", str(video), "--output", str(picture), *SMALL])
-    assert load("show_ctp").main() == 0
+    monkeypatch.setattr(sys, "argv", ["show_task.py", str(video), "--output", str(picture), *SMALL])
+    assert load("show_task").main() == 0
     pixels = matplotlib.image.imread(picture)
     assert pixels.shape[0] > 300 and pixels.shape[1] > 800
     coloured = (abs(pixels[..., :3] - [0.839, 0.153, 0.157]) < 0.02).all(axis=-1)  # tab:red, the first patch
     assert coloured.sum() > 100
+
+
+@pytest.mark.parametrize(
+    ("task", "num_rows"), [("vcop", 3), ("speed", 1), ("rot3d", 1), ("memdpc", 4), ("moco_clips", 2)]
+)
+def test_picture_of_what_a_task_asks(
+    task: str, num_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    video = write_video(tmp_path / "clip.avi", moving_square(num_frames=40, height=48, width=64))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["show_task.py", str(video), *words_of(task)])
+    script, drawn = load("show_task"), []
+    draw = script.frames_figure
+    monkeypatch.setattr(script, "frames_figure", lambda rows, title: drawn.append((rows, title)) or draw(rows, title))
+    assert script.main() == 0
+    ((rows, title),) = drawn
+    assert len(rows) == num_rows and all(row.pictures.shape[1:] == (32, 32, 3) for row in rows)
+    assert "clip.avi, seed 0: " in title
+    name = "moco" if task == "moco_clips" else task
+    assert capsys.readouterr().out == f"{name}.png\n" and matplotlib.image.imread(f"{name}.png").shape[1] > 300
+
+
+def test_picture_of_the_losses_of_a_trained_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clients(tmp_path, videos_per_client=(2, 2))
+    words = words_of("rot3d", "pool_size=2", "strategy.min_fit_clients=2", "rounds=1", f"data_dir={tmp_path}")
+    config = compose("base", [*words, "client_resources={num_gpus: 0, num_cpus: 1}"])
+    train(config, tmp_path / "run")
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(sys, "argv", ["show_task.py", f"checkpoint={tmp_path / 'run/round-1-weights.npz'}"])
+    script, titles = load("show_task"), []
+    draw = script.frames_figure
+    monkeypatch.setattr(script, "frames_figure", lambda rows, title: titles.append(title) or draw(rows, title))
+    assert script.main() == 0 and (tmp_path / "run/rot3d.png").is_file()
+    assert re.search(r"turn \d+ degrees; loss [\d.]+ -> [\d.]+ after round 1 \(chance 1.39\)", titles[0])
 
 
 def test_picture_of_what_was_learned(
@@ -157,8 +194,8 @@ def test_picture_of_what_was_learned(
     train(config, tmp_path / "run")
     with (tmp_path / "run" / "config.yaml").open("w") as file:
         yaml.safe_dump(config, file)
-    monkeypatch.setattr(sys, "argv", ["show_ctp.py", f"checkpoint={tmp_path / 'run' / 'round-2-weights.npz'}"])
-    script = load("show_ctp")
+    monkeypatch.setattr(sys, "argv", ["show_task.py", f"checkpoint={tmp_path / 'run' / 'round-2-weights.npz'}"])
+    script = load("show_task")
     seen = []
     monkeypatch.setattr(script, "predict", lambda *args, predict=script.predict: seen.append(args[1]) or predict(*args))
     assert script.main() == 0 and (tmp_path / "run" / "ctp.png").is_file()
@@ -173,24 +210,24 @@ def test_picture_of_what_was_learned(
     assert not np.array_equal(before["head.fc1.weight"], after["head.fc1.weight"])
     for kept in tmp_path.glob("run/clients/*/kept-round-1.npz"):
         kept.unlink()
-    monkeypatch.setattr(sys, "argv", ["show_ctp.py", f"checkpoint={tmp_path / 'run' / 'round-1-weights.npz'}"])
+    monkeypatch.setattr(sys, "argv", ["show_task.py", f"checkpoint={tmp_path / 'run' / 'round-1-weights.npz'}"])
     assert script.main() == 2, "the initial head would be taken for a trained one"
     config["task"]["module"]["_target_"] = "os.system"
     (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(config))
-    monkeypatch.setattr(sys, "argv", ["show_ctp.py", f"checkpoint={tmp_path / 'run' / 'round-2-weights.npz'}"])
+    monkeypatch.setattr(sys, "argv", ["show_task.py", f"checkpoint={tmp_path / 'run' / 'round-2-weights.npz'}"])
     assert script.main() == 2 and "config.yaml names os.system, which is no class of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("checkpoint", ["nowhere/round-3-weights.npz", "model_pretrained.pth"])
 def test_a_checkpoint_outside_of_a_run_gets_a_sentence(checkpoint, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(sys, "argv", ["show_ctp.py", f"checkpoint={checkpoint}"])
-    assert load("show_ctp").main() == 2
+    monkeypatch.setattr(sys, "argv", ["show_task.py", f"checkpoint={checkpoint}"])
+    assert load("show_task").main() == 2
     assert "is no round-<N>-weights.npz in the folder of its run" in capsys.readouterr().err
 
 
 def test_a_missing_video_gets_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr(sys, "argv", ["show_ctp.py", "/no/clip.avi"])
-    assert load("show_ctp").main() == 2
+    monkeypatch.setattr(sys, "argv", ["show_task.py", "/no/clip.avi"])
+    assert load("show_task").main() == 2
     assert capsys.readouterr().err.startswith("error: /no/clip.avi")
 
 

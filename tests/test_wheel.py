@@ -40,7 +40,7 @@ def run(installed: Path, folder: Path, *words: str) -> str:
 def test_the_wheel_holds_the_package_its_configuration_and_what_people_type(installed: Path) -> None:
     inside = {path for path in files_of(installed) if path.parts[0] == "fedvssl"}
     assert {path.parts[0].partition("-")[0] for path in files_of(installed) - inside} == {"bin", "fedvssl"}
-    expected = {Path("fedvssl/scripts/compare_results.py"), Path("fedvssl/scripts/show_ctp.py")}
+    expected = {Path("fedvssl/scripts/compare_results.py"), Path("fedvssl/scripts/show_task.py")}
     expected |= {Path("fedvssl") / path for path in files_of(ROOT / "fedvssl")}
     expected |= {Path("fedvssl") / part / path for part in ("conf", "data_tools") for path in files_of(ROOT / part)}
     assert inside == expected
@@ -85,7 +85,7 @@ def test_the_package_is_typed_and_its_api_is_there(installed: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"), [(["compare_results"], "Name the rows"), (["show_ctp", "--help"], "usage: show_ctp.py")]
+    ("words", "sentence"), [(["compare_results"], "Name the rows"), (["show_task", "--help"], "usage: show_task.py")]
 )
 def test_the_python_scripts_run(installed: Path, tmp_path: Path, words: list[str], sentence: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}

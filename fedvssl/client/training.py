@@ -179,6 +179,7 @@ def train_epochs(
             ),
         )
         session.steps += len(loader)
+        write(f"{result.num_clips} of {len(videos.annotations)} samples")
         write(f"{result.clips_per_second:.1f} samples/s, {100 * result.data_share:.1f} % of the time waiting for data")
         results.append(result)
     return results

@@ -38,14 +38,19 @@ class SampleDataset(Dataset):
 
     Args:
         media_dir: folder with the file of every annotation, see `find_media`.
-        annotations: the videos or pictures.
+        annotations: the videos or pictures; those that the sample does not select are left out.
         sample: opens a file, decodes what it needs and draws its random parameters.
         seed_key: (seed, server_round, partition_id, epoch); empty if nothing is random.
+
+    Raises:
+        ValueError: if the sample selects none.
     """
 
     def __init__(
         self, media_dir: Path, annotations: Sequence[Annotation], sample: Sample, *, seed_key: tuple[int, ...] = ()
     ) -> None:
+        if hasattr(sample, "select"):
+            annotations = [annotations[i] for i in sample.select([find_media(media_dir, a.name) for a in annotations])]  # pyright: ignore[reportAttributeAccessIssue]
         self.media_dir = media_dir
         self.annotations = annotations
         self.sample = sample

@@ -50,7 +50,7 @@ def environment() -> Facts:
     return {
         "processor": processor(),
         "cores": num_cores(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": memory_bytes(),
         "gpus": gpus(),
         "system": platform.platform(),
         "versions": versions(),
@@ -67,6 +67,11 @@ def machine(precision: str) -> str:
 def num_cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def free_bytes(folder: Path) -> int:
@@ -90,6 +95,12 @@ def gpus() -> list[str]:
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     lines = (visible and _output([*query, f"--id={visible}"])) or _output(query)  # a part of a GPU has no such line
     return [f"{name}, driver {driver}" for name, _, driver in (line.rpartition(", ") for line in lines.splitlines())]
+
+
+def gpu_bytes() -> int:
+    """Bytes of the smallest NVIDIA GPU of this machine, whether this process may use it or not; 0 without one."""
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    return min((int(line) << 20 for line in _output(query).splitlines() if line.strip().isdigit()), default=0)
 
 
 def versions() -> dict[str, str]:

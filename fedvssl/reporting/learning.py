@@ -14,7 +14,7 @@ from fedvssl.reporting.folders import Folder
 from fedvssl.training.watch import TRIVIAL, unbeaten
 
 CLIENTS_WITH_NAMES = 7  # more lines cannot be told apart
-BOXES = "ctp.png"  # of scripts/show_ctp.py
+BOXES = "ctp.png"  # of scripts/show_task.py
 # Numbers of a round and its clients -> title of their chart, unit.
 LIFE = {
     "active_share": ("Active units of the head's hidden layer", "share"),

@@ -23,12 +23,13 @@ FEWEST_ROWS = 3
 
 
 class Head(nn.Module):
-    """Linear, BatchNorm, ReLU, Linear, or one Linear: [B,in_channels] -> [B,out_channels], float32 at least.
+    """Linear, BatchNorm or none, ReLU, Linear, or one Linear: [B,in_channels] -> [B,out_channels], float32 at least.
 
     Args:
         in_channels: D.
         hidden_channels: of the hidden layer; "input" for as many as come in; None for one Linear alone.
         out_channels: E.
+        batch_norm: False leaves the hidden layer as it is.
 
     Attributes:
         active_share: fraction of positive units of the hidden layer in the last forward pass, a scalar; None without a
@@ -40,7 +41,9 @@ class Head(nn.Module):
 
     active_share: Tensor | None
 
-    def __init__(self, in_channels: int, *, hidden_channels: int | str | None, out_channels: int) -> None:
+    def __init__(
+        self, in_channels: int, *, hidden_channels: int | str | None, out_channels: int, batch_norm: bool = True
+    ) -> None:
         super().__init__()
         hidden = in_channels if hidden_channels == "input" else hidden_channels
         for name, channels in (("hidden_channels", hidden), ("out_channels", out_channels)):
@@ -48,7 +51,7 @@ class Head(nn.Module):
                 raise ValueError(f"{name}={channels} of a head must be a whole number, at least 1.")
         self.has_hidden, self.out_channels, self.active_share = isinstance(hidden, int), out_channels, None
         if isinstance(hidden, int):
-            self.hidden, self.bn = nn.Linear(in_channels, hidden), nn.BatchNorm1d(hidden)
+            self.hidden, self.bn = nn.Linear(in_channels, hidden), nn.BatchNorm1d(hidden) if batch_norm else None
         self.out = nn.Linear(hidden if isinstance(hidden, int) else in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,6 +62,8 @@ class Head(nn.Module):
         return x.to(torch.promote_types(x.dtype, torch.float32))  # losses need more digits than bfloat16 has
 
     def _normalised(self, x: Tensor) -> Tensor:
+        if self.bn is None:
+            return x
         if self.training and len(x) < FEWEST_ROWS:
             return batch_norm(x, self.bn.running_mean, self.bn.running_var, self.bn.weight, self.bn.bias)
         return self.bn(x)

@@ -17,7 +17,9 @@ class Sample(Protocol):
 
     The file is a video (`data/video.py` reads it), a picture, or what the Sample understands; no other part opens it.
 
-    Optional: `measure(rng) -> {name: value}`, values for settings of the task that the configuration leaves to "auto".
+    Optional: `measure(rng) -> {name: value}`, values for settings of the task that the configuration leaves to "auto";
+    `select(paths) -> indices` of the files that the task has a use for; a ValueError if it has none, though there are
+    files. Others, such as videos that are too short, are left out. Every epoch asks, so keep what took a decoder.
     """
 
     def __call__(self, path: Path, rng: np.random.Generator) -> Batch: ...

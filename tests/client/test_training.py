@@ -237,8 +237,9 @@ def test_a_failure_becomes_one_line_and_a_traceback_in_the_log(fault, config, tm
 
 def test_a_client_writes_its_progress(config, site):
     train(config, site)
-    batch, epoch = (client_folder(site, 0) / "train.log").read_text().splitlines()
+    batch, count, epoch = (client_folder(site, 0) / "train.log").read_text().splitlines()
     assert "round 1  epoch 1/1  batch 1/1  loss " in batch and batch.endswith("left 0:00")
+    assert count.endswith("3 of 3 samples")
     assert "samples/s" in epoch and epoch.endswith("% of the time waiting for data")
 
 
