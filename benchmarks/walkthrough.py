@@ -12,6 +12,7 @@ import argparse
 import os
 import re
 import selectors
+import shlex
 import shutil
 import subprocess
 import sys
@@ -120,7 +121,7 @@ def run(command: str, clone: Path, known: Mapping[str, str]) -> Ran:
     """Run one command of the README at small size."""
     text, guessed = small(command), PLACEHOLDER.findall(command)
     for name, value in known.items():
-        text = text.replace(name, value)
+        text = text.replace(name, shlex.quote(value))
     words = [sys.executable, "-c", text] if text.startswith("import ") else ["bash", "-c", text]
     environment = {
         **os.environ,
@@ -163,7 +164,13 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 def main() -> int:
     """The command; returns 1 if a command of the README has failed."""
-    args = parser(__doc__).parse_args()
+    words = parser(__doc__)
+    args = words.parse_args()
+    for folder in (args.raw_dir, args.ann_dir):
+        if not folder.is_dir():
+            words.error(f"there is no folder {folder}")
+    if args.folder.exists() and any(args.folder.iterdir()):
+        words.error(f"{args.folder} is not empty: give another one")
     log = []
     for ran in walk(args.folder, raw_dir=args.raw_dir, ann_dir=args.ann_dir, only=args.only):
         log.append(ran)
@@ -172,6 +179,8 @@ def main() -> int:
         write_json(args.json, [asdict(ran) for ran in log])
     for place in sorted({place for ran in log for place in ran.guessed}):
         print(f"to be put in: {place} in {sum(place in ran.guessed for ran in log)} commands")
+    if not log:
+        words.error(f"no command of the README has {args.only} in it")
     failed = [ran for ran in log if ran.code or not ran.wrote]
     print(f"{len(log)} commands, {sum(ran.seconds for ran in log):.0f} s, {len(failed)} failed")
     return int(bool(failed))

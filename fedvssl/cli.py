@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import fedvssl
-from fedvssl.files.ending import READER_LEFT, to_a_reader
+from fedvssl.files.ending import READER_LEFT, ReaderLeftError, to_a_reader
 
 PACKAGE = Path(__file__).resolve().parent
 TOOLS = "fedvssl.data_tools" if (PACKAGE / "data_tools").is_dir() else "data_tools"  # in the wheel; in a checkout
@@ -64,7 +64,7 @@ def main() -> int:
     try:
         with to_a_reader():
             return answer()
-    except BrokenPipeError:
+    except ReaderLeftError:
         return READER_LEFT
 
 

@@ -33,7 +33,16 @@ from fedvssl.data.client_lists import check_client_lists, lists_in, refuse_train
 from fedvssl.data.split import Split
 from fedvssl.early import answered, look_for_files
 from fedvssl.engines import ENGINES, Limits, device_of, end_of_run
-from fedvssl.files.ending import READER_LEFT, end_code, end_word, failed, interruptible, one_line, to_a_reader
+from fedvssl.files.ending import (
+    READER_LEFT,
+    ReaderLeftError,
+    end_code,
+    end_word,
+    failed,
+    interruptible,
+    one_line,
+    to_a_reader,
+)
 from fedvssl.files.lock import owned
 from fedvssl.files.runs import newest_round
 from fedvssl.identity import WRITES, decisive_settings, keep_settings, reject_other_run
@@ -59,7 +68,7 @@ def main() -> None:
         sys.argv[1:] = for_hydra(sys.argv[1:])
         with interruptible(), to_a_reader():
             _main()
-    except BrokenPipeError:
+    except ReaderLeftError:
         sys.exit(READER_LEFT)
     except ValueError as error:
         sys.exit(failed(error, code=2))

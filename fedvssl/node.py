@@ -19,6 +19,7 @@ from fedvssl.data.annotations import read_annotations
 from fedvssl.data.made_up import write_made_up
 from fedvssl.data.media import picture_of_sample
 from fedvssl.files.ending import failed, one_line
+from fedvssl.files.names import shown
 
 NARROW = ("model.width=8",)  # the kernels are those of any width
 
@@ -32,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if quoted := [value for value in told.values() if "'" in str(value)]:
             raise ValueError(f"{quoted[0]} has an apostrophe, which Flower cannot read: give another name.")
+        if odd := [value for value in told.values() if not str(value).isprintable()]:
+            raise ValueError(f"{shown(str(odd[0]))} has a character that cannot be printed: give another name.")
         if arguments.client < 1:
             raise ValueError(f"--client {arguments.client}: clients are counted from 1, as in client_dist<N>.json.")
         partition_id, site = read_node_config(told)

@@ -51,15 +51,19 @@ def read_settings(overrides: str) -> Config:
     return compose("base", [*DEFAULTS, *words])
 
 
-def refuse_elsewhere(words: Collection[str]) -> None:
+def refuse_elsewhere(words: Collection[str], names: Collection[str] = ELSEWHERE) -> None:
     """Reject settings that a submission has no say in.
+
+    Args:
+        words: overrides.
+        names: of such settings and sections.
 
     Raises:
         ValueError: naming the first of them.
     """
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
-        if any(key == name or key.startswith(f"{name}.") for name in ELSEWHERE):
+        if any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names):
             where = "run-name names the run's folder" if key.startswith("hydra") else "each node's owner decides it"
             raise ValueError(f"'{word}' has no effect on a submission: {where}. Leave it out.")
 

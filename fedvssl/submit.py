@@ -26,7 +26,7 @@ from fedvssl.files.ending import end_code, failed, interruptible
 from fedvssl.files.environment import gpus, num_cores
 from fedvssl.files.names import check_name
 from fedvssl.places import conf_dir
-from fedvssl.submission import read_settings
+from fedvssl.submission import read_settings, refuse_elsewhere
 
 NAME = "run-name"
 RESULTS = re.compile(r"Results in (/.+)")  # line of the server
@@ -79,6 +79,8 @@ def submit(connection: str | None, run_name: str, settings: Sequence[str]) -> in
     name, address = find_connection(connection)
     if address.startswith(LOCAL):
         settings = [absolute(word) for word in settings]
+    else:
+        refuse_elsewhere([word.removeprefix("--") for word in settings], ["partition_dir"])
     overrides = shlex.join(settings)
     config, more = read_settings(overrides), []
     if address.startswith(LOCAL):
@@ -86,7 +88,10 @@ def submit(connection: str | None, run_name: str, settings: Sequence[str]) -> in
     with TemporaryDirectory(prefix="fedvssl-") as folder:
         told = Path(folder, "run.toml")
         texts = {"overrides": overrides, NAME: run_name}
-        told.write_text("".join(f"{key} = {json.dumps(text)}\n" for key, text in texts.items()), encoding="utf-8")
+        told.write_text(
+            "".join(f"{key} = {json.dumps(text, ensure_ascii=False)}\n" for key, text in texts.items()),
+            encoding="utf-8",
+        )
         started = flwr("run", str(checkout()), name, "--run-config", str(told), *more, "--format", "json")
     run_id = read_json(started).get("run-id")
     if not run_id:
@@ -130,7 +135,9 @@ def find_connection(name: str | None) -> tuple[str, str]:
         told = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as TOML: mend it.") from error
-    connections: dict[str, Any] = told.get("superlink", {"default": "local", "local": {"address": LOCAL}})
+    connections: Any = told.get("superlink", {"default": "local", "local": {"address": LOCAL}})
+    if not isinstance(connections, dict):
+        raise ValueError(f"{path} has no section [superlink]: mend it.")
     name = name or str(connections.get("default", "local"))
     if not isinstance(connections.get(name), dict):
         known = ", ".join(key for key, value in connections.items() if isinstance(value, dict))
@@ -141,7 +148,7 @@ def find_connection(name: str | None) -> tuple[str, str]:
 def absolute(word: str) -> str:
     """A setting that names a place on this machine, with an absolute path."""
     key, equals, value = word.partition("=")
-    is_place = key.removeprefix("--") in PLACES and equals and value not in ("", "null")
+    is_place = key.removeprefix("--") in PLACES and equals and value not in ("", "null") and "${" not in value
     return f"{key}={Path(value).expanduser().absolute()}" if is_place else word
 
 

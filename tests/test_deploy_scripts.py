@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ STARTED = [DEPLOY / f"{name}.sh" for name in ("certificates", "superlink", "supe
 SERVICES = sorted(DEPLOY.glob("*.service"))
 
 
-def run(script: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+def run(script: str, *words: str, cwd: Path, python: object = sys.executable) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHON": str(python), "PYTHONPATH": str(ROOT)}
     command = ["bash", str(DEPLOY / script), *words]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
@@ -35,6 +36,9 @@ def test_the_certificate_is_for_all_names_and_signed_by_its_authority(tmp_path: 
     assert run("certificates.sh", *words, cwd=tmp_path).returncode == 0
     own = tmp_path / "own"
     assert is_valid(own, "-verify_hostname", "server.example.org") and is_valid(own, "-verify_ip", "10.0.0.5")
+    assert is_valid(own, "-verify_hostname", "localhost") and is_valid(own, "-verify_ip", "127.0.0.1"), (
+        "to submit there"
+    )
     assert not is_valid(own, "-verify_hostname", "other.org") and not is_valid(own, "-verify_ip", "10.0.0.6")
     assert all(path.stat().st_mode & 0o077 == 0 for path in own.glob("*.key"))
     before = (own / "ca.crt").read_bytes()
@@ -50,11 +54,13 @@ def test_the_certificate_is_for_all_names_and_signed_by_its_authority(tmp_path: 
         ("certificates.sh", "--out_dir a --host a;b", "a;b is no name"),
         ("certificates.sh", "--out_dir a --host a --days x", "--days x must be a whole number"),
         ("certificates.sh", "--name a", "unknown option --name"),
+        ("certificates.sh", "--out_dir a --host *", "* is no name"),
         ("superlink.sh", "--work_dir a", "give --work_dir"),
         ("superlink.sh", "--work_dir a --certificates b", "no ca.crt in "),
         ("superlink.sh", "--work_dir a --certificates b --port x", "--port x must be a number"),
         ("supernode.sh", "--client 1", "give --state_dir"),
         ("supernode.sh", "--state_dir", "--state_dir needs a value"),
+        ("supernode.sh", "--state_dir a --key_only true", "--key_only true must be yes or no"),
         ("supernode.sh", "--trust all", "unknown option --trust"),
     ],
 )
@@ -62,6 +68,34 @@ def test_mistakes_are_one_sentence_and_write_nothing(script: str, words: str, se
     done = run(script, *words.split(), cwd=tmp_path)
     assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_what_openssl_refuses_is_told_and_can_be_mended(tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()  # which a pattern would find
+    done = run("certificates.sh", "--out_dir", "own", "--host", "999.0.0.1", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: openssl makes no certificate for 999.0.0.1: ")
+    assert done.stderr.count("\n") == 1 and not list((tmp_path / "own").iterdir())
+    long = f"{'a' * 60}.example.org"
+    assert run("certificates.sh", "--out_dir", "own", "--host", long, cwd=tmp_path).returncode == 0
+    assert is_valid(tmp_path / "own", "-verify_hostname", long)
+    (tmp_path / "own/ca.key").unlink()  # kept elsewhere
+    assert "has an authority already" in run("certificates.sh", "--out_dir", "own", "--host", "a", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(("host", "near"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("fe80::1", "[fe80::1]")])
+def test_the_superlink_writes_where_it_is_found_whatever_its_folder_is_called(host, near, tmp_path: Path) -> None:
+    own = tmp_path / 'my "own" \\ certificates'
+    own.mkdir()
+    for name in ("ca.crt", "server.pem", "server.key"):
+        (own / name).touch()
+    for name in ("python", "flower-superlink"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "$@"\n')
+        (tmp_path / name).chmod(0o700)
+    words = ("--work_dir", "work", "--certificates", str(own), "--host", host)
+    done = run("superlink.sh", *words, cwd=tmp_path, python=tmp_path / "python")
+    assert done.returncode == 0 and f"--ssl-keyfile {own}/server.key" in done.stdout
+    told = tomllib.loads((tmp_path / "work/flwr/config.toml").read_text())["superlink"]["here"]
+    assert told == {"address": f"{near}:8000", "root-certificates": f"{own}/ca.crt"}
 
 
 def test_a_node_makes_its_key_once(tmp_path: Path) -> None:
@@ -81,6 +115,8 @@ def test_a_service_starts_again_for_ever_and_later_than_the_server_forgets_it(se
     told = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
     assert told["Restart"] == "always" and int(told["RestartSec"]) >= 15 and told["StartLimitIntervalSec"] == "0"
     assert int(told["TasksMax"]) <= 1000 and told["User"] != "root"
+    (place,) = re.findall(r"--(?:work|state)_dir (\S+)", told["ExecStart"])
+    assert told["ProtectSystem"] == "strict" and place == f"/var/lib/{told['StateDirectory']}"
     (script,) = re.findall(r"/opt/fedvssl/(scripts/\S+)", told["ExecStart"])
     known = (ROOT / script).read_text(encoding="utf-8")
     assert all(f"{option}|" in known or f"{option})" in known for option in re.findall(r" (--\w+)", told["ExecStart"]))

@@ -55,10 +55,11 @@ def test_the_log_has_the_exit_code_the_longest_silence_and_the_line_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(walkthrough, "WRITES", {"echo": "made.txt", "true": "made.txt"})
-    ran = walkthrough.run("echo one; touch made.txt; sleep 0.6; echo <word>; exit 3", tmp_path, {"<word>": "two"})
+    command = "echo one; touch made.txt; sleep 0.6; echo <word>; exit 3"
+    ran = walkthrough.run(command, tmp_path, {"<word>": "two  'words' # here"})
     assert (ran.code, ran.before, ran.guessed, ran.wrote) == (3, "one", ["<word>"], True)
-    assert 0.5 < ran.silence <= ran.seconds and ran.last == "one\ntwo"
-    assert "exit 3" in ran.line() and ran.line().endswith("one\ntwo")
+    assert 0.5 < ran.silence <= ran.seconds and ran.last == "one\ntwo  'words' # here"
+    assert "exit 3" in ran.line() and ran.line().endswith(ran.last)
     (tmp_path / "made.txt").unlink()
     silent = walkthrough.run("true", tmp_path, {})
     assert silent.code == 0 and not silent.wrote, "a command that writes nothing has failed"
@@ -69,7 +70,8 @@ def test_a_failed_command_gives_the_walk_its_exit_code(
 ) -> None:
     good = walkthrough.Ran("a <videos>", 1.0, 0, 20.0, "begun", ["<videos>"], wrote=True, last="")
     bad = walkthrough.Ran("b", 1.0, 2, 0.0, "", [], wrote=True, last="error: no b")
-    words = ["walkthrough", "--raw_dir", "r", "--ann_dir", "a", "--folder", "f", "--json", str(tmp_path / "log.json")]
+    there, new = str(tmp_path), str(tmp_path / "new")
+    words = ["walkthrough", "--raw_dir", there, "--ann_dir", there, "--folder", new, "--json", f"{there}/log.json"]
     monkeypatch.setattr(sys, "argv", words)
     for log, code in (([good], 0), ([good, bad], 1)):
         monkeypatch.setattr(walkthrough, "walk", lambda *_, log=log, **__: iter(log))
@@ -77,6 +79,24 @@ def test_a_failed_command_gives_the_walk_its_exit_code(
     told = capsys.readouterr().out
     assert "a <videos>   (after: begun)" in told and "error: no b" in told
     assert "to be put in: <videos> in 1 commands" in told and "2 commands, 2 s, 1 failed" in told
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"--raw_dir": "nowhere"}, "there is no folder nowhere"),
+        ({"--folder": "."}, "is not empty: give another one"),
+        ({"--only": "no such words"}, "no command of the README has no such words in it"),
+    ],
+)
+def test_a_walk_that_cannot_begin_is_one_sentence(change, sentence, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(ROOT)
+    told = {"--raw_dir": "docs", "--ann_dir": "docs", "--folder": str(tmp_path / "new"), **change}
+    monkeypatch.setattr(sys, "argv", ["walkthrough", *(word for pair in told.items() for word in pair)])
+    monkeypatch.setattr(walkthrough, "walk", lambda *_, **__: iter([]))
+    with pytest.raises(SystemExit) as ended:
+        walkthrough.main()
+    assert ended.value.code == 2 and sentence in capsys.readouterr().err
 
 
 def in_git() -> bool:

@@ -119,6 +119,7 @@ def test_a_connection_keeps_its_places_and_sets_no_nodes(flower, tmp_path):
         (("run-name=a/../..",), "leads outside the folder"),
         (("run-name=a", "rounds=x"), "rounds=x"),
         (("run-name=a", "engine=local"), "has no effect on a submission"),
+        (("run-name=a", "hydra/job_logging=none"), "has no effect on a submission"),
         (("far", "run-name=a"), "has no connection [superlink.far]: add it, or name one of: local."),
     ],
 )
@@ -128,10 +129,27 @@ def test_mistakes_are_told_and_nothing_is_submitted(flower, words, sentence, cap
     assert code == 2 and sentence in error and error.count("\n") == 1 and not (tmp_path / "seen").exists()
 
 
-def test_a_damaged_file_of_connections_is_named(flower, tmp_path, capsys):
-    (tmp_path / "config.toml").write_text("[")
+def test_places_of_the_nodes_have_no_effect_and_are_refused(flower, tmp_path, capsys):
+    (tmp_path / "config.toml").write_text('[superlink.far]\naddress = "far:8000"\n')
+    assert flower("far", "run-name=a", "--partition_dir=/lists", run=STARTED)[0] == 2
+    assert "'partition_dir=/lists' has no effect on a submission" in capsys.readouterr().err
+
+
+def test_any_letter_and_a_reference_survive_the_way(flower):
+    words = ("run-name=\U0001f3a5", "exp_name=\U0001f3a5", "data.media_dir=${data_dir}/zips")
+    _, told = flower(*words, run=STARTED, ls=ended("finished:completed"))
+    sent = tomllib.loads(told.of("run")[2])
+    assert sent["run-name"] == "\U0001f3a5" and "exp_name=\U0001f3a5" in sent["overrides"]
+    assert "data.media_dir=${data_dir}/zips" in sent["overrides"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("[", "cannot be read as TOML: mend it."), ("superlink = 3", "has no section [superlink]")]
+)
+def test_a_damaged_file_of_connections_is_named(text, sentence, flower, tmp_path, capsys):
+    (tmp_path / "config.toml").write_text(text)
     assert flower("run-name=a")[0] == 2
-    assert "config.toml cannot be read as TOML: mend it." in capsys.readouterr().err
+    assert f"config.toml {sentence}" in capsys.readouterr().err
 
 
 def test_an_installed_package_has_no_code_to_send(flower, tmp_path, monkeypatch, capsys):

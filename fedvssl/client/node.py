@@ -93,6 +93,7 @@ def write_precisions(state_dir: Path, precisions: Sequence[str]) -> None:
 def read_precisions(state_dir: Path) -> tuple[str, ...]:
     """What the node computes in; empty if nobody has looked, or the file is damaged: then float32 is safe."""
     try:
-        return tuple(map(str, read_json(state_dir / PRECISIONS_FILE)))
-    except (OSError, ValueError, TypeError):
+        kept = read_json(state_dir / PRECISIONS_FILE)
+    except (OSError, ValueError):
         return ()
+    return tuple(map(str, kept)) if isinstance(kept, list) else ()

@@ -11,6 +11,7 @@ except KeyboardInterrupt as error:
 
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -33,6 +34,10 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, raised where Ctrl-C would be."""
 
 
+class ReaderLeftError(Exception):
+    """Nobody reads the output any more."""
+
+
 def exit_code(command: Callable[[], object]) -> int:
     """Run a command and return its exit code.
 
@@ -42,7 +47,7 @@ def exit_code(command: Callable[[], object]) -> int:
     try:
         with interruptible(), to_a_reader():
             command()
-    except BrokenPipeError:
+    except ReaderLeftError:
         return READER_LEFT
     except (ValueError, OSError) as error:
         return failed(sentence(error), code=2)
@@ -56,16 +61,28 @@ def to_a_reader() -> Iterator[None]:
     """Write all output by the end of the block; if nobody reads it any more, let the rest go nowhere.
 
     Raises:
-        BrokenPipeError: if nobody does.
+        ReaderLeftError: if nobody does.
+        BrokenPipeError: if it is of another pipe, such as that of a worker.
     """
     try:
         try:
             yield
         finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
+            print(end="", flush=True)  # does nothing where stdout is closed
+    except BrokenPipeError as error:
+        if not _reader_has_left():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest there at its end
-        raise
+        raise ReaderLeftError from error
+
+
+def _reader_has_left() -> bool:
+    """True if stdout is a pipe or a socket that nobody reads."""
+    with suppress(AttributeError, ValueError, OSError):  # it is closed, or is no file
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    return False
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Client:
 
     def now(self, said: Introduction, *, node_id: int, server_round: int) -> "Client":
         """The same client by its next introduction."""
-        texts = {"owner": said.owner, "digest": said.digest or self.digest}
+        texts = {"owner": said.owner, "digest": said.digest}
         if not self.differs(said):
             return replace(self, node_id=node_id, **texts)
         before = {"since": self.since, "num_examples": self.num_examples, "list": self.digest}
@@ -52,8 +52,8 @@ class Client:
         return replace(self, node_id=node_id, **texts, **lists)
 
     def differs(self, said: Introduction) -> bool:
-        """True if this is another list."""
-        is_other = bool(self.digest and said.digest) and self.digest != said.digest
+        """True if this is another list, or may be: whoever knows no digest of a list does not have it."""
+        is_other = bool(self.digest) and self.digest != said.digest
         return is_other or self.num_examples != said.num_examples
 
 

@@ -23,20 +23,21 @@ case "$port" in ""|*[!0-9]*) echo "error: --port $port must be a number." >&2; e
 absolute() { case "$1" in /*) echo "$1" ;; *) echo "$invoked_from/$1" ;; esac; }
 work_dir="$(absolute "$work_dir")" certificates="$(absolute "$certificates")"
 for file in ca.crt server.pem server.key; do
-  [ -r "$certificates/$file" ] || { echo "error: no $file in $certificates: make it with scripts/deploy/certificates.sh." >&2; exit 2; }
+  [ -r "$certificates/$file" ] || { echo "error: no $file in $certificates that this account can read: make it with scripts/deploy/certificates.sh." >&2; exit 2; }
 done
 source scripts/deploy/environment.sh
 
 export FLWR_HOME="$work_dir/flwr"
 umask 077
 mkdir -p "$FLWR_HOME"
-case "$host" in 0.0.0.0|127.0.0.1) near=127.0.0.1 ;; *) near="$host" ;; esac
+case "$host" in 0.0.0.0|127.0.0.1) near=127.0.0.1 ;; ::|::1) near="[::1]" ;; *:*) near="[$host]" ;; *) near="$host" ;; esac
+authority="$(printf '%s' "$certificates/ca.crt" | sed 's/[\\"]/\\&/g')"  # as TOML has it
 cat > "$FLWR_HOME/config.toml" <<END
 [superlink]
 default = "here"
 [superlink.here]
 address = "$near:$port"
-root-certificates = "$certificates/ca.crt"
+root-certificates = "$authority"
 END
 cd "$work_dir"  # the runs are below outputs/ of this folder
 exec flower-superlink --host "$host" --port "$port" --database state.db --enable-supernode-auth \

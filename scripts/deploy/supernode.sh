@@ -19,6 +19,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 absolute() { case "$1" in /*) echo "$1" ;; *) echo "$invoked_from/$1" ;; esac; }
+case "$key_only" in yes|no) ;; *) echo "error: --key_only $key_only must be yes or no." >&2; exit 2 ;; esac
 [ -n "$state_dir" ] || { echo "error: give --state_dir, a folder for what stays on this node." >&2; exit 2; }
 state_dir="$(absolute "$state_dir")"
 umask 077
@@ -44,4 +45,4 @@ node_config="$("$PYTHON" -m fedvssl.node --client "$client" --owner "$owner" --m
   --list "$(absolute "$list")" --state_dir "$state_dir" --device "$device")"
 cd "$state_dir"
 exec flower-supernode --superlink "$superlink" --root-certificates "$ca" --auth-supernode-private-key node.key \
-  --port "$port" --node-config "$node_config" "${trusted[@]}"
+  --port "$port" --node-config "$node_config" ${trusted[@]+"${trusted[@]}"}  # so that an empty one is nothing to the bash of macOS, too

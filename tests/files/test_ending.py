@@ -154,6 +154,20 @@ def test_mistakes_and_what_the_disk_refuses_are_one_sentence(capsys: pytest.Capt
         ending.exit_code(failing(KeyError("a mistake of ours keeps its traceback")))
 
 
+def test_a_broken_pipe_of_a_worker_is_told_and_leaves_the_output_alone(capfd) -> None:
+    assert ending.exit_code(failing(BrokenPipeError(32, "Broken pipe"))) == 2
+    print("still read")
+    assert tuple(capfd.readouterr()) == ("still read\n", "error: Broken pipe\n")
+
+
+def test_a_command_without_an_output_ends_as_with_one() -> None:
+    code = "from fedvssl.files.ending import exit_code; import sys; sys.exit(exit_code(lambda: print('a line')))"
+    result = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_an_error_without_a_message_is_named_by_its_class() -> None:
     assert ending.sentence(ValueError()) == "ValueError, without a word"
     assert ending.sentence(OSError()).startswith("OSError")

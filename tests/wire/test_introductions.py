@@ -126,6 +126,15 @@ def test_a_node_does_not_become_another_client(lines):
     assert lines.messages == ["node 7 cannot take part: it is client 1 of this run and says that it is client 3"]
 
 
+def test_a_node_that_tells_no_digest_does_not_have_the_list(lines):
+    for changes in (False, True):
+        introductions = Introductions(1, allow_changes=changes)
+        introductions.clients = {0: Client(7, 5, digest="a" * 64)}
+        assert heard(introductions, (8, 0, 5)) == ({8: 0} if changes else {})
+    assert "5 samples as when this run began, but in another list" in lines.messages[0]
+    assert introductions.clients[0].digest == "" and introductions.clients[0].earlier[0]["list"] == "a" * 64
+
+
 def test_a_node_that_was_left_out_is_asked_again():
     introductions = Introductions(1)
     assert heard(introductions, (7, 5, 5)) == {}
