@@ -6,10 +6,11 @@ from flwr.app import Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
-from fedvssl.building import build_training
+from fedvssl.building import build_stepping, build_training
 from fedvssl.client.client import Client, ClientError, one_line
 from fedvssl.client.order import Site
 from fedvssl.wire.record import ARRAYS, CLIENT, CONFIG, METRICS, pack, unpack
+from fedvssl.wire.wire import STEP
 
 
 def build_client_app(site: Site) -> ClientApp:
@@ -17,7 +18,7 @@ def build_client_app(site: Site) -> ClientApp:
     app = ClientApp()
 
     def client_of(context: Context) -> Client:
-        return Client(int(context.node_config["partition-id"]), site, build_training)
+        return Client(int(context.node_config["partition-id"]), site, build_training, build_stepping)
 
     @app.query()
     def query(message: Message, context: Context) -> Message:
@@ -25,6 +26,10 @@ def build_client_app(site: Site) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
+        return answer(message, client=client_of(context))
+
+    @app.train(STEP.partition(".")[2])
+    def step(message: Message, context: Context) -> Message:
         return answer(message, client=client_of(context))
 
     return app

@@ -142,6 +142,12 @@ KINDS: dict[str, Kind] = {
     "follower": TEXT,
     **dict.fromkeys(("own_encoder", "own_predictor", "own_follower"), SHARE),
     **dict.fromkeys(("personal", "private", "layers", "mix"), NAMES),
+    **dict.fromkeys(("cut", "bottleneck_after", "wire_dtype"), TEXT),
+    "bottleneck": either(NULL, TEXT),
+    "frozen": FLAG,
+    "average_momentum": either(NULL, FLAG),
+    "syncs_per_round": whole(1, 10**6),
+    **dict.fromkeys(("steps_per_message", "private_queues"), whole(0, 10**6)),
     # data
     "split": either(whole(), TEXT),
     "num_classes": either(AUTO, whole(1, 10**6)),

@@ -63,6 +63,8 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     check_share(strategy, list(state), private=private, whole_backbone=whole)
     kept_bytes = num_bytes(try_rule(rule, state, shared))
     strategy.rounds.report = with_facts(report, rule)
+    settings = json.dumps({**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]})
+    strategy.begin(settings)
     done, shared = continued(run_dir, shared)
     restore(strategy, run_dir, shared, done=done)
     if training["keep_optimizer"]:
@@ -80,7 +82,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
         done=done,
         shared=shared,
         initial=lambda: {name: array for name, array in fresh().items() if strategy.is_shared(name)},
-        settings=json.dumps({**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]}),
+        settings=settings,
         lr=training["optimizer"]["lr"],
         lr_factor=build(training["schedule"]),
         evaluations=build_evaluations(config),

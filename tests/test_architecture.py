@@ -29,6 +29,8 @@ ALLOWED = {
     "tasks": {"tasks", "training", "data"},
     "evaluation": {"evaluation", "training", "data", "files"},
     "client": {"client", "training", "data", "wire", "files", "strategy/rule"},
+    # The one kind of learning whose server needs torch.
+    "split": {"split", "client", "strategy", "wire", "training", "data", "files", "building"},
     "formats": {"formats", "data", "files", "evaluation/intervals", "strategy/rounds", "sweeping/comparison"},
     "sweeping": {"sweeping", "training", "data", "files", "building", "config", "overrides", "evaluation/intervals"},
     "reporting": {
@@ -99,11 +101,18 @@ LEAVES |= {"data/image_augment"}  # a medium that the dataset knows nothing of
 # Further files of leaves -> the leaves that may import them.
 PARTS_OF_LEAVES = {
     **{"tasks/patches": {"tasks/ctp"}, "tasks/boxes": {"tasks/ctp"}},
-    "tasks/heads": {"tasks/follower", "tasks/simclr", "tasks/byol", "tasks/simsiam", "tasks/moco"},
+    "tasks/heads": {
+        *("tasks/follower", "tasks/simclr", "tasks/byol", "tasks/simsiam", "tasks/moco", "tasks/split_moco"),
+    },
     "tasks/follower": {"tasks/byol", "tasks/moco"},
+    "tasks/moco": {"tasks/split_moco"},
     "data/image_augment": {"tasks/views"},
     "tasks/recognition": {"tasks/picture_recognition"},
     "strategy/divergence": {"strategy/fedu", "strategy/fedema"},
+    **{
+        place: {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in (PACKAGE / "split").glob("[!_]*.py")}
+        for place in (f"split/{path.stem}" for path in (PACKAGE / "split").glob("[!_]*.py"))
+    },
 }
 # Libraries -> parts or files that may import them. Other libraries are free.
 ONLY_IN = {

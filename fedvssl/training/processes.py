@@ -1,7 +1,6 @@
 """One run in several processes: one per GPU, or several on the CPU, each with its decoding workers."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
