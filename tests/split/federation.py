@@ -1,6 +1,8 @@
 """A tiny federated run of split learning on pictures, over any wire."""
 
+import copy
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ from fedvssl.server_rounds import Run, run_rounds
 from fedvssl.server_run import build_run
 from fedvssl.wire.grid import GridWire
 from fedvssl.wire.local import LocalWire
-from fedvssl.wire.wire import Wire
 from tests.federation import LocalGrid, site_of
 from tests.picture_set import DATA, SIDE
 
@@ -22,12 +23,17 @@ SPLIT = (
     *(*DATA, "model=split_resnet18", "model.width=4", "task=mocosfl", f"task.sample.max_side={SIDE}", "optimizer=sgd"),
     *("task.module.projector.hidden_channels=8", "task.module.projector.out_channels=8", "task.module.queue_length=24"),
     *("strategy=mocosfl", "strategy.syncs_per_round=2", "strategy.min_fit_clients=1", "strategy.device=cpu"),
-    *("engine=local", "pool_size=2", "rounds=2", "training.batch_size=6", "training.precision=32-true"),
+    *("engine=local", "pool_size=2", "rounds=2", "training.batch_size=12", "training.precision=32-true"),
     *("training.lr=0.05", "training.num_workers=0", "client_resources={num_gpus: 0, num_cpus: 1}"),
 )
 
 
 def settings_of(data_dir: Path, *words: str) -> dict[str, Any]:
+    return copy.deepcopy(_composed(data_dir, words))
+
+
+@cache
+def _composed(data_dir: Path, words: tuple[str, ...]) -> dict[str, Any]:
     return compose("base", [*SPLIT, f"data_dir={data_dir}", *words])
 
 
@@ -61,7 +67,3 @@ def files_of(run_dir: Path) -> dict[str, dict[str, np.ndarray]]:
     """Arrays of a run: round files, the strategy's state, what clients keep."""
     paths = [*run_dir.glob("round-*.npz"), *run_dir.glob("clients/*/kept-*.npz")]
     return {str(path.relative_to(run_dir)): dict(np.load(path)) for path in sorted(paths)}
-
-
-def reaches(wire: Wire) -> dict[int, int]:
-    return wire.clients()

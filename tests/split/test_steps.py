@@ -201,7 +201,7 @@ def test_the_learning_rate_is_that_of_the_round_in_every_step() -> None:
     ("make", "at", "sentence"),
     [
         (small, "block9", "strategy.cut=block9 lies outside of the network: the client's last stage may be stem, n"),
-        (small, "block8", "strategy.cut=block8 lies outside of the network"),
+        (small, "block3", "strategy.cut=block3 lies outside of the network"),
         (lambda: task_of(ResNet(18, width=4)), "layer1", "ResNet cannot be cut"),
         (ctp, "layer1", "CtP cannot be split: its loss needs more than the latents"),
     ],
