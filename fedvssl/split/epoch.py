@@ -17,7 +17,7 @@ from torch import Tensor
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.round_records import RoundReport
 from fedvssl.split.coding import decode, encode
-from fedvssl.split.messages import FOLLOWER, GRADIENT, KEY, QUERY
+from fedvssl.split.messages import FOLLOWER, GRADIENT, KEY, QUERY, VIEWS
 from fedvssl.split.talk import Talk, read_latents
 from fedvssl.strategy.rounds import client_name
 from fedvssl.wire.replies import reason
@@ -48,30 +48,32 @@ class Epoch:
         strategy, self.num_steps = self.strategy, num_steps
         strategy.server.task.start_round()
         at_once = strategy.steps_per_message or num_steps
-        syncs = {
-            round((number + 1) * num_steps / strategy.syncs_per_round) for number in range(strategy.syncs_per_round)
-        }
+        syncs = strategy.syncs(num_steps)
         for start in range(0, num_steps, at_once):
             latents = self._latents(start, num_steps=min(at_once, num_steps - start))
             for number in range(min(at_once, num_steps - start)):
                 self._step(latents, number)
-            if not strategy.frozen and (start + 1 in syncs or start + 1 == num_steps):
+            if not strategy.frozen and start + 1 in syncs:
                 weights = self._synchronise(weights, is_last=start + 1 == num_steps)
         for talk in self.talks.values() if strategy.frozen else ():
             talk.finished = talk.steps > 0
         return weights
 
-    def _step(self, latents: Mapping[int, tuple[np.ndarray, np.ndarray]], number: int) -> None:
+    def _step(self, latents: Mapping[int, list[np.ndarray]], number: int) -> None:
         """Make one step of the server, and put the clients' gradients into their next messages."""
         strategy, size = self.strategy, self.strategy.size
         rows = slice(number * size, (number + 1) * size)
-        query, key = (
-            torch.from_numpy(np.concatenate([pair[side][rows] for pair in latents.values()])).to(strategy.device)
-            for side in (0, 1)
+        query, key, *views = (
+            torch.from_numpy(np.concatenate([array[rows] for array in sides])).to(strategy.device)
+            for sides in zip(*latents.values(), strict=True)
         )
         queues = [(own, slice(place * size, (place + 1) * size)) for place, own in enumerate(latents)]
         lr_factor = float(self.order["lr-factor"])
         gradient, scalars = strategy.server.step(query, key, queues, lr_factor=lr_factor)
+        for own in views:
+            limits = {"clients": len(latents), "server_round": self.server_round}
+            gradient, told = strategy.gradient_for(gradient, query, own, **limits)
+            scalars |= told
         self._add(scalars)
         parts = [] if strategy.frozen else gradient.cpu().numpy().reshape(len(latents), size, *gradient.shape[1:])
         for own, part in zip(latents, parts, strict=not strategy.frozen):
@@ -84,7 +86,7 @@ class Epoch:
         for name, value in told.items():
             self.sums[name] += float(value)
 
-    def _latents(self, step: int, *, num_steps: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def _latents(self, step: int, *, num_steps: int) -> dict[int, list[np.ndarray]]:
         """Valid latents of the clients of the pool for these steps, by partition id, ascending."""
         strategy, found = self.strategy, {}
         for reply in self._ask(step, num_steps=num_steps, keep=False):
@@ -93,11 +95,11 @@ class Epoch:
                 found[reply.partition_id] = self._read(reply, rows=num_steps * strategy.size)
             except Exception as error:
                 self._fail(talk, reply, reason(error), num_steps)
-        shapes = Counter(pair[0].shape[1:] for pair, _ in found.values())
+        shapes = Counter(arrays[0].shape[1:] for arrays, _ in found.values())
         self.shape = self.shape or (shapes.most_common(1)[0][0] if shapes else None)
-        for own, (pair, reply) in list(found.items()):
-            if pair[0].shape[1:] != self.shape:
-                sizes = f"its latents are {pair[0].shape[1:]} and those of others {self.shape}"
+        for own, (arrays, reply) in list(found.items()):
+            if arrays[0].shape[1:] != self.shape:
+                sizes = f"its latents are {arrays[0].shape[1:]} and those of others {self.shape}"
                 why = f"{sizes}: the pictures of all clients must have one size"
                 self._fail(self.talks[own], reply, why, num_steps)
                 del found[own]
@@ -109,13 +111,17 @@ class Epoch:
             strategy.rounds.check_number(self.server_round, len(found), dict(sorted(failures.items())))
         return {own: found[own][0] for own in sorted(found)}
 
-    def _read(self, reply: Reply, *, rows: int) -> tuple[tuple[np.ndarray, np.ndarray], Reply]:
+    def _read(self, reply: Reply, *, rows: int) -> tuple[list[np.ndarray], Reply]:
+        """Latents of both views, and the views where they are wanted, of [rows,...] each."""
         if reply.error:
             raise ValueError(reply.error)
         coding = {"dtype": self.dtype, "wire_dtype": self.strategy.wire_dtype}
         arrays = {name: decode(name, reply.arrays, **coding) for name in (QUERY, KEY)}
         read_latents(arrays, rows=rows)
-        return (arrays[QUERY], arrays[KEY]), reply
+        views = (
+            [decode(VIEWS, reply.arrays, dtype=self.dtype, wire_dtype="float32")] if self.strategy.wants_views else []
+        )
+        return [arrays[QUERY], arrays[KEY], *views], reply
 
     def _fail(self, talk: Talk, reply: Reply, why: str, num_steps: int) -> None:
         """Leave a client out of the steps that it did not answer; its log line comes once a round."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-QUERY, KEY, GRADIENT = "latents/query", "latents/key", "gradient"
+QUERY, KEY, VIEWS, GRADIENT = "latents/query", "latents/key", "views", "gradient"
 FOLLOWER = "key_encoder.backbone."  # begins the names of the network that follows a client's
 OPEN_STEP = "open_step"
 

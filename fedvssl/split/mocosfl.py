@@ -10,6 +10,8 @@ import time
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from fedvssl.building import build_optimizer, build_task
 from fedvssl.files.arrays import BACKBONE, Arrays
 from fedvssl.files.round_records import RoundReport
@@ -17,7 +19,7 @@ from fedvssl.split.coding import WIRE_DTYPES
 from fedvssl.split.cut import Front, averages_followers, check_task
 from fedvssl.split.epoch import Epoch
 from fedvssl.split.messages import FOLLOWER
-from fedvssl.split.server import Server
+from fedvssl.split.server import BuildOptimizer, Server
 from fedvssl.split.settings import check_settings
 from fedvssl.split.stepping import DTYPES
 from fedvssl.split.talk import Talk
@@ -42,7 +44,13 @@ class MocoSFL(FedAvg):
 
     Raises:
         ValueError: if an argument is out of range.
+
+    Attributes:
+        least_clients: fewest clients of a round.
+        wants_views: the clients' views are needed too, which no client of a federation sends.
     """
+
+    least_clients, wants_views = 2, False
 
     def __init__(
         self,
@@ -76,7 +84,7 @@ class MocoSFL(FedAvg):
         """
         config = json.loads(settings)
         training = config["training"]
-        check_settings(training, num_clients=self.rounds.num_clients, pool=self.rounds.sample_size)
+        check_settings(training, pool=self.rounds.sample_size, least=self.least_clients)
         self.size = training["batch_size"] // self.rounds.sample_size
         self.dtype = DTYPES[training["precision"]]
         seed_torch((config["seed"],))
@@ -88,11 +96,31 @@ class MocoSFL(FedAvg):
                 f"task.module.private_queues={len(task.queues)} must be 0, one queue for all, or pool_size="
                 f"{self.rounds.num_clients}, one for each client."
             )
+        built = partial(build_optimizer, training, on_gpu=self.device == "cuda")
+        self.build_half(task, built, seed=config["seed"])
+
+    def build_half(self, task: Any, build_optimizer: BuildOptimizer, *, seed: int) -> None:
+        """Build the server's half of a task.
+
+        Args:
+            task: whole, with initial weights.
+            build_optimizer: of a module.
+            seed: of the run.
+        """
         front = Front(task, self.cut)
         self.averages_followers = averages_followers(self.average_momentum, front)
         self._names = [name for name in front.state_dict() if name.startswith((BACKBONE, FOLLOWER))]
-        built = partial(build_optimizer, training, on_gpu=self.device == "cuda")
-        self.server = Server(task.to(self.device, self.dtype), self.cut, built)
+        self.server = Server(task.to(self.device, self.dtype), self.cut, build_optimizer)
+
+    def syncs(self, num_steps: int) -> set[int]:
+        """Numbers of steps after which the clients' parts are averaged, the last one included."""
+        return {round((number + 1) * num_steps / self.syncs_per_round) for number in range(self.syncs_per_round)}
+
+    def gradient_for(
+        self, gradient: Tensor, query: Tensor, views: Tensor, *, clients: int, server_round: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the clients get in the place of the loss's gradient, and scalars: for a strategy with `wants_views`."""
+        raise NotImplementedError
 
     def restore(self, state: Arrays, shared: Arrays) -> None:
         """Take the server's part of the shared arrays, and all that only the server has."""

@@ -9,19 +9,19 @@ from fedvssl.split.stepping import DTYPES
 NONE_OF_OURS = {"local_epochs": 1, "warmup_steps": 0, "drop_last": False, "keep_optimizer": False, "compile": False}
 
 
-def check_settings(training: Mapping[str, Any], *, num_clients: int, pool: int) -> None:
+def check_settings(training: Mapping[str, Any], *, pool: int, least: int) -> None:
     """Check the section "training", and the number of clients.
 
     Args:
-        num_clients: clients of the run.
         pool: clients that train in a round.
+        least: fewest of them.
 
     Raises:
         ValueError: naming the first setting that is not for split learning.
     """
-    if num_clients < 2 or pool < 2:
+    if pool < least:
         raise ValueError(
-            f"Split learning with {min(num_clients, pool)} client in a round has no other client's pictures to compare "
+            f"Split learning with {pool} client in a round has no other client's pictures to compare "
             "with: raise pool_size, strategy.fraction_fit or strategy.min_fit_clients, or train MoCo with task=moco_v2."
         )
     if training["precision"] not in DTYPES:

@@ -25,7 +25,7 @@ from fedvssl.files.arrays import BACKBONE, Arrays, load_arrays, save_arrays
 from fedvssl.split.client import Clients
 from fedvssl.split.coding import decode, encode
 from fedvssl.split.cut import Front, averages_followers
-from fedvssl.split.messages import FOLLOWER, GRADIENT, KEY, OPEN_STEP, QUERY, Message
+from fedvssl.split.messages import FOLLOWER, GRADIENT, KEY, OPEN_STEP, QUERY, VIEWS, Message
 from fedvssl.strategy.rule import Replace, When
 from fedvssl.training.optimizer import PREFIX
 from fedvssl.training.precision import choose_device
@@ -42,9 +42,13 @@ class SplitRule(Replace):
         frozen: clients do not train; no gradient comes to them.
         average_momentum: see `averages_followers`.
         wire_dtype: of latents and gradients, see split/coding.py.
+        sends_views: the views themselves are sent too: for the parts of one logical client in the server's own process.
     """
 
-    def __init__(self, *, cut: str, frozen: bool, average_momentum: bool | None, wire_dtype: str) -> None:
+    def __init__(
+        self, *, cut: str, frozen: bool, average_momentum: bool | None, wire_dtype: str, sends_views: bool = False
+    ) -> None:
+        self.sends_views = sends_views
         self.cut, self.frozen, self.average_momentum, self.wire_dtype = cut, frozen, average_momentum, wire_dtype
 
     def receive(self, arrived: Arrays, kept: Arrays, initial: Arrays, when: When) -> Arrays:
@@ -151,6 +155,8 @@ class Stepping:
     def _begin(self, partition_id: int, arrays: Arrays, order: Any, lists: Callable, site: Site, *, here: bool) -> Turn:
         """Read a message, its client's state and its samples; all that can fail does it here, before anything moves."""
         assert self.clients is not None, "`answer` has built them"
+        if self.rule.sends_views and not here:
+            raise ValueError("pictures leave no client: an expert is trained with engine=local, on the server's own")
         read, message = Order.read(order), Message.read(order)
         known = self.known.get(partition_id)
         if message.after < 0:
@@ -191,9 +197,8 @@ class Stepping:
         found: dict[int, Tensor] = {}
         for partition_id, turn in turns.items():
             if GRADIENT in turn.arrays and turn.known.open_step >= 0:
-                gradient = decode(
-                    GRADIENT, turn.arrays, dtype=str(self.dtype).removeprefix("torch."), wire_dtype=self.rule.wire_dtype
-                )
+                coding = {"dtype": str(self.dtype).removeprefix("torch."), "wire_dtype": self.rule.wire_dtype}
+                gradient = decode(GRADIENT, turn.arrays, **coding)
                 found[partition_id] = torch.from_numpy(np.array(gradient)).to(device)
         if not found:
             return
@@ -219,6 +224,8 @@ class Stepping:
                 for side, name in enumerate((QUERY, KEY)):
                     latents = torch.cat([pair[side] for pair in pairs]).cpu().numpy()
                     turns[own].reply |= encode(name, latents, self.rule.wire_dtype)
+            if pairs and self.rule.sends_views:
+                turns[own].reply[VIEWS] = torch.cat([first for first, _ in turns[own].views]).cpu().numpy()
 
     def _end(self, partition_id: int, turn: Turn, site: Site, *, here: bool) -> Answer | Exception:
         """Save the client's state where it must be found again; its answer."""

@@ -16,14 +16,14 @@ CASES = {"cut1_C4S2": ("C4S2", "narrow", 3), "cut2": (None, "block1", 1), "cut1_
 LR = 0.003
 
 
-def halves(case: str) -> tuple[Clients, Server]:
+def halves(case: str, num_clients: int = 2) -> tuple[Clients, Server]:
     """Both parts with the deterministic weights, and the stored queue."""
     bottleneck, at, _ = CASES[case]
 
     def make():
         return task_of(resnet(bottleneck), symmetric=not case.endswith("asymmetric"))
 
-    clients, server = halves_of(make, at, lr=LR)
+    clients, server = halves_of(make, at, lr=LR, num_clients=num_clients)
     for member in clients.members.values():
         fill(member.front.backbone, 0)
         member.restart_follower()

@@ -20,21 +20,23 @@ from tests.federation import LocalGrid, site_of
 from tests.picture_set import DATA, SIDE
 
 SPLIT = (
-    *(*DATA, "model=split_resnet18", "model.width=4", "task=mocosfl", f"task.sample.max_side={SIDE}", "optimizer=sgd"),
+    *(*DATA, "model=split_resnet18", "task=mocosfl", f"task.sample.max_side={SIDE}", "optimizer=sgd"),
     *("task.module.projector.hidden_channels=8", "task.module.projector.out_channels=8", "task.module.queue_length=24"),
-    *("strategy=mocosfl", "strategy.syncs_per_round=2", "strategy.min_fit_clients=1", "strategy.device=cpu"),
+    *("strategy.min_fit_clients=1", "strategy.device=cpu"),
     *("engine=local", "pool_size=2", "rounds=2", "training.batch_size=12", "training.precision=32-true"),
     *("training.lr=0.05", "training.num_workers=0", "client_resources={num_gpus: 0, num_cpus: 1}"),
 )
+NARROW = "model.width=4"
+MOCOSFL = ("strategy=mocosfl", "strategy.syncs_per_round=2")
 
 
-def settings_of(data_dir: Path, *words: str) -> dict[str, Any]:
-    return copy.deepcopy(_composed(data_dir, words))
+def settings_of(data_dir: Path, *words: str, strategy: tuple[str, ...] = MOCOSFL) -> dict[str, Any]:
+    return copy.deepcopy(_composed(data_dir, (*strategy, *words)))
 
 
 @cache
 def _composed(data_dir: Path, words: tuple[str, ...]) -> dict[str, Any]:
-    return compose("base", [*SPLIT, f"data_dir={data_dir}", *words])
+    return compose("base", [*SPLIT, NARROW, f"data_dir={data_dir}", *words])
 
 
 def exact(config: dict[str, Any]) -> dict[str, Any]:
