@@ -39,7 +39,7 @@ def answered(command: str, argv: Sequence[str] | None = None) -> bool:
 
 def check_settings(command: str, words: Sequence[str]) -> None:
     """Compose the configuration of a command; ValueError tells a mistake. fedvssl.main does it by itself."""
-    if command in ("export", "sweep"):
+    if command in ("export", "sweep", "attack"):
         words = [word for word in words if command != "sweep" or word not in DRY_RUN]
         compose(command, parse_overrides(with_run(command, words)))
     elif command in ("finetune", "test"):

@@ -16,7 +16,7 @@ MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 40
 COMMANDS = {
     *("main", "finetune", "test", "finetune_preprocess", "evaluate", "retrieval", "linear_probe", "knn"),
     "semi",
-    *("motion_probe", "report", "export", "sweep", "runs", "verdict"),
+    *("motion_probe", "report", "export", "sweep", "runs", "verdict", "attack"),
 }
 # Parts of the package -> parts or files of it that they may import. A command may import all that is no leaf.
 ALLOWED = {
@@ -106,7 +106,7 @@ PARTS_OF_LEAVES = {
     },
     "tasks/follower": {"tasks/byol", "tasks/moco"},
     "tasks/moco": {"tasks/split_moco"},
-    "data/image_augment": {"tasks/views"},
+    "data/image_augment": {"tasks/views", "split/inversion"},
     "tasks/recognition": {"tasks/picture_recognition"},
     "strategy/divergence": {"strategy/fedu", "strategy/fedema"},
     **{
@@ -132,7 +132,7 @@ ONLY_IN = {
 # preflight, identity and server_run are parts of the door of fedvssl.main. The last line is about configurations
 # themselves, or config.yaml of a finished run.
 DOORS = {
-    **dict.fromkeys(("evaluate", "export", "finetune", "main", "server_evaluation", "sweep", "test"), 1),
+    **dict.fromkeys(("attack", "evaluate", "export", "finetune", "main", "server_evaluation", "sweep", "test"), 1),
     **{"preflight": 3, "identity": 1, "server_run": 1, "building": 3, "rehearsal": 1, "engines": 1},
     **{"config": 4, "files/settings": 2, "formats/origin": 3, "reporting/folders": 1},
 }
