@@ -108,6 +108,25 @@ def build_sample(config: Config) -> Any:
     return build(config["task"]["sample"])
 
 
+def build_stepping(settings: str) -> Any:
+    """Build what answers the messages of a round of many steps, see split/stepping.py.
+
+    Args:
+        settings: as for `build_training`.
+
+    Raises:
+        ValueError: if the rule has no such half.
+    """
+    from fedvssl.training.loop import seed_torch
+
+    config = json.loads(settings)
+    seed_torch((config["seed"],))
+    task, rule, training = build_task(config), build(config["rule"]), config["training"]
+    if not hasattr(rule, "stepping"):
+        raise ValueError(f"{type(rule).__name__} answers no message of a step.")
+    return rule.stepping(task, build_sample(config), partial(build_optimizer, training), training, config["seed"])
+
+
 def build_training(settings: str, sent: Collection[str]) -> "LocalTraining":
     """Build what a client trains, with initial weights from the seed.
 

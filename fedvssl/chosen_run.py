@@ -20,10 +20,10 @@ PLACES: dict[str, tuple[str, Asked]] = {
     "finetune": ("pretrained", BACKBONE),
     "test": ("checkpoint", RECOGNIZER),
     "finetune_preprocess": ("pretrained_model_path", ROUND),
-    **dict.fromkeys(("verdict", "show_task"), ("checkpoint", ROUND)),
+    **dict.fromkeys(("verdict", "attack", "show_task"), ("checkpoint", ROUND)),
 }
 # They take no data, or read the settings of the run themselves.
-WITHOUT_WORDS = {"main", "finetune_preprocess", "verdict", "show_task"}
+WITHOUT_WORDS = {"main", "finetune_preprocess", "verdict", "attack", "show_task"}
 
 
 def with_run(command: str, words: Sequence[str]) -> list[str]:

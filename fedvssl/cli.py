@@ -29,18 +29,8 @@ COMMANDS = {
         name: f"fedvssl.{name}"
         for name in (
             *("retrieval", "knn", "linear_probe", "motion_probe", "semi", "evaluate"),
-            *(
-                "finetune_preprocess",
-                "finetune",
-                "test",
-                "export",
-                "verdict",
-                "report",
-                "sweep",
-                "runs",
-                "submit",
-                "node",
-            ),
+            *("finetune_preprocess", "finetune", "test", "export", "verdict", "attack", "report", "sweep", "runs"),
+            *("submit", "node"),
         )
     },
 }

@@ -9,6 +9,7 @@ from flwr.common.constant import ErrorCode
 from fedvssl.client.client import Client, ClientError, one_line
 from fedvssl.client.order import Site
 from fedvssl.wire.record import ARRAYS, CLIENT, CONFIG, METRICS, OWNER, pack, unpack
+from fedvssl.wire.wire import STEP
 
 
 def build_client_app(site: Site) -> ClientApp:
@@ -26,19 +27,29 @@ def build_client_app(site: Site) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         return answer(message, client=client_of(context))
 
+    @app.train(STEP.partition(".")[2])
+    def step(message: Message, context: Context) -> Message:
+        return answer(message, client=client_of(context))
+
     return app
 
 
 def client_at(site: Site, partition_id: int) -> Client:
     """The client, whose training is built when it trains: an introduction needs no Hydra."""
 
-    return Client(partition_id, site, _build_training)
+    return Client(partition_id, site, _build_training, _build_stepping)
 
 
 def _build_training(settings: str, sent: Any) -> Any:
     from fedvssl.building import build_training
 
     return build_training(settings, sent)
+
+
+def _build_stepping(settings: str) -> Any:
+    from fedvssl.building import build_stepping
+
+    return build_stepping(settings)
 
 
 def introduce(message: Message, *, client: Client) -> Message:

@@ -60,7 +60,7 @@ def check_settings(command: str, words: Sequence[str]) -> None:
 
     fedvssl.main does it by itself.
     """
-    if command in ("export", "sweep"):
+    if command in ("export", "sweep", "attack"):
         words = [word for word in words if command != "sweep" or word not in DRY_RUN]
         look_for_files(command, compose(command, parse_overrides(with_run(command, words))))
     elif command in ("finetune", "test"):
@@ -91,7 +91,7 @@ def look_for_files(command: str, config: Config, *, begun: bool = False) -> None
     if command == "main":
         folder, least = Path(config["partition_dir"]), config["strategy"]["min_fit_clients"]
         number_of_lists(folder, config["pool_size"], at_least=least)
-    if command != "export":
+    if command not in ("export", "attack"):
         data = Split.of(config["data"])
         for path in lists_of(command, data, splits=config.get("splits")):
             found_list(path)

@@ -79,7 +79,7 @@ def train_here(run: "Run", site: "Site", limits: Limits) -> None:
     """
     import torch
 
-    from fedvssl.building import build_training
+    from fedvssl.building import build_stepping, build_training
     from fedvssl.client.client import Client
     from fedvssl.server_rounds import run_rounds
     from fedvssl.wire.local import LocalWire
@@ -88,7 +88,7 @@ def train_here(run: "Run", site: "Site", limits: Limits) -> None:
     _send_flower_log_to(run.run_dir / FLOWER_LOG, terminal=limits.verbose)  # a strategy of Flower's has its messages
     if "OMP_NUM_THREADS" not in os.environ:  # as Ray does it
         torch.set_num_threads(int(limits.num_cpus))
-    clients = {number: Client(number, site, build_training) for number in range(limits.num_clients)}
+    clients = {number: Client(number, site, build_training, build_stepping) for number in range(limits.num_clients)}
     try:
         run_rounds(LocalWire(clients, run.introductions), run)
     except (FederationError, OSError):

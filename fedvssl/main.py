@@ -146,8 +146,10 @@ def site_of(folders: Mapping[str, Path], *, device: str, num_workers: "NumWorker
     """Site of all clients; other processes may work in other folders, so its paths are absolute."""
     from fedvssl.client.order import Site
 
-    paths = {name: os.path.abspath(path) for name, path in folders.items()}
-    return Site(**paths, device=device, num_workers=num_workers)
+    media_dir, partition_dir, state_dir = (
+        os.path.abspath(folders[name]) for name in ("media_dir", "partition_dir", "state_dir")
+    )
+    return Site(media_dir, partition_dir, state_dir, device=device, num_workers=num_workers)
 
 
 def check_engine(name: str, *, address: str | None = None) -> None:

@@ -105,6 +105,7 @@ KINDS: dict[str, Kind] = {
     ),
     **dict.fromkeys(("sample", "train_sample", "test_sample", "task.module", "task.sample", "strategy.rule"), SECTION),
     **dict.fromkeys(("task.backbone", "recognizer", "views", "draw", "predictor", "projector", "patches"), SECTION),
+    "attacker": SECTION,
     **dict.fromkeys(("training.optimizer", "training.schedule", "strategy.strategy"), SECTION),
     **dict.fromkeys(("protocols", "protocols.*"), either(NULL, SECTION)),
     "_target_": CLASS,
@@ -114,7 +115,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("exp_name", "data_dir", "partition_dir", "feature_dir", "name", "media_dir"), TEXT),
     **dict.fromkeys(("annotation_dir", "results_dir", "engine"), TEXT),
     **dict.fromkeys(
-        ("checkpoint", "pretrained", "init", "work_dir", "out_dir", "train_list", "baseline", "ray.address"),
+        ("checkpoint", "control", "pretrained", "init", "work_dir", "out_dir", "train_list", "baseline", "ray.address"),
         either(NULL, TEXT),
     ),
     # clients and rounds
@@ -145,6 +146,16 @@ KINDS: dict[str, Kind] = {
     "follower": TEXT,
     **dict.fromkeys(("own_encoder", "own_predictor", "own_follower"), SHARE),
     **dict.fromkeys(("personal", "private", "layers", "mix"), NAMES),
+    **dict.fromkeys(("cut", "bottleneck_after", "wire_dtype"), TEXT),
+    "bottleneck": either(NULL, TEXT),
+    **dict.fromkeys(("frozen", "sends_views"), FLAG),
+    "target_ssim": SHARE,
+    "privacy_weight": number(0, 1000),
+    "attacker_lr": number(0, 1000, above=True),
+    "attacker_steps": each(whole(), least=0),
+    "average_momentum": either(NULL, FLAG),
+    "syncs_per_round": whole(1, 10**6),
+    **dict.fromkeys(("steps_per_message", "private_queues"), whole(0, 10**6)),
     # data
     "split": either(whole(), TEXT),
     "num_classes": either(AUTO, whole(1, 10**6)),
@@ -155,7 +166,8 @@ KINDS: dict[str, Kind] = {
     # training
     **dict.fromkeys(("local_epochs", "epochs", "length", "warn_after"), whole(1)),
     **dict.fromkeys(("eval_every", "eval.every"), either(NULL, whole(1))),
-    **dict.fromkeys(("batch_size", "test_batch_size", "max_videos"), whole(1)),
+    **dict.fromkeys(("batch_size", "test_batch_size", "max_videos", "num_victims"), whole(1)),
+    "num_known": whole(2),
     **dict.fromkeys(("drop_last", "keep_optimizer", "compile", "decay_norm_and_bias", "symmetric", "reset_keys"), FLAG),
     "lr": number(0, 1000, above=True),
     # Null where conf/optimizer has no use for the published spelling.

@@ -64,6 +64,8 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN, may_jo
     check_share(strategy, list(state), private=private, whole_backbone=whole)
     kept_bytes = num_bytes(try_rule(rule, state, shared))
     strategy.rounds.report = with_facts(report, rule)
+    settings = sent_settings(config)
+    strategy.begin(settings)
     done, shared = continued(run_dir, shared)
     restore(strategy, run_dir, shared, done=done)
     if training["keep_optimizer"]:
@@ -83,7 +85,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN, may_jo
         done=done,
         shared=shared,
         initial=lambda: {name: array for name, array in fresh().items() if strategy.is_shared(name)},
-        settings=sent_settings(config),
+        settings=settings,
         lr=training["optimizer"]["lr"],
         lr_factor=build(training["schedule"]),
         evaluations=build_evaluations(config),

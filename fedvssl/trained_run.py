@@ -1,7 +1,7 @@
 """A saved round of a federated run, with what its clients keep: for commands that ask a trained task something."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedvssl import building
@@ -33,30 +33,45 @@ class TrainedRun:
 
 
 def read_trained(checkpoint: Path, overrides: Sequence[str]) -> TrainedRun:
-    """Read a saved round.
+    """Read a saved round with the parts that its clients keep.
 
     Args:
         checkpoint: its file, in the folder of its run.
         overrides: of settings of the run, such as `data_dir`.
 
     Raises:
-        ValueError: if it is no round file in the folder of its run, the run's configuration names classes that are not
-            of this package (a folder from elsewhere must not choose what runs here), or no client's part is there.
+        ValueError: as `read_round`, or if no client's part is there.
+    """
+    run = read_round(checkpoint, overrides)
+    shared, kept = run.of_clients[0], kept_files(run.folder, run.server_round)
+    if not (kept or run.initial.keys() <= shared.keys()):
+        raise ValueError(
+            f"There is no {run.folder / 'clients' / 'client_1' / f'kept-round-{run.server_round}.npz'}: clients keep "
+            "the heads of the last two rounds; name one of these."
+        )
+    parts = [load_arrays(path) for path in kept] or [{}]
+    states = [{**{name: part[name] for name in run.initial if name in part}, **shared} for part in parts]
+    return replace(run, of_clients=states)
+
+
+def read_round(checkpoint: Path, overrides: Sequence[str]) -> TrainedRun:
+    """Read what all clients share after a saved round, as the one state in `of_clients`.
+
+    Args:
+        checkpoint: its file, in the folder of its run.
+        overrides: of settings of the run, such as `data_dir`.
+
+    Raises:
+        ValueError: if it is no round file in the folder of its run, or the run's configuration names classes that are
+            not of this package (a folder from elsewhere must not choose what runs here).
     """
     folder, number = checkpoint.parent, given_round(checkpoint)
     config = compose(str(folder / "config.yaml"), overrides)
     if foreign := foreign_class([config["model"], config["task"]]):
         raise ValueError(f"{folder / 'config.yaml'} names {foreign}, which is no class of this package: not built.")
     initial = initial_arrays(lambda: building.build_task(config), seed=config["seed"], init=None)
-    shared, kept = load_arrays(checkpoint), kept_files(folder, number)
-    if not (kept or initial.keys() <= shared.keys()):
-        raise ValueError(
-            f"There is no {folder / 'clients' / 'client_1' / f'kept-round-{number}.npz'}: clients keep the heads of "
-            "the last two rounds; name one of these."
-        )
-    parts = [load_arrays(path) for path in kept] or [{}]
-    states = [{**{name: part[name] for name in initial if name in part}, **shared} for part in parts]
-    return TrainedRun(folder=folder, server_round=number, config=config, initial=initial, of_clients=states)
+    shared = load_arrays(checkpoint)
+    return TrainedRun(folder=folder, server_round=number, config=config, initial=initial, of_clients=[shared])
 
 
 def kept_files(folder: Path, server_round: int) -> list[Path]:

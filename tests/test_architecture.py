@@ -16,7 +16,7 @@ MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 40
 COMMANDS = {
     *("main", "finetune", "test", "finetune_preprocess", "evaluate", "retrieval", "linear_probe", "knn"),
     "semi",
-    *("motion_probe", "report", "export", "sweep", "runs", "verdict", "submit", "node"),
+    *("motion_probe", "report", "export", "sweep", "runs", "verdict", "attack", "submit", "node"),
 }
 # Parts of the package -> parts or files of it that they may import. A command may import all that is no leaf.
 ALLOWED = {
@@ -29,6 +29,8 @@ ALLOWED = {
     "tasks": {"tasks", "training", "data"},
     "evaluation": {"evaluation", "training", "data", "files"},
     "client": {"client", "training", "data", "wire", "files", "strategy/rule"},
+    # The one kind of learning whose server needs torch.
+    "split": {"split", "client", "strategy", "wire", "training", "data", "files", "building"},
     "formats": {"formats", "data", "files", "evaluation/intervals", "strategy/rounds", "sweeping/comparison"},
     "sweeping": {"sweeping", "training", "data", "files", "building", "config", "overrides", "evaluation/intervals"},
     "reporting": {
@@ -112,14 +114,19 @@ LEAVES |= {"data/image_augment"}  # a medium that the dataset knows nothing of
 PARTS_OF_LEAVES = {
     **{"tasks/patches": {"tasks/ctp"}, "tasks/boxes": {"tasks/ctp"}},
     "tasks/heads": {
-        *("tasks/follower", "tasks/simclr", "tasks/byol", "tasks/simsiam", "tasks/moco"),
+        *("tasks/follower", "tasks/simclr", "tasks/byol", "tasks/simsiam", "tasks/moco", "tasks/split_moco"),
         *("tasks/clips", "tasks/vcop", "tasks/speed", "tasks/rot3d", "tasks/memdpc"),
     },
     "tasks/clips": {"tasks/vcop", "tasks/speed", "tasks/rot3d", "tasks/memdpc"},
     "tasks/follower": {"tasks/byol", "tasks/moco"},
-    "data/image_augment": {"tasks/views"},
+    "tasks/moco": {"tasks/split_moco"},
+    "data/image_augment": {"tasks/views", "split/inversion"},
     "tasks/recognition": {"tasks/picture_recognition"},
     "strategy/divergence": {"strategy/fedu", "strategy/fedema"},
+    **{
+        place: {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in (PACKAGE / "split").glob("[!_]*.py")}
+        for place in (f"split/{path.stem}" for path in (PACKAGE / "split").glob("[!_]*.py"))
+    },
 }
 # Libraries -> parts or files that may import them. Other libraries are free.
 ONLY_IN = {
@@ -148,7 +155,7 @@ ONLY_IN = {
 # preflight, identity and server_run are parts of the door of fedvssl.main. The last line is about configurations
 # themselves, or config.yaml of a finished run.
 DOORS = {
-    **dict.fromkeys(("evaluate", "export", "finetune", "main", "server_evaluation", "sweep", "test"), 1),
+    **dict.fromkeys(("attack", "evaluate", "export", "finetune", "main", "server_evaluation", "sweep", "test"), 1),
     **{"early": 1, "preflight": 3, "identity": 1, "server_run": 2, "served_run": 2, "building": 3},
     **{"rehearsal": 1, "engines": 1},
     **{"config": 4, "files/settings": 2, "formats/origin": 3, "reporting/folders": 1},

@@ -11,12 +11,12 @@ used.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedvssl.client.order import Order, Site
 from fedvssl.client.state import client_folder, load_kept, save_kept
@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # torch is imported when a client trains: each message to a n
     from fedvssl.client.training import LocalTraining
 
 Build = Callable[[str, frozenset[str]], "LocalTraining"]
+Answer = tuple[Arrays, wire.Facts]
 
 
 class ClientError(RuntimeError):
@@ -43,11 +44,13 @@ class Client:
         partition_id: decides its list, `client_dist<partition_id + 1>.json`, and its folder.
         site: its places and resources.
         build: builds what an order tells to train, from its configuration as JSON text and the names that arrive.
+        build_stepping: builds what answers the messages of a round of many steps, from the same text; None: nothing.
     """
 
     partition_id: int
     site: Site
     build: Build
+    build_stepping: Callable[[str], Any] | None = None
 
     def introduce(self) -> wire.Facts:
         """Who it is: partition id, owner; its list: number of videos, SHA-256; the precisions that it computes in.
@@ -74,6 +77,11 @@ class Client:
         folder = client_folder(self.site, self.partition_id)
         with _open_log(folder / "train.log") as log:
             try:
+                if action == wire.STEP and self.build_stepping is not None:
+                    (answer,) = self._step({self.partition_id: (arrays, order)}, here=False).values()
+                    if isinstance(answer, Exception):
+                        raise answer
+                    return answer
                 if action != wire.TRAIN:
                     raise ValueError(f"a client cannot '{action}'")
                 return self._train(arrays, Order.read(order), write=log.info)
@@ -81,6 +89,22 @@ class Client:
                 log.exception("failed")
                 local_training.cache_clear()  # its state is unknown
                 raise ClientError(f"{one_line(error)} (traceback in {folder / 'train.log'})") from error
+
+    def answer_together(self, orders: Mapping[int, tuple[Arrays, wire.Order]]) -> Mapping[int, Answer | Exception]:
+        """Answer a step's messages to all clients of this process in one go, this client being any of them.
+
+        Returns:
+            By partition id the answer, or what went wrong with this client alone.
+        """
+        return self._step(orders, here=True)
+
+    def _step(self, orders: Mapping[int, tuple[Arrays, wire.Order]], *, here: bool) -> Mapping[int, Answer | Exception]:
+        """Answer messages of a step; `here` if all of these clients' messages come to this process."""
+        assert self.build_stepping is not None, "who asks for steps has given it"
+        config = next(str(order["config"]) for _, order in orders.values())
+        return stepping(self.build_stepping, config).answer(
+            orders, lambda own: read_annotations(self.site.list_path(own)), self.site, here=here
+        )
 
     def _train(self, arrays: Arrays, order: Order, *, write: Callable[[str], None]) -> tuple[Arrays, wire.Facts]:
         """Train for one round with what the client keeps; `write` takes progress lines."""
@@ -110,6 +134,12 @@ def local_training(build: Build, config: str, sent: frozenset[str]) -> "LocalTra
         sent: names of the arrays that the server sends.
     """
     return build(config, sent)
+
+
+@lru_cache(maxsize=1)
+def stepping(build: Callable[[str], Any], config: str) -> Any:
+    """Build what answers the messages of a step; the last one is cached, with the state of its clients."""
+    return build(config)
 
 
 def one_line(error: Exception) -> str:

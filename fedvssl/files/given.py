@@ -17,6 +17,10 @@ ADVICE = {
         "Name the file to export: python -m fedvssl.export checkpoint=<file>, or run=last.",
         "No checkpoint {}: name a file that holds a backbone with checkpoint=<file>, or take run=last.",
     ),
+    "attack": (
+        "Name a run of split learning with run=<name>, or checkpoint=<run>/round-<N>-weights.npz.",
+        "No file {}: name a round of split learning with run=<name>, or checkpoint=<run>/round-<N>-weights.npz.",
+    ),
     "test": (
         "Name the checkpoint to test with checkpoint=<file>, run=last or run=<name or folder>.",
         "No checkpoint {}: fine-tune first, or name one with checkpoint=<file> or work_dir=<folder>.",

@@ -27,6 +27,8 @@ class R3D(nn.Module):
         ValueError: for an unknown depth.
     """
 
+    is_chain = True  # forward is the children one after the other, see split/cut.py
+
     def __init__(
         self,
         depth: int = 18,

@@ -65,6 +65,16 @@ class FedAvg:
         """
         return mix(means, self.averages())
 
+    def begin(self, settings: str) -> None:
+        """Take what clients will be told, before the first `restore`: for a strategy whose server trains too.
+
+        Args:
+            settings: "model", "task", "training", "rule" and "seed" of the configuration, as JSON text.
+
+        Raises:
+            ValueError: if the strategy cannot serve them.
+        """
+
     def state(self) -> Arrays:
         """What the strategy keeps for later rounds, saved beside each round file."""
         return {}

@@ -90,9 +90,7 @@ class Rounds:
         """
         started = time.perf_counter()
         examples = self.reach(wire)
-        # Of all clients and not of those that can be reached: who connects must not decide how many train.
-        size = min(self.sample_size, len(examples))
-        chosen = sample_clients(list(examples), size=size, seed=self.seed, server_round=server_round)
+        chosen = self.choose(examples, server_round)
         kept_rounds = {partition_id: self.kept_rounds.get(partition_id, 0) for partition_id in chosen}
         orders = {
             partition_id: (shared, {**order, "server-round": server_round, "kept-round": kept_round})
@@ -104,7 +102,7 @@ class Rounds:
         intake = method.intake(chosen)
         failures = self._take_in(replies, intake, start=shared, examples=examples, method=method)
         means = intake.finish()
-        self._check_number(server_round, len(intake.metrics), failures)
+        self.check_number(server_round, len(intake.metrics), failures)
         aggregated = method.aggregate(server_round, means, shared)
         arrays = {
             name: np.asarray(array) for name, array in aggregated.items()
@@ -118,6 +116,13 @@ class Rounds:
         typical = self.bound.typical
         told = [typical.norm, float(typical.least), float(typical.most)] if typical else []
         return arrays, RoundReport(_weighted(intake.metrics, method), failures, told, seconds)
+
+    def choose(self, examples: Iterable[int], server_round: int) -> list[int]:
+        """Sample the clients of a round out of those that can be reached, ascending."""
+        reached = list(examples)
+        # Of all clients and not of those that can be reached: who connects must not decide how many train.
+        size = min(self.sample_size, len(reached))
+        return sample_clients(reached, size=size, seed=self.seed, server_round=server_round)
 
     def reach(self, wire: Wire) -> dict[int, int]:
         """Wait for the clients; return numbers of samples of those that take part, by partition id.
@@ -166,7 +171,7 @@ class Rounds:
             who = client_name(update.partition_id)
             log.warning("%s: metrics that the task lacks are left out: %s", who, names)
 
-    def _check_number(self, server_round: int, num_valid: int, failures: Mapping[int, str]) -> None:
+    def check_number(self, server_round: int, num_valid: int, failures: Mapping[int, str]) -> None:
         """Log the failures; raise if too few replies are left."""
         for partition_id, why in failures.items():
             log.warning("round %d: %s failed: %s", server_round, client_name(partition_id), why)

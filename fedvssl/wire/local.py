@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from fedvssl.files.arrays import Arrays, npy_header
 from fedvssl.wire.introductions import Introductions
 from fedvssl.wire.replies import one_line
-from fedvssl.wire.wire import Facts, Order, Reply
+from fedvssl.wire.wire import STEP, Facts, Order, Reply
 
 
 class LocalClient(Protocol):
@@ -18,6 +18,15 @@ class LocalClient(Protocol):
     def introduce(self) -> Facts: ...
 
     def answer(self, action: str, arrays: Arrays, order: Order) -> tuple[Arrays, Facts]: ...
+
+
+@runtime_checkable
+class Together(Protocol):
+    """A client that can answer for all clients of this process in one go, see `fedvssl.client.client.Client`."""
+
+    def answer_together(
+        self, orders: Mapping[int, tuple[Arrays, Order]]
+    ) -> Mapping[int, tuple[Arrays, Facts] | Exception]: ...
 
 
 class LocalWire:
@@ -46,7 +55,16 @@ class LocalWire:
         return read_only({name: array.view() for name, array in arrays.items()})
 
     def ask(self, action: str, orders: Mapping[int, tuple[Arrays, Order]]) -> Iterator[Reply]:
-        """Have each client do what it is asked for when its turn comes; iterate over the replies, see `Wire`."""
+        """Have each client do what it is asked for when its turn comes; iterate over the replies, see `Wire`.
+
+        The messages of a step are answered by all clients together.
+        """
+        first = self._clients[next(iter(orders))] if orders else None
+        if action == STEP and isinstance(first, Together):
+            started = time.perf_counter()
+            for partition_id, answer in first.answer_together(orders).items():
+                yield _reply(partition_id, answer, orders[partition_id][0], started=started)
+            return
         for partition_id, (arrays, order) in orders.items():
             reply = [self._answer(partition_id, action, arrays, order)]
             yield reply.pop()  # and no reference is left here
@@ -55,13 +73,27 @@ class LocalWire:
         """Reply of a client; whatever goes wrong costs this reply only."""
         started = time.perf_counter()
         try:
-            trained, facts = self._clients[partition_id].answer(action, arrays, order)
-            # A copy, because the client's arrays change with the next training in this process.
-            copies = read_only({name: np.array(array, order="C") for name, array in trained.items()})
-            sizes = (npy_bytes(copies), npy_bytes(arrays))
-            return Reply(partition_id, copies, dict(facts), "", *sizes, seconds=time.perf_counter() - started)
+            return _reply(
+                partition_id, self._clients[partition_id].answer(action, arrays, order), arrays, started=started
+            )
         except Exception as error:
-            return Reply(partition_id, error=one_line(error) or type(error).__name__)
+            return _reply(partition_id, error, arrays, started=started)
+
+
+def _reply(partition_id: int, answer: tuple[Arrays, Facts] | Exception, sent: Arrays, *, started: float) -> Reply:
+    """Reply of an answer, or of what went wrong.
+
+    Args:
+        sent: arrays that it answers.
+        started: `time.perf_counter` when the client was asked.
+    """
+    if isinstance(answer, Exception):
+        return Reply(partition_id, error=one_line(answer) or type(answer).__name__)
+    trained, facts = answer
+    # A copy, because the client's arrays change with the next training in this process.
+    copies = read_only({name: np.array(array, order="C") for name, array in trained.items()})
+    sizes = (npy_bytes(copies), npy_bytes(sent))
+    return Reply(partition_id, copies, dict(facts), "", *sizes, seconds=time.perf_counter() - started)
 
 
 def _introduction(client: LocalClient) -> Facts:

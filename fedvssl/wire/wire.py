@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from fedvssl.files.arrays import Arrays
 
 TRAIN = "train"  # action of a client
+STEP = "train.step"  # one of many messages of a round, which the strategy's rule answers
 Order = Mapping[str, str | int | float]  # settings of an action that the server sends with the arrays
 Facts = Mapping[str, Any]  # numbers that a client reports, as they came
 

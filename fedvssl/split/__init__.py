@@ -1,0 +1,1 @@
+"""Split learning: clients hold the first stages of a network, the server the rest."""
