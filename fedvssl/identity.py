@@ -13,6 +13,7 @@ from fedvssl.files.settings import Settings, first_change, run_settings
 
 log = logging.getLogger(__name__)
 SETTINGS_FILE = "settings.json"
+WEIGHTS = "model.safetensors"  # in a folder that model.weights names
 LIST = "contents of client_dist"  # how the names of the clients' lists begin among the settings
 # Two settings that decide together how many clients a round samples: that number is compared in their place, so that
 # a run which misses replies can go on with a lower least number of them.
@@ -27,6 +28,7 @@ FREE = SAMPLING | {
     *("engine", "client_resources.num_gpus", "client_resources.num_cpus", "training.num_workers", "verbose"),
     *("rounds", "from_round", "round_timeout", "start_timeout", "keep_last", "training.warn_after"),
     *("strategy.max_update_factor", "strategy.oversized_updates"),
+    *("model.weights", "task.module.cache_dir"),  # of the first the file is compared
     "task.private",  # decides what travels, and the round files are compared with that
     "task.personal",  # decides where a rule reads it, and is compared there
     *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
@@ -61,6 +63,8 @@ def decisive_settings(config: Config) -> Settings:
     files = {path.name: path for path in map(Path, read_lists(lists))}
     if config["init"] is not None:
         files["init"] = Path(config["init"]).expanduser()
+    weights = Path(str(config["model"].get("weights"))).expanduser() / WEIGHTS
+    files |= {"model.weights": weights} if weights.is_file() else {}
     sampling = {name: config["strategy"][name] for name in ("fraction_fit", "min_fit_clients")}
     return {**run_settings(config, free=FREE, files=files), SAMPLED: sample_size(config["pool_size"], **sampling)}
 

@@ -112,7 +112,8 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("exp_name", "data_dir", "partition_dir", "feature_dir", "name", "media_dir"), TEXT),
     **dict.fromkeys(("annotation_dir", "results_dir", "engine"), TEXT),
     **dict.fromkeys(
-        ("checkpoint", "pretrained", "init", "work_dir", "out_dir", "train_list", "baseline"), either(NULL, TEXT)
+        ("checkpoint", "pretrained", "init", "work_dir", "out_dir", "train_list", "baseline", "cache_dir"),
+        either(NULL, TEXT),
     ),
     # clients and rounds
     "pool_size": whole(1, 10**6),
@@ -141,7 +142,7 @@ KINDS: dict[str, Kind] = {
     "sends": one_of("encoder", "follower"),
     "follower": TEXT,
     **dict.fromkeys(("own_encoder", "own_predictor", "own_follower"), SHARE),
-    **dict.fromkeys(("personal", "private", "layers", "mix"), NAMES),
+    **dict.fromkeys(("personal", "private", "frozen", "layers", "mix"), NAMES),
     # data
     "split": either(whole(), TEXT),
     "num_classes": either(AUTO, whole(1, 10**6)),
@@ -173,6 +174,11 @@ KINDS: dict[str, Kind] = {
     "dropout": SHARE,
     # models and tasks
     "depth": whole(1, 1000),
+    "weights": TEXT,
+    **dict.fromkeys(("image_size", "side"), SIDE),
+    **dict.fromkeys(("patch_size", "heads", "window", "num_boxes"), whole(1, 1024)),
+    "max_shift": whole(0, 4096),
+    "channels": CHANNELS,
     "width": whole(1, 4096),
     "stem": TEXT,
     "spatial_strides": each(whole(1, 8)),

@@ -2,15 +2,15 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedvssl.building import build, build_optimizer, build_task
+from fedvssl.building import build, build_optimizer, build_task, frozen_names
 from fedvssl.config import Config
-from fedvssl.files.arrays import BACKBONE, Arrays, load_arrays
+from fedvssl.files.arrays import BACKBONE, Arrays, arrays_digest, load_arrays
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.rounds import (
     accepted_rounds,
@@ -61,7 +61,9 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     uses = {"eval.every": config["eval"]["every"], "init": config["init"]}
     whole = [name for name, value in uses.items() if value is not None]
     check_share(strategy, list(state), private=private, whole_backbone=whole)
-    kept_bytes = num_bytes(try_rule(rule, state, shared))
+    frozen = frozen_names(state, config["task"].get("frozen") or ())
+    kept = try_rule(rule, state, shared)
+    kept_bytes = num_bytes({name: array for name, array in kept.items() if name not in frozen})
     strategy.rounds.report = with_facts(report, rule)
     done, shared = continued(run_dir, shared)
     restore(strategy, run_dir, shared, done=done)
@@ -71,6 +73,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     sizes = {"round_bytes": num_bytes(shared) + num_bytes(strategy.state()), "kept_bytes": kept_bytes}
     lengths = {"rounds": config["rounds"], "keep_last": config["keep_last"]}
     check_disk(run_dir, needed=bytes_kept(strategy.rounds, **lengths, **sizes))
+    sent_to_clients = {**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]}
     introductions = Introductions(num_clients)
     introductions.keep_in(run_dir / CLIENTS_FILE)
     return Run(
@@ -80,7 +83,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
         done=done,
         shared=shared,
         initial=lambda: {name: array for name, array in fresh().items() if strategy.is_shared(name)},
-        settings=json.dumps({**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]}),
+        settings=json.dumps({**sent_to_clients, **base_of(state, frozen, shared)}),
         lr=training["optimizer"]["lr"],
         lr_factor=build(training["schedule"]),
         evaluations=build_evaluations(config),
@@ -88,6 +91,12 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
         warning=getattr(rule, "warning", lambda _: ""),
         **lengths,
     )
+
+
+def base_of(state: Arrays, frozen: Collection[str], shared: Arrays) -> dict[str, str]:
+    """Digest of the frozen arrays that do not travel, which every client must have too: {"base": ...}, or {}."""
+    base = {name: state[name] for name in frozen if name not in shared}
+    return {"base": arrays_digest(base)} if base else {}
 
 
 def build_strategy(
@@ -249,6 +258,8 @@ def initial_arrays(new_task: Callable[[], Any], *, seed: int, init: str | None) 
     seed_torch((seed,))
     task = new_task()
     if init is not None:
+        if not hasattr(task, "backbone"):
+            raise ValueError(f"init={init} needs a task with a backbone, which {type(task).__name__} is not: drop it.")
         load_backbone(task.backbone, Path(init).expanduser(), tell=log.info)
         log.info("init: all %d arrays of the backbone from %s", len(task.backbone.state_dict()), init)
     return to_arrays(task)

@@ -51,7 +51,7 @@ ALLOWED = {
         *("data/splits", "files/names", "files/settings"),
     },
     "help": {"chosen_run", "config", "overrides", "files/ending"},
-    "building": {"config", "client/training", "training/optimizer", "training/loop", "files/tensors"},
+    "building": {"config", "client/training", "training/optimizer", "training/loop", "files"},
     "preflight": {"building", "config", "training", "data", "files", "strategy/rounds", "wire/replies"},
     "identity": {"config", "strategy", "data", "files"},
     "finetune_epochs": {"evaluation", "training", "data", "files", "building"},
@@ -103,6 +103,7 @@ PARTS_OF_LEAVES = {
     "tasks/follower": {"tasks/byol", "tasks/moco"},
     "data/image_augment": {"tasks/views"},
     "tasks/recognition": {"tasks/picture_recognition"},
+    "tasks/embeddings": {"tasks/segment"},
     "strategy/divergence": {"strategy/fedu", "strategy/fedema"},
 }
 # Libraries -> parts or files that may import them. Other libraries are free.
@@ -114,6 +115,8 @@ ONLY_IN = {
     "mmcv": {"data"},
     "cv2": {"data"},
     "onnxruntime": {"formats/onnx_file"},
+    "transformers": {"models/sam"},
+    "peft": {"models/sam"},
     "ray": {"engines"},
     "data_tools": set(),
     "benchmarks": set(),

@@ -12,6 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fedvssl.data.image import padded
+
 SUFFIX = ".objects.png"  # in the place of the picture's own
 MOST_OBJECTS, MOST_CLASSES = 65535, 255
 
@@ -123,3 +125,11 @@ def filled(box: Sequence[int], *, height: int, width: int) -> np.ndarray:
     mask = np.zeros((height, width), bool)
     mask[y0 : y1 + 1, x0 : x1 + 1] = True
     return mask
+
+
+def low_resolution(mask: np.ndarray, side: int) -> np.ndarray:
+    """A mask, bool [H,W], with its longest side resized to `side`, in the corner of uint8 [side,side]."""
+    height, width = mask.shape
+    factor = side / max(height, width)
+    size = max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5))
+    return padded(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT), side)
