@@ -68,7 +68,7 @@ def freeze(task: Any, patterns: Collection[str]) -> None:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(f"task.frozen: no array of the task is called '{pattern}'; there is {names[0]}.")
-    if counted := [name for name in frozen_names(names, patterns) if name.endswith(STATISTICS)]:
+    if counted := [name for name in sorted(frozen_names(names, patterns)) if name.endswith(STATISTICS)]:
         raise ValueError(f"task.frozen asks for {counted[0]}, which every step changes: leave BatchNorm out of it.")
     for name, parameter in task.named_parameters():
         if any(fnmatchcase(name, pattern) for pattern in patterns):

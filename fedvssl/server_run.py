@@ -62,8 +62,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     whole = [name for name, value in uses.items() if value is not None]
     check_share(strategy, list(state), private=private, whole_backbone=whole)
     frozen = frozen_names(state, config["task"].get("frozen") or ())
-    kept = try_rule(rule, state, shared)
-    kept_bytes = num_bytes({name: array for name, array in kept.items() if name not in frozen})
+    kept_bytes = num_bytes({name: array for name, array in try_rule(rule, state, shared).items() if name not in frozen})
     strategy.rounds.report = with_facts(report, rule)
     done, shared = continued(run_dir, shared)
     restore(strategy, run_dir, shared, done=done)
@@ -73,7 +72,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
     sizes = {"round_bytes": num_bytes(shared) + num_bytes(strategy.state()), "kept_bytes": kept_bytes}
     lengths = {"rounds": config["rounds"], "keep_last": config["keep_last"]}
     check_disk(run_dir, needed=bytes_kept(strategy.rounds, **lengths, **sizes))
-    sent_to_clients = {**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]}
+    told = {**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]}
     introductions = Introductions(num_clients)
     introductions.keep_in(run_dir / CLIENTS_FILE)
     return Run(
@@ -83,7 +82,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN) -> Run
         done=done,
         shared=shared,
         initial=lambda: {name: array for name, array in fresh().items() if strategy.is_shared(name)},
-        settings=json.dumps({**sent_to_clients, **base_of(state, frozen, shared)}),
+        settings=json.dumps({**told, **base_of(state, frozen, shared)}),
         lr=training["optimizer"]["lr"],
         lr_factor=build(training["schedule"]),
         evaluations=build_evaluations(config),
@@ -217,6 +216,8 @@ def check_share(
         )
     if not any(map(strategy.is_shared, names)):
         raise ValueError(f"strategy.share={strategy.share} shares nothing: begin with 'backbone.*', for example.")
+    for setting in whole_backbone if not any(name.startswith(BACKBONE) for name in names) else ():
+        raise ValueError(f"{setting} needs a task with a backbone, which this one is not: set {setting}=null.")
     kept = [name for name in names if name.startswith(BACKBONE) and not strategy.is_shared(name)]
     for setting in whole_backbone if kept else ():
         raise ValueError(
@@ -259,7 +260,9 @@ def initial_arrays(new_task: Callable[[], Any], *, seed: int, init: str | None) 
     task = new_task()
     if init is not None:
         if not hasattr(task, "backbone"):
-            raise ValueError(f"init={init} needs a task with a backbone, which {type(task).__name__} is not: drop it.")
+            raise ValueError(
+                f"init={init} needs a task with a backbone, which {type(task).__name__} is not: set init=null."
+            )
         load_backbone(task.backbone, Path(init).expanduser(), tell=log.info)
         log.info("init: all %d arrays of the backbone from %s", len(task.backbone.state_dict()), init)
     return to_arrays(task)

@@ -92,9 +92,8 @@ def test_only_the_decoder_gets_gradients(shapes: Path) -> None:
     scalars["loss"].backward()
     graded = {name.partition(".")[0] for name, weight in task.named_parameters() if weight.grad is not None}
     assert graded == {"mask_decoder"}
-    assert float(scalars["loss"].detach()) == pytest.approx(
-        float(scalars["dice_loss"].detach() + scalars["bce_loss"].detach())
-    )
+    loss, dice, bce = (float(scalars[name].detach()) for name in ("loss", "dice_loss", "bce_loss"))
+    assert loss == pytest.approx(dice + bce)
 
 
 def test_the_trivial_loss_is_that_of_filled_boxes(tmp_path: Path) -> None:
