@@ -177,7 +177,7 @@ KINDS: dict[str, Kind] = {
     "weights": TEXT,
     **dict.fromkeys(("image_size", "side"), SIDE),
     **dict.fromkeys(("patch_size", "heads", "window", "num_boxes"), whole(1, 1024)),
-    "max_shift": whole(0, 4096),
+    **dict.fromkeys(("max_shift", "overlays"), whole(0, 4096)),
     "channels": CHANNELS,
     "width": whole(1, 4096),
     "stem": TEXT,

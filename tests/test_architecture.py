@@ -60,6 +60,7 @@ ALLOWED = {
     "server_rounds": {"server_evaluation", "training", "strategy", "wire", "files"},
     "server_run": {"server_rounds", "server_evaluation", "training", "strategy", "wire", "files", "building", "config"},
     "server_app": {"server_rounds", "wire"},
+    "test_objects": {"data", "evaluation/features", "evaluation/intervals", "files", "training/loop"},
     "rehearsal": {"building", "client", "config", "data", "files", "preflight", "server_run"},
     "trained_run": {"building", "config", "files", "server_run"},
     "held_out": {"building", "data", "evaluation", "files", "server_evaluation", "trained_run", "training/watch"},
@@ -126,9 +127,9 @@ ONLY_IN = {
 # preflight, identity and server_run are parts of the door of fedvssl.main. The last line is about configurations
 # themselves, or config.yaml of a finished run.
 DOORS = {
-    **dict.fromkeys(("evaluate", "export", "finetune", "main", "server_evaluation", "sweep", "test"), 1),
+    **dict.fromkeys(("evaluate", "export", "finetune", "main", "server_evaluation", "sweep"), 1),
     **{"preflight": 3, "identity": 1, "server_run": 1, "building": 3, "rehearsal": 1, "engines": 1},
-    **{"config": 4, "files/settings": 2, "formats/origin": 3, "reporting/folders": 1},
+    **{"test": 2, "config": 4, "files/settings": 2, "formats/origin": 3, "reporting/folders": 1},
 }
 HEAVY = {"torch", "torchvision", "lightning"}
 

@@ -11,10 +11,11 @@ from PIL import Image
 
 from data_tools import masks, partition
 from data_tools.masks import MaskFormat, drawn_part, prepare_masks
+from data_tools.shapes import write_shapes
 from fedvssl.data.annotations import read_annotations
 from fedvssl.data.image import read_picture
 from fedvssl.data.masks import read_objects
-from tests.mask_set import prepare_shapes, write_shapes
+from tests.mask_set import prepare_shapes
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
@@ -142,14 +143,15 @@ def test_the_partitions_know_owners_and_classes(method: str, clients: int, tmp_p
     ],
 )
 def test_mistakes_get_a_sentence(change: str, sentence: str, tmp_path: Path) -> None:
-    raw, share = write_shapes(tmp_path, number=2), 0.0
+    raw, share = tmp_path, 0.0
+    write_shapes(raw, number=2)
     if change == "no masks":
         shutil.move(raw / "masks/owner1", raw / "masks/other")
         shutil.move(raw / "masks/owner2", raw / "masks/others")
     elif change == "no folder":
         shutil.rmtree(raw / "masks")
     elif change == "two of a name":
-        shutil.copy(raw / "images/owner1/000.png", raw / "images/owner1/000.bmp")
+        shutil.copy(raw / "images/owner1/00000.png", raw / "images/owner1/00000.bmp")
     elif change == "all empty":
         for path in (raw / "masks").rglob("*.png"):
             save(path, square(0, height=64, width=64))
