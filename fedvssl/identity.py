@@ -34,7 +34,7 @@ FREE = SAMPLING | {
     *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
 }
 # Settings that earlier versions lacked -> the value with which a run goes on as it did under them.
-ADDED_LATER: Settings = {"strategy.rule.mix": ["*"], "training.drop_last": False}
+ADDED_LATER: Settings = {"strategy.rule.mix": ["*"], "training.drop_last": False, "task.frozen": []}
 
 
 def reject_other_run(run_dir: Path, now: Settings) -> None:

@@ -24,7 +24,7 @@ from fedvssl.data.seen import read_seen, seen_facts, seen_words
 from fedvssl.data.split import Split
 from fedvssl.data.splits import labelled_videos, lists_digest, spread
 from fedvssl.evaluation.features import contents_digest
-from fedvssl.evaluation.intervals import mean_interval
+from fedvssl.evaluation.intervals import in_percent, mean_interval
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.atomic import atomic_path, write_json
 from fedvssl.files.lock import owned
@@ -216,9 +216,7 @@ def table(result: Mapping[str, Any]) -> str:
     if result["zero_shot"]:
         named["zero-shot, all"] = result["zero_shot"]
     for name, own in named.items():
-        cells = [
-            f"{100 * own[m]:.1f} [{', '.join(f'{100 * e:.1f}' for e in own['intervals'][m])}]" for m in MEASURES[:2]
-        ]
+        cells = [in_percent(own[measure], own["intervals"][measure]) for measure in MEASURES[:2]]
         boxes = [f"{100 * own[m]:8.1f}" for m in MEASURES[2:]]
         lines.append(f"{name:24} {own['num_objects']:8}  {cells[0]:>20}  {cells[1]:>20}  {'  '.join(boxes)}")
     if not result["pretrained"]:

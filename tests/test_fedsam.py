@@ -47,31 +47,37 @@ def start(run_dir: Path, data_dir: Path, *words: str) -> list[dict]:
     return [record for record in read_records(run_dir / "metrics.jsonl") if "num_clients" in record]
 
 
-def test_only_the_decoder_travels_and_nothing_is_kept(data_dir: Path, tmp_path: Path) -> None:
-    records = start(tmp_path / "run", data_dir)
+@pytest.fixture(scope="module")
+def plain(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two rounds without anything special."""
+    folder = tmp_path_factory.mktemp("plain")
+    start(folder, data_dir)
+    return folder
+
+
+def test_only_the_decoder_travels_and_nothing_is_kept(plain: Path) -> None:
+    records = [record for record in read_records(plain / "metrics.jsonl") if "num_clients" in record]
     assert [record["num_clients"] for record in records] == [2, 2]
     assert records[1]["loss"] < records[0]["loss"] and {"iou", "trivial_filled_box", "dice_loss"} <= records[0].keys()
-    saved = load_arrays(tmp_path / "run/round-2-weights.npz")
+    saved = load_arrays(plain / "round-2-weights.npz")
     assert {name.partition(".")[0] for name in saved} == {"mask_decoder"} and len(saved) == 120
-    assert not list((tmp_path / "run/clients").rglob("*.npz")), "no client keeps its frozen base"
+    assert not list((plain / "clients").rglob("*.npz")), "no client keeps its frozen base"
 
 
-def test_a_resumed_run_reaches_the_numbers_of_an_uninterrupted_one(data_dir: Path, tmp_path: Path) -> None:
-    start(tmp_path / "whole", data_dir)
+def test_a_resumed_run_reaches_the_numbers_of_an_uninterrupted_one(data_dir: Path, plain: Path, tmp_path: Path) -> None:
     start(tmp_path / "parts", data_dir, "rounds=1", "training.schedule.length=2")
     start(tmp_path / "parts", data_dir, "training.schedule.length=2")
-    whole, parts = (load_arrays(tmp_path / name / "round-2-weights.npz") for name in ("whole", "parts"))
+    whole, parts = (load_arrays(folder / "round-2-weights.npz") for folder in (plain, tmp_path / "parts"))
     assert all(np.array_equal(whole[name], parts[name]) for name in whole)
 
 
-def test_kept_embeddings_do_not_change_a_run(data_dir: Path, tmp_path: Path) -> None:
-    start(tmp_path / "plain", data_dir)
+def test_kept_embeddings_do_not_change_a_run(data_dir: Path, plain: Path, tmp_path: Path) -> None:
     start(tmp_path / "kept", data_dir, f"task.module.cache_dir={tmp_path / 'embeddings'}")
     pictures = [p for p in (data_dir / "shapes/pictures").rglob("*.bmp")]
     trained = sum(len(json.loads(p.read_text())) for p in (data_dir / "shapes/annotations/clients2").glob("c*.json"))
     assert len(list((tmp_path / "embeddings").rglob("*.npy"))) == trained < len(pictures)
-    plain, kept = (load_arrays(tmp_path / name / "round-2-weights.npz") for name in ("plain", "kept"))
-    assert all(np.allclose(plain[name], kept[name], atol=1e-4) for name in plain)
+    first, kept = (load_arrays(folder / "round-2-weights.npz") for folder in (plain, tmp_path / "kept"))
+    assert all(np.allclose(first[name], kept[name], atol=1e-4) for name in first)
 
 
 def test_all_may_travel_and_the_base_stays_as_it_was(data_dir: Path, tmp_path: Path) -> None:

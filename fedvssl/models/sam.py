@@ -24,6 +24,8 @@ class Sam(nn.Module):
         model: transformers' SamModel.
     """
 
+    name = "SamModel"  # of transformers
+
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.config = model.config
