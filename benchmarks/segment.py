@@ -78,11 +78,13 @@ def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work_dir", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
+    parser.add_argument("--seeds", default="7,8,9", help="with commas")
     args, words = parser.parse_known_args(argv)
-    results = {row: [measure(row, seed, words, args.work_dir) for seed in args.seeds] for row in rows_of()}
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    results = {row: [measure(row, seed, words, args.work_dir) for seed in seeds] for row in rows_of()}
     write_json(args.work_dir / "segment.json", results)
     first = results["federated"][0]
     print(table(results))

@@ -229,7 +229,7 @@ def mask_values(path: Path) -> np.ndarray:
 
 def drawn_part(pixels: np.ndarray, test_share: float) -> str:
     """ "test" for about this share of all pictures, by a hash of the pixels; else "train"."""
-    digest = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8, person=b"test list").digest()
+    digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8, person=b"test list").digest()
     return "test" if int.from_bytes(digest, "little") < test_share * PART_SIZE else "train"
 
 

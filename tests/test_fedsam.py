@@ -58,7 +58,9 @@ def plain(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_only_the_decoder_travels_and_nothing_is_kept(plain: Path) -> None:
     records = [record for record in read_records(plain / "metrics.jsonl") if "num_clients" in record]
     assert [record["num_clients"] for record in records] == [2, 2]
-    assert records[1]["loss"] < records[0]["loss"] and {"iou", "trivial_filled_box", "dice_loss"} <= records[0].keys()
+    assert (
+        records[1]["loss"] < records[0]["loss"] and {"mask_iou", "trivial_filled_box", "dice_loss"} <= records[0].keys()
+    )
     saved = load_arrays(plain / "round-2-weights.npz")
     assert {name.partition(".")[0] for name in saved} == {"mask_decoder"} and len(saved) == 120
     assert not list((plain / "clients").rglob("*.npz")), "no client keeps its frozen base"

@@ -50,7 +50,8 @@ def find_objects(class_ids: np.ndarray, *, least_area: int) -> Objects:
     """
     numbers, classes = np.zeros(class_ids.shape, np.int32), list[int]()
     for class_id in np.unique(class_ids[class_ids > 0]).tolist():
-        _, labels, stats, _ = cv2.connectedComponentsWithStats((class_ids == class_id).astype(np.uint8))
+        _, found, stats, _ = cv2.connectedComponentsWithStats((class_ids == class_id).astype(np.uint8))
+        labels = np.asarray(found)
         large = 1 + np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= least_area)
         renumbered = np.zeros(len(stats), np.int32)
         renumbered[large] = len(classes) + 1 + np.arange(len(large))
@@ -92,7 +93,7 @@ def read_objects(picture: Path) -> Objects:
     pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
     if pixels is None:
         raise ValueError(f"{path} is missing or no picture: prepare the pictures and masks with data_tools.masks.")
-    numbers = (pixels[..., 1].astype(np.int32) << 8) + pixels[..., 2]
+    numbers = (pixels[..., 1].astype(np.int32) << 8) + pixels[..., 2].astype(np.int32)
     classes = np.zeros(int(numbers.max()) + 1, np.int64)
     classes[numbers] = pixels[..., 0]
     if len(classes) < 2 or not classes[1:].all():

@@ -65,9 +65,12 @@ class Sam(nn.Module):
         from transformers import SamImageProcessor
 
         self._whole[0].save_pretrained(folder)
-        sides = {"size": {"longest_edge": self.side}, "mask_size": {"longest_edge": self.mask_side}}
+        sides: dict[str, Any] = {
+            "size": {"longest_edge": self.side},
+            "mask_size": {"longest_edge": self.mask_side},
+        }
         pads = {"pad_size": self.side, "mask_pad_size": self.mask_side}
-        squares = {name: {"height": side, "width": side} for name, side in pads.items()}
+        squares: dict[str, Any] = {name: {"height": side, "width": side} for name, side in pads.items()}
         SamImageProcessor(**sides, **squares).save_pretrained(folder)
 
 

@@ -69,7 +69,7 @@ class _Pictures:
         shifts = rng.integers(0, self.max_shift + 1, (len(chosen), 4))
         drawn = np.array(
             [
-                widened(tight_box(objects.mask(number)), own, height=height, width=width)
+                widened(tight_box(objects.mask(int(number))), own, height=height, width=width)
                 for number, own in zip(chosen, shifts, strict=True)
             ]
         )
@@ -95,7 +95,7 @@ class Prompts(_Pictures):
         order = 1 + rng.permutation(len(objects))
         chosen = np.resize(order, self.num_boxes)
         _, boxes = self.boxes(objects, chosen, rng)
-        masks = [low_resolution(objects.mask(number), self.mask_side) for number in chosen]
+        masks = [low_resolution(objects.mask(int(number)), self.mask_side) for number in chosen]
         return {**batch, "boxes": boxes, "masks": torch.from_numpy(np.stack(masks))}
 
 
@@ -142,6 +142,10 @@ class Segment(nn.Module):
         cache_dir: folder for the embeddings of pictures, which the frozen encoder computes once; null for none.
     """
 
+    mean: Tensor
+    std: Tensor
+    vision_encoder: nn.Module
+
     def __init__(self, backbone: Any, *, cache_dir: str | None) -> None:
         super().__init__()
         for name, part in backbone.named_children():
@@ -176,14 +180,14 @@ class Segment(nn.Module):
         return {**batch, "pixels": pixels * inside[:, None]}
 
     def forward(self, batch: Batch) -> Batch:
-        """Scalars of `dice_and_bce`, and "iou", the mean of the masks that are guessed with more than one half."""
+        """Scalars of `dice_and_bce`, and "mask_iou", the mean overlap with the true masks at this resolution."""
         logits = self.decode(batch).flatten(0, 1)
         masks = batch["masks"].flatten(0, 1)
         with torch.no_grad():
             guessed, true = logits > 0, masks > 0
             either = (guessed | true).sum(dim=(1, 2)).clamp(min=1)
             iou = ((guessed & true).sum(dim=(1, 2)) / either).mean()
-        return {**dice_and_bce(logits, masks.float()), "iou": iou}
+        return {**dice_and_bce(logits, masks.float()), "mask_iou": iou}
 
     def decode(self, batch: Batch) -> Tensor:
         """Logits of the masks, float32 [B,O,m,m]."""

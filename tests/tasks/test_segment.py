@@ -87,7 +87,7 @@ def test_only_the_decoder_gets_gradients(shapes: Path) -> None:
     freeze(task, FROZEN)
     batch = batch_of(shapes, Prompts(num_boxes=2, **SIZES), names_in(shapes, 3))
     names = metric_names(task, batch)
-    assert {"loss", "dice_loss", "bce_loss", "iou", "trivial_filled_box", "grad_norm"} <= {*names}
+    assert {"loss", "dice_loss", "bce_loss", "mask_iou", "trivial_filled_box", "grad_norm"} <= {*names}
     scalars = task(task.augment(batch))
     scalars["loss"].backward()
     graded = {name.partition(".")[0] for name, weight in task.named_parameters() if weight.grad is not None}
