@@ -6,7 +6,8 @@ so it is trusted like the user's own code; nothing that was downloaded is ever i
 
 import inspect
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,12 @@ import hydra.utils
 from hydra.errors import InstantiationException
 
 from fedvssl.config import Config, quoted, refuse_renamed
+from fedvssl.files.arrays import arrays_digest
 
 if TYPE_CHECKING:  # torch is imported when something is built
     from fedvssl.client.training import LocalTraining
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # ends of the names of BatchNorm's
 
 
 def build(config: Mapping[str, Any], **kwargs: Any) -> Any:
@@ -65,7 +69,32 @@ def build_task(config: Config) -> Any:
             "model. Choose one for it, such as model=r3d18 for clips, or a task for this model, such as task=simclr "
             "for pictures."
         )
-    return build(config["task"]["module"], backbone=build(model))
+    task = build(config["task"]["module"], backbone=build(model))
+    if frozen := config["task"].get("frozen"):
+        freeze(task, frozen)
+    return task
+
+
+def freeze(task: Any, patterns: Collection[str]) -> None:
+    """Take parameters of a task out of training, by patterns of the names of its state entries.
+
+    Raises:
+        ValueError: if a pattern fits no entry, or statistics of BatchNorm, which training would change nevertheless.
+    """
+    names = list(task.state_dict())
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"task.frozen: no array of the task is called '{pattern}'; there is {names[0]}.")
+    if counted := [name for name in sorted(frozen_names(names, patterns)) if name.endswith(STATISTICS)]:
+        raise ValueError(f"task.frozen asks for {counted[0]}, which every step changes: leave BatchNorm out of it.")
+    for name, parameter in task.named_parameters():
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            parameter.requires_grad_(False)
+
+
+def frozen_names(names: Iterable[str], patterns: Collection[str]) -> frozenset[str]:
+    """Names of the state entries that no training changes."""
+    return frozenset(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 def build_optimizer(training: Mapping[str, Any], module: Any, *, on_gpu: bool) -> Any:
@@ -95,9 +124,9 @@ def build_optimizer(training: Mapping[str, Any], module: Any, *, on_gpu: bool) -
 
 
 def _parameters_of(target: str) -> set[str]:
-    """Names of the parameters of a class; empty if it does not exist or takes anything."""
+    """Names of the parameters of a class or function; empty if it does not exist or takes anything."""
     try:
-        parameters = inspect.signature(hydra.utils.get_class(target)).parameters
+        parameters = inspect.signature(hydra.utils.get_object(target)).parameters
     except (ImportError, ValueError, TypeError, AttributeError):
         return set()  # `build` tells what is wrong with it
     return set() if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else {*parameters}
@@ -142,6 +171,8 @@ def build_training(settings: str, sent: Collection[str]) -> "LocalTraining":
     seed_torch((config["seed"],))
     task, rule = build_task(config), build(config["rule"])
     state = to_arrays(task)
+    frozen = frozen_names(state, config["task"].get("frozen") or ()) - {*sent}
+    check_base({name: state[name] for name in frozen}, expected=config.get("base"))
     return LocalTraining(
         task,
         build_sample(config),
@@ -150,5 +181,24 @@ def build_training(settings: str, sent: Collection[str]) -> "LocalTraining":
         settings=config["training"],
         seed=config["seed"],
         initial={name: array.copy() for name, array in state.items() if name not in sent},
-        keeps=bool(rule.keep({}, state, state, sent)) or config["training"]["keep_optimizer"],
+        keeps=bool(rule.keep({}, state, state, sent).keys() - frozen) or config["training"]["keep_optimizer"],
+        frozen=frozen,
     )
+
+
+def check_base(arrays: Mapping[str, Any], *, expected: str | None) -> None:
+    """Compare the frozen arrays of a client with those of the server.
+
+    Args:
+        arrays: of the client, those that do not travel.
+        expected: digest of the server's; None if it has none.
+
+    Raises:
+        ValueError: naming both digests.
+    """
+    own = arrays_digest(arrays) if arrays else None
+    if own != expected:
+        raise ValueError(
+            f"the frozen arrays of this client have the digest {own}, those of the server {expected}: give both the "
+            "same weights (model.weights) and the same release of the program."
+        )

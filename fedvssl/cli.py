@@ -38,7 +38,7 @@ ALL_NAMES = COMMANDS | {"main": COMMANDS["train"]}  # as `python -m fedvssl.main
 DATA_TOOLS = {
     name: f"{TOOLS}.{name}"
     for name in (
-        *("fetch", "prepare", "ucf101.prepare", "partition", "synthetic"),
+        *("fetch", "prepare", "masks", "ucf101.prepare", "partition", "synthetic", "shapes"),
         *("download", "extract_frames", "build_annotations", "own_videos", "list_folder"),
     )
 }

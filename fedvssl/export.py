@@ -6,7 +6,8 @@
 
 Reads a round .npz (ours or a published one), model_pretrained.pth, last.pth and best.pth of fine-tuning, or a file of
 another program whose names and shapes are those of the model. Model and input are those of the run in whose folder the
-file lies, unless settings say otherwise. The files are written and checked in a hidden folder, which is renamed at the
+file lies, unless settings say otherwise. Of Segment-Anything the whole model is written, as a folder that transformers'
+`from_pretrained` loads. The files are written and checked in a hidden folder, which is renamed at the
 end: they appear together or not at all.
 """
 
@@ -42,12 +43,15 @@ from fedvssl.files.ending import exit_code
 from fedvssl.files.environment import free_bytes
 from fedvssl.files.given import given_file
 from fedvssl.files.lock import owned_output
+from fedvssl.files.run_log import read_config
 from fedvssl.files.tensors import save_torch
 from fedvssl.formats.model_card import Card, model_card
 from fedvssl.formats.onnx_file import PACKAGES, check_packages, write_onnx
 from fedvssl.formats.origin import evaluations, origin_names, training_facts
 from fedvssl.formats.torchvision_names import to_torchvision
+from fedvssl.formats.whole_model import base_seed, export_whole
 from fedvssl.overrides import parse_overrides
+from fedvssl.training.loop import seed_torch
 
 FILES = {
     "safetensors": "backbone.safetensors",
@@ -56,6 +60,7 @@ FILES = {
     "onnx": "backbone.onnx",
 }
 CARD = "README.md"
+WHOLE = "fedvssl.models.sam."  # begins the names of models that are exported as a whole
 SAFETENSORS_METADATA = {"format": "pt"}  # expected of PyTorch by readers of the format
 
 
@@ -73,11 +78,14 @@ def export(config: Config) -> None:
             space, before anything is written; if ONNX computes other features than PyTorch.
     """
     started = time.perf_counter()
-    formats, checkpoint = checked_formats(config["formats"]), given_file(config["checkpoint"], command="export")
+    checkpoint = given_file(config["checkpoint"], command="export")
+    out_dir = Path(str(config["out_dir"] or checkpoint.parent / f"export-{checkpoint.stem}")).expanduser()
+    if config["model"]["_target_"].startswith(WHOLE):
+        return export_model(partial(build, config["model"]), config["model"], checkpoint, out_dir, config["formats"])
+    formats = checked_formats(config["formats"])
     backbone = load(partial(build, config["model"]), checkpoint)
     named = partial(to_torchvision, backbone.state_dict())
     formats = possible(formats, {"torchvision": named}, asked=config["formats"] is not None)
-    out_dir = Path(str(config["out_dir"] or checkpoint.parent / f"export-{checkpoint.stem}")).expanduser()
     frames = (config["clip_len"],) if "clip_len" in config else ()  # pictures have none
     input_shape = 3, *frames, config["crop_size"], config["crop_size"]
     facts = {"model": config["model"], "frame_stride": config.get("frame_stride")}
@@ -95,6 +103,28 @@ def export(config: Config) -> None:
         (folder / CARD).write_text(model_card(card, files), encoding="utf-8")
         num_bytes = sum(file.stat().st_size for file in files)
     print(f"{out_dir}: {len(files)} files and {CARD}, {num_bytes:,} bytes, {time.perf_counter() - started:.0f} s")
+
+
+def export_model(
+    new_model: Callable[[], Any], settings: Mapping[str, Any], checkpoint: Path, out_dir: Path, formats: Any
+) -> None:
+    """Write a model that is exported as a whole.
+
+    Args:
+        new_model: builds it with its base.
+        settings: section "model" of the configuration.
+        checkpoint: the round file.
+        out_dir: new folder.
+        formats: of the configuration; it writes one of its own.
+
+    Raises:
+        ValueError: if formats are named, and as `base_seed` and `export_whole`.
+    """
+    if formats is not None:
+        raise ValueError(f"formats={formats}: this model is written as a folder of transformers, leave formats out.")
+    seed_torch((base_seed(read_config(checkpoint.parent / "config.yaml"), settings, checkpoint),))
+    base = settings.get("weights", "random weights")
+    export_whole(new_model(), checkpoint, out_dir, base=base)
 
 
 def checked_formats(formats: Any) -> list[str]:

@@ -19,6 +19,7 @@ WRITES = (
     *(SETTINGS_FILE, "config.yaml", "environment.json", "metrics.jsonl", "clients.json", "seen_videos.npz"),
     *("*.png", "round-*", "clients/*/*.npz"),
 )
+WEIGHTS = "model.safetensors"  # in a folder that model.weights names
 LIST = "contents of client_dist"  # how the names of the clients' lists begin among the settings
 # Two settings that decide together how many clients a round samples: that number is compared in their place, so that
 # a run which misses replies can go on with a lower least number of them.
@@ -40,12 +41,13 @@ FREE = SAMPLING | {
     ),
     *("rounds", "from_round", "allow_changes", "round_timeout", "start_timeout", "keep_last", "training.warn_after"),
     *("strategy.max_update_factor", "strategy.oversized_updates"),
+    *("model.weights", "task.module.cache_dir"),  # of the first the file is compared
     "task.private",  # decides what travels, and the round files are compared with that
     "task.personal",  # decides where a rule reads it, and is compared there
     *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
 }
 # Settings that earlier versions lacked -> the value with which a run goes on as it did under them.
-ADDED_LATER: Settings = {"strategy.rule.mix": ["*"], "training.drop_last": False}
+ADDED_LATER: Settings = {"strategy.rule.mix": ["*"], "training.drop_last": False, "task.frozen": []}
 
 
 def reject_other_run(run_dir: Path, now: Settings, *, allow_changes: bool = False) -> None:
@@ -81,6 +83,8 @@ def decisive_settings(config: Config, *, lists: bool = True) -> Settings:
     files = {path.name: path for path in map(Path, read_lists(of_clients))}
     if config["init"] is not None:
         files["init"] = Path(config["init"]).expanduser()
+    weights = Path(str(config["model"].get("weights"))).expanduser() / WEIGHTS
+    files |= {"model.weights": weights} if weights.is_file() else {}
     sampling = {name: config["strategy"][name] for name in ("fraction_fit", "min_fit_clients")}
     return {**run_settings(config, free=FREE, files=files), SAMPLED: sample_size(config["pool_size"], **sampling)}
 

@@ -115,7 +115,10 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("exp_name", "data_dir", "partition_dir", "feature_dir", "name", "media_dir"), TEXT),
     **dict.fromkeys(("annotation_dir", "results_dir", "engine"), TEXT),
     **dict.fromkeys(
-        ("checkpoint", "control", "pretrained", "init", "work_dir", "out_dir", "train_list", "baseline", "ray.address"),
+        (
+            *("checkpoint", "control", "pretrained", "init", "work_dir", "out_dir", "train_list", "baseline"),
+            *("ray.address", "cache_dir"),
+        ),
         either(NULL, TEXT),
     ),
     # clients and rounds
@@ -145,7 +148,7 @@ KINDS: dict[str, Kind] = {
     "sends": one_of("encoder", "follower"),
     "follower": TEXT,
     **dict.fromkeys(("own_encoder", "own_predictor", "own_follower"), SHARE),
-    **dict.fromkeys(("personal", "private", "layers", "mix"), NAMES),
+    **dict.fromkeys(("personal", "private", "task.frozen", "layers", "mix"), NAMES),
     **dict.fromkeys(("cut", "bottleneck_after", "wire_dtype"), TEXT),
     "bottleneck": either(NULL, TEXT),
     **dict.fromkeys(("frozen", "sends_views"), FLAG),
@@ -188,6 +191,11 @@ KINDS: dict[str, Kind] = {
     "dropout": SHARE,
     # models and tasks
     "depth": whole(1, 1000),
+    "weights": TEXT,
+    **dict.fromkeys(("image_size", "side"), SIDE),
+    **dict.fromkeys(("patch_size", "heads", "window", "num_boxes"), whole(1, 1024)),
+    **dict.fromkeys(("max_shift", "overlays"), whole(0, 4096)),
+    "channels": CHANNELS,
     "width": whole(1, 4096),
     "stem": TEXT,
     "spatial_strides": each(whole(1, 8)),

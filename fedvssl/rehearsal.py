@@ -15,10 +15,10 @@ from fedvssl.client.order import Order, Site
 from fedvssl.client.training import Videos
 from fedvssl.config import Config
 from fedvssl.data.annotations import Annotation
-from fedvssl.files.arrays import BACKBONE
+from fedvssl.files.arrays import BACKBONE, num_bytes
 from fedvssl.files.environment import num_cores
 from fedvssl.preflight import gpus_here, settle
-from fedvssl.server_run import SENT, build_strategy, check_share, initial_arrays, num_bytes
+from fedvssl.server_run import SENT, build_strategy, check_share, initial_arrays
 
 BATCHES = 3  # of the rehearsal
 

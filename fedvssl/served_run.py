@@ -1,5 +1,6 @@
 """A run whose clients are elsewhere: it is checked without their data, and its precision is settled with them."""
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from fedvssl.identity import WRITES, decisive_settings, keep_settings, recorded,
 from fedvssl.preflight import Trial, expected_report, settle
 from fedvssl.server_app import Outcome
 from fedvssl.server_rounds import Run, complete, run_rounds
-from fedvssl.server_run import build_run, sent_settings
+from fedvssl.server_run import build_run
 from fedvssl.submission import folder_of, read_settings
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.precision import FULL, MIXED
@@ -71,7 +72,7 @@ def _serve(grid: Grid, config: Config, run_dir: Path) -> None:
     waits = {"timeout": config["round_timeout"], "start_timeout": config["start_timeout"]}
     wire = GridWire(grid, run.introductions, num_clients=config["pool_size"], **waits, stop=Outcome().stop)
     config = {**config, "training": {**training, "precision": agreed_precision(wire, run, training["precision"])}}
-    run.settings = sent_settings(config)
+    run.settings = json.dumps({**json.loads(run.settings), "training": config["training"]})
     keep_settings(run_dir, config, decisive=decisive_settings(config, lists=False))
     record_environment(run_dir, done=run.done)
     log.info("%s", f"Continuing after round {run.done}" if run.done else "Starting")

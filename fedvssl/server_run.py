@@ -2,15 +2,15 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedvssl.building import build, build_optimizer, build_task
+from fedvssl.building import build, build_optimizer, build_task, frozen_names
 from fedvssl.config import Config
-from fedvssl.files.arrays import BACKBONE, Arrays, load_arrays
+from fedvssl.files.arrays import BACKBONE, Arrays, arrays_digest, load_arrays, num_bytes
 from fedvssl.files.backbone import load_backbone
 from fedvssl.files.rounds import (
     accepted_rounds,
@@ -62,9 +62,10 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN, may_jo
     uses = {"eval.every": config["eval"]["every"], "init": config["init"]}
     whole = [name for name, value in uses.items() if value is not None]
     check_share(strategy, list(state), private=private, whole_backbone=whole)
-    kept_bytes = num_bytes(try_rule(rule, state, shared))
+    frozen = frozen_names(state, config["task"].get("frozen") or ())
+    kept_bytes = num_bytes({name: array for name, array in try_rule(rule, state, shared).items() if name not in frozen})
     strategy.rounds.report = with_facts(report, rule)
-    settings = sent_settings(config)
+    settings = sent_settings(config, base=base_of(state, frozen, shared))
     strategy.begin(settings)
     done, shared = continued(run_dir, shared)
     restore(strategy, run_dir, shared, done=done)
@@ -95,9 +96,15 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN, may_jo
     )
 
 
-def sent_settings(config: Config) -> str:
-    """Settings for the clients, as JSON text."""
-    return json.dumps({**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"]})
+def sent_settings(config: Config, *, base: Mapping[str, str]) -> str:
+    """Settings for the clients, with what `base_of` gives, as JSON text."""
+    return json.dumps({**{name: config[name] for name in SENT}, "rule": config["strategy"]["rule"], **base})
+
+
+def base_of(state: Arrays, frozen: Collection[str], shared: Arrays) -> dict[str, str]:
+    """Digest of the frozen arrays that do not travel, which every client must have too: {"base": ...}, or {}."""
+    base = {name: state[name] for name in frozen if name not in shared}
+    return {"base": arrays_digest(base)} if base else {}
 
 
 def build_strategy(
@@ -218,6 +225,8 @@ def check_share(
         )
     if not any(map(strategy.is_shared, names)):
         raise ValueError(f"strategy.share={strategy.share} shares nothing: begin with 'backbone.*', for example.")
+    for setting in whole_backbone if not any(name.startswith(BACKBONE) for name in names) else ():
+        raise ValueError(f"{setting} needs a task with a backbone, which this one is not: set {setting}=null.")
     kept = [name for name in names if name.startswith(BACKBONE) and not strategy.is_shared(name)]
     for setting in whole_backbone if kept else ():
         raise ValueError(
@@ -259,6 +268,10 @@ def initial_arrays(new_task: Callable[[], Any], *, seed: int, init: str | None) 
     seed_torch((seed,))
     task = new_task()
     if init is not None:
+        if not hasattr(task, "backbone"):
+            raise ValueError(
+                f"init={init} needs a task with a backbone, which {type(task).__name__} is not: set init=null."
+            )
         load_backbone(task.backbone, Path(init).expanduser(), tell=log.info)
         log.info("init: all %d arrays of the backbone from %s", len(task.backbone.state_dict()), init)
     return to_arrays(task)
@@ -283,7 +296,3 @@ def bytes_kept(rounds_of: Rounds, *, rounds: int, keep_last: int | None, round_b
 
 def shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in arrays.items()}
-
-
-def num_bytes(arrays: Arrays) -> int:
-    return sum(array.nbytes for array in arrays.values())

@@ -47,6 +47,7 @@ from fedvssl.files.predictions import PREDICTIONS_FILE, write_predictions
 from fedvssl.files.progress import Progress
 from fedvssl.files.results import CHECKPOINT, change_in, from_here, refuse_other
 from fedvssl.sweeping.comparison import ACCURACIES, aligned, clip_facts, clip_words, deciding, single, training_words
+from fedvssl.test_objects import ObjectTest
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.metrics import accuracies, chance, class_accs, confusion_matrix, majority_class
 from fedvssl.training.precision import checked_inference
@@ -71,6 +72,8 @@ def run_test(config: Config) -> None:
         ValueError: for a missing or unfitting checkpoint, list or video, before the work starts.
     """
     check_devices(device=config["device"], devices=config["devices"])
+    if "overlays" in config:  # a task that predicts objects and not classes
+        return object_test(config).run()
     sample, data = build(config["test_sample"]), Split.of(config["data"])
     annotations, path = labelled_videos(data, "test"), given_file(config["checkpoint"], command="test")
     task, facts = load_recognizer(partial(build_task, config), path, data, annotations)
@@ -107,6 +110,26 @@ def run_test(config: Config) -> None:
                 if warning := same_answer(logits, labels, class_names(annotations), medium=medium_of(facts)):
                     print(warning)
                 write_results(work_dir, result, logits, labels, annotations)
+
+
+def object_test(config: Config) -> ObjectTest:
+    """The test of a task that predicts objects.
+
+    Raises:
+        ValueError: if several devices are asked for.
+    """
+    if config["devices"] != 1:
+        raise ValueError(f"devices={config['devices']}: a test of objects runs in one process, set devices=1.")
+    decide = ("test_sample", "model", "seed")
+    return ObjectTest(
+        new_task=partial(build_task, config),
+        sample=build(config["test_sample"]),
+        data=Split.of(config["data"]),
+        checkpoint=None if config["checkpoint"] is None else Path(config["checkpoint"]).expanduser(),
+        work_dir=Path(config["work_dir"]),
+        settings={name: config[name] for name in decide},
+        **{name: config[name] for name in ("model", "seed", "overlays", "device", "precision", "num_workers")},
+    )
 
 
 def load_recognizer(

@@ -136,7 +136,8 @@ def test_a_configuration_of_ones_own_is_shown_with_its_comments(tmp_path, capsys
     assert (shown["dropout"], shown["own"], shown["seed"]) == (0.7, 1, 3)
     assert "# high" in text and "# (long, short) side in pixels, one is drawn" in text
     assert (
-        "\ndata: cifar10, cifar100, hmdb51, kinetics400, mine, ucf101\n" in text and "== Settings of mine.yaml" in text
+        "\ndata: cifar10, cifar100, hmdb51, kinetics400, membrane, mine, ucf101\n" in text
+        and "== Settings of mine.yaml" in text
     )
     both = printed("evaluate", ["knn", "retrieval", "--help"], capsys)
     assert "== Settings of knn.yaml" in both and "== Settings of retrieval.yaml" in both

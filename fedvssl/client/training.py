@@ -47,6 +47,7 @@ class LocalTraining:
         seed: of the run.
         initial: copies of the task's initial arrays that do not travel.
         keeps: True if a client keeps something from round to round.
+        frozen: names in `initial` that no training changes; they are never kept.
     """
 
     task: Any
@@ -57,6 +58,7 @@ class LocalTraining:
     seed: int
     initial: Arrays
     keeps: bool
+    frozen: frozenset[str] = frozenset()
 
     def train(
         self, arrived: Arrays, order: Order, kept: Arrays, *, videos: Videos, site: Site, write: Callable[[str], None]
@@ -78,7 +80,8 @@ class LocalTraining:
         Raises:
             ValueError: if a video is missing, or the arrays do not fit the model.
         """
-        start = self.rule.receive(arrived, kept, self.initial, When(order.server_round, order.kept_round))
+        base = {name: self.initial[name] for name in self.frozen}
+        start = self.rule.receive(arrived, kept | base, self.initial, When(order.server_round, order.kept_round))
         load_state(self.task, start)
         if hasattr(self.task, "start_round"):
             self.task.start_round()
@@ -90,6 +93,7 @@ class LocalTraining:
         if self.keeps:
             kept = self.rule.keep(kept, start, state, arrived.keys())
             facts |= facts_of(kept, self.rule.reports)
+            kept = {name: array for name, array in kept.items() if name not in self.frozen}
             kept |= session.optimizer_arrays()
         return never_back(sent(self.rule, state, arrived.keys()), arrived), facts, kept
 

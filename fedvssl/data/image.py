@@ -78,3 +78,25 @@ def fit_into(picture: np.ndarray, side: int) -> tuple[np.ndarray, int, int]:
     square = np.zeros((side, side, 3), np.uint8)
     square[:height, :width] = picture
     return square, height, width
+
+
+def longest_side(picture: np.ndarray, side: int) -> np.ndarray:
+    """Resize a picture to a longest side at the same aspect ratio, bilinear, over all pixels that become one.
+
+    Args:
+        picture: uint8 [H,W,3].
+        side: pixels; smaller pictures are enlarged.
+    """
+    height, width = picture.shape[:2]
+    factor = side / max(height, width)
+    size = max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5))
+    if size == (width, height):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+
+
+def padded(picture: np.ndarray, side: int) -> np.ndarray:
+    """A picture, uint8 [H,W,...], in the upper left corner of a square of zeros, uint8 [side,side,...]."""
+    square = np.zeros((side, side, *picture.shape[2:]), np.uint8)
+    square[: picture.shape[0], : picture.shape[1]] = picture
+    return square

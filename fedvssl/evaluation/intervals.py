@@ -60,6 +60,26 @@ def interval(right: Sequence[bool], groups: Sequence[str]) -> Interval:
     return wilson(sum(right) / len(right), number)
 
 
+def mean_interval(values: Sequence[float], groups: Sequence[str]) -> Interval:
+    """Student's interval of a mean of fractions, such as overlaps, with the scatter of whole groups; one tells nothing.
+
+    Args:
+        values: 0..1, one for each object.
+        groups: name of the group of each, such as its picture.
+
+    Raises:
+        ValueError: if there is no value, or not a group for each.
+    """
+    of_value, sizes = _groups(values, groups)
+    mean, number = float(np.mean(values)), len(sizes)
+    if number == 1:
+        return Interval(0.0, 1.0)
+    beyond = np.bincount(of_value, weights=np.asarray(values) - mean)
+    error = math.sqrt(number / (number - 1) * float((beyond**2).sum())) / len(values)
+    half = student(number - 1) * error
+    return Interval(max(mean - half, 0.0), min(mean + half, 1.0))
+
+
 def effective_number(right: Sequence[bool], groups: Sequence[str]) -> float:
     """Number of independent videos whose fraction of right ones scatters as much as that of these groups.
 
@@ -158,7 +178,7 @@ def student(freedom: int) -> float:
     return Z + (Z**3 + Z) / (4 * freedom) + (5 * Z**5 + 16 * Z**3 + 3 * Z) / (96 * freedom**2)
 
 
-def _groups(right: Sequence[bool], groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _groups(right: Sequence[float], groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Number of the group of each video, and the sizes of the groups."""
     if len(right) != len(groups) or not len(right):
         raise ValueError(f"{len(right)} test videos and {len(groups)} names of groups: there must be one for each.")

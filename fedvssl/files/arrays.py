@@ -1,5 +1,6 @@
 """Named arrays, the form of a model in messages and on disk, and their .npz files without pickle."""
 
+import hashlib
 import math
 from collections.abc import Mapping
 from io import BytesIO
@@ -22,6 +23,20 @@ def npy_header(array: np.ndarray) -> bytes:
     header = BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     return header.getvalue()
+
+
+def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Digest of names, shapes, dtypes and numbers, by which two machines tell whether they have the same arrays."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.shape} {array.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:16]
+
+
+def num_bytes(arrays: Mapping[str, np.ndarray]) -> int:
+    """Bytes of all numbers."""
+    return sum(array.nbytes for array in arrays.values())
 
 
 def save_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:

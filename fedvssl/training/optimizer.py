@@ -109,7 +109,7 @@ def load_state(optimizer: Any, module: nn.Module, arrays: Arrays) -> int:
 
 def state_bytes(optimizer: Optimizer, module: nn.Module) -> int:
     """Bytes of the state after a step. The weights move, so give a module that nobody needs."""
-    for parameter in module.parameters():
+    for parameter in filter(lambda parameter: parameter.requires_grad, module.parameters()):
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     return sum(array.nbytes for array in state_arrays(optimizer, module, steps=1).values())

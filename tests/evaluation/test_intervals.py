@@ -8,6 +8,7 @@ from fedvssl.evaluation.intervals import (
     effective_number,
     in_percent,
     interval,
+    mean_interval,
     mean_over_runs,
     paired_difference,
     student,
@@ -188,3 +189,15 @@ def test_runs_that_agree_by_chance_keep_the_intervals_over_their_videos() -> Non
     assert mean_over_runs([Difference(0.05, -0.1, 0.2), Difference(0.05, -0.2, 0.3)]) == pytest.approx(
         (0.05, -0.15, 0.25)
     )
+
+
+def test_the_interval_of_a_mean_covers_it_in_19_of_20_draws_of_groups() -> None:
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(300):
+        centres = rng.uniform(0.4, 0.8, 8)
+        values = np.repeat(centres, 5) + rng.uniform(-0.1, 0.1, 40)
+        low, high = mean_interval(values.tolist(), [str(n) for n in np.repeat(range(8), 5)])
+        hits += low <= 0.6 <= high
+    assert 270 <= hits <= 297
+    assert mean_interval([0.1, 0.9], ["a", "a"]) == (0.0, 1.0), "one group tells nothing"
+    assert mean_interval([0.5, 0.5, 0.5], ["a", "b", "c"]) == (0.5, 0.5)

@@ -1,0 +1,71 @@
+"""Segment-Anything: its published size, weights from a folder, and mistakes; nothing reaches a network."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+from fedvssl.models import sam
+from fedvssl.models.sam import pretrained_sam, random_sam
+from tests.tiny_sam import tiny_sam
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a look at the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def test_the_sizes_of_vit_b_are_the_published_ones() -> None:
+    with torch.device("meta"):
+        model = random_sam(image_size=1024, patch_size=16, width=768, depth=12, heads=12, window=14, channels=256)
+    numbers = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    assert numbers["vision_encoder"] == 89_670_912 and numbers["mask_decoder"] == 4_058_340
+    assert sum(name.startswith("mask_decoder.") for name in model.state_dict()) == 120
+    assert (model.side, model.mask_side) == (1024, 256)
+
+
+def test_a_folder_holds_the_whole_model_and_its_processor(tmp_path: Path) -> None:
+    from transformers import SamImageProcessor, SamModel, SamProcessor
+
+    model = tiny_sam(seed=3)
+    model.save(tmp_path)
+    again, theirs = pretrained_sam(weights=str(tmp_path)), SamModel.from_pretrained(tmp_path, local_files_only=True)
+    for name, array in model.state_dict().items():
+        assert torch.equal(array, again.state_dict()[name]) and torch.equal(array, theirs.state_dict()[name])
+    pictures, boxes = torch.randn(2, 3, 64, 64), torch.tensor([[[3.0, 4, 30, 40], [0, 0, 64, 64]]] * 2)
+    expected = theirs(pixel_values=pictures, input_boxes=boxes, multimask_output=False).pred_masks[:, :, 0]
+    torch.testing.assert_close(again.decode(again.embed(pictures), boxes), expected)
+    processor = SamProcessor(SamImageProcessor.from_pretrained(tmp_path, local_files_only=True))
+    assert processor(torch.zeros(3, 40, 60), return_tensors="pt")["pixel_values"].shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize("weights", ["nowhere", "somebody/no-such-model", "empty", "other", "damaged"])
+def test_what_is_no_sam_gets_a_sentence(weights: str, tmp_path: Path) -> None:
+    if weights in ("empty", "other", "damaged"):
+        weights, kind = str(tmp_path), weights
+        if kind == "other":
+            (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+        elif kind == "damaged":
+            tiny_sam().save(tmp_path)
+            (tmp_path / "model.safetensors").write_bytes(b"no")
+    with pytest.raises(ValueError, match=f"model.weights={weights} "):
+        pretrained_sam(weights=weights)
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sam, "PACKAGE", "no_such_package_here")
+    with pytest.raises(ValueError, match=r"fedvssl\[sam\]"):
+        tiny_sam()
+
+
+@pytest.mark.parametrize("change", [{"patch_size": 7}, {"heads": 3}, {"channels": 12}])
+def test_sizes_that_do_not_fit_are_refused(change: dict) -> None:
+    sizes = {"image_size": 64, "patch_size": 8, "width": 16, "depth": 1, "heads": 2, "window": 4, "channels": 16}
+    with pytest.raises(ValueError, match="must be a multiple"):
+        random_sam(**{**sizes, **change})
