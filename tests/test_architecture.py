@@ -67,7 +67,7 @@ ALLOWED = {
     "server_rounds": {"server_evaluation", "training", "strategy", "wire", "files"},
     "server_run": {"server_rounds", "server_evaluation", "training", "strategy", "wire", "files", "building", "config"},
     "server_app": {"server_rounds", "wire"},
-    "apps": {"client", "client_app", "served_run", "submission"},
+    "apps": {"client", "client_app", "served_run", "submission", "wire"},
     "submission": {"config", "overrides", "files"},
     "served_run": {
         *("building", "config", "identity", "preflight", "server_app", "server_rounds", "server_run", "submission"),
