@@ -24,6 +24,7 @@ from fedvssl.client.client import Client
 from fedvssl.client.node import check_data, read_node_config
 from fedvssl.client.order import Site
 from fedvssl.client_app import answer, client_at, failure, introduce
+from fedvssl.wire.wire import STEP
 
 log = logging.getLogger(__name__)
 SIMULATION = "num-partitions"  # key that Flower's simulation alone gives its nodes
@@ -58,6 +59,12 @@ def query(message: Message, context: Context) -> Message:
 @client_app.train()
 def train(message: Message, context: Context) -> Message:
     """Train for a round."""
+    return answer(message, client=client_of(context))
+
+
+@client_app.train(STEP.partition(".")[2])
+def step(message: Message, context: Context) -> Message:
+    """Answer one of the messages of a round of many steps."""
     return answer(message, client=client_of(context))
 
 

@@ -81,13 +81,14 @@ def _serve(grid: Grid, config: Config, run_dir: Path) -> None:
 
 
 def agreed_precision(wire: GridWire, run: Run, asked: str) -> str:
-    """Wait for the clients, and settle one precision for all.
+    """Wait for the clients, ask the strategy whether it can train them from afar, and settle one precision for all.
 
     Args:
         asked: of the settings; "auto" becomes bfloat16 if every client says that it computes in it.
 
     Raises:
         FederationError: if too few clients come, or can take part.
+        ValueError: if the strategy is not for a network.
     """
     introductions = run.introductions
     introductions.precision = "" if asked == "auto" else asked
@@ -95,6 +96,7 @@ def agreed_precision(wire: GridWire, run: Run, asked: str) -> str:
     reached = run.strategy.rounds.reach(wire)
     for partition_id in reached:
         log.info("%s", introductions.describe(partition_id))
+    run.strategy.check_network(reached, rounds=run.rounds - run.done)
     if asked == "auto":
         asked = MIXED if all(MIXED in own for own in introductions.precisions()) else FULL
         log.info("training.precision=auto: %s, which all of them compute in", asked)

@@ -60,13 +60,11 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN, may_jo
     strategy.withhold(private)
     shared = {name: array for name, array in state.items() if strategy.is_shared(name)}
     uses = {"eval.every": config["eval"]["every"], "init": config["init"]}
-    whole = [name for name, value in uses.items() if value is not None]
-    check_share(strategy, list(state), private=private, whole_backbone=whole)
+    check_share(strategy, list(state), private=private, whole_backbone=[n for n, v in uses.items() if v is not None])
     frozen = frozen_names(state, config["task"].get("frozen") or ())
     kept_bytes = num_bytes({name: array for name, array in try_rule(rule, state, shared).items() if name not in frozen})
     strategy.rounds.report = with_facts(report, rule)
-    settings = sent_settings(config, base=base_of(state, frozen, shared))
-    strategy.begin(settings)
+    strategy.begin(settings := sent_settings(config, base=base_of(state, frozen, shared)))
     done, shared = continued(run_dir, shared)
     restore(strategy, run_dir, shared, done=done)
     if training["keep_optimizer"]:
@@ -77,8 +75,7 @@ def build_run(config: Config, *, run_dir: Path, report: Report = UNKNOWN, may_jo
     check_disk(run_dir, needed=bytes_kept(strategy.rounds, **lengths, **sizes))
     changes = config["allow_changes"]
     introductions = Introductions(num_clients, allow_changes=changes, allow_joining=may_join or changes)
-    introductions.keep_in(run_dir / CLIENTS_FILE)
-    introductions.server_round = done + 1
+    introductions.keep_in(run_dir / CLIENTS_FILE, server_round=done + 1)
     return Run(
         run_dir=run_dir,
         strategy=strategy,

@@ -67,7 +67,7 @@ ALLOWED = {
     "server_rounds": {"server_evaluation", "training", "strategy", "wire", "files"},
     "server_run": {"server_rounds", "server_evaluation", "training", "strategy", "wire", "files", "building", "config"},
     "server_app": {"server_rounds", "wire"},
-    "apps": {"client", "client_app", "served_run", "submission"},
+    "apps": {"client", "client_app", "served_run", "submission", "wire"},
     "submission": {"config", "overrides", "files"},
     "served_run": {
         *("building", "config", "identity", "preflight", "server_app", "server_rounds", "server_run", "submission"),
@@ -114,6 +114,7 @@ LEAVES |= {"data/image_augment"}  # a medium that the dataset knows nothing of
 # Further files of leaves -> the leaves that may import them.
 PARTS_OF_LEAVES = {
     **{"tasks/patches": {"tasks/ctp"}, "tasks/boxes": {"tasks/ctp"}},
+    "models/layout": {"models/resnet", "models/split_resnet"},
     "tasks/heads": {
         *("tasks/follower", "tasks/simclr", "tasks/byol", "tasks/simsiam", "tasks/moco", "tasks/split_moco"),
         *("tasks/clips", "tasks/vcop", "tasks/speed", "tasks/rot3d", "tasks/memdpc"),

@@ -8,9 +8,10 @@ Shapes: B batch, C channels, H W pixels.
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
+from fedvssl.models.layout import without_overrun
+
 BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 STEMS = ("cifar", "imagenet")
-FEWEST_FOR_CHANNELS_LAST = 8  # channels
 
 
 class ResNet(nn.Module):
@@ -104,15 +105,6 @@ class Bottleneck(nn.Module):
         residual = self.bn1(self.conv1(x)).relu_()
         residual = self.bn2(self.conv2(residual)).relu_()
         return self.bn3(self.conv3(residual)).add_(self.downsample(x)).relu_()
-
-
-def without_overrun(pictures: Tensor, *, channels: int) -> Tensor:
-    """Pictures [B,3,H,W] in a memory layout in which this processor computes narrow networks.
-
-    On x86 without AVX-512 the gradient of a 1x1 convolution with a stride, of fewer than 8 channels in the layout
-    channels_last, writes beyond its memory (oneDNN in torch 2.15), which ends the process at some later time.
-    """
-    return pictures.contiguous() if channels < FEWEST_FOR_CHANNELS_LAST and pictures.device.type == "cpu" else pictures
 
 
 def shortcut(in_channels: int, out_channels: int, *, stride: int) -> nn.Module:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from fedvssl.models.layout import without_overrun
+
 CHANNELS_PER_GROUP = 4
 NUM_BLOCKS = 8
 BOTTLENECK = re.compile(r"C([1-9]\d{0,3})S([1-8])")  # channels and stride
@@ -91,7 +93,7 @@ class Stem(nn.Module):
         self.conv1, self.bn1 = StandardConv(3, width, 3), group_norm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn1(self.conv1(without_overrun(x, channels=self.conv1.out_channels))))
 
 
 class Block(nn.Module):

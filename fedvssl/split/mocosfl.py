@@ -6,7 +6,9 @@ Shapes: B rows of all clients of a step, b of one client, C c h w of a latent.
 """
 
 import json
+import math
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -27,6 +29,8 @@ from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.training.loop import seed_torch
 from fedvssl.training.precision import choose_device
 from fedvssl.wire.wire import FederationError, Order, Wire
+
+MESSAGE_SECONDS = 1.0  # least time of a message and its answer over a network: a node starts a process for each
 
 
 class MocoSFL(FedAvg):
@@ -112,6 +116,29 @@ class MocoSFL(FedAvg):
         self._names = [name for name in front.state_dict() if name.startswith((BACKBONE, FOLLOWER))]
         self.server = Server(task.to(self.device, self.dtype), self.cut, build_optimizer)
 
+    def check_network(self, examples: Mapping[int, int], *, rounds: int) -> None:
+        """Refuse all but frozen clients that send the latents of a round in one message.
+
+        Raises:
+            ValueError: with the hours that the messages of these clients would take.
+        """
+        if self.frozen and self.steps_per_message == 0:
+            return
+        steps = self.num_steps(examples)
+        averages = 0 if self.frozen else len(self.syncs(steps))
+        messages = math.ceil(steps / self.steps_per_message) + averages
+        hours = rounds * messages * MESSAGE_SECONDS / 3600
+        frozen = "strategy.steps_per_message=0" if self.frozen else "strategy.frozen=true strategy.steps_per_message=0"
+        raise ValueError(
+            f"Over a network {rounds} rounds of {steps} steps are {rounds * messages:,} messages, one after the other, "
+            f"at least {hours:,.{0 if hours >= 10 else 2}f} hours at a second each: set {frozen}, for clients that "
+            "do not train and one message a round, or train in one process with engine=local."
+        )
+
+    def num_steps(self, examples: Mapping[int, int]) -> int:
+        """Steps of a round of these clients, from their numbers of samples by partition id: one pass on average."""
+        return max(1, sum(examples.values()) // (len(examples) * self.size))
+
     def syncs(self, num_steps: int) -> set[int]:
         """Numbers of steps after which the clients' parts are averaged, the last one included."""
         return {round((number + 1) * num_steps / self.syncs_per_round) for number in range(self.syncs_per_round)}
@@ -146,7 +173,7 @@ class MocoSFL(FedAvg):
         weights |= self.followers if self.averages_followers else {}
         epoch = Epoch(self, wire, {**order, "server-round": server_round})
         epoch.talks = {own: Talk(own, examples[own], weights) for own in chosen}
-        num_steps = max(1, sum(examples[own] for own in chosen) // (len(chosen) * self.size))
+        num_steps = self.num_steps({own: examples[own] for own in chosen})
         try:
             merged = epoch.run(num_steps, weights)
         except ValueError as error:

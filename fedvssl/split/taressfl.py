@@ -5,6 +5,7 @@ clients' part then goes to the clients, frozen. Each list of the run is a part o
 equal share of each step: one of source pictures, and one of the few target pictures it has.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,12 @@ class Expert(MocoSFL):
         seed_torch((seed, 1))
         decoder = Decoder(latents.shape[1], side // latents.shape[-1]).to(self.device, self.dtype)
         self.attacker = Attacker(decoder, **self.privacy)
+
+    def check_network(self, examples: Mapping[int, int], *, rounds: int) -> None:
+        """Refuse every network: the attacker learns from the pictures themselves."""
+        raise ValueError(
+            "Pictures leave no client: an expert is trained on the server's own, in one process with engine=local."
+        )
 
     def syncs(self, num_steps: int) -> set[int]:
         """After every step."""

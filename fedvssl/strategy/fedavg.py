@@ -75,6 +75,17 @@ class FedAvg:
             ValueError: if the strategy cannot serve them.
         """
 
+    def check_network(self, examples: Mapping[int, int], *, rounds: int) -> None:
+        """Refuse clients behind a network, before the first round: for a strategy of more than a message a round.
+
+        Args:
+            examples: numbers of samples of the clients that can be reached, by partition id.
+            rounds: that are to be trained.
+
+        Raises:
+            ValueError: if the messages would take too long, or must not leave a process.
+        """
+
     def state(self) -> Arrays:
         """What the strategy keeps for later rounds, saved beside each round file."""
         return {}

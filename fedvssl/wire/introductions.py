@@ -84,13 +84,17 @@ class Introductions:
         self._disputed: set[int] = set()  # partition ids that several unknown nodes have claimed
         self._told: dict[int, str] = {}
 
-    def keep_in(self, path: Path) -> None:
+    def keep_in(self, path: Path, *, server_round: int = 1) -> None:
         """Read the clients of a run's earlier starts, and keep those to come in the same file.
+
+        Args:
+            path: of the file.
+            server_round: the next round.
 
         Raises:
             ValueError: if the file is damaged.
         """
-        self._path = path
+        self._path, self.server_round = path, server_round
         if path.is_file():
             self.clients = read_clients(path)
 

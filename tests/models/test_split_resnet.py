@@ -34,6 +34,15 @@ def test_a_picture_alone_gives_what_it_gives_in_a_batch() -> None:
     torch.testing.assert_close(torch.cat([backbone(own[None]) for own in pictures]), backbone(pictures))
 
 
+def test_a_narrow_network_trains_without_writing_beyond_its_memory() -> None:
+    """Without AVX-512 this ended the process, see tests/models/test_resnet.py."""
+    backbone = SplitResNet(4)
+    for _ in range(30):
+        features = backbone(torch.randn(4, 3, 32, 32).to(memory_format=torch.channels_last))
+        features.square().sum().backward()
+    assert features.is_contiguous()
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
