@@ -28,6 +28,7 @@ ADDED = {
     "python -m fedvssl.main strategy.mix_coeff=1 rounds=100": ("rounds=4", "a hundred rounds"),
     "python -m fedvssl.main run=last rounds=40": ("rounds=5", "forty rounds"),
     "fedvssl train --videos": ("rounds=2", "minutes of training"),
+    "python -m data_tools.shapes": ("--number 48", "minutes of training"),
 }
 LABELLED = ("--labelled_share 0.01", "--labelled_share 0.5")  # of few pictures
 # Beginnings of commands -> pattern of a file that each writes anew; "" if it only prints.
@@ -49,7 +50,10 @@ WRITES = {
     "import fedvssl": "outputs/*/*/fedvssl_results/round-*-weights.npz",
     "python -m data_tools.ucf101.prepare": "data/*/annotations/train_split_1.json",
     "python -m data_tools.prepare": "data/mine/annotations/train_split_1.json",
+    "python -m data_tools.shapes": "data/shapes/raw/images/**/*.png",
+    "python -m data_tools.masks": "data/shapes/annotations/train_split_1.json",
     "python -m data_tools.partition": "data/*/annotations/*/client_dist1.json",
+    "python -m fedvssl.main experiment=fedsam_small": "outputs/fedsam/round-6-weights.npz",
     "python -m fedvssl.main": "outputs/*/*/fedvssl_results/round-*-weights.npz",
     "python -m fedvssl.runs": "",
     "python -m fedvssl.evaluate": "outputs/**/evaluation/*/retrieval.json",
@@ -60,6 +64,7 @@ WRITES = {
     "python -m fedvssl.finetune_preprocess": "*.pth",
     "python -m fedvssl.finetune ": "*/last.pth",
     "python -m fedvssl.test ": "*/test.json",
+    "python -m fedvssl.test test experiment=fedsam_small": "outputs/fedsam_test/test.json",
     "python -m fedvssl.report": "outputs/**/report.html",
     "python -m fedvssl.export": "outputs/**/export-*/README.md",
     "python -m fedvssl.sweep": "",

@@ -81,7 +81,7 @@ def test_comments_stand_beside_their_keys(capsys):
     for shown in (
         "warn_after: 5 rounds after which a loss that has not beaten a trivial predictor is warned of",
         "min_fit_clients: 5 Fewest clients sampled, and fewest valid replies; lowered to pool_size",  # from above it
-        "each in a process of Ray; local: one after the other in this process",  # goes on below
+        "local: one after the other in this process",  # goes on below
         "mix_coeff: 0.9 alpha in [0, 1]: weight of the loss-based average",  # of conf/strategy/
     ):
         assert shown in text, shown
