@@ -34,6 +34,8 @@ def write(arguments: argparse.Namespace) -> None:
     """
     folder = run_folder(arguments.run, PRETRAINING)
     output = arguments.output or folder / "report.html"
+    if output.is_dir():
+        raise ValueError(f"--output {output} is a folder: name a file, such as {output / 'report.html'}.")
     included = read_included([run_folder(name, RECOGNIZER) for name in arguments.include])
     run = read_pretraining(folder)
     with owned_output(output), atomic_path(output) as temporary:

@@ -392,7 +392,7 @@ def test_a_damaged_file_is_one_sentence_and_exit_code_2(
         (["{run}", "--include", "{tmp}/none"], "no run of this name in outputs or this folder has a fine-tuned model"),
         (["{run}", "--include", "{tmp}"], "no metrics.jsonl, test.json or evaluation/"),
         (["{run}", "--include", "{run}"], "has records without 'epoch'"),
-        (["{run}", "--output", "{tmp}"], "[Errno"),
+        (["{run}", "--output", "{tmp}"], "is a folder: name a file, such as"),
     ],
 )
 def test_a_mistake_is_one_sentence(
