@@ -46,8 +46,8 @@ from fedvssl.files.lock import owned
 from fedvssl.files.predictions import PREDICTIONS_FILE, write_predictions
 from fedvssl.files.progress import Progress
 from fedvssl.files.results import CHECKPOINT, change_in, from_here, refuse_other
+from fedvssl.overlaps import ObjectTest
 from fedvssl.sweeping.comparison import ACCURACIES, aligned, clip_facts, clip_words, deciding, single, training_words
-from fedvssl.test_objects import ObjectTest
 from fedvssl.training.loop import build_fabric
 from fedvssl.training.metrics import accuracies, chance, class_accs, confusion_matrix, majority_class
 from fedvssl.training.precision import checked_inference

@@ -73,7 +73,7 @@ ALLOWED = {
         *("building", "config", "identity", "preflight", "server_app", "server_rounds", "server_run", "submission"),
         *("data", "files", "training", "wire"),
     },
-    "test_objects": {"data", "evaluation/features", "evaluation/intervals", "files", "training/loop"},
+    "overlaps": {"data", "evaluation/features", "evaluation/intervals", "files", "training/loop"},
     "rehearsal": {"building", "client", "config", "data", "files", "preflight", "server_run"},
     "trained_run": {"building", "config", "files", "server_run"},
     "held_out": {"building", "data", "evaluation", "files", "server_evaluation", "trained_run", "training/watch"},

@@ -17,7 +17,7 @@ from fedvssl import test as command
 from fedvssl.config import compose
 from fedvssl.files.arrays import load_arrays
 from fedvssl.main import run
-from fedvssl.test_objects import outline, overlay, source_of, summary_of
+from fedvssl.overlaps import outline, overlay, source_of, summary_of
 from tests.mask_set import prepare_shapes
 from tests.tiny_sam import RUN, SMALL
 

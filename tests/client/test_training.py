@@ -1,3 +1,4 @@
+import hashlib
 import json
 from typing import Any
 
@@ -243,8 +244,10 @@ def test_a_client_writes_its_progress(config, site):
     assert "samples/s" in epoch and epoch.endswith("% of the time waiting for data")
 
 
-def test_a_client_introduces_itself_with_the_length_of_its_list(config, site):
-    assert Client(2, site, build_training).introduce() == {"partition-id": 2, "num-examples": 5}
+def test_a_client_introduces_itself_with_its_list(config, site):
+    digest = hashlib.sha256(site.list_path(2).read_bytes()).hexdigest()
+    told = {"partition-id": 2, "num-examples": 5, "list": digest, "owner": "", "precisions": []}
+    assert Client(2, site, build_training).introduce() == told
     with pytest.raises(ClientError, match=r"client_dist10\.json") as caught:
         Client(9, site, build_training).introduce()
     assert "\n" not in str(caught.value)
