@@ -52,7 +52,7 @@ def test_nt_xent_of_collapsed_and_of_identical_views(stored: Arrays) -> None:
     z = leaf(stored["ntxent/identical_views/z"])
     loss = nt_xent(z, z.detach(), temperature=0.07)["loss"]
     loss.backward()
-    # The difference of two numbers near 14, 1 / 0.07, each rounded to 1e-6: processors differ in the fifth digit of 4e-4.
+    # The difference of two numbers near 14, 1 / 0.07, each rounded to 1e-6: processors differ in the 5th digit of 4e-4.
     check(loss, stored["ntxent/identical_views/T0.07/loss"], rtol=1e-3)
     # The gradient is a difference of almost equal numbers there, hence relative to the unit rows over the temperature.
     expected = stored["ntxent/identical_views/T0.07/grad_z_i"]
