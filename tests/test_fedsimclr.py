@@ -25,7 +25,8 @@ TINY = (
 
 def test_every_experiment_that_is_a_folder_is_known_to_the_tests() -> None:
     folders = {path.name for path in (conf_dir() / "experiment").iterdir() if path.is_dir()}
-    assert folders == {*SMALL, *PRESETS, *OF_FEDU, *SWEEPS_OF_FEDU, CLIPS_OF_FEDU, "fedsam", "fedsam_small"}
+    of_others = {"fedsam", "fedsam_small", "mocosfl_small", "mocosfl_cifar10"}
+    assert folders == {*SMALL, *PRESETS, *OF_FEDU, *SWEEPS_OF_FEDU, CLIPS_OF_FEDU, *of_others}
 
 
 def pretraining(name: str) -> dict:
