@@ -162,7 +162,7 @@ def test_other_weights_in_the_folder_are_another_run_and_another_place_is_the_sa
     ],
 )
 def test_mistakes_get_a_sentence(words: list[str], sentence: str, data_dir: Path, tmp_path: Path) -> None:
-    (tmp_path / "here.npz").write_bytes(b"")
+    np.savez(tmp_path / "here.npz", x=np.zeros(1))
     words = [word.replace("here.npz", str(tmp_path / "here.npz")) for word in words]
     with pytest.raises(ValueError, match=sentence):
         start(tmp_path / "run", data_dir, *words)

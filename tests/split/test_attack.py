@@ -101,7 +101,7 @@ def test_a_run_that_nothing_defends_needs_no_control(runs: Path, tmp_path: Path)
         ("open", ["num_known=25"], "num_known=25 must be 2 to 24, the pictures that the test list has"),
         ("open", ["num_victims=37"], "num_victims=37 must be 1 to 36, the pictures that the clients hold"),
         ("open", ["attacker.epochs=0"], "attacker.epochs"),
-        ("nothing", [], "is no round-<N>-weights.npz in the folder of its run"),
+        ("nothing", [], "round-1-weights.npz: name a round of split learning with run=<name>"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(
