@@ -11,6 +11,7 @@ from fedvssl.files.run_log import read_config
 from fedvssl.places import conf_dir
 
 FOLDERS = {"media_dir": ("zips", "pictures"), "annotation_dir": ("annotations",)}  # usual names below <data_dir>/<name>
+PICTURES = "cifar10"  # of conf/data: one whose samples lie in `pictures`
 PUBLISHED_CROP = 112  # pixels, of conf/finetuning/clips.yaml
 
 
@@ -78,7 +79,11 @@ def _data_words(run: Mapping[str, Any]) -> list[str]:
     words = [f"data_dir={run['data_dir']}"] if run.get("data_dir") else []
     name = str(data.get("name"))
     shown = f"'{name}'" if name[:1].isdigit() else name  # Hydra reads 2024_05 as a number
-    words.append(f"data={name}" if name in known else f"data.name={shown}")
+    if name in known:
+        words.append(f"data={name}")
+    else:
+        in_pictures = str(data.get("media_dir")) == str(below / "pictures")
+        words += [f"data={PICTURES}"] * in_pictures + [f"data.name={shown}"]
     usual = {name: {str(below / folder) for folder in folders} for name, folders in FOLDERS.items()}
     words += [f"data.{name}={data[name]}" for name in FOLDERS if name in data and str(data[name]) not in usual[name]]
     return [*words, *(f"data.{name}={data[name]}" for name in ("num_classes", "split") if name in data)]

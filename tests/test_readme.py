@@ -31,8 +31,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("link", LINKS)
-def test_links_lead_to_files(link: str) -> None:
-    assert (ROOT / link).exists()
+def test_links_lead_to_files_and_headings(link: str) -> None:
+    path, _, anchor = link.partition("#")
+    assert (ROOT / path).exists()
+    if anchor:
+        page = (ROOT / path).read_text() if path else README
+        headings = re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def test_reading_order_has_at_most_eight_links() -> None:

@@ -65,6 +65,14 @@ def test_pictures_stay_pictures(command):
     assert "clip_len" not in found
 
 
+@pytest.mark.parametrize(("given", "place"), [([], "data"), (["data_dir=elsewhere"], "elsewhere")])
+def test_pictures_by_a_name_of_ones_own_are_looked_for_among_pictures(given, place):
+    run = compose("base", ["task=simclr", "model=resnet18", "data=cifar10", "data.name=mine", "data.num_classes=3"])
+    found = composed([*unsaid(words_of(run, "knn"), given), *given], "knn")["data"]
+    assert found["media_dir"] == f"{place}/mine/pictures" and found["annotation_dir"] == f"{place}/mine/annotations"
+    assert (found["name"], found["num_classes"]) == ("mine", 3)
+
+
 def test_folders_of_ones_own_come_along():
     run = compose("base", ["data.media_dir=/videos", "data.annotation_dir=/lists"])
     found = composed(words_of(run, "knn"), "knn")["data"]
