@@ -65,7 +65,7 @@ def test_two_nodes_compute_what_one_process_computes(tmp_path: Path, data_dir: P
     assert (tmp_path / "node1/state/client_1/kept-round-1.npz").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_with_tls_and_keys_strangers_are_refused_and_a_killed_server_goes_on(
     tmp_path: Path, data_dir, expected
 ) -> None:
@@ -95,7 +95,7 @@ def test_with_tls_and_keys_strangers_are_refused_and_a_killed_server_goes_on(
     assert_equal(run, expected, rounds=3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_broken_list_a_client_that_raises_and_a_killed_node_cost_their_replies(tmp_path: Path, data_dir) -> None:
     words = (*TOLD, "pool_size=3", "strategy.fraction_fit=1", "strategy.min_fit_clients=1")
     with Federation(tmp_path, data_dir, secure=True) as federation:
@@ -131,7 +131,7 @@ def test_a_broken_list_a_client_that_raises_and_a_killed_node_cost_their_replies
     assert failed == {1: [0, 1], 2: [1], 3: [1]}, "client 1 is back after its minute, client 2 still has a spoilt video"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_node_that_wants_signed_bundles_loads_none_of_a_checkout(tmp_path: Path, data_dir) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
     trusted = tmp_path / "keys.yaml"

@@ -104,7 +104,8 @@ def in_git() -> bool:
     return subprocess.run(["git", "-C", str(ROOT), "rev-parse"], capture_output=True).returncode == 0
 
 
-@pytest.mark.slow  # many minutes: most commands load PyTorch
+@pytest.mark.long  # most commands load PyTorch
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not in_git(), reason="no checkout to clone")
 def test_every_command_ends_well_and_writes_what_it_is_to_write(clips: Path, tmp_path: Path) -> None:
     log = list(walkthrough.walk(tmp_path, raw_dir=clips / "raw", ann_dir=clips / "lists"))
