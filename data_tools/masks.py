@@ -164,8 +164,7 @@ def find_pairs(picture_dir: Path, mask_dir: Path) -> tuple[dict[str, tuple[Path,
     left_out |= {name: f"is a mask without a picture in {picture_dir}" for name in masks.keys() - pictures.keys()}
     pairs = {name: (pictures[name], masks[name]) for name in pictures if name in masks}
     for name in [name for name in pairs if name.endswith(SUFFIX.removesuffix(".png"))]:
-        left_out[name] = "ends like the file of another picture's objects"
-        del pairs[name]
+        left_out[name], _ = "ends like the file of another picture's objects", pairs.pop(name)
     if not pairs:
         raise ValueError(
             f"No picture in {picture_dir} has a mask of its name in {mask_dir}, such as "
