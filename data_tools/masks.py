@@ -19,6 +19,7 @@ a picture does not change when others are added.
 import argparse
 import hashlib
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from fedvssl.data.annotations import Annotation, write_annotations
-from fedvssl.data.masks import MOST_CLASSES, Objects, encode_objects, find_objects, main_class, objects_path
+from fedvssl.data.masks import MOST_CLASSES, SUFFIX, Objects, encode_objects, find_objects, main_class, objects_path
 from fedvssl.data.video import PICTURE_SUFFIXES
 from fedvssl.files.atomic import naming, write_json
 from fedvssl.files.lock import owned
@@ -162,6 +163,8 @@ def find_pairs(picture_dir: Path, mask_dir: Path) -> tuple[dict[str, tuple[Path,
     left_out = {name: f"has no mask in {mask_dir}" for name in pictures.keys() - masks.keys()}
     left_out |= {name: f"is a mask without a picture in {picture_dir}" for name in masks.keys() - pictures.keys()}
     pairs = {name: (pictures[name], masks[name]) for name in pictures if name in masks}
+    for name in [name for name in pairs if name.endswith(SUFFIX.removesuffix(".png"))]:
+        left_out[name], _ = "ends like the file of another picture's objects", pairs.pop(name)
     if not pairs:
         raise ValueError(
             f"No picture in {picture_dir} has a mask of its name in {mask_dir}, such as "
@@ -195,30 +198,33 @@ def read_pair(picture: Path, mask: Path, *, kind: str) -> tuple[np.ndarray, np.n
         pixels, _, _ = decode(picture.read_bytes())
     except PictureError as error:
         raise ValueError(f"{error} ({picture})") from error
-    values = mask_values(mask)
-    if values.shape != pixels.shape[:2]:
-        (height, width), own = pixels.shape[:2], values.shape
-        raise ValueError(f"has {width}x{height} pixels, its mask {own[1]}x{own[0]}")
+    values = mask_values(mask, height=pixels.shape[0], width=pixels.shape[1])
     if kind == "binary":
         highest = int(values.max())
         return pixels, (values > (127 if highest > 1 else 0)).astype(np.uint8)
     if values.max() > MOST_CLASSES:
         raise ValueError(f"has a mask with class {values.max()}, at most {MOST_CLASSES} can be stored")
-    return pixels, values.astype(np.uint8)
+    class_ids = np.clip(np.nan_to_num(values), 0, MOST_CLASSES).astype(np.uint8)
+    if (class_ids != values).any():
+        raise ValueError("has a mask with values that are no whole numbers from 0")
+    return pixels, class_ids
 
 
-def mask_values(path: Path) -> np.ndarray:
+def mask_values(path: Path, *, height: int, width: int) -> np.ndarray:
     """Values of a mask, [H,W]: grey, indices of a palette, or the one value of all three channels.
 
     Raises:
-        ValueError: if it cannot be read or has colours.
+        ValueError: if it cannot be read, is not of this size (told before memory is taken), or has colours.
     """
+    values = np.empty(0)
     try:
-        with Image.open(path) as mask:
-            mask.load()
-            values = np.asarray(mask)
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as mask:  # Pillow warns of many pixels
+            if (own := mask.size) == (width, height):
+                values = np.asarray(mask)
     except Exception as error:  # a damaged file may raise anything and must not stop the rest
         raise ValueError(f"has a mask that cannot be read ({path})") from error
+    if own != (width, height):
+        raise ValueError(f"has {width}x{height} pixels, its mask {own[0]}x{own[1]}")
     if values.ndim == 3:
         colours = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
         if (colours != colours[..., :1]).any():

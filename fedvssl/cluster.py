@@ -9,6 +9,7 @@ round, so all must have the videos, the lists and what clients keep, at the same
 """
 
 import logging
+import math
 import re
 import socket
 import uuid
@@ -165,6 +166,7 @@ def check_machines(
     Raises:
         ValueError: with the first reason why not.
     """
+    check_gpu_shares(machines, num_gpus=num_gpus)
     able = [machine for machine in machines if machine.clients_at_a_time(num_cpus=num_cpus, num_gpus=num_gpus)]
     if not able:
         all_of = "; ".join(f"{machine.name}: {machine.num_cpus:g} and {machine.num_gpus:g}" for machine in machines)
@@ -177,6 +179,27 @@ def check_machines(
             raise ValueError(
                 f"{machine.name} does not see {folders[name]} ({name}): put it on a file system that all machines of "
                 "the cluster share, at this path."
+            )
+
+
+def check_gpu_shares(machines: Sequence[Machine], *, num_gpus: float) -> None:
+    """Check that as many clients as Flower counts find room on the GPUs.
+
+    Flower divides all GPUs of a machine by the share of a client; Ray places each client on one GPU, and would leave
+    those that are too many waiting for ever.
+
+    Raises:
+        ValueError: if they do not, with a share that fits.
+    """
+    if num_gpus > 1 and num_gpus != int(num_gpus):
+        raise ValueError(f"client_resources.num_gpus={num_gpus:g}: above 1 it must be a whole number.")
+    for machine in machines if 0 < num_gpus < 1 else ():
+        on_one, counted = int(1 / num_gpus), int(machine.num_gpus / num_gpus)
+        if counted > on_one * int(machine.num_gpus):
+            raise ValueError(
+                f"client_resources.num_gpus={num_gpus:g}: {on_one} clients fit on each of the {machine.num_gpus:g} "
+                f"GPUs of {machine.name}, and Flower would start {counted}, the last of which would wait for ever: "
+                f"set 1/{on_one}, which is {math.floor(1000 / on_one) / 1000:g}."
             )
 
 
@@ -200,9 +223,10 @@ def memory_sentence(
         if num_gpus and machine.gpu_bytes:
             on_one = min(number, int(1 / num_gpus)) if num_gpus < 1 else 1
             rows.append((on_one, client_bytes["gpu"], machine.gpu_bytes, f"a GPU of {machine.name}"))
-    number, each, there, where = max(
-        (row for row in rows if row[0] and row[2]), key=lambda row: row[0] * row[1] / row[2]
-    )
+    known = [row for row in rows if row[0] and row[2]]
+    if not known:
+        return "No machine tells how much memory clients may take.", True
+    number, each, there, where = max(known, key=lambda row: row[0] * row[1] / row[2])
     fits = number * each <= there
     advice = "" if fits else ": lower training.batch_size, or raise client_resources"
     return (

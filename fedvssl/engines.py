@@ -135,16 +135,21 @@ def tell_memory(machines: "Sequence[Machine]", limits: Limits, *, tell_all: bool
 
 
 def simulate(run: "Run", site: "Site", limits: Limits) -> None:
-    """Train the clients in Flower's simulation engine, as many at a time as fit on the machine."""
+    """Train the clients in Flower's simulation engine, as many at a time as fit on the machine.
+
+    Raises:
+        ValueError: if the clients' shares do not fit on the GPUs.
+    """
     from fedvssl.client_app import build_client_app
-    from fedvssl.cluster import here
+    from fedvssl.cluster import check_gpu_shares, here
     from fedvssl.files.environment import num_cores
     from fedvssl.preflight import gpus_here
     from fedvssl.server_app import Outcome, build_server_app
 
     if limits.address is None:
-        own = {"num_cpus": num_cores(), "num_gpus": gpus_here()}
-        tell_memory([here(**own)], limits, tell_all=False)
+        machines = [here(num_cpus=num_cores(), num_gpus=gpus_here())]
+        check_gpu_shares(machines, num_gpus=limits.num_gpus)
+        tell_memory(machines, limits, tell_all=False)
     outcome = Outcome()
     limited = {"num_clients": limits.num_clients, "timeout": limits.timeout, "start_timeout": limits.start_timeout}
     server_app = build_server_app(run, **limited, outcome=outcome)

@@ -10,7 +10,7 @@ from typing import Any
 
 from fedvssl.config import Config, save_settings
 from fedvssl.files.atomic import read_json, write_json
-from fedvssl.files.settings import Settings, first_change, run_settings
+from fedvssl.files.settings import Settings, first_change, run_settings, weights_file
 
 log = logging.getLogger(__name__)
 SETTINGS_FILE = "settings.json"
@@ -19,12 +19,12 @@ WRITES = (
     *(SETTINGS_FILE, "config.yaml", "environment.json", "metrics.jsonl", "clients.json", "seen_videos.npz"),
     *("*.png", "round-*", "clients/*/*.npz"),
 )
-WEIGHTS = "model.safetensors"  # in a folder that model.weights names
 LIST = "contents of client_dist"  # how the names of the clients' lists begin among the settings
 # Two settings that decide together how many clients a round samples: that number is compared in their place, so that
 # a run which misses replies can go on with a lower least number of them.
 SAMPLING = {"strategy.fraction_fit", "strategy.min_fit_clients"}
 SAMPLED = "number of clients that a round samples"
+WEIGHTS_NAME = "name of the downloaded weights"
 # Settings that may differ when a run is continued: places, machine, length, what is only checked or reported.
 # The clients' lists and `init` are compared by their content, not by their place.
 FREE = SAMPLING | {
@@ -83,10 +83,12 @@ def decisive_settings(config: Config, *, lists: bool = True) -> Settings:
     files = {path.name: path for path in map(Path, read_lists(of_clients))}
     if config["init"] is not None:
         files["init"] = Path(config["init"]).expanduser()
-    weights = Path(str(config["model"].get("weights"))).expanduser() / WEIGHTS
-    files |= {"model.weights": weights} if weights.is_file() else {}
+    weights = weights_file(config["model"])
+    files |= {"model.weights": weights} if weights else {}
+    named = {} if weights or "weights" not in config["model"] else {WEIGHTS_NAME: config["model"]["weights"]}
     sampling = {name: config["strategy"][name] for name in ("fraction_fit", "min_fit_clients")}
-    return {**run_settings(config, free=FREE, files=files), SAMPLED: sample_size(config["pool_size"], **sampling)}
+    named |= {SAMPLED: sample_size(config["pool_size"], **sampling)}
+    return {**run_settings(config, free=FREE, files=files), **named}
 
 
 def keep_settings(run_dir: Path, settings: dict[str, Any], *, decisive: Settings) -> None:

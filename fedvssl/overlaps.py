@@ -31,6 +31,7 @@ from fedvssl.files.lock import owned
 from fedvssl.files.progress import Progress
 from fedvssl.files.results import CHECKPOINT, change_in, from_here, refuse_other
 from fedvssl.files.run_log import read_config
+from fedvssl.files.settings import check_base
 from fedvssl.files.tensors import load_arrays_into, to_arrays
 from fedvssl.training.loop import build_fabric, seed_torch
 
@@ -162,6 +163,8 @@ def check_origin(checkpoint: Path, *, model: Mapping[str, Any], seed: int) -> No
         own.pop("weights") if "weights" not in model else None
     if trained and own != dict(model):
         raise ValueError(f"{checkpoint} was trained around another model, {trained['model']}: choose the same one.")
+    if "weights" in model:
+        check_base(checkpoint.parent, (trained or {}).get("model", {}), model)
     if trained and "weights" not in model and trained.get("seed") != seed:
         raise ValueError(f"{checkpoint} was trained around random weights of seed={trained.get('seed')}: set it.")
 

@@ -92,6 +92,17 @@ def test_as_many_clients_fit_as_flower_places(
     assert machine.clients_at_a_time(num_cpus=num_cpus, num_gpus=num_gpus) == expected
 
 
+@pytest.mark.parametrize(
+    ("num_gpus", "sentence"), [(0.4, r"2 clients fit on each .* 2 GPUs of node-2, .* start 5.*set 1/2"), (1.5, "whole")]
+)
+def test_a_share_of_a_gpu_by_which_a_client_would_wait_for_ever_is_refused(num_gpus: float, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        check_machines([CPU, GPU], FOLDERS, num_cpus=2, num_gpus=num_gpus)
+    for fits in (0.25, 0.333, 0.1, 0.5, 1, 2):
+        check_machines([CPU, GPU], FOLDERS, num_cpus=1, num_gpus=fits)
+    check_machines([Machine(**{**vars(GPU), "num_gpus": 1})], FOLDERS, num_cpus=2, num_gpus=0.4)
+
+
 def test_machines_must_have_room_for_a_client_and_its_folders() -> None:
     with pytest.raises(
         ValueError, match=r"the 2 cores and 4 GPUs of a client \(node-1: 4 and 0; node-2: 16 and 2\): lower"
@@ -118,6 +129,12 @@ def test_packed_clients_are_compared_with_their_gpu(gigabytes: int, num_gpus: fl
     needs = {"memory": 10**9, "gpu": gigabytes * 10**9}
     told, enough = memory_sentence([CPU, GPU], client_bytes=needs, num_cpus=2, num_gpus=num_gpus)
     assert sentence in told and enough is fits and told.startswith(f"A client needs about {gigabytes}.0 GB, by an")
+
+
+def test_a_machine_that_tells_no_memory_is_not_compared() -> None:
+    machine = Machine(**{**vars(CPU), "memory_bytes": 0})
+    sentence = memory_sentence([machine], client_bytes={"memory": 10**9, "gpu": 0}, num_cpus=2, num_gpus=0)
+    assert sentence == ("No machine tells how much memory clients may take.", True)
 
 
 def test_without_gpus_the_fullest_machine_counts() -> None:

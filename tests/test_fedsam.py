@@ -20,7 +20,7 @@ from fedvssl.config import compose
 from fedvssl.files.arrays import load_arrays
 from fedvssl.files.run_log import read_records
 from fedvssl.files.tensors import to_arrays
-from fedvssl.identity import decisive_settings
+from fedvssl.identity import FREE, WEIGHTS_NAME, decisive_settings
 from fedvssl.main import run
 from fedvssl.server_run import build_run
 from fedvssl.wire.wire import TRAIN
@@ -148,6 +148,8 @@ def test_other_weights_in_the_folder_are_another_run_and_another_place_is_the_sa
         for one, other in ((settings("a"), settings("b")), (settings("a"), settings("c")))
     ]
     assert changed == [set(), {"contents of model.weights"}]
+    names = [settings(name)[WEIGHTS_NAME] for name in ("some/one", "some/other")]  # downloaded, there is no folder
+    assert names[0] != names[1] and WEIGHTS_NAME not in FREE
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from fedvssl.files.arrays import load_arrays
 from fedvssl.main import run
 from fedvssl.overlaps import outline, overlay, source_of, summary_of
 from tests.mask_set import prepare_shapes
-from tests.tiny_sam import RUN, SMALL
+from tests.tiny_sam import RUN, SMALL, tiny_sam
 
 NUM_TEST = 3
 
@@ -113,6 +113,28 @@ def test_the_exported_folder_is_the_whole_model_and_a_base_to_go_on_from(
     first = json.loads((tmp_path / "two/test.json").read_text())
     assert again["iou"] == pytest.approx(first["iou"]), "the same masks from the folder alone"
     assert again["pretrained"] and not first["pretrained"]
+
+
+def test_a_base_of_other_weights_than_the_runs_is_refused(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, other, run_dir = tmp_path / "first", tmp_path / "other", tmp_path / "run"
+    tiny_sam(seed=1).save(first)
+    tiny_sam(seed=2).save(other)
+    sides = ["task.sample.side=64", "task.sample.patch_size=8", "rounds=1", f"data_dir={data_dir}"]
+    plain = [word for word in RUN if not word.startswith("model.")]
+    run(compose("base", [*plain, "model=sam", f"model.weights={first}", *sides]), run_dir=run_dir)
+    checkpoint = run_dir / "round-1-weights.npz"
+    tested = [word for word in words(data_dir, tmp_path / "test", checkpoint) if not word.startswith("model.")]
+    tested += ["model=sam", "test_sample.side=64", "test_sample.patch_size=8", "overlays=0"]
+    exported = ["model=sam", f"checkpoint={checkpoint}", "input=pictures"]
+    for command_main, own in ((command.main, tested), (export.main, [*exported, f"out_dir={tmp_path / 'out'}"])):
+        assert command_main([*own, f"model.weights={other}"]) == 2
+        assert f"trained around {first}" in capsys.readouterr().err
+        first.rename(moved := tmp_path / f"moved-{command_main.__module__}")
+        assert command_main([*own, f"model.weights={moved}"]) == 0, "the same weights at another place"
+        moved.rename(first)
+        capsys.readouterr()
 
 
 @pytest.mark.parametrize("change", ["formats", "lonely"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fedvssl.data.image import padded
+from fedvssl.data.image import TooLargeError, padded, read_picture
 
 SUFFIX = ".objects.png"  # in the place of the picture's own
 MOST_OBJECTS, MOST_CLASSES = 65535, 255
@@ -86,18 +86,22 @@ def read_objects(picture: Path) -> Objects:
     """Read the objects of a picture.
 
     Raises:
-        ValueError: if the file is missing, damaged, or without an object.
+        ValueError: if the file is missing, damaged, without an object, or announces too many pixels.
     """
-    path = objects_path(picture)
-    content = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.empty(0, np.uint8)
-    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
-    if pixels is None:
-        raise ValueError(f"{path} is missing or no picture: prepare the pictures and masks with data_tools.masks.")
+    path, advice = objects_path(picture), "prepare the pictures and masks with data_tools.masks."
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: {advice}")
+    try:
+        pixels = read_picture(path)[..., ::-1]
+    except TooLargeError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{path} is no picture: {advice}") from error
     numbers = (pixels[..., 1].astype(np.int32) << 8) + pixels[..., 2].astype(np.int32)
     classes = np.zeros(int(numbers.max()) + 1, np.int64)
     classes[numbers] = pixels[..., 0]
     if len(classes) < 2 or not classes[1:].all():
-        raise ValueError(f"{path} holds no objects: prepare the pictures and masks with data_tools.masks.")
+        raise ValueError(f"{path} holds no objects: {advice}")
     return Objects(numbers, classes[1:])
 
 

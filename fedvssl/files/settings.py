@@ -9,9 +9,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedvssl.files.atomic import read_json
+
 Settings = dict[str, Any]
 # Raise this number when settings, class paths or files of a run are renamed: a run under the old names is rejected.
 NAMES = {"names of settings": 7}
+WEIGHTS = "model.safetensors"  # in a folder that model.weights names
 OUR_CLASS = re.compile(r"fedvssl\.(models|tasks)\.\w+\.[A-Z]\w*")
 
 
@@ -28,6 +31,35 @@ def run_settings(config: Mapping[str, Any], *, free: Collection[str], files: Map
     """
     settings = {name: value for name, value in flat(config) if name not in free}
     return {**NAMES, **settings, **{f"contents of {name}": sha256(path) for name, path in files.items()}}
+
+
+def weights_file(model: Mapping[str, Any]) -> Path | None:
+    """File of the weights in the folder that model.weights names; None if it names no folder that has one."""
+    path = Path(str(model.get("weights"))).expanduser() / WEIGHTS
+    return path if path.is_file() else None
+
+
+def check_base(run_dir: Path, trained: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """Compare model.weights with that of a run, whose round files do not hold what was frozen.
+
+    Args:
+        run_dir: folder of the run; of its settings.json the digest of the weights is taken.
+        trained: section "model" of the run; {} if it is not known.
+        model: section "model" now, with "weights".
+
+    Raises:
+        ValueError: if they are others.
+    """
+    path, now = run_dir / "settings.json", weights_file(model)
+    before = read_json(path, advice="restore it from a copy") if path.is_file() else {}
+    digest = before.get("contents of model.weights") if isinstance(before, dict) else None
+    same = trained.get("weights") == model["weights"] if digest is None or now is None else sha256(now) == digest
+    if trained and not same:
+        base = trained.get("weights", "random weights")
+        raise ValueError(
+            f"The run in {run_dir} was trained around {base}, and model.weights={model['weights']} holds other "
+            "weights: name those of the run."
+        )
 
 
 def last_checkpoint(path: Path, settings: Settings) -> dict[str, Any] | None:

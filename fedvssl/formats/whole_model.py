@@ -12,7 +12,7 @@ from fedvssl.files.arrays import load_arrays
 from fedvssl.files.atomic import atomic_folder
 from fedvssl.files.environment import free_bytes
 from fedvssl.files.lock import owned_output
-from fedvssl.files.settings import sha256
+from fedvssl.files.settings import check_base, sha256
 from fedvssl.files.tensors import load_arrays_into, to_arrays
 
 CARD = """\
@@ -39,9 +39,10 @@ def base_seed(trained: Mapping[str, Any] | None, model: Mapping[str, Any], check
         checkpoint: the round file.
 
     Raises:
-        ValueError: if the base is random and its seed not known, or the model is another one than the run's.
+        ValueError: if the base is random and its seed not known, or model or base are others than the run's.
     """
     if "weights" in model:
+        check_base(checkpoint.parent, (trained or {}).get("model", {}), model)
         return 0
     if not trained or trained.get("model") != dict(model):
         raise ValueError(

@@ -123,11 +123,13 @@ def pretrained_sam(*, weights: str) -> Sam:
     Raises:
         ValueError: if transformers is not installed, or there is no such SAM.
     """
-    transformers, own = _transformers(), {"local_files_only": True}
+    # Neither code beside config.json, which transformers would run after a question, nor pickled weights.
+    transformers, own = _transformers(), {"local_files_only": True, "trust_remote_code": False}
     try:
         kind = transformers.AutoConfig.from_pretrained(weights, **own).model_type
         load = transformers.SamModel.from_pretrained
-        model, told = load(weights, **own, output_loading_info=True) if kind == "sam" else (None, {})
+        safe = {"use_safetensors": True, "output_loading_info": True}
+        model, told = load(weights, **own, **safe) if kind == "sam" else (None, {})
     except Exception as error:  # whatever is in these files
         raise ValueError(
             f"model.weights={weights} is no folder with a SAM (config.json, model.safetensors), and no SAM of this "

@@ -17,6 +17,7 @@ from fedvssl.data.masks import (
     tight_box,
     widened,
 )
+from tests.mask_set import announcing
 
 
 def two_classes() -> np.ndarray:
@@ -59,6 +60,13 @@ def test_a_missing_damaged_or_empty_file_is_named(content: bytes | str | None, t
     if isinstance(content, bytes):
         objects_path(picture).write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.objects\.png .*data_tools\.masks"):
+        read_objects(picture)
+
+
+def test_a_file_that_announces_more_pixels_than_memory_has_is_refused_unread(tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    objects_path(picture).write_bytes(announcing(100_000, 100_000))
+    with pytest.raises(ValueError, match=r"a\.objects\.png announces more than"):
         read_objects(picture)
 
 

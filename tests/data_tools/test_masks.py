@@ -15,7 +15,7 @@ from data_tools.shapes import write_shapes
 from fedvssl.data.annotations import read_annotations
 from fedvssl.data.image import read_picture
 from fedvssl.data.masks import read_objects
-from tests.mask_set import prepare_shapes
+from tests.mask_set import announcing, prepare_shapes
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
@@ -91,6 +91,30 @@ def test_classes_come_from_grey_palettes_and_equal_channels(tmp_path: Path) -> N
     listed = read_annotations(out_dir / "annotations/train_split_1.json")
     assert {a.name: a.label + 1 for a in listed} == {"grey.bmp": 3, "palette.bmp": 2, "rgb.bmp": 9}
     assert "colours" in json.loads((out_dir / "masks_report.json").read_text())["left_out"]
+
+
+def test_masks_of_wrong_values_or_sizes_are_named_and_not_decoded(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    wrong = {"negative": np.full((40, 60), -1, np.int32), "half": np.full((40, 60), 1.5, np.float32)}
+    wrong["nan"] = np.full((40, 60), np.nan, np.float32)
+    save(tmp_path / "masks/good.png", square(1))
+    for name, values in wrong.items():
+        Image.fromarray(values).save(tmp_path / f"masks/{name}.tif")
+    Image.fromarray(square(1) > 0).save(tmp_path / "masks/bits.png")
+    (tmp_path / "masks/large.png").write_bytes(announcing(13_000, 13_000))
+    (tmp_path / "masks/larger.png").write_bytes(announcing(100_000, 100_000))
+    save(tmp_path / "masks/good.objects.png", square(1))
+    for name in (*wrong, "good", "bits", "large", "larger", "good.objects"):
+        save(tmp_path / f"images/{name}.png", np.full((40, 60, 3), 7, np.uint8))
+    out_dir = run(tmp_path, "--kind=classes", "--test_share=0")
+    listed = read_annotations(out_dir / "annotations/train_split_1.json")
+    assert {a.name for a in listed} == {"bits.bmp", "good.bmp"}
+    told = json.loads((out_dir / "masks_report.json").read_text())["left_out"]
+    assert all("no whole numbers" in told[name] for name in wrong)
+    assert told["large"] == "has 60x40 pixels, its mask 13000x13000"
+    assert "cannot be read" in told["larger"] and "another picture's objects" in told["good.objects"]
+    assert not recwarn.list
 
 
 def test_tiles_keep_the_resolution_and_the_part_of_their_picture(tmp_path: Path) -> None:

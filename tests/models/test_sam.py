@@ -58,6 +58,24 @@ def test_what_is_no_sam_gets_a_sentence(weights: str, tmp_path: Path) -> None:
         pretrained_sam(weights=weights)
 
 
+def test_code_and_pickles_in_a_folder_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran, code, pickles = tmp_path / "ran", tmp_path / "code", tmp_path / "pickles"
+    code.mkdir()
+    (code / "config.json").write_text('{"model_type": "other", "auto_map": {"AutoConfig": "own.Config"}}')
+    (code / "own.py").write_text(
+        f"from transformers import PretrainedConfig\nopen({str(ran)!r}, 'w')\n"
+        "class Config(PretrainedConfig):\n    model_type = 'sam'\n"
+    )
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # to the question whether to run it
+    tiny_sam().save(pickles)
+    (pickles / "model.safetensors").unlink()
+    torch.save(tiny_sam()._whole[0].state_dict(), pickles / "pytorch_model.bin")
+    for folder in (code, pickles):
+        with pytest.raises(ValueError, match="is no folder with a SAM"):
+            pretrained_sam(weights=str(folder))
+    assert not ran.exists()
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sam, "PACKAGE", "no_such_package_here")
     with pytest.raises(ValueError, match=r"fedvssl\[sam\]"):

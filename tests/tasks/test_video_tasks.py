@@ -176,6 +176,27 @@ def test_memdpc_predicts_from_the_blocks_before_only() -> None:
     assert not torch.equal(first, backwards), "each direction has a GRU of its own"
 
 
+def test_memdpc_predicts_by_the_published_order_of_operations() -> None:
+    """ReLU before a GRU and none for targets, the mean over time after the projection, a prediction fed back."""
+    torch.manual_seed(0)
+    head = MemDPCHead(6, out_channels=4, memory_size=5, num_predicted=2, dropout=0.1).eval()
+    features = torch.randn(2, 5, 6, 2, 3, 3)
+    head.mb.data -= 0.5  # so that predictions have both signs
+    first, _, last = head.network_pred
+    blocks = [head.proj_head(features[:, number]).mean(2) for number in range(5)]
+    for order, gru, found in zip((blocks, blocks[::-1]), (head.agg_f, head.agg_b), head(features), strict=True):
+        state, expected = torch.zeros(2, 4, 3, 3), []
+        for block in order[:3]:
+            state = gru(block.clamp(min=0), state)
+        for _ in range(2):
+            shares = torch.softmax(last(first(state).clamp(min=0)), dim=1)
+            expected.append((shares[:, :, None] * head.mb[None, :, :, None, None]).sum(1))
+            state = gru(expected[-1].clamp(min=0), state)
+        assert (expected[0] < 0).any() and (expected[0] > 0).any()
+        torch.testing.assert_close(found[0], torch.stack(expected, dim=1))
+        torch.testing.assert_close(found[1], torch.stack(order[3:], dim=1))
+
+
 def test_blocks_follow_each_other_in_time() -> None:
     sample, task, _ = built("memdpc")
     drawn = sample.read(counting(17), np.random.default_rng(0))
