@@ -3,8 +3,8 @@
     python -m data_tools.list_folder --media_dir /data/videos --out /data/list.json
 
 Files of any kind that can be trained on are listed, in all folders below, videos by their names without an ending. What
-is hidden, or of a tool such as __MACOSX, is passed over. The last folder of a file is its class, in alphabetical order;
-pre-training reads no class.
+is hidden, or of a tool such as __MACOSX, is passed over, and so are the objects beside pictures that data_tools.masks
+writes. The last folder of a file is its class, in alphabetical order; pre-training reads no class.
 """
 
 from collections import Counter
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedvssl.data.annotations import write_annotations
+from fedvssl.data.masks import SUFFIX as OF_OBJECTS
 from fedvssl.data.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from fedvssl.files.names import check_name
 
@@ -32,7 +33,7 @@ def list_folder(media_dir: Path, out: Path) -> int:
     """
     if not media_dir.is_dir():
         raise ValueError(f"No folder {media_dir}: give that of the videos or pictures.")
-    files = [*files_ending(media_dir, SUFFIXES)]
+    files = [path for path in files_ending(media_dir, SUFFIXES) if not path.name.endswith(OF_OBJECTS)]
     if not files:
         raise ValueError(f"{media_dir} holds no video and no picture.")
     stems = Counter(path.relative_to(media_dir).with_suffix("").as_posix() for path in files)

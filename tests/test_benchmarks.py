@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import against, client_steps, learning, pictures, round_parts, time_to_quality, video_tasks, views
+from benchmarks import (
+    against,
+    client_steps,
+    embeddings,
+    learning,
+    pictures,
+    round_parts,
+    time_to_quality,
+    video_tasks,
+    views,
+)
 from benchmarks.measure import Result, alternate
 from benchmarks.plain import PlainSample
 from fedvssl.building import build_sample
@@ -75,6 +85,27 @@ def test_the_benchmark_of_video_tasks_has_a_row_for_each(monkeypatch) -> None:
     results = video_tasks.measure()
     assert [result.name for result in results] == ["step_rot3d", "step_moco_clips"]
     assert all(result.ours[0] > 0 and result.baseline[0] > 0 for result in results)
+
+
+def test_the_benchmark_of_embeddings_makes_the_same_steps_on_both_sides(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(embeddings, "MODEL", "sam_tiny")
+    losses, encoded = {}, dict.fromkeys(("encoder", "kept"), 0)
+    for side in encoded:
+
+        def count(*_, side=side) -> None:
+            encoded[side] += 1
+
+        (tmp_path / side).mkdir()
+        steps = embeddings.Steps(tmp_path / side, side=32)
+        steps.task.module.vision_encoder.register_forward_hook(count)
+        losses[side] = [steps.step(side) for _ in range(3)]
+    assert encoded == {"encoder": 3, "kept": 1} and losses["kept"] == pytest.approx(losses["encoder"], abs=1e-5)
+    assert losses["kept"][2] != losses["kept"][0]
+    result, lines = embeddings.measure(side=32, repeats=2)
+    assert len(result.ours) == len(result.baseline) == 2 and min(result.ours) > 0
+    shares = [100 * (1 - ours / whole) for ours, whole in zip(result.ours, result.baseline, strict=True)]
+    assert f"{np.median(shares):.4g} [" in lines[0] and "2 pairs" in lines[0]
 
 
 def test_the_mapped_array_gives_the_batches_of_the_files(tmp_path, monkeypatch) -> None:

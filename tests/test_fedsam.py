@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("transformers")
 
 from data_tools import partition
+from fedvssl.apps import client_app
 from fedvssl.building import build_task, build_training, frozen_names
 from fedvssl.client.client import Client, ClientError
 from fedvssl.client.order import Site
@@ -22,8 +23,10 @@ from fedvssl.files.run_log import read_records
 from fedvssl.files.tensors import to_arrays
 from fedvssl.identity import FREE, WEIGHTS_NAME, decisive_settings
 from fedvssl.main import run
+from fedvssl.served_run import serve_run
 from fedvssl.server_run import build_run
 from fedvssl.wire.wire import TRAIN
+from tests.federation import LocalGrid
 from tests.mask_set import prepare_shapes
 from tests.tiny_sam import RUN, SMALL, tiny_sam
 
@@ -80,6 +83,32 @@ def test_kept_embeddings_do_not_change_a_run(data_dir: Path, plain: Path, tmp_pa
     assert len(list((tmp_path / "embeddings").rglob("*.npy"))) == trained < len(pictures)
     first, kept = (load_arrays(folder / "round-2-weights.npz") for folder in (plain, tmp_path / "kept"))
     assert all(np.allclose(first[name], kept[name], atol=1e-4) for name in first)
+
+
+def test_nodes_with_pictures_of_their_own_compute_what_one_process_computes(
+    data_dir: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server of a deployment has no picture, so it tries the task on a made-up one with an object."""
+    for number in (1, 2):
+        shutil.copytree(data_dir / f"shapes/pictures/owner{number}", tmp_path / f"node{number}/media/owner{number}")
+
+    def told(partition_id: int) -> dict[str, Any]:
+        own = tmp_path / f"node{partition_id + 1}"
+        lists = data_dir / f"shapes/annotations/clients2/client_dist{partition_id + 1}.json"
+        return {
+            **{"partition-id": partition_id, "media-dir": str(own / "media"), "list": str(lists)},
+            **{"state-dir": str(own / "state"), "device": "cpu", "num-workers": 0},
+        }
+
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in RUN if not word.startswith(("engine", "training.num_workers"))]
+    serve_run(LocalGrid(client_app, 2, told=told), " ".join([*words, "start_timeout=1"]), "served")
+    for number in (1, 2):
+        found, wanted = (load_arrays(f / f"round-{number}-weights.npz") for f in (Path("outputs/served"), plain))
+        assert found.keys() == wanted.keys()
+        assert all(found[name].tobytes() == wanted[name].tobytes() for name in wanted)
+    records = [read_records(folder / "metrics.jsonl") for folder in (Path("outputs/served"), plain)]
+    assert [record.keys() for record in records[0]] == [record.keys() for record in records[1]]
 
 
 def test_all_may_travel_and_the_base_stays_as_it_was(data_dir: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ def test_a_folder_becomes_the_list_of_a_client(tmp_path, capsys):
         "b/2.mp4",
         "a/1.AVI",
         "b/x/3.jpg",
+        "b/x/3.objects.png",
         "b/.hidden.mp4",
         "a/notes.txt",
         "a/4.zip",
