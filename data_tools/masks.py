@@ -226,7 +226,7 @@ def mask_values(path: Path, *, height: int, width: int) -> np.ndarray:
     if own != (width, height):
         raise ValueError(f"has {width}x{height} pixels, its mask {own[0]}x{own[1]}")
     if values.ndim == 3:
-        colours = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
+        colours = values[..., :3] if values.shape[-1] >= 3 else values[..., :1]
         if (colours != colours[..., :1]).any():
             raise ValueError("has a mask with colours: save it in grey or with a palette")
         values = colours[..., 0]
