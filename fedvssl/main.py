@@ -165,7 +165,7 @@ def check_engine(name: str, *, address: str | None = None) -> None:
     if name not in ENGINES:
         raise ValueError(f"engine={name} is unknown: choose {' or '.join(ENGINES)}.")
     if name != "local" and find_spec("ray") is None:
-        raise ValueError(f"engine={name} needs Ray: pip install ray, or set engine=local.")
+        raise ValueError(f"engine={name} needs Ray: pip install 'fedvssl[ray]', or set engine=local.")
     if name == "cluster" and address is None:
         raise ValueError(
             "engine=cluster needs ray.address=<host>:<port> of the cluster, or auto on one of its machines."

@@ -34,5 +34,5 @@ def test_all_modules_and_a_run_with_local_clients_need_no_ray(tmp_path: Path) ->
 
 def test_the_simulation_says_that_it_needs_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r"engine=simulation needs Ray: pip install ray, or set engine=local\."):
+    with pytest.raises(ValueError, match=r"needs Ray: pip install 'fedvssl\[ray\]', or set engine=local\."):
         run(tiny_config(tmp_path), run_dir=tmp_path)
