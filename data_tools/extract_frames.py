@@ -22,7 +22,7 @@ from unicodedata import normalize
 import simplejpeg
 
 from fedvssl.data.container import MAX_LOST, Container, Loss, VideoError
-from fedvssl.data.geometry import resize, resized_shape
+from fedvssl.data.scale import resized_shape
 from fedvssl.data.video import zip_path
 from fedvssl.files.atomic import atomic_path, read_json, write_json
 from fedvssl.files.environment import num_cores
@@ -110,6 +110,8 @@ def encode_frames(container: Container, *, frames: FrameFormat) -> Iterator[byte
     Raises:
         VideoError: as `Container.decoded`.
     """
+    from fedvssl.data.geometry import resize  # loads PyTorch: a mistake in the command is told before
+
     for frame in container.frames():
         height, width, _ = frame.shape
         if frames.short_side and max(resized_shape(height, width, frames.short_side)) <= LARGEST_SIDE:

@@ -10,7 +10,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fedvssl.data.geometry import resized_shape
+from fedvssl.data.scale import resized_shape
 
 from .extract_frames import FrameFormat
 

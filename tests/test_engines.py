@@ -235,6 +235,7 @@ def test_simulation_survives_a_killed_client_and_its_run_goes_on_in_this_process
 
 
 @pytest.mark.ray
+@pytest.mark.slow  # Flower's engine is given its minute to end
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_sigterm_ends_a_round_with_a_stopped_client_and_leaves_nothing(data_dir, tmp_path):
     """A client is stopped, as by a hanging network drive; Slurm then ends the run, which continues afterwards."""

@@ -328,6 +328,7 @@ def test_two_processes_train_one_model(seven_videos: Path, trained_on_two: Path)
         assert records(trained_on_two)[-1][f"test_{name}"] == pytest.approx(result[name])
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_to_the_numbers_of_an_uninterrupted_run(
     seven_videos: Path, trained_on_two: Path, tmp_path: Path
 ) -> None:
@@ -337,7 +338,7 @@ def test_two_processes_go_on_to_the_numbers_of_an_uninterrupted_run(
     assert equal(load_torch(tmp_path / "work/last.pth"), load_torch(trained_on_two / "last.pth"))
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_damaged_video_in_one_of_two_processes_ends_both(tmp_path: Path, rank: int) -> None:
     data_dir = write_action_set(tmp_path / "data", num_train=4, num_test=3)
     annotations = read_annotations(data_dir / "ucf101/annotations/train_split_1.json")

@@ -9,22 +9,9 @@ import cv2
 import mmcv
 import numpy as np
 
+from fedvssl.data.scale import Scale, resized_shape
+
 cv2.setNumThreads(1)  # many workers with small frames: more threads would only wait for each other
-
-Scale = int | tuple[int, int]
-
-
-def resized_shape(height: int, width: int, scale: Scale) -> tuple[int, int]:
-    """Height and width after resizing.
-
-    Args:
-        scale: the new short side, at the same aspect ratio, or the exact (long, short) sides in either orientation.
-    """
-    if isinstance(scale, int):
-        factor = scale / min(height, width)
-        return (scale, int(width * factor + 0.5)) if height <= width else (int(height * factor + 0.5), scale)
-    long, short = scale
-    return (short, long) if height <= width else (long, short)
 
 
 def resize(frame: np.ndarray, scale: Scale) -> np.ndarray:
