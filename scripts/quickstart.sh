@@ -68,9 +68,17 @@ stage "2/7 videos to zips of JPEG frames, lists to JSON"
 stage "3/7 partition over 3 clients"
 "$PYTHON" -m data_tools.partition --json_path "$data/annotations" \
   --output_path "$data/annotations/client_distribution" --num_clients 3 --seed "$seed"
+training=""
+if [ "$experiment" = small_clips ]; then
+  # Each client needs some 600 steps (docs/results.md), 30 in each of 20 rounds: few videos pass more than six times.
+  videos="$("$PYTHON" -c 'import json, sys; print(len(json.load(open(sys.argv[1]))))' "$data/annotations/train_split_1.json")"
+  batches=$(((videos / 3 + 15) / 16))
+  epochs=$(((30 + batches - 1) / batches))
+  training="training.local_epochs=$((epochs > 6 ? epochs : 6))"
+fi
 
 stage "4/7 federated pre-training: Catch-the-Patch, FedVSSL with alpha .9 and beta 0, which learns sooner than beta 1"
-"$PYTHON" -m fedvssl.main "${options[@]}" seed="$seed" hydra.run.dir="$work_dir/pretraining"
+"$PYTHON" -m fedvssl.main "${options[@]}" ${training:+"$training"} seed="$seed" hydra.run.dir="$work_dir/pretraining"
 last_round="$(ls "$work_dir/pretraining" | sed -n 's/^round-\([0-9]*\)-weights.npz$/\1/p' | sort -n | tail -1)"
 checkpoint="$work_dir/pretraining/round-$last_round-weights.npz"
 

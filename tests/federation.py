@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,17 @@ def run_main(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
         text=True,
         timeout=400,
     )
+
+
+def family(pid: int) -> dict[int, str]:
+    """Names of all descendants of a process; some may end meanwhile."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                found |= {child: name_of(child), **family(child)}
+    return found
+
+
+def name_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()

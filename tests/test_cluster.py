@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from fedvssl.files.arrays import load_arrays
 from fedvssl.main import check_engine
 from fedvssl.preflight import fit_precision, settle
 from fedvssl.training.footprint import client_bytes, saved_for_backward
-from tests.federation import ROOT, overrides, run_main, tiny_config
+from tests.federation import ROOT, family, overrides, run_main, tiny_config
 
 GPU = Machine("node-2", num_cpus=16, num_gpus=2, memory_bytes=64 * 10**9, gpu_bytes=80 * 10**9)
 CPU = Machine("node-1", num_cpus=4, num_gpus=0, memory_bytes=8 * 10**9)
@@ -208,7 +209,7 @@ SCRIPT = """
 set -e
 ip link set lo up
 export PATH=$BIN:$PATH
-start="ray start --num-cpus 1 --num-gpus 0 --object-store-memory 100000000 --block"
+start="ray start $RESOURCES --object-store-memory 100000000 --block"
 $start --head --include-dashboard false --port 6411 --node-ip-address 127.0.0.1 > "$LOGS/head" 2>&1 &
 for attempt in $(seq 60); do if (: < /dev/tcp/127.0.0.1/6411) 2> /dev/null; then break; fi; sleep 1; done
 $start --address 127.0.0.1:6411 --node-ip-address 127.0.0.2 > "$LOGS/second" 2>&1 &
@@ -225,6 +226,19 @@ def ray_folder() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def start_on_cluster(words: list[str], folder: Path, ray_folder: Path, *, resources: str) -> subprocess.Popen[str]:
+    """Start `fedvssl.main` beside two Ray nodes that have these resources each, in a network of their own."""
+    environment = {
+        **os.environ,
+        **{"BIN": str(Path(sys.executable).parent), "LOGS": str(folder), "RAY_TMPDIR": str(ray_folder)},
+        **{"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RESOURCES": resources},
+    }
+    own = ["engine=cluster", "ray.address=127.0.0.1:6411", f"hydra.run.dir={folder / 'cluster'}"]
+    command = [*ISOLATED, SCRIPT, "bash", sys.executable, "-m", "fedvssl.main", *words, *own]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.skipif(not may_make_namespaces(), reason="needs root and unshare, for a network of its own")
@@ -233,20 +247,34 @@ def test_two_machines_give_the_arrays_of_one_process(data_dir: Path, tmp_path: P
     words = overrides(data_dir, "rounds=1", "client_resources.num_cpus=1")
     alone = run_main(*words, "engine=local", f"hydra.run.dir={tmp_path / 'local'}", folder=tmp_path)
     assert alone.returncode == 0, alone.stderr
-    own = ["engine=cluster", "ray.address=127.0.0.1:6411", f"hydra.run.dir={tmp_path / 'cluster'}"]
-    environment = {
-        **os.environ,
-        **{"BIN": str(Path(sys.executable).parent), "LOGS": str(tmp_path), "RAY_TMPDIR": str(ray_folder)},
-        **{"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"},
-    }
-    command = [*ISOLATED, SCRIPT, "bash", sys.executable, "-m", "fedvssl.main", *words, *own]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (told,) = [line for line in done.stdout.splitlines() if "The Ray cluster at 127.0.0.1:6411 has" in line]
-    assert "(127.0.0.1)" in told and "(127.0.0.2)" in told and "1 at a time need" in done.stdout
+    with start_on_cluster(words, tmp_path, ray_folder, resources="--num-cpus 1 --num-gpus 0") as process:
+        printed, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, printed
+    (told,) = [line for line in printed.splitlines() if "The Ray cluster at 127.0.0.1:6411 has" in line]
+    assert "(127.0.0.1)" in told and "(127.0.0.2)" in told and "1 at a time need" in printed
     expected, found = (load_arrays(tmp_path / name / "round-1-weights.npz") for name in ("local", "cluster"))
     assert expected.keys() == found.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(array, found[name])
     heads = sorted(path.parent.name for path in (tmp_path / "cluster/clients").glob("*/kept-round-1.npz"))
     assert heads == ["client_1", "client_2", "client_3"] and not list((tmp_path / "cluster/clients").glob(".shared*"))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.skipif(not may_make_namespaces(), reason="needs root and unshare, for a network of its own")
+@pytest.mark.parametrize(("share", "at_once"), [(0.5, 4), (1, 2)])
+def test_clients_are_packed_by_their_shares_of_the_gpus(
+    share: float, at_once: int, data_dir: Path, tmp_path: Path, ray_folder: Path
+) -> None:
+    """Ray is told of a GPU in each of two machines, so none is needed: the clients find none and train on the CPU."""
+    resources = [f"client_resources={{num_gpus: {share}, num_cpus: 1}}", "training.precision=32-true"]
+    words = overrides(data_dir, "rounds=1", *resources)
+    most = 0
+    with start_on_cluster(words, tmp_path, ray_folder, resources="--num-cpus 3 --num-gpus 1") as process:
+        while process.poll() is None:
+            most = max(most, sum("ClientAppA" in name for name in family(process.pid).values()))
+            time.sleep(0.2)
+        assert process.stdout and process.returncode == 0, process.stdout.read()
+    assert most == at_once
+    assert (tmp_path / "cluster/round-1-weights.npz").is_file()

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +24,7 @@ from fedvssl.files.lock import started as process_start
 from fedvssl.files.run_log import read_records
 from fedvssl.server_app import Outcome
 from fedvssl.wire.wire import FederationError
-from tests.federation import ROOT, overrides, run_main
+from tests.federation import ROOT, family, overrides, run_main
 
 
 @pytest.fixture
@@ -271,17 +270,3 @@ def left_of(started: dict[int, str], names: dict[int, str], *, seconds: float = 
     ):
         time.sleep(0.1)
     return left
-
-
-def family(pid: int) -> dict[int, str]:
-    """Names of all descendants of a process; some may end meanwhile."""
-    found = {}
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            for child in map(int, task.read_text().split()):
-                found |= {child: name_of(child), **family(child)}
-    return found
-
-
-def name_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
