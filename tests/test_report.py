@@ -142,7 +142,7 @@ def test_a_loss_that_has_not_beaten_a_trivial_one_is_told_first(tmp_path: Path, 
     records = [record for n in range(1, NUM_ROUNDS + 1) for record in round_records(n, evaluated=False)]
     write_lines(run / "metrics.jsonl", [{**record, "trivial_still": still} for record in records])
     section = page_of(run).sections["Loss"]  # the last loss is 2.25
-    sentence = "The loss of round 4, 2.25, has not beaten that of 'still', 2.3, which looks at no sample"
+    sentence = "The loss of round 4, 2.25, has not beaten that of 'still', 2.3, by 5 %, and this one looks at no sample"
     assert section.startswith(sentence) == told and ("has not beaten" in section) == told
 
 

@@ -40,7 +40,7 @@ def sentences(record: Record) -> list[str]:
     numbers = {name: value for name, value in record.items() if is_number(value)}
     return [
         f"The loss of round {record['server_round']}, {record['loss']:.3g}, has not beaten that of '{name}', "
-        f"{record[TRIVIAL + name]:.3g}, which looks at no sample: hardly anything is learned yet."
+        f"{record[TRIVIAL + name]:.3g}, by 5 %, and this one looks at no sample: hardly anything is learned yet."
         for name in (unbeaten(numbers) if "loss" in numbers else [])
     ]
 

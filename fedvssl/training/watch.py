@@ -66,7 +66,7 @@ class Watch:
             self._tell(
                 name,
                 f"{self.unit} {position}: the loss {record['loss']:.3f} has not beaten that of "
-                f"'{name}', {record[TRIVIAL + name]:.3f}, which looks at no sample. It may need more "
+                f"'{name}', {record[TRIVIAL + name]:.3f}, by 5 %, and this one looks at no sample. It may need more "
                 "steps, larger pictures or another training.lr.",
             )
 
