@@ -1,4 +1,4 @@
-"""All commands of README and pages run as printed, one after another, at small size (`long`); checks of what runs them."""
+"""Commands of README and pages run as printed, one after another, at small size (`long`); checks of what runs them."""
 
 import shutil
 import subprocess
