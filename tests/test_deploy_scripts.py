@@ -26,8 +26,9 @@ def run(script: str, *words: str, cwd: Path, python: object = sys.executable) ->
 
 
 def write_programs(folder: Path) -> None:
-    """A `python` which is this one, and beside it a `flower-superlink` that tells its words."""
-    for name, line in {"python": f'exec {sys.executable} "$@"', "flower-superlink": 'echo "$@"'}.items():
+    """A `python` which runs scripts and has all packages, and beside it a `flower-superlink` that tells its words."""
+    python = f'[ "$1" = -c ] || exec {sys.executable} "$@"'
+    for name, line in {"python": python, "flower-superlink": 'echo "$@"'}.items():
         (folder / name).write_text(f"#!/bin/sh\n{line}\n")
         (folder / name).chmod(0o700)
 
