@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -91,10 +92,15 @@ def test_the_snippet_for_torchvision_is_the_one_that_is_tested() -> None:
     assert f"```python\n{TORCHVISION}```" in PAGES
 
 
+@cache
+def usage(module: str) -> str:
+    """What a tool prints with --help; once for all commands that start it."""
+    return subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True).stdout
+
+
 @pytest.mark.parametrize("words", [w for w in MODULES if w[2].startswith("data_tools")], ids=" ".join)
 def test_flags_of_the_data_tools_are_known(words: list[str]) -> None:
-    usage = subprocess.run([sys.executable, "-m", words[2], "--help"], cwd=ROOT, capture_output=True, text=True).stdout
-    known = {*re.findall(r"(?<![\w-])--\w+", usage)}
+    known = {*re.findall(r"(?<![\w-])--\w+", usage(words[2]))}
     assert {flag for flag in words if flag.startswith("--")} <= known and "--num" not in known
 
 
