@@ -1,4 +1,4 @@
-"""Stripes: pictures of six kinds that a random encoder hardly tells apart, and federations of two clients on them."""
+"""Stripes: pictures of six kinds that a random encoder hardly tells apart, and a federation of two clients on them."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,6 @@ from fedvssl.main import run
 from fedvssl.training.loop import seed_torch
 
 SIDE, KINDS, NOISE = 16, 6, 20
-OF_A_CLIENT, OF_A_LIST = 96, 240  # pictures
 WORDS = (
     *("engine=local", "pool_size=2", "strategy.min_fit_clients=2", "client_resources={num_gpus: 0, num_cpus: 1}"),
     *("model.width=8", f"task.sample.max_side={SIDE}", "task.sample.draw.crop_scale=[0.5,1.0]"),
@@ -40,10 +39,9 @@ def grating(rng: np.random.Generator, kind: int) -> np.ndarray:
     return np.clip(grey, 0, 255).astype(np.uint8)
 
 
-def write(folder: Path, part: str, count: int, *, kinds: Sequence[int], seed: int) -> list[Annotation]:
-    """Pictures below `folder`/zips/`part`, as many of each kind."""
-    rng = np.random.default_rng(seed)
-    annotations = [Annotation(f"{part}/{number}", kinds[number % len(kinds)]) for number in range(count)]
+def write(folder: Path, rng: np.random.Generator, part: str, count: int) -> list[Annotation]:
+    """Pictures below `folder`/zips/`part`, the kinds in turn."""
+    annotations = [Annotation(f"{part}/{number}", number % KINDS) for number in range(count)]
     for annotation in annotations:
         path = folder / f"zips/{annotation.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,30 +49,38 @@ def write(folder: Path, part: str, count: int, *, kinds: Sequence[int], seed: in
     return annotations
 
 
-def train(folder: Path, *words: str, kinds: Sequence[Sequence[int]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def train(
+    folder: Path, clients: Sequence[list[Annotation]], *words: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run a federation in `folder`/run.
 
     Args:
-        folder: for pictures, lists and run.
+        folder: has the pictures; gets the lists and the run.
+        clients: pictures of each client.
         words: of the command line, beside `WORDS`.
-        kinds: those of each client.
 
     Returns:
         Its configuration, and the records of its rounds.
     """
-    for client, own in enumerate(kinds):
-        annotations = write(folder, f"client{client}", OF_A_CLIENT, kinds=own, seed=client)
-        write_annotations(folder / f"lists/client_dist{client + 1}.json", annotations)
+    for client, own in enumerate(clients, start=1):
+        write_annotations(folder / f"lists/client_dist{client}.json", own)
     config = compose("base", [*WORDS, f"data.media_dir={folder / 'zips'}", f"partition_dir={folder / 'lists'}", *words])
     (folder / "run").mkdir()
     run(config, run_dir=folder / "run")
     return config, [record for record in read_records(folder / "run/metrics.jsonl") if "num_clients" in record]
 
 
-def accuracies(folder: Path, config: dict[str, Any], *, seed: int = 7) -> tuple[float, float]:
-    """Share of pictures whose ten nearest others tell their kind, by random weights and by the last round of a run."""
-    seeds = {"gallery": 8, "queries": 9}
-    lists = [write(folder, part, OF_A_LIST, kinds=range(KINDS), seed=own) for part, own in seeds.items()]
+def accuracies(
+    folder: Path, config: dict[str, Any], lists: Sequence[list[Annotation]], *, seed: int
+) -> tuple[float, float]:
+    """Share of pictures whose ten nearest in another list tell their kind, by random weights and by a run's last round.
+
+    Args:
+        folder: has the pictures and the run.
+        config: of the run.
+        lists: the gallery and the queries.
+        seed: of the random weights.
+    """
     seed_torch((seed,))
     backbone = building.build(config["model"])
     random = _accuracy(backbone, folder, lists)
