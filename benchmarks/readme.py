@@ -1,4 +1,4 @@
-"""The README's commands: what each adds to run at small size, what it writes, and which are not run."""
+"""Commands of the README and its pages: what each adds to run at small size, what it writes, and which are not run."""
 
 import re
 import shlex
@@ -8,6 +8,8 @@ from typing import TypeVar
 
 Entry = TypeVar("Entry")
 ROOT = Path(__file__).parents[1]
+# Pages whose commands run, in this order, each on what those before it have left.
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("training", "evaluation", "data", "pictures", "checkpoints")))
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
 # Beginnings of commands that are not run -> what is run in their place, and why.
 NOT_RUN = {
@@ -92,8 +94,13 @@ SMALL = {
 }
 
 
+def read_pages(root: Path = ROOT) -> str:
+    """The README and the pages whose commands run after its own, in a checkout."""
+    return "\n".join((root / page).read_text(encoding="utf-8") for page in PAGES)
+
+
 def commands(text: str) -> list[str]:
-    """Commands of the README in order: each line of its blocks for a shell, and its blocks of Python on the API."""
+    """Commands of a page in order: each line of its blocks for a shell, and its blocks of Python on the API."""
     found = []
     for kind, block in BLOCK.findall(text):
         if kind == "python":
@@ -111,7 +118,7 @@ def entry(table: Mapping[str, Entry], command: str) -> Entry | None:
 
 
 def small(command: str) -> str:
-    """The command that is run in the place of one of the README; the words of a reader stand as `<videos>`."""
+    """The command that is run in the place of one of the pages; the words of a reader stand as `<videos>`."""
     if instead := entry(NOT_RUN, command):
         return instead[0].format(command)
     if added := entry(ADDED, command):

@@ -1,4 +1,4 @@
-"""Run the README's commands one after another, as printed, in a fresh clone with a small configuration.
+"""Run the commands of README and pages one after another, as printed, in a fresh clone with a small configuration.
 
     python -m benchmarks.walkthrough --raw_dir <clips> --ann_dir <lists> --folder /tmp/first_day
     python -m benchmarks.walkthrough --raw_dir <clips> --ann_dir <lists> --folder /tmp/first_day --only fedvssl.main
@@ -24,7 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.readme import ROOT, WRITES, commands, entry, make_small, small
+from benchmarks.readme import ROOT, WRITES, commands, entry, make_small, read_pages, small
 from fedvssl.files.atomic import write_json
 
 PLACEHOLDER = re.compile(r"<[^<>=]+>")
@@ -38,7 +38,7 @@ class Ran:
     """A command that was run.
 
     Args:
-        command: as the README has it.
+        command: as the page has it.
         seconds: from its start to its end.
         code: its exit code.
         silence: longest time in seconds without a word from it.
@@ -87,7 +87,7 @@ def set_up(folder: Path, *, raw_dir: Path, ann_dir: Path) -> Path:
 
 
 def places(clone: Path, *, raw_dir: Path, ann_dir: Path) -> dict[str, str]:
-    """What a reader puts in the places of the README."""
+    """What a reader puts in the places of the pages."""
     return {
         **dict.fromkeys(("<videos>", "<clips>"), str(raw_dir.resolve())),
         **dict.fromkeys(("<lists>", "<folder of the csv files>"), str(ann_dir.resolve())),
@@ -118,7 +118,7 @@ def watched(command: Sequence[str], *, folder: Path, environment: Mapping[str, s
 
 
 def run(command: str, clone: Path, known: Mapping[str, str]) -> Ran:
-    """Run one command of the README at small size."""
+    """Run one command of the pages at small size."""
     text, guessed = small(command), PLACEHOLDER.findall(command)
     for name, value in known.items():
         text = text.replace(name, shlex.quote(value))
@@ -142,9 +142,9 @@ def run(command: str, clone: Path, known: Mapping[str, str]) -> Ran:
 
 
 def walk(folder: Path, *, raw_dir: Path, ann_dir: Path, only: str = "") -> Iterator[Ran]:
-    """Run all commands whose text has `only` in it, in the order of the README."""
+    """Run all commands whose text has `only` in it, in the order of the pages."""
     clone = set_up(folder, raw_dir=raw_dir, ann_dir=ann_dir)
-    for command in commands((clone / "README.md").read_text(encoding="utf-8")):
+    for command in commands(read_pages(clone)):
         if only in command:
             if PUBLISHED in command:
                 stand_in(clone)
@@ -163,7 +163,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """The command; returns 1 if a command of the README has failed."""
+    """The command; returns 1 if a command of the pages has failed."""
     words = parser(__doc__)
     args = words.parse_args()
     for folder in (args.raw_dir, args.ann_dir):
@@ -180,7 +180,7 @@ def main() -> int:
     for place in sorted({place for ran in log for place in ran.guessed}):
         print(f"to be put in: {place} in {sum(place in ran.guessed for ran in log)} commands")
     if not log:
-        words.error(f"no command of the README has {args.only} in it")
+        words.error(f"no command of README and pages has {args.only} in it")
     failed = [ran for ran in log if ran.code or not ran.wrote]
     print(f"{len(log)} commands, {sum(ran.seconds for ran in log):.0f} s, {len(failed)} failed")
     return int(bool(failed))

@@ -17,7 +17,9 @@ run's folder, where the report finds ctp.png.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ from fedvssl.trained_run import read_trained
 
 COLOURS = ("tab:red", "tab:cyan", "tab:olive", "tab:pink", "tab:green", "tab:orange")
 FRAMES_IN_A_LINE = 8
+Normalisation = tuple[Sequence[float], Sequence[float]]  # means and standard deviations of red, green, blue from 0 to 1
 
 
 def main() -> int:
@@ -98,8 +101,8 @@ def draw_input(video: Path, *, seed: int, overrides: list[str]) -> tuple[Figure,
     """Figure of one sample as in training, and the name of its file."""
     cfg = settle(config.compose("base", overrides))
     batch = draw_batch(cfg, video, seed=seed)
-    ready = building.build_task({**cfg, "model": {**cfg["model"], "width": 4}}).augment(batch)
-    rows, answer = rows_of(cfg, ready)
+    task = building.build_task({**cfg, "model": {**cfg["model"], "width": 4}})
+    rows, answer = rows_of(cfg, task, task.augment(batch))
     if "boxes" in batch:
         rows[0].boxes.append((batch["boxes"][0], batch["pasted"][0]))
     return frames_figure(rows, f"{video.name}, seed {seed}: {answer}"), Path(f"{name_of(cfg)}.png")
@@ -116,7 +119,7 @@ def draw_learned(checkpoint: Path, video: str | None, *, seed: int, overrides: l
     path = Path(video) if video else first_video(cfg)
     batch = draw_batch(cfg, path, seed=seed)
     found = [predict(cfg, arrays, batch) for arrays in (run.initial, run.of_clients[0])]
-    rows, answer = rows_of(cfg, found[1]["ready"])
+    rows, answer = rows_of(cfg, found[1]["task"], found[1]["ready"])
     losses = " -> ".join(f"{shown['loss']:.3g}" for shown in found)
     trivial = ", ".join(f"{name} {float(loss):.3g}" for name, loss in found[1]["trivial"].items())
     title = f"{answer}; loss {losses} after round {run.server_round} ({trivial})"
@@ -135,13 +138,14 @@ def name_of(cfg: config.Config) -> str:
     return cfg["task"]["module"]["_target_"].split(".")[-2]
 
 
-def rows_of(cfg: config.Config, ready: dict[str, torch.Tensor]) -> tuple[list[Row], str]:
-    """What the network sees of the first sample of a batch, and the answer in words.
+def rows_of(cfg: config.Config, task: Any, ready: dict[str, torch.Tensor]) -> tuple[list[Row], str]:
+    """What the network sees of the first sample of a batch that a task has augmented, and the answer in words.
 
     Raises:
         ValueError: if the task shows the network what this script does not know.
     """
     module, sample = cfg["task"]["module"], cfg["task"]["sample"]
+    to_pictures = partial(as_pictures, normalisation=normalisation_of(task))
     if "boxes" in ready:
         return [Row("", to_pictures(ready["clips"][0]))], "solid where the patch is pasted"
     if "order" in ready:
@@ -172,24 +176,30 @@ def draw_batch(cfg: config.Config, video: Path, *, seed: int) -> dict[str, torch
 
 
 def predict(cfg: config.Config, arrays: dict[str, np.ndarray], batch: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Scalars of the sample, "trivial" losses, "ready" batch; of Catch-the-Patch the predicted "boxes" [P,T,4]."""
+    """Scalars, "trivial" losses, "task", its "ready" batch; of Catch-the-Patch the predicted "boxes" [P,T,4]."""
     task = building.build_task(cfg)
     load_arrays_into(task, arrays)
     task.eval()
     with torch.no_grad():
         ready = task.augment(batch)
-        found = {**task(ready), "trivial": task.trivial(ready), "ready": ready}
+        found = {**task(ready), "trivial": task.trivial(ready), "task": task, "ready": ready}
         if "boxes" in ready:
             queries = ready["boxes"][:, :, 0].float()
             found["boxes"] = task.head.predict_boxes(task.head(task.backbone(ready["clips"]), queries), queries)[0]
     return found
 
 
-def to_pictures(clip: torch.Tensor) -> np.ndarray:
+def normalisation_of(task: Any) -> Normalisation:
+    """Means and standard deviations by which a task normalises, see `fedvssl.tasks.task.Task`."""
+    owner = getattr(task, "views", task)
+    return getattr(owner, "mean", IMAGENET_MEAN), getattr(owner, "std", IMAGENET_STD)
+
+
+def as_pictures(clip: torch.Tensor, *, normalisation: Normalisation) -> np.ndarray:
     """Model input [3,T,H,W], or a picture [3,H,W], -> [T,H,W,3] in 0..1."""
     clip = clip[:, None] if clip.ndim == 3 else clip
-    frames = clip.permute(1, 2, 3, 0) * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)
-    return frames.clamp(0, 1).numpy()
+    mean, std = (torch.as_tensor(values).flatten() for values in normalisation)
+    return (clip.permute(1, 2, 3, 0) * std + mean).clamp(0, 1).numpy()
 
 
 def frames_figure(rows: list[Row], title: str) -> Figure:

@@ -1,4 +1,4 @@
-"""The worked examples of the README, "Adding your own": they run as printed, in a folder of somebody's own."""
+"""The worked examples of docs/adding.md: they run as printed, in a folder of somebody's own."""
 
 import re
 import sys
@@ -16,8 +16,8 @@ from fedvssl.files.run_log import read_records
 from fedvssl.main import run
 from tests.federation import overrides, run_main, write_clients
 
-SECTION = (Path(__file__).parents[1] / "README.md").read_text().split("## Adding your own")[1].split("\n## ")[0]
-EXAMPLES = re.findall(r"```(?:python|yaml)\n# (mine/[\w/]+\.(?:py|yaml)).*?\n(.*?)```", SECTION, flags=re.DOTALL)
+PAGE = (Path(__file__).parents[1] / "docs/adding.md").read_text()
+EXAMPLES = re.findall(r"```(?:python|yaml)\n# (mine/[\w/]+\.(?:py|yaml)).*?\n(.*?)```", PAGE, flags=re.DOTALL)
 SMALL = ("task.sample.clip_len=8", "task.sample.side=32", "engine=local")
 OWN_TASK = [word for word in overrides(Path(), num_clients=2) if not word.startswith(("task.", "data_dir="))]
 

@@ -25,6 +25,14 @@ def run(script: str, *words: str, cwd: Path, python: object = sys.executable) ->
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
+def write_programs(folder: Path) -> None:
+    """A `python` which runs scripts and has all packages, and beside it a `flower-superlink` that tells its words."""
+    python = f'[ "$1" = -c ] || exec {sys.executable} "$@"'
+    for name, line in {"python": python, "flower-superlink": 'echo "$@"'}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+        (folder / name).chmod(0o700)
+
+
 def is_valid(own: Path, *name: str) -> bool:
     """True if TLS would take the server's certificate for this name or address."""
     files = ["-CAfile", str(own / "ca.crt"), str(own / "server.pem")]
@@ -88,14 +96,41 @@ def test_the_superlink_writes_where_it_is_found_whatever_its_folder_is_called(ho
     own.mkdir()
     for name in ("ca.crt", "server.pem", "server.key"):
         (own / name).touch()
-    for name in ("python", "flower-superlink"):
-        (tmp_path / name).write_text('#!/bin/sh\necho "$@"\n')
-        (tmp_path / name).chmod(0o700)
+    write_programs(tmp_path)
     words = ("--work_dir", "work", "--certificates", str(own), "--host", host)
     done = run("superlink.sh", *words, cwd=tmp_path, python=tmp_path / "python")
     assert done.returncode == 0 and f"--ssl-keyfile {own}/server.key" in done.stdout
-    told = tomllib.loads((tmp_path / "work/flwr/config.toml").read_text())["superlink"]["here"]
-    assert told == {"address": f"{near}:8000", "root-certificates": f"{own}/ca.crt"}
+    told = tomllib.loads((tmp_path / "work/flwr/config.toml").read_text())["superlink"]
+    assert told == {"default": "here", "here": {"address": f"{near}:8000", "root-certificates": f"{own}/ca.crt"}}
+
+
+def test_a_start_leaves_what_somebody_wrote_into_the_configuration(tmp_path: Path) -> None:
+    """The same place changes nothing, another port its own line; what cannot be changed stops the start."""
+    write_programs(tmp_path)
+    for name in ("ca.crt", "server.pem", "server.key"):
+        (tmp_path / name).touch()
+    words = ("superlink.sh", "--work_dir", ".", "--certificates", ".")
+    file = tmp_path / "flwr/config.toml"
+
+    def start(*others: str) -> subprocess.CompletedProcess[str]:
+        return run(*words, *others, cwd=tmp_path, python=tmp_path / "python")
+
+    assert "config.toml" not in start().stdout
+    own = file.read_text().replace('"here"', '"far"')
+    own += 'federation = "@me/f"\n[superlink.far]\naddress = "far:1" # mine\n'
+    file.write_text(own)
+    assert "config.toml" not in start().stdout and file.read_text() == own
+    assert "address of [superlink.here] was 127.0.0.1:8000, is now 127.0.0.1:9000." in start("--port", "9000").stdout
+    assert file.read_text() == own.replace("127.0.0.1:8000", "127.0.0.1:9000")
+    own = '[superlink]\ndefault = "local"\n'
+    file.write_text(own)
+    assert "[superlink.here] was added" in start().stdout
+    assert file.read_text().startswith(own + '\n[superlink.here]\naddress = "127.0.0.1:8000"\n')
+    for text, sentence in {"a = ": "cannot be read as TOML", "superlink.here = {}\n": "only you can change"}.items():
+        file.write_text(text)
+        done = start()
+        assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1 and not done.stdout
+        assert file.read_text() == text
 
 
 def test_a_node_makes_its_key_once(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
-"""What the README names exists: files, modules, scripts, configuration keys, options of the data tools."""
+"""What README and pages name exists: files, modules, scripts, configuration keys, options of the data tools."""
 
 import importlib.util
 import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from benchmarks.readme import read_pages
 from fedvssl import cli, config
 from fedvssl.chosen_run import with_run
 from fedvssl.formats.model_card import TORCHVISION
@@ -17,10 +19,11 @@ from tests.files.test_runs import write_run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+PAGES = read_pages()
+BLOCKS = re.findall(r"```bash\n(.*?)```", PAGES, flags=re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if line.strip()]
 MODULES = [words for words in COMMANDS if words[:2] == ["python", "-m"]]
-LINKS = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+ALL_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.fixture
@@ -30,14 +33,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_run(Path("outputs/2026-01-31/12-00-00/fedvssl_results"), minutes_ago=1, rounds=(20,))
 
 
-@pytest.mark.parametrize("link", LINKS)
-def test_links_lead_to_files_and_headings(link: str) -> None:
-    path, _, anchor = link.partition("#")
-    assert (ROOT / path).exists()
-    if anchor:
-        page = (ROOT / path).read_text() if path else README
-        headings = re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)
-        assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        if path.startswith("http"):
+            continue
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.MULTILINE)
+            found = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+            assert anchor in found, link
 
 
 def test_reading_order_has_at_most_eight_links() -> None:
@@ -77,18 +84,23 @@ def test_evaluation_and_export_overrides_are_known(words: list[str], run: Path) 
 
 def test_the_name_of_a_run_is_one_that_fine_tuning_takes(run: Path) -> None:
     command = "python -m fedvssl.finetune finetune run=last"
-    assert f"`{command}`" in README
+    assert f"`{command}`" in PAGES
     assert config.read_command_line("finetune", command.split()[3:])["pretrained"] == str(run / "round-20-weights.npz")
 
 
 def test_the_snippet_for_torchvision_is_the_one_that_is_tested() -> None:
-    assert f"```python\n{TORCHVISION}```" in README
+    assert f"```python\n{TORCHVISION}```" in PAGES
+
+
+@cache
+def usage(module: str) -> str:
+    """What a tool prints with --help; once for all commands that start it."""
+    return subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize("words", [w for w in MODULES if w[2].startswith("data_tools")], ids=" ".join)
 def test_flags_of_the_data_tools_are_known(words: list[str]) -> None:
-    usage = subprocess.run([sys.executable, "-m", words[2], "--help"], cwd=ROOT, capture_output=True, text=True).stdout
-    known = {*re.findall(r"(?<![\w-])--\w+", usage)}
+    known = {*re.findall(r"(?<![\w-])--\w+", usage(words[2]))}
     assert {flag for flag in words if flag.startswith("--")} <= known and "--num" not in known
 
 

@@ -1,4 +1,4 @@
-"""Every command of the README runs as printed, one after another, at small size (`slow`); checks of what runs them."""
+"""Commands of README and pages run as printed, one after another, at small size (`long`); checks of what runs them."""
 
 import shutil
 import subprocess
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import readme, walkthrough
-from benchmarks.readme import ADDED, NOT_RUN, ROOT, WRITES, commands, entry, make_small, small
+from benchmarks.readme import ADDED, NOT_RUN, ROOT, WRITES, commands, entry, make_small, read_pages, small
 from data_tools.synthetic import SyntheticSet, write_dataset
 
-COMMANDS = commands((ROOT / "README.md").read_text(encoding="utf-8"))
+COMMANDS = commands(read_pages())
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_of_every_command_it_is_known_what_it_writes(command: str) -> None:
 
 
 @pytest.mark.parametrize("table", [WRITES, ADDED, NOT_RUN], ids=["writes", "added", "not run"])
-def test_no_entry_is_of_a_command_that_the_readme_no_longer_has(table: dict) -> None:
+def test_no_entry_is_of_a_command_that_the_pages_no_longer_have(table: dict) -> None:
     assert [start for start in table if not any(command.startswith(start) for command in COMMANDS)] == []
 
 
@@ -86,7 +86,7 @@ def test_a_failed_command_gives_the_walk_its_exit_code(
     [
         ({"--raw_dir": "nowhere"}, "there is no folder nowhere"),
         ({"--folder": "."}, "is not empty: give another one"),
-        ({"--only": "no such words"}, "no command of the README has no such words in it"),
+        ({"--only": "no such words"}, "no command of README and pages has no such words in it"),
     ],
 )
 def test_a_walk_that_cannot_begin_is_one_sentence(change, sentence, tmp_path, monkeypatch, capsys) -> None:

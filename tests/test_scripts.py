@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import matplotlib.image
 import numpy as np
 import pytest
@@ -169,6 +170,19 @@ def test_picture_of_what_a_task_asks(
     assert "clip.avi, seed 0: " in title
     name = "moco" if task == "moco_clips" else task
     assert capsys.readouterr().out == f"{name}.png\n" and matplotlib.image.imread(f"{name}.png").shape[1] > 300
+
+
+@pytest.mark.parametrize("normalised", [[], ["task.module.views.mean=[0,0,0]", "task.module.views.std=[1,1,1]"]])
+def test_a_picture_is_drawn_as_it_was_however_a_task_normalises(normalised: list[str], tmp_path: Path) -> None:
+    picture = moving_square(num_frames=1, height=32, width=32)[0]
+    cv2.imwrite(str(tmp_path / "a.png"), picture[..., ::-1])
+    words = [f"task.sample.draw.{name}=[1,1]" for name in ("crop_scale", "crop_ratio")]
+    words += [f"task.sample.draw.{name}=0" for name in ("flip_prob", "jitter_prob", "grey_prob", "blur_prob")]
+    script = load("show_task")
+    figure, _ = script.draw_input(tmp_path / "a.png", seed=0, overrides=["task=simclr", *words, *normalised])
+    assert len(figure.axes) == 2
+    for axis in figure.axes:
+        np.testing.assert_allclose(axis.images[0].get_array(), picture / 255, atol=1e-3)
 
 
 def test_picture_of_the_losses_of_a_trained_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,8 +102,8 @@ def clips_of(batch: Batch, *, then: Callable[[Tensor, Batch], Tensor] = lambda f
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoDrawnClips:
-    """Two clips of a video, each with frames, cut and colours of its own; for tasks that compare two views.
+class DrawnClip:
+    """One clip of a video, with drawn frames, cut and colours.
 
     Args:
         clip_len: T.
@@ -119,10 +119,18 @@ class TwoDrawnClips:
         return self.read(open_video(path), rng)
 
     def read(self, video: Video, rng: np.random.Generator) -> Batch:
-        """Returns "frames" uint8 [2,T,H,W,3] and the parameters of `ClipDraw` [2]."""
+        """Returns "frames" uint8 [T,H,W,3] and the parameters of `ClipDraw`."""
         own = {"clip_len": self.clip_len, "strides": self.strides, "jitter": True}
-        clips = [self.draw.read(video, sampling.random_clip(len(video), rng, **own), rng) for _ in range(2)]
-        return {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
+        return self.draw.read(video, sampling.random_clip(len(video), rng, **own), rng)
+
+
+class TwoDrawnClips(DrawnClip):
+    """Two clips of a video, each with frames, cut and colours of its own; for tasks that compare two views."""
+
+    def read(self, video: Video, rng: np.random.Generator) -> Batch:
+        """Returns "frames" uint8 [2,T,H,W,3] and the parameters of `ClipDraw` [2]."""
+        first, second = super().read(video, rng), super().read(video, rng)
+        return {name: torch.stack([first[name], second[name]]) for name in first}
 
 
 class DrawnViews:

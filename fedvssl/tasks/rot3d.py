@@ -5,46 +5,25 @@ Read in the order of the data: `Rot3DSample` (a worker draws the turn), `Rot3D.a
 Shapes: B batch, T frames, H W pixels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedvssl.data import sampling
-from fedvssl.data.video import Video, open_video
-from fedvssl.tasks.clips import ClassHead, ClipDraw, chance, classify, clips_of, health_of
+from fedvssl.data.video import Video
+from fedvssl.tasks.clips import ClassHead, DrawnClip, chance, classify, clips_of, health_of
 from fedvssl.tasks.heads import features_of
 from fedvssl.tasks.task import Batch
 
 TURNS = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rot3DSample:
-    """One clip and its turn.
-
-    Args:
-        clip_len: T.
-        strides: the distance between frames is drawn from these, with jitter.
-        draw: draws cut and colours.
-    """
-
-    clip_len: int
-    strides: Sequence[int]
-    draw: ClipDraw
-
-    def __call__(self, path: Path, rng: np.random.Generator) -> Batch:
-        return self.read(open_video(path), rng)
+class Rot3DSample(DrawnClip):
+    """One clip and its turn."""
 
     def read(self, video: Video, rng: np.random.Generator) -> Batch:
-        """Returns "frames" uint8 [T,H,W,3], the parameters of `ClipDraw`, and "turn", from 0 to 3."""
+        """Returns what `DrawnClip` does, and "turn", from 0 to 3."""
         answer = int(rng.integers(TURNS))
-        own = {"clip_len": self.clip_len, "strides": self.strides, "jitter": True}
-        indices = sampling.random_clip(len(video), rng, **own)
-        return {**self.draw.read(video, indices, rng), "turn": torch.tensor(answer)}
+        return {**super().read(video, rng), "turn": torch.tensor(answer)}
 
 
 def turned(frames: Tensor, turns: Tensor) -> Tensor:

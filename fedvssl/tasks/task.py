@@ -36,7 +36,9 @@ class Task(Protocol):
     `start_round()`, called once before the first step of each round of a client, its state loaded;
     `least_batch`, the fewest samples that it can compare, 1 if it is not given: a last batch with fewer is left out;
     `check_batch(size)`, called before a run with the samples of its largest batch, to raise a ValueError;
-    `after_step()`, called after each step of the optimizer: a network that follows another one moves here.
+    `after_step()`, called after each step of the optimizer: a network that follows another one moves here;
+    `mean` and `std`, its own or those of its `views`, by which it normalises red, green and blue from 0 to 1, those of
+    ImageNet if they are not given: scripts/show_task.py draws by them.
 
     What must not travel, such as that network, is a state entry that the strategy does not share; its client keeps it.
 

@@ -2,7 +2,8 @@
 # The server of a federation: Flower's SuperLink with TLS and node keys. It runs until it is ended.
 #   bash scripts/deploy/superlink.sh --work_dir <folder> --certificates <folder> [--host 0.0.0.0] [--port 8000]
 # work_dir holds all that stays: outputs/<run-name>, state.db with the registered nodes, and flwr/config.toml with the
-# connection by which `fedvssl submit` and `flwr` find the SuperLink (export FLWR_HOME=<work_dir>/flwr).
+# connection by which `fedvssl submit` and `flwr` find the SuperLink (export FLWR_HOME=<work_dir>/flwr). Of that file only
+# the address and the certificate of [superlink.here] are written at a start; what you add to it stays.
 # Whoever reaches the port may submit code: see docs/deployment.md on the firewall.
 set -euo pipefail
 invoked_from="$PWD"
@@ -31,14 +32,7 @@ export FLWR_HOME="$work_dir/flwr"
 umask 077
 mkdir -p "$FLWR_HOME"
 case "$host" in 0.0.0.0|127.0.0.1) near=127.0.0.1 ;; ::|::1) near="[::1]" ;; *:*) near="[$host]" ;; *) near="$host" ;; esac
-authority="$(printf '%s' "$certificates/ca.crt" | sed 's/[\\"]/\\&/g')"  # as TOML has it
-cat > "$FLWR_HOME/config.toml" <<END
-[superlink]
-default = "here"
-[superlink.here]
-address = "$near:$port"
-root-certificates = "$authority"
-END
+"$PYTHON" scripts/deploy/connection.py "$FLWR_HOME/config.toml" "$near:$port" "$certificates/ca.crt"
 cd "$work_dir"  # the runs are below outputs/ of this folder
 exec flower-superlink --host "$host" --port "$port" --database state.db --enable-supernode-auth \
   --ssl-ca-certfile "$certificates/ca.crt" --ssl-certfile "$certificates/server.pem" --ssl-keyfile "$certificates/server.key" \

@@ -4,7 +4,6 @@ One patch that moves over a static, textured picture: the smallest setting that 
 still" is the predictor to beat.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +22,7 @@ from tests.federation import train
 from tests.videos import write_frames
 
 STEPS, BATCH_SIZE, LAST = 250, 8, 25
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as scripts/test.sh does: another number adds in another order, and learns otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 EASY = (

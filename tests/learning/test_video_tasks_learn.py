@@ -1,10 +1,7 @@
 """Each pretext task on videos learns within a hundred steps what its videos show, and nothing of videos without it."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-import torch
 
 from fedvssl import building, config
 from fedvssl.data.video import Step, whole
@@ -12,6 +9,7 @@ from fedvssl.training.loop import build_fabric, seed_torch, set_up, train_epoch
 from tests.video_tasks import Falling, draw_batch, words_of
 
 BATCH_SIZE, LAST = 8, 10
+pytestmark = pytest.mark.usefixtures("one_thread")
 # Steps, and the share of the trivial loss that may be left after them.
 LEARNED = {"vcop": (40, 0.5), "speed": (80, 0.85), "rot3d": (40, 0.6), "memdpc": (80, 0.85), "moco_clips": (100, 0.9)}
 
@@ -21,15 +19,6 @@ class Plain(Falling):
 
     def read(self, indices: np.ndarray, then: Step = whole) -> np.ndarray:
         return np.stack([then(np.full((36, 48, 3), self.texture[0, 0], np.uint8)) for _ in indices])
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: another number adds in another order, and learns otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def learn(name: str, steps: int, *words: str, video: type = Falling) -> dict[str, float]:

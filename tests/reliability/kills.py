@@ -1,7 +1,7 @@
 """Kill a federated run at every write, continue it, and compare it with a run that nobody disturbed.
 
     python -m tests.reliability.kills                          all points, and their row in docs/reliability.md
-    python -m tests.reliability.kills --points 8 --no_store    some of them, spread over the run
+    python -m tests.reliability.kills --points 8 --no_store    some of them, spread over the run, the kinds in turn
 
 `fedvssl.main` runs in a fork, with its clients in the same process instead of Flower's engine. SIGKILL ends it at the
 k-th of these moments: just before a file gets its name (`os.replace`), just before one is deleted (`os.unlink`), within
@@ -10,6 +10,7 @@ a line of metrics.jsonl, between such a line and its TensorBoard scalars. Then t
 
 import argparse
 import importlib
+import itertools
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,12 +169,21 @@ def configuration(folder: Path) -> Config:
     return tiny_config(folder, "rounds=4", "keep_last=2", "model.width=2", *evaluation, *sample, num_clients=4)
 
 
+def spread(kinds: Sequence[str], points: int) -> list[int]:
+    """Numbers of writes from the first to the last, in even steps but for their kinds, which take turns."""
+    chosen = []
+    for place, kind in zip(np.linspace(1, len(kinds), points), itertools.cycle(KINDS), strict=False):
+        own = [number for number, found in enumerate(kinds, start=1) if found == kind]
+        chosen.append(min(own, key=lambda number: abs(number - place)))
+    return chosen
+
+
 def trials(folder: Path, *, points: int | None) -> Iterator[tuple[str, str]]:
     """Kind of write and differences to the undisturbed run, for each kill.
 
     Args:
         folder: for the runs.
-        points: number of kills, spread over the run; None: one at each write.
+        points: number of kills, see `spread`; None: one at each write.
     """
     torch.set_num_threads(1)  # a fork has no others
     for module in USED_IN_FORKS:
@@ -182,8 +192,7 @@ def trials(folder: Path, *, points: int | None) -> Iterator[tuple[str, str]]:
     kinds = start(config, folder / "whole")
     assert kinds is not None
     whole = state(folder / "whole")
-    chosen = range(1, len(kinds) + 1) if points is None else np.linspace(1, len(kinds), points).round().astype(int)
-    for at in map(int, chosen):
+    for at in range(1, len(kinds) + 1) if points is None else spread(kinds, points):
         run_dir = folder / f"killed-{at}"
         assert start(config, run_dir, at=at) is None, "it ended before the kill"
         assert start(config, run_dir) is not None
