@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -210,11 +210,17 @@ def choose_section(word: str, config: Path) -> str:
         raise ValueError(f"'experiment={name}' is called 'experiment={EXPERIMENTS_NOW[name]}' now.")
     if key != "experiment" or not name or not (conf_dir() / "experiment" / name).is_dir():
         return word
-    known = compose(str(config), [], resolve=False)
+    known = keys_of(config)
     section = next((section for key, section in SECTIONS.items() if key in known), "evaluation")
     if section == "export" and not (conf_dir() / f"experiment/{name}/export.yaml").is_file():
         section = "evaluation"  # one that chooses no data, which an export has not
     return f"experiment={name}/{section}"
+
+
+@cache
+def keys_of(config: Path) -> frozenset[str]:
+    """Keys of a command's configuration without overrides, composed once for all words."""
+    return frozenset(compose(str(config), [], resolve=False))
 
 
 def refuse_clips_of_pictures(config: Mapping[str, Any], words: Sequence[str]) -> None:
