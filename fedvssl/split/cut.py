@@ -3,8 +3,11 @@
 Names of state entries stay those of the whole task, so the two parts together are its state again.
 """
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 DEEP = 3  # stages of a client from which on averaging the followers is needed, as published
@@ -32,6 +35,11 @@ class Front(nn.Module):
     def follower(self) -> nn.Sequential:
         """Stages of the network that follows."""
         return self.key_encoder.get_submodule("backbone")  # pyright: ignore[reportReturnType]
+
+    def latent_shape(self, view: Sequence[int]) -> tuple[int, ...]:
+        """Shape [C,(t,)h,w] of the latents of a view [3,(T,)H,W]; nothing is computed and no statistics move."""
+        stages = copy.deepcopy(self.backbone).to("meta").eval()
+        return tuple(stages(torch.empty(1, *view, device="meta")).shape[1:])
 
 
 def keep_rest(task: Any, at: str) -> None:
