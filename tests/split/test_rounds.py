@@ -280,6 +280,7 @@ def test_the_mean_is_of_the_clients_of_the_pool_and_goes_to_all(data_dir: Path, 
         (("strategy.cut=block3",), "strategy.cut=block3 lies outside of the network"),
         (("task=moco_v2",), "MoCo cannot be split: its loss needs more than the latents of two views"),
         (("model=resnet18",), "ResNet cannot be cut"),
+        (("model=r3d18",), "The model takes no views of the shape (3, 16, 16)"),
         (("task.module.queue_length=23",), "task.module.queue_length=23 is shorter than the 24 keys of a batch"),
         (
             ("task.module.private_queues=3",),
