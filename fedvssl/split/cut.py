@@ -3,8 +3,11 @@
 Names of state entries stay those of the whole task, so the two parts together are its state again.
 """
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 DEEP = 3  # stages of a client from which on averaging the followers is needed, as published
@@ -32,6 +35,22 @@ class Front(nn.Module):
     def follower(self) -> nn.Sequential:
         """Stages of the network that follows."""
         return self.key_encoder.get_submodule("backbone")  # pyright: ignore[reportReturnType]
+
+    @torch.no_grad()
+    def latent_shape(self, view: Sequence[int]) -> tuple[int, ...]:
+        """Shape [C,(t,)h,w] of the latents of a view [3,(T,)H,W], from a blank one; no statistics move.
+
+        Raises:
+            ValueError: if the stages take no such view.
+        """
+        stages = copy.deepcopy(self.backbone).eval()
+        try:
+            return tuple(stages(torch.zeros(1, *view)).shape[1:])
+        except RuntimeError as error:
+            raise ValueError(
+                f"The model takes no views of the shape {tuple(view)}: choose task and model for one medium, such as "
+                "task=mocosfl model=split_resnet18 for pictures or task=mocosfl_clips model=r3d18 for clips."
+            ) from error
 
 
 def keep_rest(task: Any, at: str) -> None:

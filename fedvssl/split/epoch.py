@@ -6,7 +6,7 @@ Shapes: B rows of all clients of a step, b of one client, C c h w of a latent.
 
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +18,7 @@ from fedvssl.files.arrays import Arrays
 from fedvssl.files.round_records import RoundReport
 from fedvssl.split.coding import decode, encode
 from fedvssl.split.messages import FOLLOWER, GRADIENT, KEY, QUERY, VIEWS
-from fedvssl.split.talk import Talk, read_latents
+from fedvssl.split.talk import Talk, check_latents
 from fedvssl.strategy.rounds import client_name
 from fedvssl.wire.replies import reason
 from fedvssl.wire.wire import STEP, Order, Reply, Wire
@@ -40,7 +40,6 @@ class Epoch:
         self.server_round = int(order["server-round"])
         self.talks: dict[int, Talk] = {}
         self.waited, self.sums = 0.0, defaultdict[str, float](float)
-        self.shape: tuple[int, ...] | None = None  # of one row of latents
         self.dtype = str(strategy.dtype).removeprefix("torch.")
 
     def run(self, num_steps: int, weights: Arrays) -> Arrays:
@@ -95,33 +94,25 @@ class Epoch:
                 found[reply.partition_id] = self._read(reply, rows=num_steps * strategy.size)
             except Exception as error:
                 self._fail(talk, reply, reason(error), num_steps)
-        shapes = Counter(arrays[0].shape[1:] for arrays, _ in found.values())
-        self.shape = self.shape or (shapes.most_common(1)[0][0] if shapes else None)
-        for own, (arrays, reply) in list(found.items()):
-            if arrays[0].shape[1:] != self.shape:
-                sizes = f"its latents are {arrays[0].shape[1:]} and those of others {self.shape}"
-                why = f"{sizes}: the pictures of all clients must have one size"
-                self._fail(self.talks[own], reply, why, num_steps)
-                del found[own]
             else:
-                self.talks[own].count(reply)
-                self.talks[own].steps += num_steps
+                talk.count(reply)
+                talk.steps += num_steps
         if len(found) < strategy.rounds.min_fit_clients:
             failures = {own: talk.failure for own, talk in self.talks.items() if talk.failure and own not in found}
             strategy.rounds.check_number(self.server_round, len(found), dict(sorted(failures.items())))
-        return {own: found[own][0] for own in sorted(found)}
+        return {own: found[own] for own in sorted(found)}
 
-    def _read(self, reply: Reply, *, rows: int) -> tuple[list[np.ndarray], Reply]:
+    def _read(self, reply: Reply, *, rows: int) -> list[np.ndarray]:
         """Latents of both views, and the views where they are wanted, of [rows,...] each."""
         if reply.error:
             raise ValueError(reply.error)
         coding = {"dtype": self.dtype, "wire_dtype": self.strategy.wire_dtype}
         arrays = {name: decode(name, reply.arrays, **coding) for name in (QUERY, KEY)}
-        read_latents(arrays, rows=rows)
+        check_latents(arrays, rows=rows, shape=self.strategy.latent_shape)
         views = (
             [decode(VIEWS, reply.arrays, dtype=self.dtype, wire_dtype="float32")] if self.strategy.wants_views else []
         )
-        return [arrays[QUERY], arrays[KEY], *views], reply
+        return [arrays[QUERY], arrays[KEY], *views]
 
     def _fail(self, talk: Talk, reply: Reply, why: str, num_steps: int) -> None:
         """Leave a client out of the steps that it did not answer; its log line comes once a round."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fedvssl.building import build_optimizer, build_task
+from fedvssl.building import build_optimizer, build_sample, build_task
 from fedvssl.files.arrays import BACKBONE, Arrays
 from fedvssl.files.round_records import RoundReport
 from fedvssl.split.coding import WIRE_DTYPES
@@ -52,6 +52,7 @@ class MocoSFL(FedAvg):
     Attributes:
         least_clients: fewest clients of a round.
         wants_views: the clients' views are needed too, which no client of a federation sends.
+        latent_shape: of one sample, [C,(t,)h,w], as the cut makes it; from `begin` on.
     """
 
     least_clients, wants_views = 2, False
@@ -100,6 +101,7 @@ class MocoSFL(FedAvg):
                 f"task.module.private_queues={len(task.queues)} must be 0, one queue for all, or pool_size="
                 f"{self.rounds.num_clients}, one for each client."
             )
+        self.latent_shape = Front(task, self.cut).latent_shape(task.views.view_shape(build_sample(config)))
         built = partial(build_optimizer, training, on_gpu=self.device == "cuda")
         self.build_half(task, built, seed=config["seed"])
 

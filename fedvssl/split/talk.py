@@ -4,8 +4,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from fedvssl.files.arrays import Arrays
 from fedvssl.split.messages import Message
 from fedvssl.wire.wire import Reply
@@ -58,17 +56,12 @@ class Talk:
         return {**scalars, **told, "divergence": self.divergence, **self.sums}
 
 
-def read_latents(arrays: dict[str, np.ndarray], *, rows: int) -> tuple[int, ...]:
-    """Shape of one row of decoded latents.
+def check_latents(arrays: Arrays, *, rows: int, shape: tuple[int, ...]) -> None:
+    """Reject latents of another number of rows, or of another shape than the cut makes of a view.
 
     Raises:
-        ValueError: if they are not this number of rows each, of one shape.
+        ValueError: naming the array, and both shapes.
     """
-    shapes = {name: array.shape for name, array in arrays.items()}
-    for name, shape in shapes.items():
-        if len(shape) < 4 or shape[0] != rows:
-            raise ValueError(f"'{name}' is {shape} instead of {rows} rows of [C,h,w] or [C,t,h,w]")
-    first, *others = shapes.values()
-    if any(other != first for other in others):
-        raise ValueError(f"the latents of its two views are {first} and {others[0]}")
-    return first[1:]
+    for name, array in arrays.items():
+        if array.shape != (rows, *shape):
+            raise ValueError(f"'{name}' is {array.shape} instead of {rows} rows of {shape}, as this cut makes them")

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.tensors import load_arrays_into, to_arrays
-from fedvssl.split.cut import Front
 from fedvssl.split.decoder import Decoder, ssim
 from fedvssl.split.mocosfl import MocoSFL
 from fedvssl.split.optimizer import fresh_state
@@ -112,12 +111,10 @@ class Expert(MocoSFL):
 
     def build_half(self, task: Any, build_optimizer: BuildOptimizer, *, seed: int) -> None:
         """Build the server's part, and an attacker on the latents that the clients' part makes."""
-        side = task.views.crop_size
-        with torch.no_grad():
-            latents = Front(task, self.cut).backbone(torch.zeros(1, 3, side, side))
+        channels, side = self.latent_shape[0], self.latent_shape[-1]
         super().build_half(task, build_optimizer, seed=seed)
         seed_torch((seed, 1))
-        decoder = Decoder(latents.shape[1], side // latents.shape[-1]).to(self.device, self.dtype)
+        decoder = Decoder(channels, task.views.crop_size // side).to(self.device, self.dtype)
         self.attacker = Attacker(decoder, **self.privacy)
 
     def check_network(self, examples: Mapping[int, int], *, rounds: int) -> None:

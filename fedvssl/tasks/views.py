@@ -201,6 +201,12 @@ class Views:
         views = {f"view{number + 1}": self._view(batch, number) for number in range(2)}
         return {**views, "index": batch["index"]}
 
+    def view_shape(self, sample: TwoViews | TwoClips) -> tuple[int, ...]:
+        """Shape of each view of a sample: [3,H,W] of a picture, [3,T,H,W] of a video."""
+        if isinstance(sample, TwoClips):  # its clips have their size already
+            return 3, sample.clip_len, sample.crop_size, sample.crop_size
+        return 3, self.crop_size, self.crop_size
+
     def _view(self, batch: Batch, number: int) -> Tensor:
         own = {name: batch[name][:, number] for name in ("flip", "factors", "order", "grey", "sigma")}
         if "box" in batch:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from fedvssl import evaluate, export, main, report
+from fedvssl.building import build_task
 from fedvssl.config import compose
 from fedvssl.models.split_resnet import SplitResNet
 from tests.picture_set import SIDE, write_picture_set
@@ -66,3 +67,18 @@ def test_the_report_tells_the_run(run_dir: Path, tmp_path: Path) -> None:
     assert report.main([str(run_dir), "--output", str(tmp_path / "page.html")]) == 0
     page = html.unescape((tmp_path / "page.html").read_text())
     assert "MocoSFL" in page and "SplitMoCo" in page
+
+
+def test_rows_of_the_small_sweep_differ_in_the_method_alone() -> None:
+    """Same network, pictures, clients, views and passes over them; batches and optimizers are of the methods."""
+    words = compose("sweep", ["experiment=mocosfl_small"])
+    found = {}
+    for name in ("mocosfl", "fedmoco", "fedbyol"):
+        row = words["rows"][name]["overrides"]
+        config = compose("base", [*words["overrides"]["all"], *words["overrides"]["main"], *row])
+        found[name] = (type(build_task(config).projector), config["task"]["sample"], config["model"])
+        epochs, lists = config["training"]["local_epochs"], config["partition_dir"]
+        assert (config["rounds"], epochs, lists) == (20, 1, "data/cifar10_5000/annotations/shards5")
+    heads, samples, models = zip(*found.values(), strict=True)
+    assert len({*heads}) == 2, "MocoSFL's head has no BatchNorm"
+    assert samples[0] == samples[1] == samples[2] and models[0] == models[1] == models[2]

@@ -184,7 +184,7 @@ def other_latents(make: Any) -> Any:
     [
         (lambda reply: broken(reply, error="no reply to its message within 5 s", arrays={}), "no reply to its message"),
         (other_latents(lambda a: a * np.float32(np.nan)), "'latents/query' has values that are not finite"),
-        (other_latents(lambda a: a[:, :, :8]), "its latents are (4, 8, 16)"),
+        (other_latents(lambda a: a[:, :, :8]), "'latents/query' is (6, 4, 8, 16) instead of 6 rows of (4, 16, 16)"),
         (other_latents(lambda a: a[:2]), "'latents/query' is (2, 4, 16, 16) instead of 6 rows"),
         (other_latents(lambda a: a.astype(np.float64)), "'latents/query' is float64, not float32"),
         (lambda reply: broken(reply, arrays={}), "'latents/query' is missing"),
@@ -197,6 +197,15 @@ def test_a_client_that_misses_a_step_is_left_out_of_it(
     whole, *clients = read_records(tmp_path / "run/metrics.jsonl")
     assert whole["num_clients"] == 2 and [client["missed_steps"] for client in clients] == [1, 0]
     assert f"round 1: client 1 (client_dist1.json) misses a step: {why}" in caplog.text
+
+
+def test_of_two_clients_the_one_with_latents_of_another_shape_is_left_out(data_dir: Path, tmp_path: Path) -> None:
+    """The hostile client answers first and is half of the pool: its shape must not become that of the round."""
+    hostile = meddled(range(ASKS), other_latents(lambda a: np.concatenate([a, a], axis=2)))
+    train(settings_of(data_dir, "rounds=1"), tmp_path / "run", hostile)
+    whole, client = read_records(tmp_path / "run/metrics.jsonl")
+    assert whole["failed_partition_ids"] == [0]
+    assert (client["partition_id"], client["missed_steps"]) == (1, 0)
 
 
 def test_the_gradient_of_a_lost_answer_is_sent_again(data_dir: Path, tmp_path: Path) -> None:
@@ -271,6 +280,7 @@ def test_the_mean_is_of_the_clients_of_the_pool_and_goes_to_all(data_dir: Path, 
         (("strategy.cut=block3",), "strategy.cut=block3 lies outside of the network"),
         (("task=moco_v2",), "MoCo cannot be split: its loss needs more than the latents of two views"),
         (("model=resnet18",), "ResNet cannot be cut"),
+        (("model=r3d18",), "The model takes no views of the shape (3, 16, 16)"),
         (("task.module.queue_length=23",), "task.module.queue_length=23 is shorter than the 24 keys of a batch"),
         (
             ("task.module.private_queues=3",),
