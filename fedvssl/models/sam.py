@@ -110,6 +110,9 @@ def random_sam(
             "iou_head_hidden_dim": channels,
         },
     )
+    # Deviation of the random encoding of places, 1 in the published code. transformers has width / 2, for weights to
+    # replace: places a pixel apart would be as unlike as any, and no decoder could learn what boxes say.
+    config.vision_config.scale = 1.0
     return Sam(transformers.SamModel(config))
 
 

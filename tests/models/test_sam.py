@@ -45,6 +45,14 @@ def test_a_folder_holds_the_whole_model_and_its_processor(tmp_path: Path) -> Non
     assert processor(torch.zeros(3, 40, 60), return_tensors="pt")["pixel_values"].shape == (1, 3, 64, 64)
 
 
+def test_boxes_that_are_alike_have_prompts_that_are_alike() -> None:
+    """Else a decoder learns each box by heart, and of another one it knows nothing."""
+    boxes = torch.tensor([[10.0, 12, 30, 40], [11, 12, 31, 40], [42, 44, 62, 63]])
+    prompts, _ = tiny_sam()._whole[0].prompt_encoder(None, None, boxes[None], None)
+    once, moved, elsewhere = torch.nn.functional.normalize(prompts[0].flatten(1), dim=1)
+    assert once @ moved > 0.95 and once @ elsewhere < 0.6
+
+
 @pytest.mark.parametrize("weights", ["nowhere", "somebody/no-such-model", "empty", "other", "damaged"])
 def test_what_is_no_sam_gets_a_sentence(weights: str, tmp_path: Path) -> None:
     if weights in ("empty", "other", "damaged"):
