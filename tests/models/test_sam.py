@@ -53,6 +53,13 @@ def test_boxes_that_are_alike_have_prompts_that_are_alike() -> None:
     assert once @ moved > 0.95 and once @ elsewhere < 0.6
 
 
+def test_masks_of_a_random_decoder_are_not_nearly_0() -> None:
+    """From there its gradients were as small, and it learned nothing for hundreds of steps."""
+    model = tiny_sam()
+    masks = model.decode(model.embed(torch.randn(1, 3, 64, 64)), torch.tensor([[[3.0, 4, 30, 40]]]))
+    assert masks.std() > 1e-3
+
+
 @pytest.mark.parametrize("weights", ["nowhere", "somebody/no-such-model", "empty", "other", "damaged"])
 def test_what_is_no_sam_gets_a_sentence(weights: str, tmp_path: Path) -> None:
     if weights in ("empty", "other", "damaged"):
@@ -88,6 +95,19 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sam, "PACKAGE", "no_such_package_here")
     with pytest.raises(ValueError, match=r"fedvssl\[sam\]"):
         tiny_sam()
+
+
+def test_adapters_without_their_package_are_refused_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sam, "ADAPTERS", "no_such_package_here")
+    with pytest.raises(ValueError, match=r"model\.lora\.rank=2 needs peft: .*fedvssl\[sam\]"):
+        tiny_sam(lora={"rank": 2, "alpha": 8})
+    assert not tiny_sam(lora={"rank": 0, "alpha": 8}).is_adapted
+
+
+@pytest.mark.parametrize("change", [{"rank": -1}, {"rank": 2.5}, {"rank": True}, {"alpha": 0}, {"dropout": 0.1}])
+def test_settings_of_adapters_that_cannot_be_are_refused(change: dict) -> None:
+    with pytest.raises(ValueError, match="must have rank, a whole number from 0, and alpha"):
+        tiny_sam(lora={"rank": 2, "alpha": 8, **change})
 
 
 @pytest.mark.parametrize("change", [{"patch_size": 7}, {"heads": 3}, {"channels": 12}])
