@@ -166,9 +166,11 @@ def pretrained_sam(*, weights: str, lora: Mapping[str, Any] | None = None) -> Sa
     transformers, own = _transformers(), {"local_files_only": True, "trust_remote_code": False}
     try:
         kind = transformers.AutoConfig.from_pretrained(weights, **own).model_type
+        # Beside peft transformers would load these too, pickled ones as well.
+        adapters = transformers.utils.find_adapter_config_file(weights, local_files_only=True)
         load = transformers.SamModel.from_pretrained
         safe = {"use_safetensors": True, "output_loading_info": True}
-        model, told = load(weights, **own, **safe) if kind == "sam" else (None, {})
+        model, told = load(weights, **own, **safe) if kind == "sam" and not adapters else (None, {})
     except Exception as error:  # whatever is in these files
         raise ValueError(
             f"model.weights={weights} is no folder with a SAM (config.json, model.safetensors), and no SAM of this "
@@ -176,6 +178,10 @@ def pretrained_sam(*, weights: str, lora: Mapping[str, Any] | None = None) -> Sa
         ) from error
     if kind != "sam":
         raise ValueError(f"model.weights={weights} is a model of the kind '{kind}', not a SAM.")
+    if adapters:
+        raise ValueError(
+            f"model.weights={weights} holds adapters of its own ({Path(adapters).name}): merge them first."
+        )
     if missing := [name for name in told["missing_keys"] if "shared" not in name]:
         raise ValueError(f"model.weights={weights} lacks {len(missing)} arrays of a SAM, such as {sorted(missing)[0]}.")
     return Sam(model, lora=lora)

@@ -60,15 +60,18 @@ def test_masks_of_a_random_decoder_are_not_nearly_0() -> None:
     assert masks.std() > 1e-3
 
 
-@pytest.mark.parametrize("weights", ["nowhere", "somebody/no-such-model", "empty", "other", "damaged"])
+@pytest.mark.parametrize("weights", ["nowhere", "somebody/no-such-model", "empty", "other", "damaged", "adapters"])
 def test_what_is_no_sam_gets_a_sentence(weights: str, tmp_path: Path) -> None:
-    if weights in ("empty", "other", "damaged"):
+    if weights in ("empty", "other", "damaged", "adapters"):
         weights, kind = str(tmp_path), weights
         if kind == "other":
             (tmp_path / "config.json").write_text('{"model_type": "bert"}')
         elif kind == "damaged":
             tiny_sam().save(tmp_path)
             (tmp_path / "model.safetensors").write_bytes(b"no")
+        elif kind == "adapters":
+            tiny_sam().save(tmp_path)
+            (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ValueError, match=f"model.weights={weights} "):
         pretrained_sam(weights=weights)
 
