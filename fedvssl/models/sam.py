@@ -9,7 +9,6 @@ Shapes: B pictures, O boxes each, S side of a picture, C channels of its embeddi
 
 import os
 from collections.abc import Mapping
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -201,7 +200,8 @@ def _adapted(model: Any, lora: Mapping[str, Any] | None) -> tuple[Any] | None:
         return None
     if find_spec(ADAPTERS) is None:
         raise ValueError(f"model.lora.rank={rank} needs peft: pip install 'fedvssl[sam]', or set it to 0.")
-    peft = import_module(ADAPTERS)
+    import peft  # pyright: ignore[reportMissingImports] # where it is not installed
+
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=r"vision_encoder\..*\.qkv")
     adapters = peft.LoraModel(model, config, "default")
     model.requires_grad_(True)  # peft has frozen all others; here task.frozen decides
