@@ -16,6 +16,7 @@ from hydra.errors import InstantiationException
 
 from fedvssl.config import Config, quoted, refuse_renamed
 from fedvssl.files.arrays import arrays_digest
+from fedvssl.strategy.patterns import fits
 
 if TYPE_CHECKING:  # torch is imported when something is built
     from fedvssl.client.training import LocalTraining
@@ -75,26 +76,26 @@ def build_task(config: Config) -> Any:
     return task
 
 
-def freeze(task: Any, patterns: Collection[str]) -> None:
-    """Take parameters of a task out of training, by patterns of the names of its state entries.
+def freeze(task: Any, patterns: Sequence[str]) -> None:
+    """Take parameters of a task out of training, by patterns of the names of its state entries, as `fits` reads them.
 
     Raises:
         ValueError: if a pattern fits no entry, or statistics of BatchNorm, which training would change nevertheless.
     """
     names = list(task.state_dict())
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
+        if not pattern.startswith("!") and not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(f"task.frozen: no array of the task is called '{pattern}'; there is {names[0]}.")
     if counted := [name for name in sorted(frozen_names(names, patterns)) if name.endswith(STATISTICS)]:
         raise ValueError(f"task.frozen asks for {counted[0]}, which every step changes: leave BatchNorm out of it.")
     for name, parameter in task.named_parameters():
-        if any(fnmatchcase(name, pattern) for pattern in patterns):
+        if fits(name, patterns):
             parameter.requires_grad_(False)
 
 
-def frozen_names(names: Iterable[str], patterns: Collection[str]) -> frozenset[str]:
+def frozen_names(names: Iterable[str], patterns: Sequence[str]) -> frozenset[str]:
     """Names of the state entries that no training changes."""
-    return frozenset(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
+    return frozenset(name for name in names if fits(name, patterns))
 
 
 def build_optimizer(training: Mapping[str, Any], module: Any, *, on_gpu: bool) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedvssl.files.run_log import read_config
+from fedvssl.files.settings import flat
 from fedvssl.places import conf_dir
 
 FOLDERS = {"media_dir": ("zips", "pictures"), "annotation_dir": ("annotations",)}  # usual names below <data_dir>/<name>
@@ -52,7 +53,8 @@ def is_video(run: Mapping[str, Any]) -> bool:
 
 def model_words(model: Mapping[str, Any]) -> list[str]:
     """Words that choose the file of conf/model that is most alike, and set what differs; all for one of one's own."""
-    files = {path.stem: read_config(path) for path in sorted((conf_dir() / "model").glob("*.yaml"))}
+    model = dict(flat(model))
+    files = {path.stem: dict(flat(read_config(path))) for path in sorted((conf_dir() / "model").glob("*.yaml"))}
     alike = {name: own for name, own in files.items() if own["_target_"] == model.get("_target_")}
     name = max(alike, key=lambda name: len(alike[name].items() & model.items()), default=None)
     chosen = [f"model={name}"] if name and name != next(iter(files)) else []  # the first one is every command's own

@@ -171,7 +171,11 @@ def test_the_images_start_the_scripts_without_ray() -> None:
     assert {*re.findall(r"^FROM .* AS (\w+)$", text, re.MULTILINE)} == {"base", "superlink", "supernode"}
     for script in re.findall(r"scripts/deploy/\w+\.sh", text):
         assert (ROOT / script).is_file()
-    assert "USER 1000" in text and "-e ." in text and "[ray]" not in text
+    assert "USER 1000" in text and '-e ".${EXTRAS}"' in text and "[ray]" not in text
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extras in re.findall(r"EXTRAS=\[(.+?)\]", text):  # of the commands in its comments
+        assert {*extras.split(",")} <= {*project["optional-dependencies"]}
+    assert re.search(r'^ARG EXTRAS=""$', text, re.MULTILINE), "an image has no extra unless it is asked for"
 
 
 def test_a_walk_runs_blocks_in_one_shell_and_stops_at_the_first_fault(tmp_path: Path, capfd) -> None:

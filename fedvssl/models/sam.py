@@ -2,10 +2,13 @@
 
 An image encoder, a prompt encoder and a mask decoder. transformers is imported when a model is built, because that
 takes seconds. Nothing is downloaded: weights come from a folder, or from where an earlier download of theirs is kept.
+The encoder's attention may get adapters, low-rank terms that are added to its frozen weights (LoRA: Hu et al., ICLR
+2022, arXiv 2106.09685), as peft has them.
 Shapes: B pictures, O boxes each, S side of a picture, C channels of its embedding, h = S / patch_size, m = 4 h.
 """
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-PACKAGE = "transformers"
+PACKAGE, ADAPTERS = "transformers", "peft"
+LORA = ("rank", "alpha")
 FROZEN = ("vision_encoder", "prompt_encoder", "shared_image_embedding")  # parts that no training changes
 
 
@@ -22,12 +26,18 @@ class Sam(nn.Module):
 
     Args:
         model: transformers' SamModel.
+        lora: "rank" of the adapters in the attention of the image encoder, 0 for none, and "alpha": what they add is
+            multiplied by alpha / rank. None for none either. They add nothing before they are trained.
+
+    Raises:
+        ValueError: if `lora` has other entries, or peft is needed and not installed.
     """
 
     name = "SamModel"  # of transformers
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, lora: Mapping[str, Any] | None) -> None:
         super().__init__()
+        self._adapters = _adapted(model, lora)
         self.config = model.config
         self.shared_image_embedding = model.shared_image_embedding
         self.vision_encoder = model.vision_encoder
@@ -45,10 +55,15 @@ class Sam(nn.Module):
         """m, of the masks that it gives."""
         return 4 * self.side // self.config.vision_config.patch_size
 
+    @property
+    def is_adapted(self) -> bool:
+        """True if the image encoder has adapters, so that it learns."""
+        return self._adapters is not None
+
     def embed(self, pictures: Tensor) -> Tensor:
-        """Normalised pictures, float32 [B,3,S,S], to embeddings, float [B,C,h,h], without gradients."""
-        with torch.no_grad():
-            return self._whole[0].get_image_embeddings(pictures)
+        """Normalised pictures, float32 [B,3,S,S], to embeddings, float [B,C,h,h]; gradients are for adapters only."""
+        with torch.set_grad_enabled(self.is_adapted and torch.is_grad_enabled()):
+            return self.vision_encoder(pictures)[0]
 
     def decode(self, embeddings: Tensor, boxes: Tensor) -> Tensor:
         """Logits of the mask of each box, float32 [B,O,m,m].
@@ -61,9 +76,15 @@ class Sam(nn.Module):
         return found.pred_masks[:, :, 0].float()
 
     def save(self, folder: Path) -> None:
-        """Write the folder that `SamModel.from_pretrained` loads, with the settings of its processor."""
+        """Write the folder that `SamModel.from_pretrained` loads, with the settings of its processor.
+
+        Adapters are added to the weights that they belong to, here too.
+        """
         from transformers import SamImageProcessor
 
+        if self._adapters is not None:
+            self._adapters[0].merge_and_unload()
+            self._adapters = None
         self._whole[0].save_pretrained(folder)
         sides: dict[str, Any] = {
             "size": {"longest_edge": self.side},
@@ -75,7 +96,15 @@ class Sam(nn.Module):
 
 
 def random_sam(
-    *, image_size: int, patch_size: int, width: int, depth: int, heads: int, window: int, channels: int
+    *,
+    image_size: int,
+    patch_size: int,
+    width: int,
+    depth: int,
+    heads: int,
+    window: int,
+    channels: int,
+    lora: Mapping[str, Any] | None = None,
 ) -> Sam:
     """A SAM with random weights, for tests and to measure.
 
@@ -85,9 +114,10 @@ def random_sam(
         width, depth, heads: of the image encoder; its MLPs are four times as wide.
         window: side of the windows of attention, in patches. Every third layer, and the last one, looks at the whole.
         channels: C, of the embeddings and of the mask decoder, whose MLPs are eight times as wide; a multiple of 8.
+        lora: adapters, see `Sam`.
 
     Raises:
-        ValueError: if transformers is not installed, or the sizes do not fit together.
+        ValueError: if transformers is not installed, the sizes do not fit together, or as `Sam`.
     """
     transformers = _transformers()
     if image_size % patch_size or width % heads or channels % 8:
@@ -110,26 +140,36 @@ def random_sam(
             "iou_head_hidden_dim": channels,
         },
     )
-    return Sam(transformers.SamModel(config))
+    # Deviation of the random encoding of places, 1 in the published code. transformers has width / 2, for weights to
+    # replace: places a pixel apart would be as unlike as any, and no decoder could learn what boxes say.
+    config.vision_config.scale = 1.0
+    model = transformers.SamModel(config)
+    for part in model.mask_decoder.modules():  # as PyTorch has it, and the published code; else masks are 0 for long
+        if hasattr(part, "reset_parameters"):
+            part.reset_parameters()
+    return Sam(model, lora=lora)
 
 
-def pretrained_sam(*, weights: str) -> Sam:
+def pretrained_sam(*, weights: str, lora: Mapping[str, Any] | None = None) -> Sam:
     """A SAM with weights that are on this machine.
 
     Args:
         weights: a folder with config.json and model.safetensors, as `fedvssl.export` and transformers write it, or the
             name of one that transformers has downloaded before.
+        lora: adapters, see `Sam`.
 
     Raises:
-        ValueError: if transformers is not installed, or there is no such SAM.
+        ValueError: if transformers is not installed, there is no such SAM, or as `Sam`.
     """
     # Neither code beside config.json, which transformers would run after a question, nor pickled weights.
     transformers, own = _transformers(), {"local_files_only": True, "trust_remote_code": False}
     try:
         kind = transformers.AutoConfig.from_pretrained(weights, **own).model_type
+        # Beside peft transformers would load these too, pickled ones as well.
+        adapters = transformers.utils.find_adapter_config_file(weights, local_files_only=True)
         load = transformers.SamModel.from_pretrained
         safe = {"use_safetensors": True, "output_loading_info": True}
-        model, told = load(weights, **own, **safe) if kind == "sam" else (None, {})
+        model, told = load(weights, **own, **safe) if kind == "sam" and not adapters else (None, {})
     except Exception as error:  # whatever is in these files
         raise ValueError(
             f"model.weights={weights} is no folder with a SAM (config.json, model.safetensors), and no SAM of this "
@@ -137,9 +177,35 @@ def pretrained_sam(*, weights: str) -> Sam:
         ) from error
     if kind != "sam":
         raise ValueError(f"model.weights={weights} is a model of the kind '{kind}', not a SAM.")
+    if adapters:
+        raise ValueError(
+            f"model.weights={weights} holds adapters of its own ({Path(adapters).name}): merge them first."
+        )
     if missing := [name for name in told["missing_keys"] if "shared" not in name]:
         raise ValueError(f"model.weights={weights} lacks {len(missing)} arrays of a SAM, such as {sorted(missing)[0]}.")
-    return Sam(model)
+    return Sam(model, lora=lora)
+
+
+def _adapted(model: Any, lora: Mapping[str, Any] | None) -> tuple[Any] | None:
+    """Put adapters into a SamModel; returns what can merge them in a tuple, which hides its arrays, or None.
+
+    Raises:
+        ValueError: as `Sam`.
+    """
+    rank, alpha = (0, 1) if lora is None else (lora.get(name) for name in LORA)
+    numbers = isinstance(rank, int) and not isinstance(rank, bool) and isinstance(alpha, int | float)
+    if not numbers or rank < 0 or alpha <= 0 or {*(lora or LORA)} != {*LORA}:
+        raise ValueError(f"model.lora={lora} must have rank, a whole number from 0, and alpha, a number above 0.")
+    if not rank:
+        return None
+    if find_spec(ADAPTERS) is None:
+        raise ValueError(f"model.lora.rank={rank} needs peft: pip install 'fedvssl[sam]', or set it to 0.")
+    import peft  # pyright: ignore[reportMissingImports] # where it is not installed
+
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=r"vision_encoder\..*\.qkv")
+    adapters = peft.LoraModel(model, config, "default")
+    model.requires_grad_(True)  # peft has frozen all others; here task.frozen decides
+    return (adapters,)
 
 
 def _transformers() -> Any:

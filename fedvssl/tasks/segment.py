@@ -140,6 +140,9 @@ class Segment(nn.Module):
     Args:
         backbone: the model, see `fedvssl.models.sam.Sam`.
         cache_dir: folder for the embeddings of pictures, which the frozen encoder computes once; null for none.
+
+    Raises:
+        ValueError: if embeddings are to be kept of an encoder that learns.
     """
 
     mean: Tensor
@@ -148,6 +151,11 @@ class Segment(nn.Module):
 
     def __init__(self, backbone: Any, *, cache_dir: str | None) -> None:
         super().__init__()
+        if cache_dir is not None and backbone.is_adapted:
+            raise ValueError(
+                "task.module.cache_dir keeps embeddings of a frozen encoder, and model.lora.rank lets it learn: set "
+                "task.module.cache_dir=null or model.lora.rank=0."
+            )
         for name, part in backbone.named_children():
             self.add_module(name, part)
         self._sam = (backbone,)  # in a tuple, so that its arrays have one name each

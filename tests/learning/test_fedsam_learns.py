@@ -1,15 +1,42 @@
-"""Segment-Anything of random weights learns rings and L shapes in a federation of two, far beyond the filled box."""
+"""Segment-Anything of random weights learns what boxes say, and rings and L shapes far beyond the filled box."""
 
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("transformers")
 
 from benchmarks.segment import measure, table
 from data_tools import partition
+from fedvssl.building import freeze
+from fedvssl.tasks.segment import dice_and_bce
 from tests.mask_set import prepare_shapes
+from tests.tiny_sam import FROZEN, tiny_task
+
+
+@pytest.mark.slow
+def test_a_decoder_learns_to_fill_boxes_that_it_has_not_seen() -> None:
+    """Nothing in the picture tells the mask, so it must come from the box."""
+    task, generator = tiny_task(), torch.Generator().manual_seed(1)
+    freeze(task, FROZEN)
+    embeddings = task.sam.embed(torch.zeros(1, 3, 64, 64))
+
+    def drawn() -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and masks of 32 boxes, [32,32,32]."""
+        first, sides = torch.rand(2, 1, 32, 2, generator=generator)
+        boxes = torch.cat([first * 30, first * 30 + 10 + sides * 24], dim=-1)
+        return task.sam.decode(embeddings, boxes)[0], task._boxes(boxes[0], torch.zeros(32, 32, 32))
+
+    optimizer = torch.optim.AdamW([weight for weight in task.parameters() if weight.requires_grad], lr=0.004)
+    for _ in range(300):
+        optimizer.zero_grad()
+        dice_and_bce(*drawn())["loss"].backward()
+        optimizer.step()
+    logits, masks = drawn()
+    guessed, true = logits > 0, masks > 0
+    assert ((guessed & true).sum((1, 2)) / (guessed | true).sum((1, 2))).mean() > 0.5
 
 
 @pytest.mark.slow

@@ -45,15 +45,33 @@ def test_a_folder_holds_the_whole_model_and_its_processor(tmp_path: Path) -> Non
     assert processor(torch.zeros(3, 40, 60), return_tensors="pt")["pixel_values"].shape == (1, 3, 64, 64)
 
 
-@pytest.mark.parametrize("weights", ["nowhere", "somebody/no-such-model", "empty", "other", "damaged"])
+def test_boxes_that_are_alike_have_prompts_that_are_alike() -> None:
+    """Else a decoder learns each box by heart, and of another one it knows nothing."""
+    boxes = torch.tensor([[10.0, 12, 30, 40], [11, 12, 31, 40], [42, 44, 62, 63]])
+    prompts, _ = tiny_sam()._whole[0].prompt_encoder(None, None, boxes[None], None)
+    once, moved, elsewhere = torch.nn.functional.normalize(prompts[0].flatten(1), dim=1)
+    assert once @ moved > 0.95 and once @ elsewhere < 0.6
+
+
+def test_masks_of_a_random_decoder_are_not_nearly_0() -> None:
+    """From there its gradients were as small, and it learned nothing for hundreds of steps."""
+    model = tiny_sam()
+    masks = model.decode(model.embed(torch.randn(1, 3, 64, 64)), torch.tensor([[[3.0, 4, 30, 40]]]))
+    assert masks.std() > 1e-3
+
+
+@pytest.mark.parametrize("weights", ["nowhere", "somebody/no-such-model", "empty", "other", "damaged", "adapters"])
 def test_what_is_no_sam_gets_a_sentence(weights: str, tmp_path: Path) -> None:
-    if weights in ("empty", "other", "damaged"):
+    if weights in ("empty", "other", "damaged", "adapters"):
         weights, kind = str(tmp_path), weights
         if kind == "other":
             (tmp_path / "config.json").write_text('{"model_type": "bert"}')
         elif kind == "damaged":
             tiny_sam().save(tmp_path)
             (tmp_path / "model.safetensors").write_bytes(b"no")
+        elif kind == "adapters":
+            tiny_sam().save(tmp_path)
+            (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ValueError, match=f"model.weights={weights} "):
         pretrained_sam(weights=weights)
 
@@ -80,6 +98,19 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sam, "PACKAGE", "no_such_package_here")
     with pytest.raises(ValueError, match=r"fedvssl\[sam\]"):
         tiny_sam()
+
+
+def test_adapters_without_their_package_are_refused_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sam, "ADAPTERS", "no_such_package_here")
+    with pytest.raises(ValueError, match=r"model\.lora\.rank=2 needs peft: .*fedvssl\[sam\]"):
+        tiny_sam(lora={"rank": 2, "alpha": 8})
+    assert not tiny_sam(lora={"rank": 0, "alpha": 8}).is_adapted
+
+
+@pytest.mark.parametrize("change", [{"rank": -1}, {"rank": 2.5}, {"rank": True}, {"alpha": 0}, {"dropout": 0.1}])
+def test_settings_of_adapters_that_cannot_be_are_refused(change: dict) -> None:
+    with pytest.raises(ValueError, match="must have rank, a whole number from 0, and alpha"):
+        tiny_sam(lora={"rank": 2, "alpha": 8, **change})
 
 
 @pytest.mark.parametrize("change", [{"patch_size": 7}, {"heads": 3}, {"channels": 12}])

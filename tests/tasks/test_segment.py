@@ -171,6 +171,13 @@ def test_other_weights_other_pictures_and_damaged_files_are_computed_anew(shapes
     assert len(list(tmp_path.iterdir())) == 3, "a round looks at the weights anew"
 
 
+def test_a_pattern_with_an_exclamation_mark_leaves_arrays_in_training() -> None:
+    task = tiny_task()
+    freeze(task, ["vision_encoder.*", "!*.neck.*", "!*.lora_*"])
+    frozen = {name for name, weight in task.named_parameters() if not weight.requires_grad}
+    assert frozen and all(name.startswith("vision_encoder.") and ".neck." not in name for name in frozen)
+
+
 def test_a_perfect_mask_has_nearly_no_loss_and_an_inverted_one_much() -> None:
     masks = torch.zeros(1, 8, 8)
     masks[:, :4] = 1
