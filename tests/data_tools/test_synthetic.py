@@ -1,6 +1,7 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from data_tools.synthetic import BURST, MOTIONS, SyntheticSet, in_bursts, main, 
 from fedvssl.data.video import open_video
 
 SEEDS = range(5)
-SIZES = {"width": 96, "height": 72, "num_frames": 36}  # of the default set
-FOR_TASKS = {"sky": True, "bursts": True}
+SIZES: dict[str, Any] = {"width": 96, "height": 72, "num_frames": 36}  # of the default set
+FOR_TASKS: dict[str, Any] = {"sky": True, "bursts": True}
 SIZE = SyntheticSet(width=64, height=48, num_frames=16, train_videos=12, test_videos=6)
 Split = tuple[np.ndarray, np.ndarray]  # uint8 [n,T,H,W,3] and labels [n]
 
@@ -19,7 +20,7 @@ Split = tuple[np.ndarray, np.ndarray]  # uint8 [n,T,H,W,3] and labels [n]
 @pytest.fixture(scope="module", params=["default", pytest.param("for_tasks", marks=pytest.mark.slow)])
 def sets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Split, Split]]:
     """Training and test videos of five data sets, read back from their .avi files."""
-    looks = {"default": {}, "for_tasks": FOR_TASKS}[request.param]
+    looks: dict[str, Any] = {"default": {}, "for_tasks": FOR_TASKS}[request.param]
     return [_read(tmp_path_factory.mktemp(f"seed{seed}"), replace(SIZE, seed=seed, **looks)) for seed in SEEDS]
 
 
@@ -92,7 +93,8 @@ def test_all_frames_together_do_not_tell_the_class(accuracy) -> None:
 @pytest.mark.slow
 def test_no_first_frame_of_videos_for_tasks_tells_the_class() -> None:
     """Thirty sets, since one of four frames of five sets leaves the bound by luck in one of six trials."""
-    size, accuracies = {"width": SIZE.width, "height": SIZE.height, "num_frames": 1}, []
+    size: dict[str, Any] = {"width": SIZE.width, "height": SIZE.height, "num_frames": 1}
+    accuracies = []
     for seed in range(30):
         frames = [
             [make_video(motion, np.random.default_rng((seed, label, number)), **size, **FOR_TASKS)[0]
@@ -181,7 +183,7 @@ def test_the_command_passes_sky_and_bursts_on(tmp_path: Path) -> None:
     size = ["--num_classes", "2", "--train_videos", "1", "--test_videos", "1", "--num_frames", "3"]
     main(["--out_dir", str(tmp_path / "tasks"), *size, "--num_workers", "1", "--sky", "--bursts"])
     frames = open_video(tmp_path / "tasks/raw/Drift/v_Drift_g01_c01.avi").read([0, 1, 2]).astype(float)
-    own = {"width": 96, "height": 72, "num_frames": 3}
+    own: dict[str, Any] = {"width": 96, "height": 72, "num_frames": 3}
     meant = make_video("Drift", np.random.default_rng((0, 1, 1, 1)), **own, **FOR_TASKS).astype(float)
     other = make_video("Drift", np.random.default_rng((0, 1, 1, 1)), **own, sky=True).astype(float)
     assert np.abs(frames - meant).mean() < np.abs(frames - other).mean()
@@ -219,6 +221,6 @@ def test_the_seed_decides() -> None:
 
 
 @pytest.mark.parametrize("mistake", [{"num_classes": 7}, {"num_classes": 1}, {"test_videos": 0}, {"width": 33}])
-def test_impossible_sizes(mistake: dict[str, int]) -> None:
+def test_impossible_sizes(mistake: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"classes|at least 1|even"):
         SyntheticSet(**mistake)
