@@ -1,11 +1,14 @@
 """Small action set as real .avi files with UCF-style lists; its classes differ by motion and not by look.
 
     python -m data_tools.synthetic --out_dir data/synthetic
+    python -m data_tools.synthetic --out_dir data/tasks --num_frames 72 --sky --bursts     for all pretext tasks
 
 Writes `<out_dir>/raw/<Class>/v_<Class>_gXX_cYY.avi` and `<out_dir>/lists/{classInd,trainlist01,testlist01}.txt`.
 Textured sprites move over a textured background; they leave the picture on one side and enter on the other. Every
 sprite starts at a uniformly random place and angle, so at any time places and angles have the same distribution in all
 classes, and no single frame shows the class. No class mirrors another, because training flips clips left to right.
+In these videos up and down look alike, and most motions look alike backwards. Tasks that ask for a turn or for the
+direction of time need more: `sky` gives every frame an up, `bursts` gives every motion a direction in time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +31,8 @@ Job = tuple[Path, str, tuple[int, ...]]  # file, motion, seed
 Motion = tuple[np.ndarray, np.ndarray, np.ndarray]  # x and y in heights of the picture, angle in radians, each [T]
 CLIPS_PER_GROUP = 3
 NUM_SPRITES = 3
+SKY_SHARE = 0.4  # of the background's colour
+BURST = 12  # frames
 BACKGROUND_CELLS = (12, 16)  # rows and columns; on a smoother background Catch-the-Patch cannot see its patches
 
 
@@ -68,7 +73,7 @@ MOTIONS: dict[str, Callable[[np.ndarray, float], Motion]] = {
 
 @dataclass(frozen=True)
 class SyntheticSet:
-    """Size of the data set; videos per class, sizes in pixels."""
+    """Size and looks of the data set; videos per class, sizes in pixels. See `make_video` for the rest."""
 
     num_classes: int = 6
     train_videos: int = 16
@@ -77,6 +82,8 @@ class SyntheticSet:
     height: int = 72
     num_frames: int = 36
     seed: int = 0
+    sky: bool = False
+    bursts: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= self.num_classes <= len(MOTIONS):
@@ -87,15 +94,37 @@ class SyntheticSet:
             raise ValueError(f"{self.width}x{self.height}: width and height are even numbers from 32.")
 
 
-def make_video(motion: str, rng: np.random.Generator, *, width: int, height: int, num_frames: int) -> np.ndarray:
-    """Render one video: uint8 [num_frames,height,width,3] RGB."""
-    ys, xs = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    coarse = 0.1 + 0.8 * _random_colours(rng, *BACKGROUND_CELLS)
-    background = _sample(coarse, ys * len(coarse) / height, xs * coarse.shape[1] / width)
+def make_video(
+    motion: str,
+    rng: np.random.Generator,
+    *,
+    width: int,
+    height: int,
+    num_frames: int,
+    sky: bool = False,
+    bursts: bool = False,
+) -> np.ndarray:
+    """Render one video.
+
+    Args:
+        motion: one of MOTIONS.
+        rng: draws everything random.
+        width, height: of the frames, pixels.
+        num_frames: T.
+        sky: the upper half of the background is light and the lower half dark.
+        bursts: every `BURST` frames the motion starts suddenly, and then dies away; its mean speed is the same.
+
+    Returns:
+        uint8 [T,height,width,3] RGB.
+    """
+    background = _background(rng, width=width, height=height)
+    if sky:
+        background *= 1 - SKY_SHARE
+        background[: height // 2] += SKY_SHARE
     side = rng.choice([-1.0, 1.0])
     # The phase is random too, so that the first frame is no special one.
     t = np.arange(num_frames) + rng.uniform(0, 100)
-    dx, dy, turn = MOTIONS[motion](t, side)
+    dx, dy, turn = MOTIONS[motion](in_bursts(t) if bursts else t, side)
     frames = np.repeat(background[None], num_frames, axis=0)
     for _ in range(NUM_SPRITES):
         radius = height * rng.uniform(0.16, 0.24)
@@ -105,6 +134,12 @@ def make_video(motion: str, rng: np.random.Generator, *, width: int, height: int
             place = (x + height * dx[index], y + height * dy[index])
             _paste(frames[index], texture, place, angle=angle + turn[index], radius=radius)
     return (frames * 255 + 0.5).astype(np.uint8)
+
+
+def in_bursts(t: np.ndarray) -> np.ndarray:
+    """Time in frames [T] -> a time that starts each burst at twice the speed and slows down to a halt at its end."""
+    begin, passed = np.divmod(t, BURST)
+    return BURST * (begin + 1 - (1 - passed / BURST) ** 2)
 
 
 def write_video(path: Path, frames: np.ndarray, *, codec: str = "mpeg4", frames_per_second: int = 25) -> None:
@@ -155,8 +190,16 @@ def _run(write: Callable[[Job], None], jobs: Sequence[Job], *, num_workers: int)
 def _write_one(job: Job, *, spec: SyntheticSet) -> None:
     path, motion, key = job
     rng = np.random.default_rng(key)
-    frames = make_video(motion, rng, width=spec.width, height=spec.height, num_frames=spec.num_frames)
+    size = {"width": spec.width, "height": spec.height, "num_frames": spec.num_frames}
+    frames = make_video(motion, rng, **size, sky=spec.sky, bursts=spec.bursts)
     write_video(path, frames)
+
+
+def _background(rng: np.random.Generator, *, width: int, height: int) -> np.ndarray:
+    """Textured background, float32 [height,width,3] in 0.1..0.9."""
+    ys, xs = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    coarse = 0.1 + 0.8 * _random_colours(rng, *BACKGROUND_CELLS)
+    return _sample(coarse, ys * len(coarse) / height, xs * coarse.shape[1] / width)
 
 
 def _random_colours(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
@@ -204,6 +247,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "seed": "another seed, other videos",
     }.items():
         parser.add_argument(f"--{name}", type=int, default=getattr(SyntheticSet, name), help=meaning)
+    for name, meaning in {
+        "sky": "a light sky over a dark ground, so that a frame shows where up is",
+        "bursts": f"motions start suddenly and die away within {BURST} frames, so that they look other backwards",
+    }.items():
+        parser.add_argument(f"--{name}", action="store_true", help=meaning)
     parser.add_argument("--num_workers", type=int, default=num_cores(), help="processes")
     args = vars(parser.parse_args(argv))
     out_dir, num_workers = args.pop("out_dir"), args.pop("num_workers")

@@ -47,7 +47,7 @@ from fedvssl.sweeping.curves import draw_curves, draw_labels
 from fedvssl.sweeping.differences import write_differences
 from fedvssl.sweeping.forecast import forecast
 from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, Cell, Measure, Plan, Row, Step, Sweep, flags
-from fedvssl.sweeping.results import add_result, read_measured, read_results, results_file
+from fedvssl.sweeping.results import add_result, clips_seen, read_measured, read_results, results_file
 from fedvssl.sweeping.tables import caption, draw_leading, headings, write_tables
 from fedvssl.training.precision import choose_precision
 
@@ -132,7 +132,9 @@ def complete(settings: Sweep, words: list[str]) -> list[Step]:
     draw_leading(settings, table)
     draw_curves(settings, steps)
     draw_labels(settings, steps)
-    print(f"\n{markdown(table, headings(settings))}\n{caption(settings)}\n\n{differences}")
+    seen = clips_seen(settings.rows, {step.cell: read_results(settings.results_dir, step.cell) for step in steps})
+    below = "\n".join(filter(None, [caption(settings), seen]))
+    print(f"\n{markdown(table, headings(settings))}\n{below}\n\n{differences}")
     if failed:
         print(f"error: {len(failed)} steps failed or wait for one that did, see the lines above.", file=sys.stderr)
     return failed

@@ -31,7 +31,7 @@ class StandIn:
         run_dir = Path(settings["hydra.run.dir"])
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / f"round-{settings['rounds']}-weights.npz").touch()
-        still = {"trivial_still": 9.5, "iou": 0.6, "iou_still": 0.5, "seconds": 3.0}
+        still = {"trivial_still": 9.5, "iou": 0.6, "iou_still": 0.5, "seconds": 3.0, "num_clips": 20.0}
         records = [{"server_round": 1, "loss": 9.0, **still}, {"server_round": 2, "loss": 8.0, **still}]
         if "eval.every" in settings:
             records = [{"server_round": 0, "eval_R@1": 0.2}, *records, {"server_round": 2, "eval_R@1": 0.3}]

@@ -16,6 +16,7 @@ from benchmarks import (
     learning,
     pictures,
     round_parts,
+    task_seconds,
     time_to_quality,
     video_tasks,
     views,
@@ -27,6 +28,7 @@ from fedvssl.config import compose
 from fedvssl.data.dataset import train_loader
 from fedvssl.files.atomic import write_json
 from fedvssl.overrides import parse_overrides
+from tests.federation import write_clients
 from tests.videos import moving_square, write_frames
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +87,19 @@ def test_the_benchmark_of_video_tasks_has_a_row_for_each(monkeypatch) -> None:
     results = video_tasks.measure()
     assert [result.name for result in results] == ["step_rot3d", "step_moco_clips"]
     assert all(result.ours[0] > 0 and result.baseline[0] > 0 for result in results)
+
+
+def test_the_seconds_of_a_task_are_those_of_its_row_and_all_clients(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(task_seconds, "REPEATS", 1)
+    write_clients(tmp_path)
+    left_out = [f"rows.{name}=null" for name in ("ctp", "vcop", "speed", "memdpc", "moco_clips")]
+    left_out += [f"rows.{name}_fedavg=null" for name in ("ctp", "vcop", "speed", "rot3d", "memdpc", "moco_clips")]
+    small = ["rounds=3", "training.local_epochs=2", "model.width=4"]
+    words = ["experiment=tasks_small", f"data_dir={tmp_path}", "data.name=ucf101", "data.num_classes=3"]
+    (line,) = task_seconds.measure([*words, f"overrides.main={small}", *left_out])
+    assert line.startswith("rot3d ") and f", {3 * 2 * (3 + 4 + 5)} clips: " in line
+    milliseconds, seconds = float(line.split()[1]), float(line.split()[-3])
+    assert milliseconds > 0 and abs(seconds - milliseconds * 72 / 1000) <= 0.51
 
 
 def test_the_benchmark_of_embeddings_makes_the_same_steps_on_both_sides(tmp_path, monkeypatch) -> None:

@@ -17,6 +17,7 @@ from tests.federation import strategy_of
 EXPERIMENTS = sorted(path.stem for path in (config.conf_dir() / "experiment").glob("*.yaml"))
 SMALL = ["small", "small_clips"]  # folders with a section for each kind of command
 CLIPS_OF_FEDU = "fedu_clips_small"  # small_clips with another task and rule
+TASKS = "tasks_small"  # small with a file for each pretext task on videos
 PRETRAINING = [*(name for name in EXPERIMENTS if not name.startswith("finetune")), *SMALL]
 FINETUNING = [*(name for name in EXPERIMENTS if name.startswith("finetune")), *SMALL]
 EVALUATIONS = ["retrieval", "knn", "linear_probe", "motion_probe", "semi"]
@@ -51,7 +52,24 @@ def test_fedu_on_clips_has_the_sizes_and_steps_of_the_small_clips() -> None:
     assert fedu["strategy"]["rule"]["personal"] == ["projector.*"]
 
 
-@pytest.mark.parametrize("name", [*SMALL, CLIPS_OF_FEDU])
+def test_the_tasks_of_the_comparison_differ_in_task_rate_and_epochs_alone() -> None:
+    cfg, shared = config.compose("sweep", ["experiment=tasks_small"]), []
+    rows = {name: row["overrides"] for name, row in cfg["rows"].items() if row and not row.get("start")}
+    tasks = [name for name in rows if not name.endswith("_fedavg")]
+    assert len(tasks) == 6 and [*rows] == [*tasks, *(f"{name}_fedavg" for name in tasks)]
+    for name in tasks:
+        assert rows[f"{name}_fedavg"] == [*rows[name], "strategy.mix_coeff=0"]
+        own = config.compose("base", [*cfg["overrides"]["all"], *cfg["overrides"]["main"], *rows[name]])
+        building.build_sample(own)
+        assert building.build_task(own).backbone.out_channels == 128
+        assert own["task"]["module"]["_target_"].lower().split(".")[-2] in name
+        training = {**own["training"], "lr": None, "local_epochs": None, "optimizer": None}
+        shared.append({**own, "training": training, "task": None})
+        assert (own["strategy"]["mix_coeff"], own["strategy"]["swbeta"]) == (0.9, 0)
+    assert all(other == shared[0] for other in shared)
+
+
+@pytest.mark.parametrize("name", [*SMALL, CLIPS_OF_FEDU, TASKS])
 def test_what_sweeps_pass_on_is_known_to_the_commands(name: str) -> None:
     cfg = config.compose("sweep", [f"experiment={name}"])
     words = cfg["overrides"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fedvssl.files.progress import clock
 from fedvssl.sweeping.comparison import text_table
 from fedvssl.sweeping.plan import PRETRAIN, Cell, Step, Sweep
-from fedvssl.sweeping.results import Results
+from fedvssl.sweeping.results import Results, clips_seen
 
 
 def forecast(sweep: Sweep, steps: Sequence[Step], still_open: Sequence[Step], results: Mapping[Cell, Results]) -> str:
@@ -25,7 +25,8 @@ def forecast(sweep: Sweep, steps: Sequence[Step], still_open: Sequence[Step], re
     for step in steps:
         states[step.cell][step.kind] = "open" if str(step) in waiting else "done"
     lines = [[str(cell), *(state.get(kind, "-") for kind in kinds)] for cell, state in states.items()]
-    return f"{text_table([['cell', *kinds], *lines])}\n{_estimate(steps, still_open, results)}"
+    told = [text_table([["cell", *kinds], *lines]), _estimate(steps, still_open, results)]
+    return "\n".join(filter(None, [*told, clips_seen(sweep.rows, results)]))
 
 
 def _estimate(steps: Sequence[Step], still_open: Sequence[Step], results: Mapping[Cell, Results]) -> str:

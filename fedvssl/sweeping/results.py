@@ -1,6 +1,7 @@
 """One JSON for each cell of a sweep, with the results of its steps."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,11 @@ def read_measured(step: Step) -> Results:
 
     Returns:
         "metrics": fractions, or the losses of the first and the last round of pre-training, and then "curves", see
-            `curves_of`. Of fractions also "intervals" (ends by metric), "right" (metric -> "0" or "1" for each
-            evaluated video), "num_test", their number, "part", their name, and "seen", if training had some of them,
-            see `fedvssl.data.seen`, and of evaluations "labels_unseen", if training must not have had the labels,
-            and "chance", where the protocol knows it.
+            `curves_of`, and "clips", the number of samples that all clients have trained on. Of fractions also
+            "intervals" (ends by metric), "right" (metric -> "0" or "1" for each evaluated video), "num_test", their
+            number, "part", their name, and "seen", if training had some of them, see `fedvssl.data.seen`, and of
+            evaluations "labels_unseen", if training must not have had the labels, and "chance", where the protocol
+            knows it.
     """
     if step.command == PRETRAIN:
         records = [r for r in read_records(step.result.parent / METRICS_FILE) if "partition_id" not in r]
@@ -53,7 +55,8 @@ def read_measured(step: Step) -> Results:
         step.result.stat()  # an OSError if the weights are not there
         if not losses:
             raise ValueError(f"{step.result.parent / METRICS_FILE} has no loss of a round")
-        return {"metrics": {"first_loss": losses[0], "loss": losses[-1]}, "curves": curves_of(records)}
+        clips = round(sum(record.get("num_clips", 0) for record in records))
+        return {"metrics": {"first_loss": losses[0], "loss": losses[-1]}, "clips": clips, "curves": curves_of(records)}
     content = read_json(step.result)
     if step.command == FINETUNE:
         metrics, intervals, num_test = {name: content[name] for name in ACCURACIES}, content["intervals"], "num_videos"
@@ -65,6 +68,19 @@ def read_measured(step: Step) -> Results:
     also = {name: content[name] for name in ("seen", "labels_unseen", "chance") if name in content}
     shared = {"num_test": content[num_test], "part": content["part"], **also}
     return {"metrics": metrics, "intervals": intervals, "right": right, **shared}
+
+
+def clips_seen(rows: Iterable[str], results: Mapping[Cell, Results]) -> str:
+    """ "Samples seen in pre-training: ctp 14688, vcop 4896." in the order of the rows, "" if none is known.
+
+    Cells of earlier versions do not tell theirs. Seeds of a row with other numbers of samples are all named.
+    """
+    seen: dict[str, set[int]] = defaultdict(set)
+    for cell, own in results.items():
+        if clips := own.get(PRETRAIN, {}).get("clips"):
+            seen[cell.row].add(clips)
+    each = [f"{row} {' or '.join(map(str, sorted(seen[row])))}" for row in rows if row in seen]
+    return f"Samples seen in pre-training: {', '.join(each)}." if each else ""
 
 
 def curves_of(records: Sequence[Record]) -> dict[str, list[list[float]]]:

@@ -30,6 +30,7 @@ def test_a_dry_run_tells_what_is_open_and_runs_nothing(
     assert sweep.main([*words, TWO_SEEDS, "--dry_run"]) == 0
     printed = capsys.readouterr().out
     assert "| random-seed1-split1 | - | done | open | - |" in printed
+    assert printed.endswith("\nSamples seen in pre-training: fedvssl_09_1 40.\n")
     assert "without finetune, of which none is done" in printed and "2 retrieval" in printed
     cells = [json.loads(path.read_text()) for path in (tmp_path / "sweep/results").glob("*.json")]
     known = [cell["linear_probe"]["seconds"] for cell in cells if "linear_probe" in cell]
