@@ -218,9 +218,9 @@ def choose_section(word: str, config: Path) -> str:
 
 
 @cache
-def keys_of(config: Path) -> frozenset[str]:
-    """Keys of a command's configuration, an absolute path, without overrides; composed once for all words."""
-    return frozenset(compose(str(config), [], resolve=False))
+def keys_of(path: Path) -> frozenset[str]:
+    """Keys of the configuration in a file, given by its absolute path, without overrides; composed once for all words."""
+    return frozenset(compose(str(path), [], resolve=False))
 
 
 def refuse_clips_of_pictures(config: Mapping[str, Any], words: Sequence[str]) -> None:
