@@ -219,7 +219,7 @@ def choose_section(word: str, config: Path) -> str:
 
 @cache
 def keys_of(path: Path) -> frozenset[str]:
-    """Keys of the configuration in a file, given by its absolute path, without overrides; composed once for all words."""
+    """Keys of the configuration in a file, by its absolute path, without overrides; composed once for all words."""
     return frozenset(compose(str(path), [], resolve=False))
 
 
