@@ -211,6 +211,8 @@ def _try_extract(job: Job, *, frames: FrameFormat, max_lost: float) -> Outcome:
         if error.errno == errno.ENAMETOOLONG:
             return name, "its name is too long for this disk: rename it.", ""
         raise  # a full disk is no fault of the video
+    except ImportError:
+        raise  # nor is a package that cannot be loaded
     except VideoError as error:
         return name, str(error), ""
     except Exception as error:  # a damaged file may raise anything and must not stop the rest

@@ -210,7 +210,7 @@ def choose_section(word: str, config: Path) -> str:
         raise ValueError(f"'experiment={name}' is called 'experiment={EXPERIMENTS_NOW[name]}' now.")
     if key != "experiment" or not name or not (conf_dir() / "experiment" / name).is_dir():
         return word
-    known = keys_of(config)
+    known = keys_of(config.absolute())
     section = next((section for key, section in SECTIONS.items() if key in known), "evaluation")
     if section == "export" and not (conf_dir() / f"experiment/{name}/export.yaml").is_file():
         section = "evaluation"  # one that chooses no data, which an export has not
@@ -218,9 +218,9 @@ def choose_section(word: str, config: Path) -> str:
 
 
 @cache
-def keys_of(config: Path) -> frozenset[str]:
-    """Keys of a command's configuration without overrides, composed once for all words."""
-    return frozenset(compose(str(config), [], resolve=False))
+def keys_of(path: Path) -> frozenset[str]:
+    """Keys of the configuration in a file, by its absolute path, without overrides; composed once for all words."""
+    return frozenset(compose(str(path), [], resolve=False))
 
 
 def refuse_clips_of_pictures(config: Mapping[str, Any], words: Sequence[str]) -> None:

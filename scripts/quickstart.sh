@@ -74,7 +74,8 @@ if [ "$experiment" = small_clips ]; then
   videos="$("$PYTHON" -c 'import json, sys; print(len(json.load(open(sys.argv[1]))))' "$data/annotations/train_split_1.json")"
   batches=$(((videos / 3 + 15) / 16))
   epochs=$(((30 + batches - 1) / batches))
-  training="training.local_epochs=$((epochs > 6 ? epochs : 6))"
+  begun="$(sed -n 's/^  local_epochs: //p' "$work_dir/pretraining/config.yaml" 2>/dev/null || true)"  # a run keeps its own
+  training="training.local_epochs=${begun:-$((epochs > 6 ? epochs : 6))}"
 fi
 
 stage "4/7 federated pre-training: Catch-the-Patch, FedVSSL with alpha .9 and beta 0, which learns sooner than beta 1"

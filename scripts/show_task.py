@@ -191,7 +191,7 @@ def predict(cfg: config.Config, arrays: dict[str, np.ndarray], batch: dict[str, 
 
 def normalisation_of(task: Any) -> Normalisation:
     """Means and standard deviations by which a task normalises, see `fedvssl.tasks.task.Task`."""
-    owner = getattr(task, "views", task)
+    owner = task if hasattr(task, "mean") else getattr(task, "views", None)
     return getattr(owner, "mean", IMAGENET_MEAN), getattr(owner, "std", IMAGENET_STD)
 
 

@@ -103,7 +103,9 @@ def test_a_small_experiment_gives_every_command_the_same_clips_pictures_and_mode
     assert probes[0] == probes[1] and probes[0]["sample"]["crop_size"] == pictures[0]
 
 
-def test_the_section_of_an_experiment_follows_from_the_command_and_reaches_hydra(tmp_path: Path) -> None:
+def test_the_section_of_an_experiment_follows_from_the_command_and_reaches_hydra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sections = {
         "base": "pretraining",
         "finetune": "finetuning",
@@ -118,6 +120,11 @@ def test_the_section_of_an_experiment_follows_from_the_command_and_reaches_hydra
     mine.write_text("defaults: [finetune, _self_]\ntraining: {epochs: 3}\n")
     cfg = config.compose(str(mine), ["experiment=small"])
     assert cfg["training"]["optimizer"]["_target_"].endswith("AdamW") and cfg["crop_size"] == 32
+    for command, section in {"finetune": "finetuning", "test": "evaluation"}.items():  # two files of one name
+        (tmp_path / command).mkdir()
+        monkeypatch.chdir(tmp_path / command)
+        Path("own.yaml").write_text(f"defaults: [{command}, _self_]\n")
+        assert config.choose_section("experiment=small", Path("own.yaml")) == f"experiment=small/{section}"
     assert config.for_hydra(["experiment=small"]) == ["experiment=small/pretraining"]
     assert config.for_hydra(["experiment=kinetics400"]) == ["experiment=kinetics400"]
 

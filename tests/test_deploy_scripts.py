@@ -123,14 +123,25 @@ def test_a_start_leaves_what_somebody_wrote_into_the_configuration(tmp_path: Pat
     assert "address of [superlink.here] was 127.0.0.1:8000, is now 127.0.0.1:9000." in start("--port", "9000").stdout
     assert file.read_text() == own.replace("127.0.0.1:8000", "127.0.0.1:9000")
     own = '[superlink]\ndefault = "local"\n'
+    file.rename(tmp_path / "linked.toml")
+    file.symlink_to(tmp_path / "linked.toml")
     file.write_text(own)
-    assert "[superlink.here] was added" in start().stdout
+    told = start().stdout
+    assert "[superlink.here] was added" in told and "`fedvssl submit` take local unless they are told `here`" in told
+    assert file.is_symlink()
     assert file.read_text().startswith(own + '\n[superlink.here]\naddress = "127.0.0.1:8000"\n')
-    for text, sentence in {"a = ": "cannot be read as TOML", "superlink.here = {}\n": "only you can change"}.items():
-        file.write_text(text)
+    unusual = '[superlink]\ndefault = "here"\n  [superlink.here]\n  address = "a"\n\n  [superlink.b]'
+    file.write_text(unusual)
+    assert start().returncode == 0 and tomllib.loads(file.read_text())["superlink"]["here"]["address"].endswith(":8000")
+    file.write_text("[superlink.here]")
+    assert start().returncode == 0 and "127.0.0.1:8000" in file.read_text()
+    refused = {"a = ": "cannot be read as TOML", "superlink.here = {}\n": "only you can change"}
+    refused |= {"[superlink]\nhere = 1\n": "none of Flower", "\xff": "no text in UTF-8"}
+    for text, sentence in refused.items():
+        file.write_text(text, encoding="latin-1")
         done = start()
         assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1 and not done.stdout
-        assert file.read_text() == text
+        assert file.read_text(encoding="latin-1") == text
 
 
 def test_a_node_makes_its_key_once(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import matplotlib.image
@@ -183,6 +183,14 @@ def test_a_picture_is_drawn_as_it_was_however_a_task_normalises(normalised: list
     assert len(figure.axes) == 2
     for axis in figure.axes:
         np.testing.assert_allclose(axis.images[0].get_array(), picture / 255, atol=1e-3)
+
+
+def test_a_task_tells_its_own_normalisation_before_its_views() -> None:
+    script, views = load("show_task"), SimpleNamespace(mean=[0.1] * 3, std=[0.2] * 3)
+    own = {"mean": [0.3] * 3, "std": [0.4] * 3}
+    assert script.normalisation_of(SimpleNamespace(views=views)) == (views.mean, views.std)
+    assert script.normalisation_of(SimpleNamespace(views=2, **own)) == (own["mean"], own["std"])
+    assert script.normalisation_of(SimpleNamespace(views=2)) == (script.IMAGENET_MEAN, script.IMAGENET_STD)
 
 
 def test_picture_of_the_losses_of_a_trained_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

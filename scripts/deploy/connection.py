@@ -17,7 +17,8 @@ from fedvssl.files.atomic import atomic_path
 from fedvssl.files.ending import exit_code
 
 NEW = '[superlink]\ndefault = "here"\n[superlink.here]\n'
-SECTION = re.compile(r"^\[superlink\.here\][^\n]*\n", re.MULTILINE)
+SECTION = re.compile(r"^[ \t]*\[superlink\.here\][^\n]*\n", re.MULTILINE)
+NEXT = re.compile(r"^[ \t]*\[", re.MULTILINE)
 
 
 def put_connection(path: Path, wanted: dict[str, str]) -> list[str]:
@@ -33,26 +34,28 @@ def put_connection(path: Path, wanted: dict[str, str]) -> list[str]:
     Raises:
         ValueError: if the file is no TOML, or has the section in a form that is not changed here.
     """
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    old = connection_in(text, path)
+    text = read(path)
+    old, default = connection_in(text, path)
     if all((old or {}).get(key) == value for key, value in wanted.items()):
         return []
-    new = text if old is not None else f"{text.rstrip()}\n\n[superlink.here]\n" if text.strip() else NEW
+    new = f"{text}\n" if old is not None else f"{text.rstrip()}\n\n[superlink.here]\n" if text.strip() else NEW
     for key, value in reversed(wanted.items()):  # a new line is put before the others
         new = with_value(new, key, json.dumps(value, ensure_ascii=False))  # a string of JSON is one of TOML
     try:
-        found = connection_in(new, path)
+        found, _ = connection_in(new, path)
     except ValueError:
         found = None
     if found != {**(old or {}), **wanted}:
         lines = ", ".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in wanted.items())
         raise ValueError(f"{path} has a [superlink.here] that only you can change: give it {lines}.")
-    with atomic_path(path) as temporary:
-        temporary.write_text(new, encoding="utf-8")
+    with atomic_path(path.resolve()) as temporary:  # a link stays one
+        temporary.write_text(new.removesuffix("\n") if old is not None else new, encoding="utf-8")
     if not text.strip():
         return []
     if old is None:
-        return [f"{path}: [superlink.here] was added, everything else is as it was."]
+        told = f"{path}: [superlink.here] was added, everything else is as it was."
+        others = f"`flwr` and `fedvssl submit` take {default or 'none'} unless they are told `here`."
+        return [told if default == "here" else f"{told} {others}"]
     return [
         f"{path}: {key} of [superlink.here] was {old.get(key, 'missing')}, is now {value}."
         for key, value in wanted.items()
@@ -60,23 +63,33 @@ def put_connection(path: Path, wanted: dict[str, str]) -> list[str]:
     ]
 
 
-def connection_in(text: str, path: Path) -> dict[str, Any] | None:
-    """Section [superlink.here]; None if there is none."""
+def read(path: Path) -> str:
+    """Text of the file, "" if there is none."""
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: mend or remove it.") from error
+
+
+def connection_in(text: str, path: Path) -> tuple[dict[str, Any] | None, Any]:
+    """Section [superlink.here], None if there is none; and the name of the default connection."""
     try:
         found = tomllib.loads(text).get("superlink", {})
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as TOML ({error}): mend or remove it.") from error
-    return found.get("here") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("here", {}), dict):
+        raise ValueError(f"{path} has a [superlink] that is none of Flower: mend or remove it.")
+    return found.get("here"), found.get("default")
 
 
 def with_value(text: str, key: str, value: str) -> str:
     """Text whose [superlink.here] has the line `key = value`, in the place of the old one or as its first."""
     if not (header := SECTION.search(text)):
         return text
-    end = text.find("\n[", header.end() - 1)
-    end = len(text) if end < 0 else end
+    following = NEXT.search(text, header.end())
+    end = following.start() if following else len(text)
     line, section = f"{key} = {value}", text[header.end() : end]
-    section, found = re.subn(rf"^{key}\s*=.*$", lambda _: line, section, count=1, flags=re.MULTILINE)
+    section, found = re.subn(rf"^[ \t]*{key}[ \t]*=.*$", lambda _: line, section, count=1, flags=re.MULTILINE)
     return text[: header.end()] + (section if found else f"{line}\n{section}") + text[end:]
 
 

@@ -168,9 +168,10 @@ def test_a_name_that_the_disk_refuses_costs_its_own_video(monkeypatch: pytest.Mo
     assert outcome == ("A/v", "its name is too long for this disk: rename it.", "")
 
 
-def test_whatever_a_decoder_raises_is_reported_but_a_full_disk_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_a_decoder_raises_is_reported_but_the_machine_s_fault_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     job = ("A/v", Path("v.avi"), Path("v.zip"))
     faults = {"surprise": RuntimeError("unknown pixel format"), "disk": OSError("no space left")}
+    faults["package"] = ImportError("no space left for mmcv")
     for name, fault in faults.items():
 
         def fail(*_args: object, fault: Exception = fault, **_options: object) -> None:
@@ -181,7 +182,7 @@ def test_whatever_a_decoder_raises_is_reported_but_a_full_disk_stops(monkeypatch
             result = data_tools.extract_frames._try_extract(job, frames=FrameFormat(), max_lost=0.1)
             assert result == ("A/v", "v.avi cannot be stored as pictures (RuntimeError): re-encode it.", "")
         else:
-            with pytest.raises(OSError, match="no space left"):
+            with pytest.raises(type(fault), match="no space left"):
                 data_tools.extract_frames._try_extract(job, frames=FrameFormat(), max_lost=0.1)
 
 
