@@ -226,7 +226,7 @@ def ray_folder() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def start_on_cluster(words: list[str], folder: Path, ray_folder: Path, *, resources: str) -> subprocess.Popen[str]:
+def start_on_cluster(words: list[str], folder: Path, ray_folder: Path, *, resources: str) -> subprocess.Popen[bytes]:
     """Start `fedvssl.main` beside two Ray nodes that have these resources each, in a network of their own."""
     environment = {
         **os.environ,
@@ -235,8 +235,8 @@ def start_on_cluster(words: list[str], folder: Path, ray_folder: Path, *, resour
     }
     own = ["engine=cluster", "ray.address=127.0.0.1:6411", f"hydra.run.dir={folder / 'cluster'}"]
     command = [*ISOLATED, SCRIPT, "bash", sys.executable, "-m", "fedvssl.main", *words, *own]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
+    with (folder / "printed").open("w", encoding="utf-8") as printed:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=printed, stderr=subprocess.STDOUT)
 
 
 @pytest.mark.slow
@@ -248,7 +248,8 @@ def test_two_machines_give_the_arrays_of_one_process(data_dir: Path, tmp_path: P
     alone = run_main(*words, "engine=local", f"hydra.run.dir={tmp_path / 'local'}", folder=tmp_path)
     assert alone.returncode == 0, alone.stderr
     with start_on_cluster(words, tmp_path, ray_folder, resources="--num-cpus 1 --num-gpus 0") as process:
-        printed, _ = process.communicate(timeout=500)
+        process.wait(timeout=500)
+    printed = (tmp_path / "printed").read_text(encoding="utf-8")
     assert process.returncode == 0, printed
     (told,) = [line for line in printed.splitlines() if "The Ray cluster at 127.0.0.1:6411 has" in line]
     assert "(127.0.0.1)" in told and "(127.0.0.2)" in told and "1 at a time need" in printed
@@ -270,11 +271,12 @@ def test_clients_are_packed_by_their_shares_of_the_gpus(
     """Ray is told of a GPU in each of two machines, so none is needed: the clients find none and train on the CPU."""
     resources = [f"client_resources={{num_gpus: {share}, num_cpus: 1}}", "training.precision=32-true"]
     words = overrides(data_dir, "rounds=1", *resources)
-    most = 0
+    most, until = 0, time.monotonic() + 500
     with start_on_cluster(words, tmp_path, ray_folder, resources="--num-cpus 3 --num-gpus 1") as process:
-        while process.poll() is None:
+        while process.poll() is None and time.monotonic() < until:
             most = max(most, sum("ClientAppA" in name for name in family(process.pid).values()))
             time.sleep(0.2)
-        assert process.stdout and process.returncode == 0, process.stdout.read()
+        process.kill()  # of one that hangs; --kill-child ends what it has started
+    assert process.returncode == 0, (tmp_path / "printed").read_text(encoding="utf-8")
     assert most == at_once
     assert (tmp_path / "cluster/round-1-weights.npz").is_file()

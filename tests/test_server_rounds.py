@@ -72,7 +72,7 @@ def test_a_run_that_does_not_learn_is_warned_of_once(data_dir, tmp_path, caplog)
     config = tiny_config(data_dir, "rounds=3", "training.warn_after=2", "training.lr=1e-30")
     with caplog.at_level(logging.WARNING, logger="fedvssl"):
         train(config, tmp_path)
-    (warning,) = [line for line in told(caplog) if "has not beaten" in line]
+    (warning,) = [line for line in told(caplog) if "is not 5 % below" in line]
     assert warning.startswith("round 2: the loss ")
 
 

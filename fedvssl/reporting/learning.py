@@ -39,8 +39,8 @@ def sentences(record: Record) -> list[str]:
     """Sentence about each trivial predictor that the loss of a round has not beaten by five percent."""
     numbers = {name: value for name, value in record.items() if is_number(value)}
     return [
-        f"The loss of round {record['server_round']}, {record['loss']:.3g}, has not beaten that of '{name}', "
-        f"{record[TRIVIAL + name]:.3g}, by 5 %, and this one looks at no sample: hardly anything is learned yet."
+        f"The loss of round {record['server_round']}, {record['loss']:.3g}, is not 5 % below "
+        f"{record[TRIVIAL + name]:.3g}, that of '{name}', which looks at no sample: hardly anything is learned yet."
         for name in (unbeaten(numbers) if "loss" in numbers else [])
     ]
 

@@ -101,6 +101,8 @@ class MocoSFL(FedAvg):
                 f"task.module.private_queues={len(task.queues)} must be 0, one queue for all, or pool_size="
                 f"{self.rounds.num_clients}, one for each client."
             )
+        if not hasattr(task.views, "view_shape"):
+            raise ValueError(f"{type(task.views).__name__} does not tell the shape of its views: give it `view_shape`.")
         self.latent_shape = Front(task, self.cut).latent_shape(task.views.view_shape(build_sample(config)))
         built = partial(build_optimizer, training, on_gpu=self.device == "cuda")
         self.build_half(task, built, seed=config["seed"])

@@ -110,7 +110,15 @@ class Expert(MocoSFL):
         self.attacker_steps = attacker_steps
 
     def build_half(self, task: Any, build_optimizer: BuildOptimizer, *, seed: int) -> None:
-        """Build the server's part, and an attacker on the latents that the clients' part makes."""
+        """Build the server's part, and an attacker on the latents that the clients' part makes.
+
+        Raises:
+            ValueError: for videos, which the attacker's decoder does not draw.
+        """
+        if len(self.latent_shape) != 3:
+            raise ValueError(
+                "An expert is trained against an attacker on pictures: take task=mocosfl, not one of clips."
+            )
         channels, side = self.latent_shape[0], self.latent_shape[-1]
         super().build_half(task, build_optimizer, seed=seed)
         seed_torch((seed, 1))

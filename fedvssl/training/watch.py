@@ -65,9 +65,9 @@ class Watch:
         for name in unbeaten(record):
             self._tell(
                 name,
-                f"{self.unit} {position}: the loss {record['loss']:.3f} has not beaten that of "
-                f"'{name}', {record[TRIVIAL + name]:.3f}, by 5 %, and this one looks at no sample. It may need more "
-                "steps, larger pictures or another training.lr.",
+                f"{self.unit} {position}: the loss {record['loss']:.3f} is not 5 % below "
+                f"{record[TRIVIAL + name]:.3f}, that of '{name}', which looks at no sample. It may need more steps, "
+                "larger pictures or another training.lr.",
             )
 
     def doubt(self, sentence: str, *, position: int) -> None:

@@ -43,7 +43,7 @@ def test_a_decoder_learns_to_fill_boxes_that_it_has_not_seen() -> None:
 def test_two_clients_learn_masks_that_a_filled_box_is_not(tmp_path: Path) -> None:
     lists = prepare_shapes(tmp_path / "shapes", number=240) / "annotations"
     partition.main([f"--json_path={lists}", f"--output_path={lists / 'clients2'}", "--method=by-owner"])
-    words = ["experiment=fedsam_small", f"data_dir={tmp_path}", "data.name=shapes", "rounds=4"]
+    words = ["experiment=fedsam_small", f"data_dir={tmp_path}", "data.name=shapes", "rounds=8"]
     found = {row: [measure(row, 7, words, tmp_path / "rows")] for row in ("initial weights", "federated", "client 1")}
     result = found["federated"][0]
     assert result["intervals"]["iou"][0] > result["intervals"]["box_iou"][1] + 0.1
