@@ -192,9 +192,10 @@ def _adapted(model: Any, lora: Mapping[str, Any] | None) -> tuple[Any] | None:
     Raises:
         ValueError: as `Sam`.
     """
-    rank, alpha = (0, 1) if lora is None else (lora.get(name) for name in LORA)
-    numbers = isinstance(rank, int) and not isinstance(rank, bool) and isinstance(alpha, int | float)
-    if not numbers or rank < 0 or alpha <= 0 or {*(lora or LORA)} != {*LORA}:
+    settings: dict[str, Any] = {"rank": 0, "alpha": 1} if lora is None else dict(lora)
+    rank, alpha = (settings.get(name) for name in LORA)
+    whole = isinstance(rank, int) and not isinstance(rank, bool) and rank >= 0
+    if not whole or not isinstance(alpha, int | float) or alpha <= 0 or settings.keys() != {*LORA}:
         raise ValueError(f"model.lora={lora} must have rank, a whole number from 0, and alpha, a number above 0.")
     if not rank:
         return None
@@ -202,8 +203,8 @@ def _adapted(model: Any, lora: Mapping[str, Any] | None) -> tuple[Any] | None:
         raise ValueError(f"model.lora.rank={rank} needs peft: pip install 'fedvssl[sam]', or set it to 0.")
     import peft  # pyright: ignore[reportMissingImports] # where it is not installed
 
-    config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=r"vision_encoder\..*\.qkv")
-    adapters = peft.LoraModel(model, config, "default")
+    of: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": r"vision_encoder\..*\.qkv"}
+    adapters = peft.LoraModel(model, peft.LoraConfig(**of), "default")
     model.requires_grad_(True)  # peft has frozen all others; here task.frozen decides
     return (adapters,)
 
