@@ -25,7 +25,7 @@ TINY = (
 
 def test_every_experiment_that_is_a_folder_is_known_to_the_tests() -> None:
     folders = {path.name for path in (conf_dir() / "experiment").iterdir() if path.is_dir()}
-    of_others = {"fedsam", "fedsam_small", "mocosfl_small", "mocosfl_cifar10"}
+    of_others = {"fedsam", "fedsam_small", "mocosfl_small", "mocosfl_cifar10", "tasks_small"}
     assert folders == {*SMALL, *PRESETS, *OF_FEDU, *SWEEPS_OF_FEDU, CLIPS_OF_FEDU, *of_others}
 
 
