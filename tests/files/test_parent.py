@@ -33,7 +33,7 @@ from fedvssl.data.dataset import _workers
 class Slow(torch.utils.data.Dataset):
     def __len__(self): return 4
     def __getitem__(self, index):
-        print("working", flush=True)
+        os.write(1, b"working\\n")  # in one piece, so that two workers cannot mix their lines
         time.sleep(60)
 
 list(DataLoader(Slow(), **_workers(num_workers=2)))
