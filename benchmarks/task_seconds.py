@@ -19,8 +19,7 @@ import torch
 from benchmarks.measure import alternate, spread
 from fedvssl.building import build_optimizer, build_sample, build_task
 from fedvssl.config import compose
-from fedvssl.data.annotations import read_annotations
-from fedvssl.data.client_lists import lists_in
+from fedvssl.data.annotations import lists_in, read_annotations
 from fedvssl.data.dataset import SampleDataset, train_loader
 from fedvssl.overrides import parse_overrides
 from fedvssl.sweep import read

@@ -30,8 +30,7 @@ from torch import Tensor
 from fedvssl.building import build, build_task
 from fedvssl.chosen_run import ROUND, with_run
 from fedvssl.config import Config, compose
-from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.client_lists import lists_in
+from fedvssl.data.annotations import Annotation, lists_in, read_annotations
 from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.split import Split
 from fedvssl.data.splits import listed_videos

@@ -11,8 +11,7 @@ from pathlib import Path
 import fedvssl
 from fedvssl.chosen_run import with_run
 from fedvssl.config import Config, compose, read_command_line
-from fedvssl.data.annotations import found_list
-from fedvssl.data.client_lists import number_of_lists
+from fedvssl.data.annotations import found_list, number_of_lists
 from fedvssl.data.split import Split, found_media_dir, list_path
 from fedvssl.files.ending import exit_code
 from fedvssl.files.given import RANDOM, given_file

@@ -76,7 +76,8 @@ def decisive_settings(config: Config, *, lists: bool = True) -> Settings:
         config: the resolved configuration.
         lists: those of the clients are here, and not with nodes of their own, which tell their digests.
     """
-    from fedvssl.data.client_lists import lists_in, read_lists
+    from fedvssl.data.annotations import lists_in
+    from fedvssl.data.client_lists import read_lists
     from fedvssl.strategy.rounds import sample_size
 
     of_clients = lists_in(config["partition_dir"], config["pool_size"]) if lists else []

@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, for_hydra, to_dict
-from fedvssl.data.client_lists import check_client_lists, lists_in, refuse_train_list
+from fedvssl.data.annotations import lists_in
 from fedvssl.data.split import Split
 from fedvssl.early import answered, look_for_files
 from fedvssl.engines import ENGINES, Limits, device_of, end_of_run
@@ -101,6 +101,8 @@ def run(config: Config, *, run_dir: Path) -> None:
         ValueError: for a mistake in the configuration or the data, before anything is started.
         RuntimeError, OSError: if the run cannot go on; everything saved so far is kept.
     """
+    from fedvssl.data.client_lists import check_client_lists, refuse_train_list
+
     check_engine(config["engine"], address=config["ray"]["address"])
     refuse_train_list(data := Split.of(config["data"]))
     look_for_files("main", config, begun=newest_round(run_dir) is not None)

@@ -11,8 +11,7 @@ import torch
 
 from fedvssl.building import build, build_optimizer, build_sample, build_task
 from fedvssl.config import Config
-from fedvssl.data.annotations import Annotation, read_annotations
-from fedvssl.data.client_lists import lists_in, number_of_lists
+from fedvssl.data.annotations import Annotation, lists_in, number_of_lists, read_annotations
 from fedvssl.data.dataset import SampleDataset, stack
 from fedvssl.data.media import find_media
 from fedvssl.data.split import found_media_dir

@@ -20,8 +20,9 @@ from pathlib import Path
 from fedvssl.files.arrays import Arrays, save_arrays
 from fedvssl.files.progress import Progress
 from fedvssl.files.round_records import to_records
-from fedvssl.files.rounds import forget_rounds, round_path, save_state
+from fedvssl.files.rounds import forget_rounds, round_path
 from fedvssl.files.run_log import METRICS_FILE, RunLog, plot_losses, speed
+from fedvssl.files.strategy_state import save_state
 from fedvssl.server_evaluation import Evaluations
 from fedvssl.strategy.fedavg import FedAvg
 from fedvssl.training.watch import Watch, beside_trivial

@@ -16,11 +16,11 @@ from fedvssl.files.rounds import (
     accepted_rounds,
     check_disk,
     last_round,
-    load_state,
     round_path,
     state_path,
     typical_update,
 )
+from fedvssl.files.strategy_state import load_state
 from fedvssl.files.tensors import to_arrays
 from fedvssl.server_evaluation import build_evaluations
 from fedvssl.server_rounds import Run

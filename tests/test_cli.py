@@ -62,6 +62,15 @@ def test_the_list_of_commands_loads_none_of_them():
     assert all(len(line.split()) > 2 and not line.endswith((",", ".")) for line in lines.values())
 
 
+def test_a_configuration_is_shown_without_the_libraries_of_media_and_numbers():
+    code = (
+        "import sys, runpy; sys.argv = ['main', '--cfg', 'job']\n"
+        "try: runpy.run_module('fedvssl.main', run_name='__main__', alter_sys=True)\n"
+        "finally: print({'numpy', 'av', 'PIL', 'torch'} & {*sys.modules})"
+    )
+    assert in_a_process(code=code).stdout.endswith("\nset()\n")
+
+
 def test_data_tools_are_listed_apart(process, capsys):
     assert process("data") == 0 and process("data", "--help") == 0
     assert re.findall(r"^  (\S+)", capsys.readouterr().out, re.MULTILINE) == [*cli.DATA_TOOLS] * 2

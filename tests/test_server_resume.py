@@ -6,8 +6,9 @@ import pytest
 from fedvssl import server_rounds
 from fedvssl.files.arrays import load_arrays, save_arrays
 from fedvssl.files.earlier_round import go_back
-from fedvssl.files.rounds import last_round, load_state, round_path, save_state, state_path
+from fedvssl.files.rounds import last_round, round_path, state_path
 from fedvssl.files.run_log import read_records
+from fedvssl.files.strategy_state import load_state, save_state
 from fedvssl.server_run import build_run, restore
 from fedvssl.strategy.bounds import Step
 from tests.federation import strategy_of, tiny_config, train

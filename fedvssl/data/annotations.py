@@ -79,3 +79,28 @@ def _annotation(entry: Any, *, where: str) -> Annotation:
     if not isinstance(label, int) or isinstance(label, bool) or not 1 <= label <= MOST_CLASSES:
         raise ValueError(f'{where} ({name}): "label" is no whole number from 1 to {MOST_CLASSES}.')
     return Annotation(name=name, label=label - 1)
+
+
+def lists_in(partition_dir: str | Path, pool_size: int) -> list[Path]:
+    """Files of the clients' lists, in the order of the clients."""
+    return [Path(partition_dir, f"client_dist{number}.json") for number in range(1, pool_size + 1)]
+
+
+def number_of_lists(folder: Path, pool_size: int, *, at_least: int) -> int:
+    """Number of the clients' lists in a folder.
+
+    Raises:
+        ValueError: if there are fewer than `at_least`, or more are missing than are there.
+    """
+    num_files = len(list(folder.glob("client_dist*.json")))
+    if not num_files:
+        raise ValueError(
+            f"No client_dist<N>.json in {folder}: make the partition (data_tools.partition or a "
+            "scripts/prepare_<data set>.sh), or set data_dir or partition_dir."
+        )
+    if num_files < pool_size and (2 * num_files < pool_size or num_files < at_least):
+        raise ValueError(
+            f"pool_size={pool_size}, but {folder} holds the lists of {num_files} clients: "
+            f"set pool_size={num_files} or make the partition again."
+        )
+    return num_files

@@ -4,14 +4,9 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import numpy as np
-
-from fedvssl.files.arrays import Arrays, load_arrays, save_arrays
 from fedvssl.files.environment import free_bytes
 from fedvssl.files.names import client_number
 from fedvssl.files.run_log import METRICS_FILE, read_records
-
-NUMBER = "file/server_round"  # entry of a state file beside the strategy's own
 
 
 def round_path(run_dir: Path, server_round: int) -> Path:
@@ -21,30 +16,6 @@ def round_path(run_dir: Path, server_round: int) -> Path:
 def state_path(run_dir: Path, server_round: int) -> Path:
     """File of what the strategy keeps after a round, where it keeps something."""
     return run_dir / f"round-{server_round}-strategy.npz"
-
-
-def save_state(run_dir: Path, server_round: int, state: Arrays) -> None:
-    """Write what the strategy keeps after a round, with the number of this round; {} leaves no file."""
-    assert NUMBER not in state, f"an array of the strategy cannot be called '{NUMBER}'"
-    path = state_path(run_dir, server_round)
-    if state:
-        save_arrays(path, {**state, NUMBER: np.array(server_round)})
-    elif path.exists():
-        path.unlink()  # of an earlier start, which was killed before its round file
-
-
-def load_state(run_dir: Path, server_round: int) -> Arrays:
-    """Read what the strategy kept after a round. Files of earlier versions do not tell their round.
-
-    Raises:
-        ValueError: if the file is missing, damaged or of another round.
-    """
-    path = state_path(run_dir, server_round)
-    state = load_arrays(path)
-    number = state.pop(NUMBER, np.array(server_round))
-    if not np.array_equal(number, server_round):
-        raise ValueError(f"{path} holds the state of round {number}.")
-    return state
 
 
 def saved_rounds(run_dir: Path) -> list[int]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fedvssl.config import Config, compose
-from fedvssl.data.annotations import read_annotations, write_annotations
-from fedvssl.data.client_lists import compare_with_tests, lists_in, recorded, refuse_train_list
+from fedvssl.data.annotations import lists_in, read_annotations, write_annotations
+from fedvssl.data.client_lists import compare_with_tests, recorded, refuse_train_list
 from fedvssl.data.seen import unseen_labels
 from fedvssl.data.split import Split
 from fedvssl.data.splits import few_labels, labelled_videos, listed_videos

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fedvssl.data.annotations import Annotation, write_annotations
-from fedvssl.data.client_lists import check_client_lists, lists_in
+from fedvssl.data.annotations import Annotation, lists_in, write_annotations
+from fedvssl.data.client_lists import check_client_lists
 from fedvssl.data.seen import PRETRAINING, allowed_numbers, seen_videos
 from fedvssl.data.split import Split
 from fedvssl.files.arrays import Arrays, save_arrays
