@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +104,8 @@ def gpu_bytes() -> int:
 
 def versions() -> dict[str, str]:
     """Versions of Python, this package and the packages that decide its numbers, read without importing them."""
+    from importlib import metadata  # it loads the package of e-mail messages, and every command starts with this module
+
     found = {"python": platform.python_version(), "fedvssl": fedvssl.__version__}
     for package in PACKAGES:
         try:
