@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedvssl.config import Config, conf_dir, for_hydra, to_dict
 from fedvssl.data.annotations import lists_in
-from fedvssl.data.split import Split
+from fedvssl.data.split import Split, refuse_train_list
 from fedvssl.early import answered, look_for_files
 from fedvssl.engines import ENGINES, Limits, device_of, end_of_run
 from fedvssl.files.ending import (
@@ -101,7 +101,9 @@ def run(config: Config, *, run_dir: Path) -> None:
         ValueError: for a mistake in the configuration or the data, before anything is started.
         RuntimeError, OSError: if the run cannot go on; everything saved so far is kept.
     """
-    data = checked_early(config, run_dir)
+    check_engine(config["engine"], address=config["ray"]["address"])
+    refuse_train_list(data := Split.of(config["data"]))
+    look_for_files("main", config, begun=newest_round(run_dir) is not None)
     log.info("Loading PyTorch ...")
     from fedvssl.data.client_lists import check_client_lists
     from fedvssl.data.seen import keep_seen
@@ -139,20 +141,6 @@ def run(config: Config, *, run_dir: Path) -> None:
     needs = client_bytes(saved, trial.task, config["training"], samples=2, on_gpu=device != "cpu")
     ENGINES[config["engine"]](built, site, Limits.of(config, client_bytes=needs))
     log.info("Done: %s", run_dir)
-
-
-def checked_early(config: Config, run_dir: Path) -> Split:
-    """Check what can be checked without PyTorch; return the videos.
-
-    Raises:
-        ValueError: for an engine, a list or a file that cannot be used.
-    """
-    from fedvssl.data.client_lists import refuse_train_list
-
-    check_engine(config["engine"], address=config["ray"]["address"])
-    refuse_train_list(data := Split.of(config["data"]))
-    look_for_files("main", config, begun=newest_round(run_dir) is not None)
-    return data
 
 
 def site_of(folders: Mapping[str, Path], *, device: str, num_workers: "NumWorkers") -> "Site":

@@ -46,19 +46,6 @@ def check_client_lists(data: Split, files: Iterable[Path], server: Split | None,
     return merged(before, seen_videos(data.name, videos, stage=PRETRAINING, allowed=allowed))
 
 
-def refuse_train_list(data: Split) -> None:
-    """Reject a training list for pre-training, whose clients have lists of their own.
-
-    Raises:
-        ValueError: if there is one.
-    """
-    if data.train_list is not None:
-        raise ValueError(
-            f"data.train_list={data.train_list} has no effect on pre-training, whose clients train on the lists in "
-            "partition_dir: leave it out, or give it to the command that reads labels."
-        )
-
-
 def recorded(dataset: str, files: Iterable[Path], *, init: str | None) -> Arrays:
     """Record that a pre-training of clients with these lists will have, if no test videos are allowed.
 

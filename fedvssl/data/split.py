@@ -106,3 +106,16 @@ class Split:
         if self.validation is None:
             return {**lists, "test list": self.list_path("test")}
         return lists if self.train_list is None else {**lists, "list of validation": self.whole_train_list}
+
+
+def refuse_train_list(data: Split) -> None:
+    """Reject a training list for pre-training, whose clients have lists of their own.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    if data.train_list is not None:
+        raise ValueError(
+            f"data.train_list={data.train_list} has no effect on pre-training, whose clients train on the lists in "
+            "partition_dir: leave it out, or give it to the command that reads labels."
+        )

@@ -8,9 +8,9 @@ from typing import Any
 
 from fedvssl.config import Config, compose
 from fedvssl.data.annotations import lists_in, read_annotations, write_annotations
-from fedvssl.data.client_lists import compare_with_tests, recorded, refuse_train_list
+from fedvssl.data.client_lists import compare_with_tests, recorded
 from fedvssl.data.seen import unseen_labels
-from fedvssl.data.split import Split
+from fedvssl.data.split import Split, refuse_train_list
 from fedvssl.data.splits import few_labels, labelled_videos, listed_videos
 from fedvssl.data.validation import group_of
 from fedvssl.files.arrays import Arrays
