@@ -44,7 +44,7 @@ FREE = SAMPLING | {
     *("model.weights", "task.module.cache_dir"),  # of the first the file is compared
     "task.private",  # decides what travels, and the round files are compared with that
     "task.personal",  # decides where a rule reads it, and is compared there
-    *("eval.every", "eval.batch_size", "eval.media_dir", "eval.annotation_dir"),
+    *("eval.every", "eval.batch_size", "eval.keep_megabytes", "eval.media_dir", "eval.annotation_dir"),
 }
 # Settings that earlier versions lacked -> the value with which a run goes on as it did under them.
 ADDED_LATER: Settings = {"strategy.rule.mix": ["*"], "training.drop_last": False, "task.frozen": []}

@@ -43,6 +43,7 @@ from fedvssl.files.ending import (
     one_line,
     to_a_reader,
 )
+from fedvssl.files.environment import record_environment
 from fedvssl.files.lock import owned
 from fedvssl.files.runs import newest_round
 from fedvssl.identity import WRITES, decisive_settings, keep_settings, reject_other_run
@@ -108,7 +109,6 @@ def run(config: Config, *, run_dir: Path) -> None:
     from fedvssl.data.client_lists import check_client_lists
     from fedvssl.data.seen import keep_seen
     from fedvssl.files.earlier_round import go_back
-    from fedvssl.files.environment import record_environment
     from fedvssl.preflight import expected_report, fit_precision, settle, try_out
     from fedvssl.server_rounds import complete
     from fedvssl.server_run import build_run

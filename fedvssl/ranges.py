@@ -158,7 +158,7 @@ KINDS: dict[str, Kind] = {
     "attacker_steps": each(whole(), least=0),
     "average_momentum": either(NULL, FLAG),
     "syncs_per_round": whole(1, 10**6),
-    **dict.fromkeys(("steps_per_message", "private_queues"), whole(0, 10**6)),
+    **dict.fromkeys(("steps_per_message", "private_queues", "keep_megabytes"), whole(0, 10**6)),
     # data
     "split": either(whole(), TEXT),
     "num_classes": either(AUTO, whole(1, 10**6)),

@@ -94,6 +94,7 @@ def build_evaluations(config: Config) -> Evaluations | None:
         protocols=protocols,
         max_videos=own["max_videos"],
         batch_size=own["batch_size"],
+        keep_megabytes=own["keep_megabytes"],
         seed=config["seed"],
         device="cuda" if config["client_resources"]["num_gpus"] else "cpu",
         precision=precision,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
+from fedvssl.data.kept import Room, kept
 from fedvssl.data.split import Split
 from fedvssl.data.splits import evaluation_lists, few_videos, few_words, spread
 from fedvssl.data.validation import evaluated_videos, group_of, part_facts
@@ -44,6 +45,7 @@ class Monitor:
             the videos, they may have any.
         max_videos: of each list, evenly spread.
         batch_size: videos at a time.
+        keep_megabytes: decoded samples kept from one evaluation to the next, at most.
         seed: of the clips of a `LabellingSample`, which are the same in every round.
         device, precision: as in `build_fabric`.
 
@@ -61,6 +63,7 @@ class Monitor:
         protocols: Mapping[str, EvaluationProtocol],
         max_videos: int,
         batch_size: int,
+        keep_megabytes: int,
         seed: int,
         device: str,
         precision: str,
@@ -90,7 +93,9 @@ class Monitor:
         self.datasets = evaluation_datasets(data.media_dir, videos, sample, seed=seed)
         others = {name: own for name, own in samples.items() if own is not sample}
         self.own_datasets = {n: evaluation_datasets(data.media_dir, videos, s, seed=seed) for n, s in others.items()}
-        for own in (self.datasets, *self.own_datasets.values()):
+        room, sets = Room(keep_megabytes * 1_000_000), (self.datasets, *self.own_datasets.values())
+        self._kept = {dataset: kept(dataset, room) for own in sets for dataset in own.values()}
+        for own in sets:
             first_features(backbone.eval(), own["test"], device="cpu")
 
     def __call__(
@@ -168,9 +173,8 @@ class Monitor:
         return build_fabric(device=self.device, precision=self.precision)
 
     def _features(self, dataset: SampleDataset) -> Features:
-        batches = compute(
-            self._fabric, self.backbone.to(self._fabric.device), dataset, batch_size=self.batch_size, num_workers=0
-        )
+        backbone, samples = self.backbone.to(self._fabric.device), self._kept[dataset]
+        batches = compute(self._fabric, backbone, samples, batch_size=self.batch_size, num_workers=0)
         clips, grid = (torch.cat(tensors) for tensors in zip(*told(batches, len(dataset)), strict=True))
         return Features(clips, grid, dataset.labels(), [annotation.name for annotation in dataset.annotations])
 

@@ -48,13 +48,18 @@ def test_a_long_evaluation_tells_where_it_is_and_a_short_one_nothing(caplog, mon
 
 
 def build(
-    data_dir: Path, *, protocols: Mapping[str, EvaluationProtocol] = PROTOCOLS, max_videos: int = 100, **changes
+    data_dir: Path,
+    *,
+    protocols: Mapping[str, EvaluationProtocol] = PROTOCOLS,
+    max_videos: int = 100,
+    keep_megabytes: int = 10,
+    **changes,
 ) -> Monitor:
     section = {
         **{"media_dir": data_dir / "ucf101/zips", "annotation_dir": data_dir / "ucf101/annotations"},
         **{"name": "ucf101", "split": 1, "num_classes": 3, "validation": None, "validation_seed": 0, **changes},
     }
-    numbers = {"max_videos": max_videos, "batch_size": 4, "seed": 7}
+    numbers = {"max_videos": max_videos, "batch_size": 4, "keep_megabytes": keep_megabytes, "seed": 7}
     run = {"sample": SAMPLE, "protocols": protocols, "device": "cpu", "precision": "32-true"}
     return Monitor(R3D(10, width=4), Split.of(section), **run, **numbers)
 
@@ -147,6 +152,20 @@ def test_a_protocol_with_clips_of_its_own_gets_their_features_and_labels(data_di
         extract(fabric, monitor.backbone, dataset, folder=tmp_path / part, batch_size=2, num_workers=0)
         found.append(load(tmp_path / part, dataset))
     assert probe(*found).metrics["top1_acc"] == record["eval_motion_probe"]
+
+
+def test_the_second_evaluation_reads_no_video_and_tells_the_same(data_dir, monkeypatch):
+    protocols = {**PROTOCOLS, "motion_probe": MotionProbe(sample=MOTION, weight_decay=0.01)}
+    monitors = [build(data_dir, protocols=protocols, keep_megabytes=most) for most in (10, 0)]
+    first = [monitor(arrays(1), label="now") for monitor in monitors]
+    expected = monitors[1](arrays(2), label="now")
+    monkeypatch.setattr(Clips, "__call__", None)
+    monkeypatch.setattr(MotionSample, "__call__", None)
+    second = monitors[0](arrays(2), label="now")
+    for one, other in (first, (second, expected)):
+        assert {**one, "seconds_eval": 0} == {**other, "seconds_eval": 0}
+    with pytest.raises(TypeError):
+        monitors[1](arrays(2), label="now")
 
 
 def test_protocols_that_draw_their_labels_need_none(data_dir, tmp_path, monkeypatch):
