@@ -13,6 +13,7 @@ from benchmarks import (
     against,
     client_steps,
     embeddings,
+    instances,
     learning,
     pictures,
     round_parts,
@@ -260,3 +261,17 @@ def test_the_loss_has_moved_once_it_is_five_percent_below_standing_still(tmp_pat
     assert still.moved is None and "not moved after 20 steps" in still.line()
     client_steps.draw(tmp_path / "steps.png", [found, still])
     assert (tmp_path / "steps.png").read_bytes().startswith(b"\x89PNG")
+
+
+class Told:
+    """A task whose embedding of a view is the view itself."""
+
+    backbone = projector = torch.nn.Identity()
+
+
+def test_a_view_is_found_among_the_others_of_its_own_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "embed", lambda backbone, projector, view: view)
+    right, wrong = torch.eye(4), torch.eye(4).roll(1, dims=0)
+    found = instances.told(Told(), [(right, right), (right, wrong), (right, 3 * right + 0.1), (right, wrong)])
+    hits, same, others, _ = (float(word) for word in found.rstrip("|").split("|"))
+    assert hits == 50.0 and 0.45 < same <= 0.5 and 0.1 < others < 0.25

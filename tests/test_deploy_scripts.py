@@ -126,9 +126,10 @@ def test_a_start_leaves_what_somebody_wrote_into_the_configuration(tmp_path: Pat
     file.rename(tmp_path / "linked.toml")
     file.symlink_to(tmp_path / "linked.toml")
     file.write_text(own)
+    file.chmod(0o640)
     told = start().stdout
     assert "[superlink.here] was added" in told and "`fedvssl submit` take local unless they are told `here`" in told
-    assert file.is_symlink()
+    assert file.is_symlink() and file.stat().st_mode & 0o777 == 0o640
     assert file.read_text().startswith(own + '\n[superlink.here]\naddress = "127.0.0.1:8000"\n')
     unusual = '[superlink]\ndefault = "here"\n  [superlink.here]\n  address = "a"\n\n  [superlink.b]'
     file.write_text(unusual)

@@ -50,6 +50,8 @@ def put_connection(path: Path, wanted: dict[str, str]) -> list[str]:
         raise ValueError(f"{path} has a [superlink.here] that only you can change: give it {lines}.")
     with atomic_path(path.resolve()) as temporary:  # a link stays one
         temporary.write_text(new.removesuffix("\n") if old is not None else new, encoding="utf-8")
+        if path.is_file():
+            temporary.chmod(path.stat().st_mode)
     if not text.strip():
         return []
     if old is None:
