@@ -198,7 +198,7 @@ def test_a_simulation_that_packs_too_many_clients_is_warned_of(caplog: pytest.Lo
 def may_make_namespaces() -> bool:
     words = ["unshare", "--net", "--pid", "--fork", "--mount-proc", "ip", "link", "set", "lo", "up"]
     try:
-        return subprocess.run(words, capture_output=True, timeout=20).returncode == 0
+        return subprocess.run(words, capture_output=True, timeout=200).returncode == 0
     except (OSError, subprocess.SubprocessError):
         return False
 

@@ -49,7 +49,9 @@ def test_tests_compose_a_choice_once_and_every_configuration_is_its_own() -> Non
     assert second["strategy"]["_target_"] and second["seed"] == 2
 
 
-@pytest.mark.parametrize("word", ["rounds=1,2", "no_key=1", "+no_key=1", "strategy=no_name", "~rounds", "rounds=[", "x"])
+@pytest.mark.parametrize(
+    "word", ["rounds=1,2", "no_key=1", "+no_key=1", "strategy=no_name", "~rounds", "rounds=[", "x"]
+)
 def test_words_that_are_not_plain_go_to_hydra(word: str) -> None:
     with config.hydra_for("base", []), patch.object(hydra, "compose", return_value={}) as by_hydra:
         composing.compose("base", ["rounds=1", word])

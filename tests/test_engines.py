@@ -128,16 +128,16 @@ def test_ray_does_not_keep_sigterm(when, engine, tmp_path, monkeypatch):
 
 def test_what_the_engine_has_started_and_left_ends_with_it(engine, tmp_path):
     """Also a stopped process; what ran before stays."""
-    with subprocess.Popen(["sleep", "60"]) as before:
+    with subprocess.Popen(["sleep", "600"]) as before:
         started: list[subprocess.Popen] = []
 
         def leave() -> None:
-            started.append(subprocess.Popen(["sleep", "60"]))
+            started.append(subprocess.Popen(["sleep", "600"]))
             os.kill(started[0].pid, signal.SIGSTOP)
 
         engine(leave)
         run_engine(LIMITS, tmp_path)
-        assert started[0].wait(timeout=10) is not None and before.poll() is None
+        assert started[0].wait(timeout=100) is not None and before.poll() is None
         before.kill()
 
 

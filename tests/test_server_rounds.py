@@ -1,5 +1,4 @@
 import logging
-import time
 
 import numpy as np
 import pytest
@@ -168,12 +167,12 @@ def test_a_client_that_was_given_up_goes_on_with_its_last_accepted_head(data_dir
     assert build_run(config, run_dir=tmp_path).strategy.rounds.kept_rounds == {0: 3, 1: 3, 2: 3}
 
 
-def test_communication_is_the_round_trip_without_the_clients_own_work(data_dir, tmp_path):
+def test_communication_is_the_round_trip_without_the_clients_own_work(data_dir, tmp_path, pass_time):
     config = tiny_config(data_dir, "rounds=1")
 
     def travel(partition_id, message):
         reply = build_client_app(site_of(config, tmp_path))(message, context_of(partition_id))
-        time.sleep(0.5 if partition_id == 0 else 0)
+        pass_time(0.5 if partition_id == 0 else 0)
         return reply
 
     train(config, tmp_path, on_train=travel)
@@ -186,9 +185,9 @@ def test_communication_is_the_round_trip_without_the_clients_own_work(data_dir, 
         )
 
 
-def test_averaging_is_timed_apart_from_waiting(data_dir, tmp_path, monkeypatch):
+def test_averaging_is_timed_apart_from_waiting(data_dir, tmp_path, monkeypatch, pass_time):
     real = Intake.add
-    monkeypatch.setattr(Intake, "add", lambda intake, update: time.sleep(0.3) or real(intake, update))
+    monkeypatch.setattr(Intake, "add", lambda intake, update: pass_time(0.3) or real(intake, update))
     train(tiny_config(data_dir, "rounds=1"), tmp_path)
     whole, *clients = read_records(tmp_path / "metrics.jsonl")
     assert 0.9 < whole["seconds_aggregate"] < whole["seconds"] - sum(c["seconds_on_client"] for c in clients)

@@ -20,10 +20,10 @@ from data_tools.command import run_command
 from fedvssl.files.lock import owned
 
 def main():
-    multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True).start()
+    multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,), daemon=True).start()
     with owned(Path(sys.argv[1])):
         print("working", flush=True)
-        time.sleep(60)
+        time.sleep(600)
 
 run_command(main)
 """
@@ -46,7 +46,7 @@ def test_a_command_ends_with_a_sentence_its_code_and_its_workers(number, code, w
     )
     assert line_of(process) == "working\n"
     os.killpg(process.pid, number) if whole_group else process.send_signal(number)
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=200)
     assert process.returncode == code, told
     name = {143: "Terminated", 130: "Interrupted"}[code]
     # After Ctrl-C, which reaches the fork too, its traceback may come before or behind.
@@ -112,11 +112,12 @@ def test_a_child_command_ends_before_its_parent(tmp_path, monkeypatch):
 TREE = """
 import os, subprocess, time
 from fedvssl.files.ending import descendants, ending_descendants
-before = subprocess.Popen(["sleep", "60"])
+before = subprocess.Popen(["sleep", "600"])
 with ending_descendants():
-    subprocess.Popen(["sh", "-c", "sleep 61 & sleep 62 & exec sh -c 'exit 0'"]).wait()  # two orphans
-    stopped = subprocess.Popen(["sh", "-c", "sleep 63; :"])
-    time.sleep(0.3)
+    subprocess.Popen(["sh", "-c", "sleep 601 & sleep 602 & exec sh -c 'exit 0'"]).wait()  # two orphans
+    stopped = subprocess.Popen(["sh", "-c", "sleep 603; :"])
+    while len(descendants()) < 5:
+        time.sleep(0.01)
     os.kill(stopped.pid, 19)
     found = descendants()
 print(len(found), len(descendants()), before.poll(), *found - {before.pid})
@@ -126,7 +127,7 @@ before.kill()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are found on Linux only")
 def test_all_descendants_end_stopped_ones_and_orphans_too():
-    answer = subprocess.run([sys.executable, "-c", TREE], capture_output=True, text=True, check=True, timeout=60)
+    answer = subprocess.run([sys.executable, "-c", TREE], capture_output=True, text=True, check=True, timeout=200)
     number, left, before, *found = answer.stdout.split()
     assert (number, left, before) == ("5", "1", "None")
     assert not [pid for pid in found if started(int(pid))]

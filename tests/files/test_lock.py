@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,7 @@ except ValueError as error:
 """
 
 
-def starter(folder: Path, *, seconds: float = 60) -> subprocess.Popen:
+def starter(folder: Path, *, seconds: float = 600) -> subprocess.Popen:
     """Process that owns the folder for some seconds, and says so."""
     command = [sys.executable, "-c", OWN, str(folder), str(seconds)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -57,7 +56,7 @@ def test_the_folder_of_a_living_process_is_refused_with_its_id_until_it_dies(tmp
         with pytest.raises(ValueError, match="belongs to process"), owned(tmp_path):
             raise AssertionError("not reached")
         process.kill()
-        time.sleep(0.2)  # dead, and not collected by its parent
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not collected by its parent
         with owned(tmp_path):
             assert read_json(tmp_path / LOCK_FILE)["pid"] == os.getpid()
         assert f"process {process.pid}, at work since " in capsys.readouterr().out

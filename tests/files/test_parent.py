@@ -22,7 +22,7 @@ import os, sys, time
 from data_tools.workers import in_processes
 if __name__ == "__main__":
     print("working", flush=True)
-    list(in_processes(time.sleep, [60, 60, 60], num_workers=2))
+    list(in_processes(time.sleep, [600, 600, 600], num_workers=2))
 """
 LOADER = """
 import os, time
@@ -34,7 +34,7 @@ class Slow(torch.utils.data.Dataset):
     def __len__(self): return 4
     def __getitem__(self, index):
         os.write(1, b"working\\n")  # in one piece, so that two workers cannot mix their lines
-        time.sleep(60)
+        time.sleep(600)
 
 list(DataLoader(Slow(), **_workers(num_workers=2)))
 """
@@ -47,7 +47,7 @@ from fedvssl.files.lock import owned
 def main():
     with owned(Path(sys.argv[1])):
         print("working", flush=True)
-        time.sleep(60)
+        time.sleep(600)
 
 run_command(main)
 """
@@ -101,7 +101,7 @@ def kill(parent: subprocess.Popen, processes: set[int], *, seconds: float) -> bo
 
 def wait_for(number: int, parent: subprocess.Popen) -> set[int]:
     """Children of a process as soon as it has so many."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while len(found := children(parent.pid)) < number and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(found) == number
@@ -115,7 +115,7 @@ def test_workers_and_the_tracker_of_a_killed_command_end_and_leave_no_semaphore(
     parent = start([PYTHON, str(script)])
     processes = wait_for(3, parent)  # two workers, and the resource tracker
     named = semaphores(parent.pid)
-    assert kill(parent, processes, seconds=10)
+    assert kill(parent, processes, seconds=100)
     assert named and not any(path.exists() for path in named)
 
 
@@ -123,7 +123,7 @@ def test_workers_and_the_tracker_of_a_killed_command_end_and_leave_no_semaphore(
 def test_workers_of_a_loader_end_in_the_middle_of_a_video() -> None:
     parent = start([PYTHON, "-c", LOADER])
     assert parent.stdout is not None and parent.stdout.readline() == parent.stdout.readline() == "working\n"
-    assert kill(parent, wait_for(2, parent), seconds=3)
+    assert kill(parent, wait_for(2, parent), seconds=100)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -136,6 +136,6 @@ def test_a_command_ends_in_order_with_the_killed_one_that_has_started_it(by: str
     starter = start([*first, "-c", COMMAND, str(tmp_path / "work")])
     assert starter.stdout is not None and starter.stdout.readline() == "working\n"
     (lock,) = (tmp_path / "work").iterdir()
-    assert kill(starter, {read_json(lock)["pid"]}, seconds=5)
+    assert kill(starter, {read_json(lock)["pid"]}, seconds=25)  # less than the grace after which it would be ended
     assert starter.stderr is not None and "error: Terminated" in starter.stderr.read()
     assert not lock.exists(), "it has given its folder back"

@@ -1,7 +1,6 @@
 import itertools
 import logging
 import math
-import time
 import tracemalloc
 import weakref
 
@@ -244,8 +243,8 @@ def test_weights_that_explode_end_the_run_before_they_count():
     assert strategy.rounds.kept_rounds == {} and strategy.rounds.bound.typical is None
 
 
-def test_seconds_of_waiting_and_of_averaging_are_apart():
-    _, report = run_round(strategy_for(2), EchoWire(2, lambda *_: time.sleep(0.2)))
+def test_seconds_of_waiting_and_of_averaging_are_apart(pass_time):
+    _, report = run_round(strategy_for(2), EchoWire(2, lambda *_: pass_time(0.2)))
     assert report.seconds["seconds_clients"] == pytest.approx(0.4, abs=0.15)
     assert report.seconds["seconds_aggregate"] < 0.15
     assert report.seconds["seconds"] >= report.seconds["seconds_clients"] + report.seconds["seconds_aggregate"]

@@ -84,7 +84,7 @@ def process(children: list[subprocess.Popen], *, rank: int = 0) -> Any:
     return SimpleNamespace(world_size=2, global_rank=rank, strategy=SimpleNamespace(launcher=launcher))
 
 
-SLEEP = "import time; time.sleep(60)"
+SLEEP = "import time; time.sleep(600)"
 
 
 def test_a_mistake_in_process_0_ends_the_others_at_once(children) -> None:
