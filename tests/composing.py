@@ -8,8 +8,10 @@ import pickle
 import re
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import hydra
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
@@ -45,4 +47,5 @@ def _compose_plain(config_name: str, overrides: list[str]) -> Any:
 
 @cache
 def _composed(config_name: str, choices: tuple[str, ...]) -> bytes:
-    return pickle.dumps(hydra.compose(config_name=config_name, overrides=list(choices)))
+    with patch.object(yaml, "SafeLoader", getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # five times as fast
+        return pickle.dumps(hydra.compose(config_name=config_name, overrides=list(choices)))

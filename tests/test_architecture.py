@@ -4,6 +4,7 @@ commands -> apps -> client | tasks | evaluation -> training | strategy -> data |
 """
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -168,10 +169,16 @@ DOORS = {
 HEAVY = {"torch", "torchvision", "lightning"}
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path: Path) -> set[str]:
     """Dotted names of modules, and of what is taken out of them."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -209,25 +216,27 @@ def is_core(place: str) -> bool:
     return place not in LEAVES and not place.endswith("__init__")
 
 
-@pytest.mark.parametrize("path", FILES, ids=place)
-def test_parts_import_only_what_lies_below_them(path: Path) -> None:
-    own = place(path)
+def may_import(own: str, other: str) -> bool:
+    """True if a file lies above another; a command, which no table limits, above all but other commands."""
     allowed = ALLOWED.get(own.split("/")[0])
-    for other in own_imports(path):
-        if allowed is None:
-            assert own in COMMANDS or own == "__init__", f"{own} has no place in the table of directions"
-            assert other not in COMMANDS or other in BUILT_ON.get(own, ""), f"{own} imports the command {other}"
-        elif own.split("/")[0] not in CONTRACTS.get(other, ()):
-            assert other.split("/")[0] in allowed or other in allowed, f"{own} imports {other}"
+    if allowed is None:
+        return other not in COMMANDS or other in BUILT_ON.get(own, "")
+    return own.split("/")[0] in CONTRACTS.get(other, ()) or other.split("/")[0] in allowed or other in allowed
 
 
-@pytest.mark.parametrize("path", FILES, ids=place)
-def test_leaves_are_reached_through_targets_only(path: Path) -> None:
-    own = place(path)
-    by_name = own == "cli"  # a table of commands, which tests/test_cli.py compares with the one above
-    assert by_name or "import_module" not in path.read_text(), f"{own} imports by a name that this test cannot read"
-    for other in own_imports(path) & LEAVES:
-        assert own in PARTS_OF_LEAVES.get(other, ()), f"{own} imports the leaf {other}: name it in a YAML file"
+# Each of these goes over all files in one test: with one for each file, pytest would work longer than they do.
+def test_parts_import_only_what_lies_below_them() -> None:
+    pairs = [(place(path), other) for path in FILES for other in own_imports(path)]
+    assert [f"{own} imports {other}" for own, other in pairs if not may_import(own, other)] == []
+
+
+def test_leaves_are_reached_through_targets_only() -> None:
+    readable = {place(path) for path in FILES if "import_module" not in path.read_text(encoding="utf-8")}
+    # A table of commands, which tests/test_cli.py compares with the one above.
+    assert PLACES - readable == {"cli"}, "imports by a name that this test cannot read"
+    pairs = [(place(path), other) for path in FILES for other in own_imports(path) & LEAVES]
+    wrong = [f"{own} imports the leaf {other}" for own, other in pairs if own not in PARTS_OF_LEAVES.get(other, ())]
+    assert wrong == [], "name it in a YAML file"
 
 
 def test_the_table_knows_every_part() -> None:
@@ -236,13 +245,16 @@ def test_the_table_knows_every_part() -> None:
     assert is_core("strategy/fedavg") and is_core("finetune") and not is_core("models/recognizer")
 
 
-@pytest.mark.parametrize("path", FILES, ids=place)
-def test_libraries_are_used_where_they_belong(path: Path) -> None:
-    own = place(path)
-    for name in imports(path):
-        places = ONLY_IN.get(name.split(".")[0])
-        if places is not None:
-            assert own in places or own.split("/")[0] in places, f"{own} imports {name}"
+def test_libraries_are_used_where_they_belong() -> None:
+    wrong = []
+    for path in FILES:
+        may = {place(path), place(path).split("/")[0]}
+        wrong += [f"{place(path)} imports {name}" for name in imports(path) if not may & ONLY_IN.get(top_of(name), may)]
+    assert wrong == []
+
+
+def top_of(name: str) -> str:
+    return name.partition(".")[0]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +278,7 @@ def test_these_need_no_torch(start: str) -> None:
     while waiting:
         own = waiting.pop()
         seen.add(own)
-        tree = ast.parse((PACKAGE / f"{own}.py").read_text())
+        tree = tree_of(PACKAGE / f"{own}.py")
         top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
         for node in tree.body:
             if isinstance(node, ast.ImportFrom):
@@ -276,24 +288,33 @@ def test_these_need_no_torch(start: str) -> None:
         waiting += sorted((names & PLACES) - seen)
 
 
-@pytest.mark.parametrize("path", FILES, ids=place)
-def test_the_configuration_becomes_objects_at_the_door(path: Path) -> None:
-    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
-    found = [function.name for function in functions if takes_configuration(function)]
-    most = DOORS.get(place(path), 0)
-    assert len(found) <= most, f"{place(path)} has {most} doors, but these take a configuration: {', '.join(found)}"
+def test_the_configuration_becomes_objects_at_the_door() -> None:
+    wrong = []
+    for path in FILES:
+        functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
+        found = [function.name for function in functions if takes_configuration(function)]
+        if len(found) > (most := DOORS.get(place(path), 0)):
+            wrong.append(f"{place(path)} has {most} doors, but these take a configuration: {', '.join(found)}")
+    assert wrong == []
 
 
-@pytest.mark.parametrize("path", OURS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_files_and_functions_are_short(path: Path) -> None:
-    """As CONTRIBUTING.md promises: files up to 300 lines, functions up to 40 without their docstrings."""
-    text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= MOST_LINES
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            docs = node.body[: ast.get_docstring(node) is not None]
-            own, text_alone = (sum((n.end_lineno or 0) - n.lineno + 1 for n in nodes) for nodes in ([node], docs))
-            assert own - text_alone <= MOST_LINES_OF_A_FUNCTION, f"{path}: {node.name}"
+def test_files_are_short() -> None:
+    """As CONTRIBUTING.md promises: up to 300 lines."""
+    lines = {path: path.read_text(encoding="utf-8").count("\n") for path in OURS}
+    assert [path for path, number in lines.items() if number > MOST_LINES] == []
+
+
+def test_functions_are_short() -> None:
+    """As CONTRIBUTING.md promises: up to 40 lines without their docstrings."""
+    nodes = [(path, node) for path in OURS for node in ast.walk(tree_of(path))]
+    functions = [(path, node) for path, node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert [f"{path}: {node.name}" for path, node in functions if lines_of(node) > MOST_LINES_OF_A_FUNCTION] == []
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    docs = function.body[: ast.get_docstring(function) is not None]
+    own, text_alone = (sum((n.end_lineno or 0) - n.lineno + 1 for n in nodes) for nodes in ([function], docs))
+    return own - text_alone
 
 
 def test_no_import_cycles() -> None:

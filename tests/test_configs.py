@@ -129,13 +129,6 @@ def test_the_section_of_an_experiment_follows_from_the_command_and_reaches_hydra
     assert config.for_hydra(["experiment=kinetics400"]) == ["experiment=kinetics400"]
 
 
-@pytest.mark.parametrize("group", ["data", "model", "task", "strategy", "optimizer", "schedule"])
-def test_every_group_file_composes(group: str) -> None:
-    for path in (config.conf_dir() / group).glob("*.yaml"):
-        composed = config.compose("base", [f"{group}={path.stem}"])
-        assert composed["training" if group in ("optimizer", "schedule") else group]
-
-
 def test_training_values_of_a_task_lie_between_the_shared_ones_and_an_experiment(tmp_path: Path) -> None:
     """Every task with every experiment: shared < task < experiment < command line."""
     mine = tmp_path / "conf"

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from fedvssl import finetune, report
 from tests.action_set import TINY, write_action_set
 from tests.run_folders import write_finetuning, write_pretraining
@@ -27,6 +29,7 @@ def test_the_page_has_all_other_rounds_and_epochs(tmp_path: Path) -> None:
     assert "4 of 4" in page or "round 4" in page
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_fine_tuning_goes_on_with_all_other_epochs_and_draws_its_loss(tmp_path: Path) -> None:
     words = [*TINY, f"data_dir={write_action_set(tmp_path / 'data')}", f"work_dir={tmp_path}", "from_scratch=true"]
     path, plot = tmp_path / "metrics.jsonl", tmp_path / "loss.png"

@@ -1,5 +1,6 @@
 """`--help` of the commands: every key of the composed configuration, once, with its comment."""
 
+import json
 import os
 import re
 import subprocess
@@ -20,7 +21,7 @@ GROUPS = ["data", "model", "task", "strategy", "optimizer", "schedule"]
 HEAVY = {"torch", "flwr", "ray", "lightning", "tensorboard"}
 
 
-class OnceLoader(yaml.SafeLoader):
+class OnceLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Reads YAML in which no key may stand twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -65,6 +66,8 @@ def test_each_option_of_a_group_is_named_and_has_a_help_of_its_own(group, capsys
         shown = settings(text)
         assert f"\n{group}: {', '.join(options)}\n" in f"{text}\n"
         assert {**shown, "hydra": None} == {**compose("base", [f"{group}={option}"], resolve=False), "hydra": None}
+        composed = compose("base", [f"{group}={option}"])
+        assert composed["training" if group in ("optimizer", "schedule") else group]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -164,14 +167,32 @@ def test_mistakes_beside_help_end_with_a_sentence(command, words, sentence, caps
     assert ended.value.code == 2 and told.err.startswith(sentence) and not told.out
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_every_command_comes_without_torch(command, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONPROFILEIMPORTTIME": "1"}
-    words = [sys.executable, "-m", f"fedvssl.{command}", "--help", "experiment=small"]
-    answer = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
-    assert answer.returncode == 0 and f"    python -m fedvssl.{command} " in answer.stdout
-    imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
-    assert "hydra" in imported and not imported & HEAVY and not list(tmp_path.iterdir())
+# `python -m fedvssl.<command> --help`, one after the other in one process, since a process takes longer than its help.
+ALL_HELP = """
+import contextlib, io, json, runpy, sys
+for command in sys.argv[1:]:
+    sys.argv, told, code = [command, "--help", "experiment=small"], io.StringIO(), 0
+    with contextlib.redirect_stdout(told):
+        try:
+            runpy.run_module(f"fedvssl.{command}", run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code or 0
+    print(json.dumps([command, code, told.getvalue(), [*sys.modules]]))
+"""
+
+
+def test_help_of_every_command_comes_without_torch(tmp_path):
+    """In the order of the commands; a module stays with those that follow."""
+    words = [sys.executable, "-W", "ignore", "-c", ALL_HELP, *COMMANDS]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert answer.returncode == 0 and not answer.stderr
+    answers = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert [command for command, *_ in answers] == COMMANDS
+    for command, code, told, imported in answers:
+        assert code == 0 and f"    python -m fedvssl.{command} " in told
+        assert "hydra" in imported and not HEAVY & {*imported}, command
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("flag", "shown"), [("--hydra-help", "Hydra"), ("--info=config", "Defaults")])

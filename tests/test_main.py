@@ -198,10 +198,22 @@ def test_help_and_configuration_come_without_torch(words, shown, tmp_path, monke
         ("round=5", "error: Configuration 'base': 'round' is no setting here. Did you mean rounds?"),
     ],
 )
-def test_mistakes_end_with_a_sentence_before_anything_starts(mistake, sentence, data_dir, tmp_path):
-    result = run_main(*overrides(data_dir, "hydra.run.dir=run"), mistake, folder=tmp_path)
-    assert result.returncode == 2 and result.stderr.startswith(sentence) and result.stderr.count("\n") == 1
+def test_mistakes_end_with_a_sentence_before_anything_starts(
+    mistake, sentence, data_dir, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fedvssl.main", *overrides(data_dir, "hydra.run.dir=run"), mistake])
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    told = capsys.readouterr().err
+    assert caught.value.code == 2 and told.startswith(sentence) and told.count("\n") == 1
     assert not list(tmp_path.rglob("clients")) and not list(tmp_path.rglob("config.yaml"))
+
+
+def test_a_process_ends_with_the_code_and_the_sentence_of_a_mistake(data_dir, tmp_path):
+    result = run_main(*overrides(data_dir, "hydra.run.dir=run"), "round=5", folder=tmp_path)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: Configuration 'base': 'round' is no setting here. Did you mean rounds?")
 
 
 @pytest.fixture

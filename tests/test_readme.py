@@ -1,12 +1,15 @@
 """What README and pages name exists: files, modules, scripts, configuration keys, options of the data tools."""
 
+import contextlib
 import importlib.util
+import io
 import re
 import shlex
-import subprocess
 import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -95,7 +98,10 @@ def test_the_snippet_for_torchvision_is_the_one_that_is_tested() -> None:
 @cache
 def usage(module: str) -> str:
     """What a tool prints with --help; once for all commands that start it."""
-    return subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True).stdout
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), patch.object(sys, "argv", [module, "--help"]), pytest.raises(SystemExit):
+        import_module(module).main()
+    return told.getvalue()
 
 
 @pytest.mark.parametrize("words", [w for w in MODULES if w[2].startswith("data_tools")], ids=" ".join)

@@ -105,7 +105,7 @@ def test_the_record_of_going_back_is_no_evaluation(data_dir, tmp_path):
     assert evaluations and evaluations.missed(tmp_path, done=4) == [4]
 
 
-def test_a_run_whose_rounds_are_all_done_is_completed(data_dir, tmp_path):
+def test_a_run_whose_rounds_are_all_done_is_completed(data_dir, tmp_path, drawn):
     """Killed within the record of the last evaluation: half a line, no picture, one round file too many."""
     config = evaluating(data_dir, "rounds=2", "keep_last=1")
     train({**config, "keep_last": None}, tmp_path)

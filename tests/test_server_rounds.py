@@ -24,7 +24,7 @@ def told(caplog) -> list[str]:
     return [record.message for record in caplog.records if not record.name.startswith("fedvssl.client.")]
 
 
-def test_a_run_leaves_weights_metrics_and_a_picture(data_dir, tmp_path, caplog):
+def test_a_run_leaves_weights_metrics_and_a_picture(data_dir, tmp_path, caplog, drawn):
     config = tiny_config(data_dir)
     with caplog.at_level(logging.INFO, logger="fedvssl"):
         grid = train(config, tmp_path)
@@ -138,7 +138,7 @@ def test_a_failing_client_is_named_and_the_round_goes_on(data_dir, tmp_path, cap
     assert "2 clients" in told(caplog)[1]
 
 
-def test_too_few_clients_end_the_run_and_keep_what_is_saved(data_dir, tmp_path):
+def test_too_few_clients_end_the_run_and_keep_what_is_saved(data_dir, tmp_path, drawn):
     def fall_silent(partition_id, message):
         return "silence" if message.content["config"]["server-round"] == 2 else None
 

@@ -131,8 +131,8 @@ class Calls:
 
 
 @cache
-def hostile_files(marker: Path) -> dict[str, bytes]:
-    """Files that would run something, fill the memory, or are no checkpoints."""
+def hostile_files(marker: Path) -> dict[str, Callable[[], bytes]]:
+    """Files that would run something, fill the memory, or are no checkpoints; made when they are called for."""
     touch = Calls(os.system, f"touch {marker}")
     shape = "{'descr': '<f4', 'fortran_order': False, 'shape': (%d,), }" % 10**12  # noqa: UP031
     header = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(shape)) + shape.encode()
@@ -140,35 +140,35 @@ def hostile_files(marker: Path) -> dict[str, bytes]:
     table = json.dumps({"backbone.stem.conv.weight": entry}).encode()
     old_magic = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
     return {
-        "call in a pth": as_pth({"state_dict": touch}),
-        "call in an old pth": as_pth({"state_dict": touch}, old=True),
-        "call in an npz": zipped({"backbone.x.npy": pickle.dumps(touch)}),
-        "call in a plain pickle": pickle.dumps(touch),
-        "memo far away": zipped({"a/data.pkl": b"\x80\x02]r\xff\xff\xff\xff."}),
-        "memo far away, old": old_magic + b"\x80\x02]r\xff\xff\xff\x7f.",
-        "bytes far beyond": zipped({"a/data.pkl": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"x."}),
-        "huge storage": zipped({"a/data.pkl": _storage(10**12), "a/data/0": b"1234"}),
-        "huge array": zipped({"backbone.x.npy": header}),
-        "huge tensor": struct.pack("<Q", len(table)) + table,
-        "huge table": struct.pack("<Q", 1 << 60) + b"{}",
-        "packed zeros": packed_zeros(),
-        "deep lists": zipped({"a/data.pkl": b"(" * 100_000 + b"l" * 100_000 + b"."}),
-        "deep header": struct.pack("<Q", 200_001) + b"{" + b"[" * 200_000,
-        "bzip2 inside": zipped({"backbone.x.npy": b"x" * 99}, zipfile.ZIP_BZIP2),
-        "lzma inside": zipped({"backbone.x.npy": b"x" * 99}, zipfile.ZIP_LZMA),
-        "encrypted": _marked_encrypted(zipped({"backbone.x.npy": b"x" * 99})),
-        "zip of another kind": zipped({"readme.txt": b"hello"}),
-        "empty zip": zipped({}),
-        "empty": b"",
-        "zeros": bytes(1000),
-        "web page": b"<!DOCTYPE html><html><title>Virus scan warning</title></html>",
-        "pointer of git-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1234\n",
-        "server's message": b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
-        "gzip": b"\x1f\x8b" + bytes(50),
-        "bzip2": bz2.compress(b"x"),
-        "text": b"hello\x1b[2J",
-        "whole module": as_pth(torch.nn.Linear(2, 2)),
-        "numbers": as_pth([1, 2]),
+        "call in a pth": lambda: as_pth({"state_dict": touch}),
+        "call in an old pth": lambda: as_pth({"state_dict": touch}, old=True),
+        "call in an npz": lambda: zipped({"backbone.x.npy": pickle.dumps(touch)}),
+        "call in a plain pickle": lambda: pickle.dumps(touch),
+        "memo far away": lambda: zipped({"a/data.pkl": b"\x80\x02]r\xff\xff\xff\xff."}),
+        "memo far away, old": lambda: old_magic + b"\x80\x02]r\xff\xff\xff\x7f.",
+        "bytes far beyond": lambda: zipped({"a/data.pkl": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"x."}),
+        "huge storage": lambda: zipped({"a/data.pkl": _storage(10**12), "a/data/0": b"1234"}),
+        "huge array": lambda: zipped({"backbone.x.npy": header}),
+        "huge tensor": lambda: struct.pack("<Q", len(table)) + table,
+        "huge table": lambda: struct.pack("<Q", 1 << 60) + b"{}",
+        "packed zeros": packed_zeros,
+        "deep lists": lambda: zipped({"a/data.pkl": b"(" * 100_000 + b"l" * 100_000 + b"."}),
+        "deep header": lambda: struct.pack("<Q", 200_001) + b"{" + b"[" * 200_000,
+        "bzip2 inside": lambda: zipped({"backbone.x.npy": b"x" * 99}, zipfile.ZIP_BZIP2),
+        "lzma inside": lambda: zipped({"backbone.x.npy": b"x" * 99}, zipfile.ZIP_LZMA),
+        "encrypted": lambda: _marked_encrypted(zipped({"backbone.x.npy": b"x" * 99})),
+        "zip of another kind": lambda: zipped({"readme.txt": b"hello"}),
+        "empty zip": lambda: zipped({}),
+        "empty": lambda: b"",
+        "zeros": lambda: bytes(1000),
+        "web page": lambda: b"<!DOCTYPE html><html><title>Virus scan warning</title></html>",
+        "pointer of git-lfs": lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1234\n",
+        "server's message": lambda: b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+        "gzip": lambda: b"\x1f\x8b" + bytes(50),
+        "bzip2": lambda: bz2.compress(b"x"),
+        "text": lambda: b"hello\x1b[2J",
+        "whole module": lambda: as_pth(torch.nn.Linear(2, 2)),
+        "numbers": lambda: as_pth([1, 2]),
     }
 
 
@@ -180,7 +180,7 @@ def packed_zeros() -> bytes:
 
 def zipped(entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
+    with zipfile.ZipFile(buffer, "w", compression, compresslevel=1) as archive:
         for name, data in entries.items():
             archive.writestr(name, data)
     return buffer.getvalue()

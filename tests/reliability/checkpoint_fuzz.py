@@ -62,7 +62,7 @@ def draw(number: int, *, seed: int, state: State, marker: Path) -> tuple[str, st
     if kind == HOSTILE:
         files = hostile_files(marker)
         name = pick(rng, [*files])
-        return kind, name, files[name]
+        return kind, name, files[name]()
     form = pick(rng, [*FORMS])
     if kind == CONTENT:
         form = "npz" if form == "published npz" else form  # its arrays have no names

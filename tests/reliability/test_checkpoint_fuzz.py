@@ -23,7 +23,7 @@ def test_damaged_checkpoints_end_in_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("name", hostile_files(Path("marker")))
 def test_every_hostile_file_ends_in_one_sentence(name: str, tmp_path, monkeypatch):
-    data = hostile_files(tmp_path / "ran")[name]
+    data = hostile_files(tmp_path / "ran")[name]()
     monkeypatch.setattr(checkpoint_fuzz, "draw", lambda *_args, **_named: (HOSTILE, name, data))
     for number in (1, 0) if name == "web page" else (1,):  # 0 goes through a command as well
         trial = run_trial(number, seed=0, folder=tmp_path, state=original())
