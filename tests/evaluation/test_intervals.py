@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fedvssl.evaluation import intervals
 from fedvssl.evaluation.intervals import (
     Difference,
     effective_number,
@@ -14,6 +15,12 @@ from fedvssl.evaluation.intervals import (
     student,
     wilson,
 )
+
+
+@pytest.fixture
+def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand resamplings for each of hundreds of intervals: the coverage counts, not the third digit of one."""
+    monkeypatch.setattr(intervals, "DRAWS", 1000)
 
 
 def alone(number: int) -> list[str]:
@@ -98,6 +105,7 @@ def test_the_interval_over_runs_covers_the_truth_in_about_95_of_100() -> None:
         assert 0.935 < np.mean([one.low <= 0.1 <= one.high for one in found]) < 0.98
 
 
+@pytest.mark.usefixtures("fewer_draws")
 def test_intervals_over_groups_cover_the_truth_where_those_over_videos_do_not() -> None:
     """Groups of 1 to 9 videos that are right together; the truth is one half, or no difference."""
     rng, covered = np.random.default_rng(4), {"groups": [], "videos": [], "paired": [], "paired videos": []}
@@ -126,6 +134,7 @@ def test_the_number_of_independent_videos() -> None:
     assert interval([True] * 8, groups) == wilson(1.0, 4)
 
 
+@pytest.mark.usefixtures("fewer_draws")
 @pytest.mark.parametrize("number", [2, 3, 4, 6, 9])
 def test_intervals_over_few_groups_are_wide_enough(number: int) -> None:
     rng, covered = np.random.default_rng(number), {"one": [], "paired": []}
