@@ -199,7 +199,7 @@ def run_main(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=550,
     )
 
 

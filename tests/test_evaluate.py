@@ -269,7 +269,7 @@ def test_two_processes_share_the_videos(data_dir, checkpoint, tmp_path):
         folder = tmp_path / str(devices)
         words = arguments(data_dir, checkpoint, f"devices={devices}", f"work_dir={folder}", f"feature_dir={folder}")
         command_line = [sys.executable, "-m", "fedvssl.knn", *words]
-        done = subprocess.run(command_line, capture_output=True, text=True, check=True, timeout=300)
+        done = subprocess.run(command_line, capture_output=True, text=True, check=True, timeout=550)
         assert done.stdout.count("  k=200") == 1  # one table
         assert len(list(folder.rglob("statistics.npz"))) == 1 and len(list(folder.rglob("videos-*.npz"))) == 8
         return json.loads((folder / "knn.json").read_text())["rows"]

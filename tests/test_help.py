@@ -199,7 +199,7 @@ def test_help_of_every_command_comes_without_torch(tmp_path):
 def test_the_other_flags_of_hydra_still_work(flag, shown, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-m", "fedvssl.main", flag]
-    answer = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+    answer = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0 and shown in answer.stdout
 
 

@@ -46,7 +46,7 @@ def look(page: Path, folder: Path) -> tuple[dict[str, dict], list[str]]:
     around = folder / "around.html"
     around.write_text(AROUND % frames)
     command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", around.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=550, check=True)
     seen = re.search(r'<pre id="seen">(.+?)</pre>', done.stdout)
     assert seen, done.stdout + done.stderr
     return json.loads(html.unescape(seen[1])), [line for line in done.stderr.splitlines() if "CONSOLE" in line]

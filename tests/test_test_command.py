@@ -128,7 +128,7 @@ def test_two_processes_give_the_numbers_of_one(data_dir: Path, work_dir: Path) -
         words = arguments(data_dir, work_dir, f"devices={processes}")
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", "fedvssl.test", *words], env=environment, capture_output=True, text=True, timeout=300
+            [sys.executable, "-m", "fedvssl.test", *words], env=environment, capture_output=True, text=True, timeout=550
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("11 test videos of") == 1

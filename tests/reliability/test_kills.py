@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_killed_run_goes_on_to_what_an_undisturbed_one_leaves():
     words = [sys.executable, "-m", "tests.reliability.kills", "--points", "4", "--no_store"]
     answer = subprocess.run(
-        words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=500
+        words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=550
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     seen = "equal: 1 of 1 renames, 1 of 1 deletions, 1 of 1 half lines, 1 of 1 scalars"

@@ -24,7 +24,7 @@ def test_ray_gives_the_weights_of_direct_calls(tmp_path: Path) -> None:
         words = [*SPLIT, *MOCOSFL, "model.width=8", "rounds=1", f"data_dir={tmp_path}"]
         own = [f"engine={engine}", f"hydra.run.dir={tmp_path / engine}"]
         command = [sys.executable, "-m", "fedvssl.main", *(w for w in words if not w.startswith("engine=")), *own]
-        subprocess.run(command, check=True, env=environment, cwd=tmp_path, timeout=300)
+        subprocess.run(command, check=True, env=environment, cwd=tmp_path, timeout=550)
         found.append(np.load(tmp_path / engine / "round-1-weights.npz"))
     assert found[0].files == found[1].files
     for name in found[0].files:
