@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fedvssl import report
 from fedvssl.data.annotations import Annotation
 from fedvssl.data.seen import SEEN_FILE, seen_videos
 from fedvssl.files.arrays import save_arrays
+from fedvssl.reporting import figures
 from tests.run_folders import (
     NUM_ROUNDS,
     round_records,
@@ -62,6 +64,12 @@ class Page(HTMLParser):
 def page_of(*words: object) -> Page:
     assert report.main([str(word) for word in words]) == 0
     return Page((Path(str(words[0])) / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the charts of a page empty: drawing them takes nearly all the time of a report."""
+    monkeypatch.setattr(figures, "_svg", lambda _figure, title: f'<svg role="img" aria-label="{escape(title)}"></svg>')
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +144,7 @@ def test_losses_stand_beside_trivial_ones_and_boxes_beside_still_ones(full: Page
     assert "is not 5 % below" not in full.html and "SGD" in full.sections["Configuration"].split("All settings")[0]
 
 
+@pytest.mark.usefixtures("words_alone")
 @pytest.mark.parametrize(("still", "told"), [(2.3, True), (2.4, False)])
 def test_a_loss_that_has_not_beaten_a_trivial_one_is_told_first(tmp_path: Path, still: float, told: bool) -> None:
     run = write_pretraining(tmp_path, evaluated=False)
@@ -146,6 +155,7 @@ def test_a_loss_that_has_not_beaten_a_trivial_one_is_told_first(tmp_path: Path, 
     assert section.startswith(sentence) == told and ("is not 5 % below" in section) == told
 
 
+@pytest.mark.usefixtures("words_alone")
 def test_predicted_boxes_are_shown_if_they_were_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_pretraining(tmp_path, evaluated=False)
     assert "True boxes" not in page_of(run).sections["Loss"]
@@ -192,6 +202,7 @@ def test_the_head_names_the_run(full: Page) -> None:
     assert "36.0 MB" in head
 
 
+@pytest.mark.usefixtures("words_alone")
 def test_machine_is_that_of_the_run(folders: list[Path], tmp_path: Path) -> None:
     run = write_pretraining(tmp_path)
     entries = json.loads((run / "environment.json").read_text())
@@ -237,6 +248,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
     assert all(evil in page.sections[name] for name in ("Configuration", "Loss", "Results", "Machine"))
 
 
+@pytest.mark.usefixtures("words_alone")
 def test_an_empty_folder_names_the_commands(tmp_path: Path) -> None:
     run = write_pretraining(tmp_path / "my run", evaluated=False, overrides=("partition_dir=none", "pool_size=1"))
     for path in run.glob("*"):
@@ -252,6 +264,7 @@ def test_an_empty_folder_names_the_commands(tmp_path: Path) -> None:
     assert f"'checkpoint={run}/round-<N>-weights.npz'" in page.sections["Results"]
 
 
+@pytest.mark.usefixtures("words_alone")
 def test_a_run_without_what_newer_versions_write(tmp_path: Path) -> None:
     """As of a version before environment.json, settings.json and seconds_on_client, cut off while it wrote."""
     run = write_pretraining(tmp_path, evaluated=False)
@@ -276,6 +289,7 @@ def test_a_run_without_what_newer_versions_write(tmp_path: Path) -> None:
     assert "optimizer" not in page.sections["Configuration"].split("All settings")[0]
 
 
+@pytest.mark.usefixtures("words_alone")
 def test_a_partition_that_was_made_again_is_not_shown(tmp_path: Path) -> None:
     run = write_pretraining(tmp_path)
     whole = page_of(run)
@@ -287,6 +301,7 @@ def test_a_partition_that_was_made_again_is_not_shown(tmp_path: Path) -> None:
     assert "<svg" not in page.html.split("<h2>Partition</h2>")[1].split("</section>")[0]
 
 
+@pytest.mark.usefixtures("words_alone")
 def test_shared_and_lost_videos_are_told(tmp_path: Path) -> None:
     run = write_pretraining(tmp_path, evaluated=False)
     path = tmp_path / "client_distribution/partition_stats.json"
@@ -297,6 +312,7 @@ def test_shared_and_lost_videos_are_told(tmp_path: Path) -> None:
     assert "2 of them at none, and 4 times two clients have the same one" in shown and "two clients share: 4" in shown
 
 
+@pytest.mark.usefixtures("words_alone")
 def test_fedavg_has_no_alpha(tmp_path: Path) -> None:
     page = page_of(write_pretraining(tmp_path, evaluated=False, overrides=("strategy.fedavg=true",)))
     assert (
@@ -403,6 +419,7 @@ def test_a_mistake_is_one_sentence(
     assert told.startswith("error: ") and told.count("\n") == 1 and sentence in told
 
 
+@pytest.mark.usefixtures("words_alone")
 def test_what_was_measured_otherwise_stands_in_a_table_of_its_own(tmp_path: Path) -> None:
     run = write_pretraining(tmp_path / "run")
     small = json.loads(next(run.rglob("retrieval.json")).read_text())
@@ -414,6 +431,7 @@ def test_what_was_measured_otherwise_stands_in_a_table_of_its_own(tmp_path: Path
     assert "my <own>" in results
 
 
+@pytest.mark.usefixtures("words_alone")
 def test_tests_at_other_picture_sizes_stand_apart_and_test_videos_in_training_are_told(tmp_path: Path) -> None:
     run = write_pretraining(tmp_path / "run")
     videos = [Annotation("a/1", 0), Annotation("a/2", 0)]
