@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedvssl.files.names import check_name, shown
+from fedvssl.files.text import read_json_text
 
 from .list_tables import Table
 from .list_words import PARTS, Row, part_in_name, part_of, split_in_name, tell_left_out
@@ -67,6 +68,15 @@ def csv_rows(table: Table, above: Path) -> Iterator[Row]:
             yield from _row(label, video, times, part, above=above, path=table.path, line=number)
     for reason, numbers in left_out.items():
         tell_left_out(table.path, numbers, reason)
+
+
+def is_official_json(path: Path) -> bool:
+    """True for a json whose first entry tells a video's annotations and its part, whatever the file is called."""
+    if path.suffix.lower() != ".json":
+        return False
+    content: Any = read_json_text(path)
+    entry = next(iter(content.values()), None) if isinstance(content, dict) else None
+    return isinstance(entry, dict) and {"annotations", "subset"} <= {*entry}
 
 
 def json_rows(content: dict[str, Any], path: Path, above: Path) -> Iterator[Row]:

@@ -34,6 +34,7 @@ LABELS += ("category", "action", "tag")
 VIDEO_AND_CLASS = re.compile(
     rf'"?(.+(?:{"|".join(map(re.escape, sorted(VIDEO_SUFFIXES)))}))"?\s*[\s,;]\s*"?(.+?)"?', re.IGNORECASE
 )
+FRAMES_AND_CLASS = re.compile(r'([0-9]+)"?\s*[\s,;]\s*"?(.*[^\W\d_].*)')
 WANTED_JSON = 'write a list of {"name": "archery/x", "label": 1}, or take the official json of Kinetics'
 WANTED = "a path and a label such as 'archery/x.mp4 5'"
 
@@ -86,7 +87,7 @@ def text_rows(path: Path, numbered: Lines, split: str) -> Iterator[Row]:
     tell_left_out(path, [n for n, line in numbered if not line.strip(",; \t")], "as cells are empty")
     for divide in (*(partial(_cells, path=path, delimiter=sign) for sign in DELIMITERS), _words, _classes):
         if rows := divide(full):
-            if len(rows[0][1]) == 3:
+            if len(rows[0][1]) > 2:
                 print(f"{path}: the lines are read as path, number of frames and label; frames are counted anew.")
             yield from _rows(path, split, [Line(number, cells[0], cells[-1]) for number, cells in rows])
             return
@@ -139,10 +140,18 @@ def _words(numbered: Lines) -> Rows | None:
 
 
 def _classes(numbered: Lines) -> Rows | None:
-    """Path and class of all lines if each path ends as a video does, and each class has a letter; None otherwise."""
-    rows = [(number, VIDEO_AND_CLASS.fullmatch(line)) for number, line in numbered]
-    is_list = all(match and any(map(str.isalpha, match[2])) and not is_video(match[2]) for _, match in rows)
-    return [(number, [match[1], match[2]]) for number, match in rows if match] if is_list else None
+    """Path and class of all lines if each path ends as a video does, and each class has a letter; None otherwise.
+
+    Numbers between path and class are those of the frames if every line has one: they belong to no class.
+    """
+    matches = [(number, VIDEO_AND_CLASS.fullmatch(line)) for number, line in numbered]
+    if not all(match and any(map(str.isalpha, match[2])) and not is_video(match[2]) for _, match in matches):
+        return None
+    rows = [(number, [match[1], match[2]]) for number, match in matches if match]
+    framed = [FRAMES_AND_CLASS.fullmatch(cells[1]) for _, cells in rows]
+    if not all(framed):
+        return rows
+    return [(number, [cells[0], *match.groups()]) for (number, cells), match in zip(rows, framed, strict=True) if match]
 
 
 def _rows(path: Path, split: str, found: Sequence[Line], *, unit: str = "line") -> Iterator[Row]:

@@ -69,6 +69,8 @@ def _read_any_style(ann_dir: Path) -> Splits:
     for suffix, read in ((".txt", _text_rows), (JSON, _json_rows)):
         if lists := _by_split([path for path in files if path.suffix.lower() == suffix], ann_dir):
             return _numbered(row for split, path in lists.items() for row in read(path, split, ann_dir))
+    if official := [path for path in files if kinetics_lists.is_official_json(path)]:
+        return _numbered(row for path in official for row in _json_rows(path, "", ann_dir))
     found = f"; it has {some(path.relative_to(ann_dir).as_posix() for path in files)}" if files else ""
     raise ValueError(
         f"No lists in {ann_dir}{found}: --ann_dir is the folder with trainlist01.txt (UCF-101), *_test_split1.txt "

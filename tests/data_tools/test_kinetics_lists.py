@@ -25,14 +25,15 @@ def test_kinetics_csv(tmp_path: Path) -> None:
     }, "classes in alphabetical order of all lists; the names are those of the published client lists"
 
 
-def test_kinetics_json(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["kinetics_train.json", "kinetics400.json"])
+def test_kinetics_json(tmp_path: Path, name: str) -> None:
     entries = {
         "id1": {"annotations": {"label": "tai chi", "segment": [10.0, 20.0]}, "subset": "train", "url": "..."},
         "id2": {"annotations": {"label": "archery", "segment": [0, 10]}, "subset": "validate"},
         "id3": {"annotations": {"label": "zumba", "segment": [0, 10]}, "subset": "test"},
         "id4": {"subset": "test"},
     }
-    (tmp_path / "kinetics_train.json").write_text(json.dumps(entries))
+    (tmp_path / name).write_text(json.dumps(entries))
     assert read_splits(tmp_path) == {
         "train_split_1": [Annotation("tai_chi/id1_000010_000020", 1)],
         "test_split_1": [Annotation("archery/id2_000000_000010", 0)],

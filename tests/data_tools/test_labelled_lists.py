@@ -79,6 +79,21 @@ def test_frames_are_told_from_numbers_in_names(tmp_path: Path, capsys: pytest.Ca
     assert "number of frames" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("divide", [" ", ",", ", ", ";", "\t"])
+@pytest.mark.parametrize("header", [False, True])
+def test_frames_before_names_of_classes_make_no_classes(tmp_path: Path, divide: str, header: bool) -> None:
+    rows = [("jump/x.mp4", "80", "long jump"), ("jump/y.mp4", "90", "long jump"), ("run/z.mp4", "70", "run")]
+    rows = [("path", "frames", "label"), *rows] if header else rows
+    read_lists = read(tmp_path, train__csv="".join(f"{divide.join(row)}\n" for row in rows))
+    named = [Annotation("jump/x", 0), Annotation("jump/y", 0), Annotation("run/z", 1)]
+    assert read_lists == {"train_split_1": named}
+
+
+def test_a_number_at_the_beginning_of_some_classes_stays(tmp_path: Path) -> None:
+    found = read(tmp_path, train__txt="a/x.mp4 3 point shot\nb/y.mp4 run\na/z.mp4 3 point shot\n")
+    assert found["train_split_1"] == [Annotation("a/x", 0), Annotation("b/y", 1), Annotation("a/z", 0)]
+
+
 def test_splits_are_told_by_the_numbers_in_names(tmp_path: Path) -> None:
     names = ("ucf101_train_split_1_videos", "ucf101_val_split_1_videos", "train2", "fold_2_val_videos")
     files = {f"{name}__txt": f"a/{name}.mp4 0" for name in names}
