@@ -6,6 +6,7 @@ so it is trusted like the user's own code; nothing that was downloaded is ever i
 
 import inspect
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
@@ -21,6 +22,9 @@ from fedvssl.strategy.patterns import fits
 if TYPE_CHECKING:  # torch is imported when something is built
     from fedvssl.client.training import LocalTraining
 
+LACKS = re.compile(r"(\w+)(?:\.__init__)?\(\) missing \d+ required [\w -]*arguments?: ('[\w', ]+)")
+WORDS = re.compile(r"\b(?!and\b)\w+")
+TAKES_NOT = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # ends of the names of BatchNorm's
 
 
@@ -39,9 +43,10 @@ def build(config: Mapping[str, Any], **kwargs: Any) -> Any:
         why = (
             "there is no such class."
             if "Error locating target" in str(error)
-            else unfit(str(config["_target_"]), list(config))
+            else unfit(str(config["_target_"]), list(config)) or _arguments(str(error))
         )
-        raise ValueError(f"{config['_target_']} cannot be built: {why or ' '.join(str(error).split())}") from error
+        told = str(error.__cause__ or error) if isinstance(error, InstantiationException) else str(error)
+        raise ValueError(f"{config['_target_']} cannot be built: {why or ' '.join(told.split())}") from error
 
 
 def unfit(target: str, names: Sequence[str]) -> str:
@@ -54,6 +59,15 @@ def unfit(target: str, names: Sequence[str]) -> str:
         f"it takes no {', '.join(foreign)}: leave that out. Where an experiment sets it, it is one for other classes: "
         "leave out experiment=, or choose the task, the model and the strategy that it is made for."
     )
+
+
+def _arguments(text: str) -> str:
+    """Words on arguments that a class lacks or does not take, which may be a part of the one that is built."""
+    if found := LACKS.search(text):
+        return f"{found[1]} needs {', '.join(WORDS.findall(found[2]))}: give it a value."
+    if found := TAKES_NOT.search(text):
+        return f"{found[1]} takes no {found[2]}: leave that out."
+    return ""
 
 
 def build_task(config: Config) -> Any:

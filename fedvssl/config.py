@@ -21,10 +21,10 @@ from fedvssl.chosen_run import with_run
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.names import check_name
 from fedvssl.files.settings import flat
-from fedvssl.mistakes import NO_NAME, did_you_mean, explain, printable
+from fedvssl.mistakes import NO_NAME, explain, printable, refuse_unused
 from fedvssl.overrides import SEARCH_PATH, is_flag, is_setting, parse_overrides, with_search_path
 from fedvssl.places import conf_dir
-from fedvssl.ranges import ANY, check_ranges, kind_of
+from fedvssl.ranges import check_ranges
 
 Config = dict[str, Any]
 # Hydra does not compose base.yaml alone with these, or nothing.
@@ -33,7 +33,6 @@ OTHER_CONFIGURATION = ("-h", "--help", "--hydra-help", "--version", "--config-",
 SECTIONS = {"rows": "sweep", "rounds": "pretraining", "train_sample": "finetuning", "formats": "export"}
 EXPERIMENTS_NOW = {"quickstart": "small", "finetune_quickstart": "small", "sweep_small": "small_clips"}
 OF_CLIPS = {"clip_len", "frame_stride"}  # settings that a configuration of pictures lacks; other settings refer to them
-OPEN = {"protocols", "backbone"}  # sections that take further names
 FOREIGN = (HydraException, OmegaConfBaseException, YAMLError)  # some of these are ValueErrors
 IN_PATHS = ("exp_name", "data.name", "data.split", "eval.split")  # settings that become parts of names of files
 # Keys and class paths of earlier versions -> their names now.
@@ -158,25 +157,6 @@ def settings_of(path: Path, overrides: Sequence[str]) -> list[str]:
 def options_of(group: str) -> list[str]:
     """Names of the files and folders in a folder of conf/; [] if there is no such folder."""
     return [path.stem for path in (conf_dir() / group).glob("*")] if group else []
-
-
-def refuse_unused(composed: Any, overrides: Sequence[str]) -> None:
-    """Reject `+key=value` where nothing would use the new key: outside of what a class gets, and of open sections.
-
-    Raises:
-        ValueError: naming the word and the nearest setting.
-    """
-    for word in overrides:
-        key = word.lstrip("+").partition("=")[0]
-        *parents, name = key.split(".")
-        if not word.startswith("+") or (conf_dir() / key.partition("@")[0]).is_dir() or parents[:1] == ["hydra"]:
-            continue
-        above = [".".join(parents[:end]) for end in range(1, len(parents) + 1)]
-        is_open = any(part in OPEN for part in parents) or kind_of((parents or [name])[:1]) is ANY
-        if not is_open and not any(OmegaConf.select(composed, f"{part}._target_") for part in above):
-            known: Any = OmegaConf.to_container(composed, resolve=False)
-            names = {name for name, _ in flat(known)} - {key}
-            raise ValueError(f"'{word}' has no effect: {key} is no setting.{did_you_mean(key, names)}")
 
 
 def find_configuration(config: str) -> Path:

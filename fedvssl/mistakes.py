@@ -3,12 +3,22 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from fedvssl.files.settings import flat
+from fedvssl.places import conf_dir
+from fedvssl.ranges import ANY, kind_of
 
 UNKNOWN = re.compile(r"(?:Could not override|Could not delete(?: from config\.)?|config group) '~?([^'=@]+)")
 THERE = re.compile(r"An item is already at '([^']+)'")
 MISSING = re.compile(r"Could not find '(?:(.*)/)?([^'/]*)'")
 SEVERAL = re.compile(r"sweep|multirun|multi-run", re.IGNORECASE)
+UNFIT = re.compile(r"Error merging override (.+)")
 TWICE = re.compile(r"Multiple values for ([^.]+)\.")
+OPEN = {"protocols", "backbone"}  # sections that take further names
 NO_NAME = "Config group override"
 LONGEST = 900
 MOST_NAMES = 40  # that a sentence lists
@@ -40,7 +50,8 @@ def explain(
     if found := TWICE.search(text):
         return f"{found[1]} is chosen twice: leave out one of them."
     if NO_NAME in text:
-        word = next((word for word in words if options(word.partition("=")[0])), "a group")
+        groups = (word for word in words if (group := word.partition("=")[0]) == "hydra" or options(group))
+        word = next(groups, "a group")
         group, _, name = word.partition("=")
         return no_option(group, name, options(group))
     if SEVERAL.search(text):
@@ -49,8 +60,18 @@ def explain(
         return f"it cannot be read as YAML at line {line + 1}: mend the file there."
     if key := getattr(error, "full_key", None):
         return f"'{key}' refers to a setting that is not there, or cannot be read: look for its ${{...}}."
+    if found := UNFIT.search(text):
+        return f"{found[1]} does not fit: this setting is {_wanted(found[1], str(error.__cause__))}."
     named = getattr(error, "override", None) or ", ".join(words) or "the file"
     return f"cannot read {named}: close brackets and quotes, or put the value in quotes of its own (\"key='a b'\")."
+
+
+def _wanted(word: str, reason: str) -> str:
+    """What a setting takes in the place of the word's value."""
+    if "ListConfig" not in reason:
+        return "one text or number, no list and not null"
+    is_section = word.partition("=")[2].startswith("{")
+    return "a list, such as [1,2]" if is_section else "a section, of which single settings are set by their full names"
 
 
 def printable(text: str) -> str:
@@ -79,3 +100,33 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
         ends.setdefault(other.rpartition(".")[2], other)
     near = get_close_matches(name, known, n=1, cutoff=0.75) or [ends[n] for n in get_close_matches(last, ends, n=1)]
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def refuse_unused(composed: Any, overrides: Sequence[str]) -> None:
+    """Reject `+key=value` that nothing would use, and `~key` that a command needs: only classes get what they are told.
+
+    Raises:
+        ValueError: naming the word and the nearest setting.
+    """
+    for word in overrides:
+        key, taken = word.lstrip("+~").partition("=")[0], word.startswith("~")
+        *parents, name = key.split(".")
+        is_group = (conf_dir() / key.partition("@")[0]).is_dir() and (not taken or key == "experiment")
+        if not word.startswith(("+", "~")) or is_group or parents[:1] == ["hydra"]:
+            continue
+        above = [".".join(parents[:end]) for end in range(1, len(parents) + 1)]
+        is_open = any(part in OPEN for part in parents) or kind_of((parents or [name])[:1]) is ANY
+        is_open |= any(OmegaConf.select(composed, f"{part}._target_") for part in above)
+        if taken and (not is_open or name == "_target_" or f" {key}." in _of_command()):
+            raise ValueError(f"'{word}' takes out what is needed: give {key} another value instead.")
+        if not is_open:
+            known: Any = OmegaConf.to_container(composed, resolve=False)
+            names = {name for name, _ in flat(known)} - {key}
+            raise ValueError(f"'{word}' has no effect: {key} is no setting.{did_you_mean(key, names)}")
+
+
+@cache
+def _of_command() -> str:
+    """Names of the settings of base.yaml itself, each between a blank and a dot."""
+    own: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / "base.yaml"), resolve=False)
+    return "".join(f" {name}." for name, _ in flat(own))

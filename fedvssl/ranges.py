@@ -249,7 +249,9 @@ def check_ranges(settings: Mapping[str, Any]) -> None:
         if not kind.fits(value):
             text = "".join(letter if letter.isprintable() else "?" for letter in str(value))
             shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
-            is_huge = type(value) in (int, float) and value > MOST and "at most" not in kind.words
+            is_huge = (
+                type(value) in (int, float) and value > MOST and "at most" not in kind.words and "number" in kind.words
+            )
             most = f" and at most {MOST:,}" if is_huge else ""
             raise ValueError(f"{path}={shown} must be {kind.words}{most}.")
 

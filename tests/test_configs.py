@@ -331,6 +331,21 @@ def test_what_cannot_be_built_gets_a_sentence(entries: dict, sentence: str) -> N
         building.build(entries)
 
 
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("~task.sample.patches.scales", r"built: PatchGenerator needs scales: give it a value\.$"),
+        (
+            "+task.sample.patches.shape=3",
+            r"built: PatchGenerator takes no shape: leave that out\.$",
+        ),
+    ],
+)
+def test_an_argument_of_a_part_is_told_in_words_of_ours(word: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        building.build(config.compose("base", [word])["task"]["sample"])
+
+
 def test_an_experiment_of_another_task_is_told_in_words_of_the_settings() -> None:
     settings = config.compose("base", ["task=simclr", "experiment=small_clips"])
     with pytest.raises(ValueError, match=r"TwoViews cannot be built: it takes no clip_len, .*leave out experiment="):

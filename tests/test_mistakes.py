@@ -29,6 +29,14 @@ from fedvssl.overrides import parse_overrides
         ("task=nan", r"task=nan is unknown\. There are: .*ctp"),
         ("seed=1,2", r"write a list as key=\[a,b\]; fedvssl\.sweep"),
         ("training.steps=[1", r"cannot read training\.steps=\[1: close brackets"),
+        ("training=[1]", r"training=\[1\] does not fit: this setting is a section, of which single settings are set"),
+        ("eval.sample.size={a:1}", r"eval\.sample\.size=\{a:1\} does not fit: this setting is a list, such as \[1,2\]"),
+        ("hydra.run.dir=null", r"hydra\.run\.dir=null does not fit: this setting is one text or number"),
+        ("hydra=null", "hydra=null is unknown"),
+        ("~training", "'~training' takes out what is needed: give training another value"),
+        ("~training.batch_size", "'~training.batch_size' takes out what is needed"),
+        ("~strategy.min_fit_clients", "'~strategy.min_fit_clients' takes out what is needed"),
+        ("~eval.sample._target_", "'~eval.sample._target_' takes out what is needed"),
         ("exp_name=${nowhere}", r"'exp_name' refers to a setting that is not there"),
     ],
 )
@@ -37,6 +45,11 @@ def test_a_mistake_gets_a_sentence_of_ours(word: str, sentence: str) -> None:
         config.compose("base", parse_overrides([word]))
     for foreign in ("Hydra", "searchpath", "search path", "To append", "LexerNoViable", "EOF", "\n"):
         assert foreign not in str(raised.value)
+
+
+def test_an_endless_flag_is_told_to_be_a_flag() -> None:
+    with pytest.raises(ValueError, match=r"verbose=inf must be true or false\.$"):
+        config.compose("base", ["verbose=inf"])
 
 
 def test_a_file_that_is_no_yaml_is_told_with_the_line(tmp_path) -> None:
