@@ -61,6 +61,8 @@ def main() -> int:
 def answer() -> int:
     """Do what the words ask for; returns the exit code."""
     name, *words = sys.argv[1:] or ["--help"]
+    if words[-1:] == ["--version"] and (name in ALL_NAMES or name == "data"):
+        name = "--version"  # of every command: those with flags of their own know none
     if name in ALL_NAMES:
         return run_command(name, words)
     if name == "data" and words and words[0] not in ("-h", "--help"):

@@ -71,6 +71,11 @@ def test_a_configuration_is_shown_without_the_libraries_of_media_and_numbers():
     assert in_a_process(code=code).stdout.endswith("\nset()\n")
 
 
+@pytest.mark.parametrize("words", [*((name,) for name in cli.ALL_NAMES), *(("data", tool) for tool in cli.DATA_TOOLS)])
+def test_every_command_tells_the_version(process, capsys, words):
+    assert process(*words, "--version") == 0 and capsys.readouterr().out == f"fedvssl {__version__}\n"
+
+
 def test_data_tools_are_listed_apart(process, capsys):
     assert process("data") == 0 and process("data", "--help") == 0
     assert re.findall(r"^  (\S+)", capsys.readouterr().out, re.MULTILINE) == [*cli.DATA_TOOLS] * 2
