@@ -44,7 +44,7 @@ ALLOWED = {
     "completion": {"config", "help", "files/runs"},
     "overrides": set(),
     "ranges": set(),
-    "mistakes": set(),
+    "mistakes": {"files/settings", "places", "ranges"},
     "places": set(),
     "early": {
         *("chosen_run", "config", "help", "overrides", "files/ending", "files/given"),
@@ -135,7 +135,7 @@ PARTS_OF_LEAVES = {
 # Libraries -> parts or files that may import them. Other libraries are free.
 ONLY_IN = {
     "hydra": {*COMMANDS, "building", "completion", "config", "help", "overrides"},
-    "omegaconf": {*COMMANDS, "config", "help"},
+    "omegaconf": {*COMMANDS, "config", "help", "mistakes"},
     "flwr": {
         "apps",
         "engines",

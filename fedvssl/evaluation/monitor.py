@@ -11,7 +11,9 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.utils.data import Subset
 
+from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import LabellingSample, SampleDataset, evaluation_datasets
 from fedvssl.data.kept import Room, kept
 from fedvssl.data.split import Split
@@ -31,6 +33,7 @@ from fedvssl.training.loop import build_fabric
 from fedvssl.training.precision import first_features
 
 log = logging.getLogger(__name__)
+Lists = Mapping[str, Sequence[Annotation]]  # by part, "train" and "test"
 LEAST_STD = 0.01  # random weights with initial statistics of BatchNorm have about 0.1 on real clips
 
 
@@ -69,7 +72,7 @@ class Monitor:
         precision: str,
     ) -> None:
         self.backbone, self.batch_size, self.protocols = backbone, batch_size, protocols
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.room = device, precision, Room(keep_megabytes * 1_000_000)
         samples = {name: own_sample(protocol) or sample for name, protocol in protocols.items()}
         self.facts: dict[str, int] = {}  # of the record: videos that neighbours can hardly find, or not at all
         labelled = not all(isinstance(sample, LabellingSample) for sample in samples.values())
@@ -82,20 +85,11 @@ class Monitor:
             self.facts = {"queries_left_out": asked - len(videos["test"]), **few_videos(videos)}
         if not videos["test"]:
             raise ValueError(f"eval.max_videos={max_videos} leaves no class in both lists: raise it.")
-        numbers = {part: f"{len(videos[part])} of {len(lists[part])}" for part in ("train", "test")}
-        part = part_facts(data, lists["test"])
-        log.info(
-            "The server evaluates with %s training and %s, of %d of %d classes%s.",
-            *(numbers["train"], evaluated_videos(part, numbers["test"])),
-            *(len({annotation.label for annotation in some}) for some in (videos["test"], lists["test"])),
-            few_words({**part, **self.facts}),
-        )
+        _tell(data, lists, videos, self.facts)
         self.datasets = evaluation_datasets(data.media_dir, videos, sample, seed=seed)
         others = {name: own for name, own in samples.items() if own is not sample}
         self.own_datasets = {n: evaluation_datasets(data.media_dir, videos, s, seed=seed) for n, s in others.items()}
-        room, sets = Room(keep_megabytes * 1_000_000), (self.datasets, *self.own_datasets.values())
-        self._kept = {dataset: kept(dataset, room) for own in sets for dataset in own.values()}
-        for own in sets:
+        for own in (self.datasets, *self.own_datasets.values()):
             first_features(backbone.eval(), own["test"], device="cpu")
 
     def __call__(
@@ -172,11 +166,29 @@ class Monitor:
     def _fabric(self) -> Fabric:
         return build_fabric(device=self.device, precision=self.precision)
 
+    @cached_property
+    def _kept(self) -> dict[SampleDataset, Subset]:
+        """All samples of each dataset."""
+        sets = (self.datasets, *self.own_datasets.values())
+        return {dataset: kept(dataset, self.room) for own in sets for dataset in own.values()}
+
     def _features(self, dataset: SampleDataset) -> Features:
         backbone, samples = self.backbone.to(self._fabric.device), self._kept[dataset]
         batches = compute(self._fabric, backbone, samples, batch_size=self.batch_size, num_workers=0)
         clips, grid = (torch.cat(tensors) for tensors in zip(*told(batches, len(dataset)), strict=True))
         return Features(clips, grid, dataset.labels(), [annotation.name for annotation in dataset.annotations])
+
+
+def _tell(data: Split, lists: Lists, videos: Lists, facts: Mapping[str, int]) -> None:
+    """Log which videos of the server's lists are used."""
+    numbers = {part: f"{len(videos[part])} of {len(lists[part])}" for part in ("train", "test")}
+    part = part_facts(data, lists["test"])
+    log.info(
+        "The server evaluates with %s training and %s, of %d of %d classes%s.",
+        *(numbers["train"], evaluated_videos(part, numbers["test"])),
+        *(len({annotation.label for annotation in some}) for some in (videos["test"], lists["test"])),
+        few_words({**part, **facts}),
+    )
 
 
 def told(batches: Iterable[tuple[Tensor, Tensor]], num_videos: int) -> Iterator[tuple[Tensor, Tensor]]:
