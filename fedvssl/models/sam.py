@@ -144,7 +144,8 @@ def random_sam(
     # replace: places a pixel apart would be as unlike as any, and no decoder could learn what boxes say.
     config.vision_config.scale = 1.0
     model = transformers.SamModel(config)
-    for part in model.mask_decoder.modules():  # as PyTorch has it, and the published code; else masks are 0 for long
+    # As PyTorch has them, and the published code: else masks are 0 for long, and both corners of a box are one prompt.
+    for part in (*model.mask_decoder.modules(), *model.prompt_encoder.modules()):
         if hasattr(part, "reset_parameters"):
             part.reset_parameters()
     return Sam(model, lora=lora)

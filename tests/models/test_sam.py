@@ -53,6 +53,13 @@ def test_boxes_that_are_alike_have_prompts_that_are_alike() -> None:
     assert once @ moved > 0.95 and once @ elsewhere < 0.6
 
 
+def test_a_corner_of_a_box_tells_which_one_it_is() -> None:
+    """The prompt encoder is frozen, so no decoder could learn to tell the first corner from the last."""
+    prompts, _ = tiny_sam()._whole[0].prompt_encoder(None, None, torch.tensor([[[30.0, 30, 30, 30]]]), None)
+    first, last = torch.nn.functional.normalize(prompts[0, 0], dim=1)
+    assert first @ last < 0.8
+
+
 def test_masks_of_a_random_decoder_are_not_nearly_0() -> None:
     """From there its gradients were as small, and it learned nothing for hundreds of steps."""
     model = tiny_sam()
