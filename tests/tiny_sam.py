@@ -18,7 +18,8 @@ RUN = (
 
 def tiny_sam(*, seed: int = 0, lora: dict | None = None) -> Sam:
     seed_torch((seed,))
-    return random_sam(image_size=64, patch_size=8, width=16, depth=1, heads=2, window=4, channels=16, lora=lora)
+    sizes = {"image_size": 64, "patch_size": 8, "width": 16, "depth": 1, "heads": 2, "window": 4, "channels": 16}
+    return random_sam(**sizes, decoder_heads=2, lora=lora)
 
 
 def tiny_task(*, seed: int = 0, cache_dir: str | None = None) -> Segment:

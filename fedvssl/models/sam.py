@@ -104,6 +104,7 @@ def random_sam(
     heads: int,
     window: int,
     channels: int,
+    decoder_heads: int,
     lora: Mapping[str, Any] | None = None,
 ) -> Sam:
     """A SAM with random weights, for tests and to measure.
@@ -114,16 +115,17 @@ def random_sam(
         width, depth, heads: of the image encoder; its MLPs are four times as wide.
         window: side of the windows of attention, in patches. Every third layer, and the last one, looks at the whole.
         channels: C, of the embeddings and of the mask decoder, whose MLPs are eight times as wide; a multiple of 8.
+        decoder_heads: of the mask decoder's attention, whose width is C in one layer and C / 2 in the others.
         lora: adapters, see `Sam`.
 
     Raises:
         ValueError: if transformers is not installed, the sizes do not fit together, or as `Sam`.
     """
     transformers = _transformers()
-    if image_size % patch_size or width % heads or channels % 8:
+    if image_size % patch_size or width % heads or channels % 8 or channels % (2 * decoder_heads):
         raise ValueError(
             f"model: image_size={image_size} must be a multiple of patch_size={patch_size}, width={width} of "
-            f"heads={heads}, and channels={channels} of 8."
+            f"heads={heads}, and channels={channels} of 8 and of twice decoder_heads={decoder_heads}."
         )
     whole = sorted({*range(2, depth, 3), depth - 1})
     sizes = {"image_size": image_size, "patch_size": patch_size}
@@ -136,7 +138,7 @@ def random_sam(
         },
         prompt_encoder_config={**sizes, "hidden_size": channels, "mask_input_channels": max(4, channels // 16)},
         mask_decoder_config={
-            **{"hidden_size": channels, "num_attention_heads": 8, "mlp_dim": 8 * channels},
+            **{"hidden_size": channels, "num_attention_heads": decoder_heads, "mlp_dim": 8 * channels},
             "iou_head_hidden_dim": channels,
         },
     )

@@ -23,7 +23,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_sizes_of_vit_b_are_the_published_ones() -> None:
     with torch.device("meta"):
-        model = random_sam(image_size=1024, patch_size=16, width=768, depth=12, heads=12, window=14, channels=256)
+        sizes = {"image_size": 1024, "patch_size": 16, "width": 768, "depth": 12, "heads": 12, "window": 14}
+        model = random_sam(**sizes, channels=256, decoder_heads=8)
     numbers = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     assert numbers["vision_encoder"] == 89_670_912 and numbers["mask_decoder"] == 4_058_340
     assert sum(name.startswith("mask_decoder.") for name in model.state_dict()) == 120
@@ -120,8 +121,8 @@ def test_settings_of_adapters_that_cannot_be_are_refused(change: dict) -> None:
         tiny_sam(lora={"rank": 2, "alpha": 8, **change})
 
 
-@pytest.mark.parametrize("change", [{"patch_size": 7}, {"heads": 3}, {"channels": 12}])
+@pytest.mark.parametrize("change", [{"patch_size": 7}, {"heads": 3}, {"channels": 12}, {"decoder_heads": 3}])
 def test_sizes_that_do_not_fit_are_refused(change: dict) -> None:
     sizes = {"image_size": 64, "patch_size": 8, "width": 16, "depth": 1, "heads": 2, "window": 4, "channels": 16}
     with pytest.raises(ValueError, match="must be a multiple"):
-        random_sam(**{**sizes, **change})
+        random_sam(**{**sizes, "decoder_heads": 2, **change})
