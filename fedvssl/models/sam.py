@@ -146,11 +146,16 @@ def random_sam(
     # replace: places a pixel apart would be as unlike as any, and no decoder could learn what boxes say.
     config.vision_config.scale = 1.0
     model = transformers.SamModel(config)
-    # As PyTorch has them, and the published code: else masks are 0 for long, and both corners of a box are one prompt.
-    for part in (*model.mask_decoder.modules(), *model.prompt_encoder.modules()):
-        if hasattr(part, "reset_parameters"):
-            part.reset_parameters()
+    _draw_anew(model.mask_decoder)
+    _draw_anew(model.prompt_encoder)
     return Sam(model, lora=lora)
+
+
+def _draw_anew(part: nn.Module) -> None:
+    """Draw weights as PyTorch and the published code do; else masks are 0 for long, and a box's corners one prompt."""
+    for module in part.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
 
 
 def pretrained_sam(*, weights: str, lora: Mapping[str, Any] | None = None) -> Sam:
