@@ -6,11 +6,11 @@
     python -m fedvssl.sweep data_dir=data seeds=[7] measures.finetune.rows=[scratch,fedvssl_09_1]
 
 A cell is one row of the table with one seed and split; conf/sweep.yaml has the rows and the overrides of the commands.
-Each cell has one JSON in results_dir: command lines, machine, seconds, metrics and the settings that decide the
-numbers. A repeated command computes only missing results and rejects results of other settings. The table (table.md,
-.csv and .tex in results_dir, at the end .png) is written after each step, with missing results as "open"; so are the
-paired differences of the rows from one of them (differences.md). curves.png has the losses over rounds, labels.png the
-accuracies over the number of labelled videos.
+Each cell has one JSON in results_dir: command lines, machine, seconds, processor seconds, metrics and the settings that
+decide the numbers. A repeated command computes only missing results and rejects results of other settings. The table
+(table.md, .csv and .tex in results_dir, at the end .png) is written after each step, with missing results as "open"; so
+are the paired differences of the rows from one of them (differences.md). curves.png has the losses over rounds,
+labels.png the accuracies over the number of labelled videos.
 """
 
 import sys
@@ -21,6 +21,7 @@ if __name__ == "__main__" and answered("sweep"):  # before PyTorch is imported, 
     sys.exit()
 
 import contextlib
+import os
 import shlex
 import subprocess
 import tempfile
@@ -47,7 +48,7 @@ from fedvssl.sweeping.curves import draw_curves, draw_labels
 from fedvssl.sweeping.differences import write_differences
 from fedvssl.sweeping.forecast import forecast
 from fedvssl.sweeping.plan import FINETUNE, PRETRAIN, Cell, Measure, Plan, Row, Step, Sweep, flags
-from fedvssl.sweeping.results import add_result, clips_seen, read_measured, read_results, results_file
+from fedvssl.sweeping.results import add_result, pretraining_costs, read_measured, read_results, results_file
 from fedvssl.sweeping.tables import caption, draw_leading, headings, write_tables
 from fedvssl.training.precision import choose_precision
 
@@ -132,7 +133,9 @@ def complete(settings: Sweep, words: list[str]) -> list[Step]:
     draw_leading(settings, table)
     draw_curves(settings, steps)
     draw_labels(settings, steps)
-    seen = clips_seen(settings.rows, {step.cell: read_results(settings.results_dir, step.cell) for step in steps})
+    seen = pretraining_costs(
+        settings.rows, {step.cell: read_results(settings.results_dir, step.cell) for step in steps}
+    )
     below = "\n".join(filter(None, [caption(settings), seen]))
     print(f"\n{markdown(table, headings(settings))}\n{below}\n\n{differences}")
     if failed:
@@ -211,7 +214,7 @@ def run(steps: Sequence[Step], settings: Sweep, tell: Callable[[], object]) -> l
             continue
         log = log_of(step, settings.work_dir)
         _print(f"{step} ...  ({log})")
-        started = time.monotonic()
+        started, worked = time.monotonic(), processor_seconds()
         try:
             run_commands(step, log)
             measured = read_measured(step)
@@ -220,6 +223,7 @@ def run(steps: Sequence[Step], settings: Sweep, tell: Callable[[], object]) -> l
             progress.update(number, f"{step} failed: {error}; see {log}")
             continue
         result = {**measured, "seconds": round(time.monotonic() - started, 1), "machine": machine_of(step)}
+        result["processor_seconds"] = round(processor_seconds() - worked, 1)
         result["commands"] = [shlex.join(["python", *command]) for command in step.commands]
         add_result(settings.results_dir, step, {**result, "settings": step.settings})
         progress.update(number, f"{step}: {summary(measured['metrics'])}")
@@ -236,6 +240,12 @@ def run_commands(step: Step, log: Path) -> None:
             if code := run_child([sys.executable, *command], stdout=file, stderr=subprocess.STDOUT):
                 lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 raise ValueError(f"exit code {code}, {lines[-1]}")
+
+
+def processor_seconds() -> float:
+    """Processor seconds of all commands that this process has run to their end, of all their threads and workers."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def machine_of(step: Step) -> str:

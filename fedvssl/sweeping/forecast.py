@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fedvssl.files.progress import clock
 from fedvssl.sweeping.comparison import text_table
 from fedvssl.sweeping.plan import PRETRAIN, Cell, Step, Sweep
-from fedvssl.sweeping.results import Results, clips_seen
+from fedvssl.sweeping.results import Results, pretraining_costs
 
 
 def forecast(sweep: Sweep, steps: Sequence[Step], still_open: Sequence[Step], results: Mapping[Cell, Results]) -> str:
@@ -26,7 +26,7 @@ def forecast(sweep: Sweep, steps: Sequence[Step], still_open: Sequence[Step], re
         states[step.cell][step.kind] = "open" if str(step) in waiting else "done"
     lines = [[str(cell), *(state.get(kind, "-") for kind in kinds)] for cell, state in states.items()]
     told = [text_table([["cell", *kinds], *lines]), _estimate(steps, still_open, results)]
-    return "\n".join(filter(None, [*told, clips_seen(sweep.rows, results)]))
+    return "\n".join(filter(None, [*told, pretraining_costs(sweep.rows, results)]))
 
 
 def _estimate(steps: Sequence[Step], still_open: Sequence[Step], results: Mapping[Cell, Results]) -> str:

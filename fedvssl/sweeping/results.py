@@ -70,17 +70,28 @@ def read_measured(step: Step) -> Results:
     return {"metrics": metrics, "intervals": intervals, "right": right, **shared}
 
 
-def clips_seen(rows: Iterable[str], results: Mapping[Cell, Results]) -> str:
-    """ "Samples seen in pre-training: ctp 14688, vcop 4896." in the order of the rows, "" if none is known.
+def pretraining_costs(rows: Iterable[str], results: Mapping[Cell, Results]) -> str:
+    """Samples and processor seconds of each pre-training, a line each, in the order of the rows; "" if none is known.
 
-    Cells of earlier versions do not tell theirs. Seeds of a row with other numbers of samples are all named.
+    "Samples seen in pre-training: ctp 14688, vcop 4896." and "Processor seconds of pre-training: ctp 151 to 160,
+    vcop 149." Cells of earlier versions do not tell theirs. Seeds of a row with other numbers of samples are all named.
     """
     seen: dict[str, set[int]] = defaultdict(set)
+    taken: dict[str, set[int]] = defaultdict(set)
     for cell, own in results.items():
         if clips := own.get(PRETRAIN, {}).get("clips"):
             seen[cell.row].add(clips)
-    each = [f"{row} {' or '.join(map(str, sorted(seen[row])))}" for row in rows if row in seen]
-    return f"Samples seen in pre-training: {', '.join(each)}." if each else ""
+        if seconds := own.get(PRETRAIN, {}).get("processor_seconds"):
+            taken[cell.row].add(round(seconds))
+    samples = [f"{row} {' or '.join(map(str, sorted(seen[row])))}" for row in rows if row in seen]
+    work = [f"{row} {' to '.join(map(str, _ends(taken[row])))}" for row in rows if row in taken]
+    lines = {"Samples seen in pre-training": samples, "Processor seconds of pre-training": work}
+    return "\n".join(f"{name}: {', '.join(each)}." for name, each in lines.items() if each)
+
+
+def _ends(values: set[int]) -> list[int]:
+    """Least and most, once if they are the same."""
+    return sorted({min(values), max(values)})
 
 
 def curves_of(records: Sequence[Record]) -> dict[str, list[list[float]]]:

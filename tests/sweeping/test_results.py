@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedvssl.sweeping.plan import PRETRAIN, Cell, Step
-from fedvssl.sweeping.results import clips_seen, read_measured
+from fedvssl.sweeping.results import pretraining_costs, read_measured
 from tests.run_folders import write_lines
 
 
@@ -32,8 +32,15 @@ def test_the_samples_seen_are_told_for_each_row_that_knows_them() -> None:
     results = {cell: {PRETRAIN: {"clips": clips}} for cell, clips in known.items()}
     results |= {Cell("earlier", 7, 1): {PRETRAIN: {"metrics": {}}}, Cell("random", 7, 1): {}}
     rows = ["random", "ctp", "vcop", "earlier", "open"]
-    assert clips_seen(rows, results) == "Samples seen in pre-training: ctp 80 or 90, vcop 40."
-    assert clips_seen(rows, {}) == ""
+    assert pretraining_costs(rows, results) == "Samples seen in pre-training: ctp 80 or 90, vcop 40."
+    assert pretraining_costs(rows, {}) == ""
+
+
+def test_the_processor_seconds_are_told_from_least_to_most_of_the_seeds() -> None:
+    known = {Cell("ctp", 7, 1): 151.2, Cell("ctp", 8, 1): 160.4, Cell("ctp", 9, 1): 155.0, Cell("vcop", 7, 1): 148.6}
+    results = {cell: {PRETRAIN: {"processor_seconds": seconds}} for cell, seconds in known.items()}
+    told = pretraining_costs(["vcop", "earlier", "ctp"], {**results, Cell("earlier", 7, 1): {PRETRAIN: {}}})
+    assert told == "Processor seconds of pre-training: vcop 149, ctp 151 to 160."
 
 
 def test_records_without_a_loss_are_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from fedvssl import sweep
 from fedvssl.config import compose
 from fedvssl.data.annotations import Annotation, read_annotations, write_annotations
+from fedvssl.files.ending import run_child
 from fedvssl.sweeping.plan import Cell, Plan, Step
 from tests.action_set import TINY as TINY_FINETUNING
 from tests.federation import TINY as TINY_PRETRAINING
@@ -131,7 +132,7 @@ def test_a_cell_tells_how_it_came_about(words: list[str], commands: StandIn, tmp
     assert "strategy.mix_coeff=0.9" in cell["pretrain"]["commands"][0] and len(cell["finetune"]["commands"]) == 3
     told = {kind: step["machine"].split(", ")[3] for kind, step in cell.items()}
     assert told.pop("pretrain") == "bf16-mixed" and {*told.values()} == {"32-true"}, "their own, not this machine's"
-    assert cell["retrieval"]["seconds"] >= 0
+    assert cell["retrieval"]["seconds"] >= 0 and cell["retrieval"]["processor_seconds"] >= 0
     from_scratch = json.loads((tmp_path / "sweep/results/scratch-seed1-split1.json").read_text())["finetune"]
     assert "from_scratch=true" in from_scratch["commands"][0] and len(from_scratch["commands"]) == 2
 
@@ -289,3 +290,9 @@ def test_the_real_commands_end_to_end(words: list[str], tmp_path: Path) -> None:
 def as_list(words: Any) -> str:
     """Overrides as the value of one: quoted, for they have commas and brackets of their own."""
     return "[" + ",".join(f"'{word}'" for word in words) + "]"
+
+
+def test_processor_seconds_are_those_of_the_commands_that_have_ended() -> None:
+    before = sweep.processor_seconds()
+    run_child([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"])
+    assert 0.3 <= sweep.processor_seconds() - before < 5
