@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import hydra.utils
+import numpy as np
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from data_tools.synthetic import BURST
 from fedvssl import building, config
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.overrides import parse_overrides
@@ -67,6 +69,14 @@ def test_the_tasks_of_the_comparison_differ_in_task_rate_and_epochs_alone() -> N
         shared.append({**own, "training": training, "task": None})
         assert (own["strategy"]["mix_coeff"], own["strategy"]["swbeta"]) == (0.9, 0)
     assert all(other == shared[0] for other in shared)
+
+
+def test_the_moments_of_a_burst_at_which_the_clips_of_vcop_begin_tell_their_order() -> None:
+    sample = building.build_sample(config.compose("base", ["experiment=tasks_small/vcop", "data.num_classes=6"]))
+    first = sample.indices(72, np.random.default_rng(0))[:, 0]
+    orders = {tuple((first - first[0] + moment) % BURST) for moment in range(BURST)}
+    assert len({frozenset(order) for order in orders}) == BURST, "no two orders have the same three moments"
+    assert all(len(set(order)) == 3 for order in orders)
 
 
 @pytest.mark.parametrize("name", [*SMALL, CLIPS_OF_FEDU, TASKS])
