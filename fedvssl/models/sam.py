@@ -155,7 +155,7 @@ def _draw_anew(part: nn.Module) -> None:
     """Draw weights as PyTorch and the published code do; else masks are 0 for long, and a box's corners one prompt."""
     for module in part.modules():
         if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+            module.reset_parameters()  # pyright: ignore[reportCallIssue]
 
 
 def pretrained_sam(*, weights: str, lora: Mapping[str, Any] | None = None) -> Sam:
