@@ -64,12 +64,15 @@ class GridWire:
             FederationError: if the run is stopped meanwhile.
         """
         nodes = self._wait_for_nodes()
-        asked = [self._message(RecordDict(), node, MessageType.QUERY) for node in self._introductions.begin(nodes)]
+        begun = self._introductions.begin(nodes)
+        asked = [_message(RecordDict(), node, MessageType.QUERY, wait=self._patience) for node in begun]
         replies = exchange(self._grid, asked, timeout=self._patience, stop=self._stop)
         node_of = destinations(message.metadata for message in asked)
         for reply in replies:
             if (node_id := node_of.pop(answers(reply), None)) is not None:
                 self._introductions.hear(node_id, lambda reply=reply: _introduction(reply))
+        for node_id in node_of.values():
+            self._introductions.left_out[node_id] = f"it does not introduce itself within {self._patience:g} s"
         self._patience = self._timeout
         self._node_of = {who: node for node, who in self._introductions.settle(nodes).items()}
         return {who: self._introductions.clients[who].num_examples for who in self._node_of}
@@ -88,7 +91,7 @@ class GridWire:
         messages = []
         for partition_id, (arrays, order) in orders.items():
             content = RecordDict({ARRAYS: packed[id(arrays)], CONFIG: ConfigRecord(dict(order))})
-            messages.append(self._message(content, self._node_of[partition_id], action))
+            messages.append(_message(content, self._node_of[partition_id], action, wait=self._timeout))
         sizes = {who: num_bytes(packed[id(arrays)]) for who, (arrays, _) in orders.items()}
         metadata, started = [message.metadata for message in messages], time.perf_counter()
         replies = exchange(self._grid, messages, timeout=self._timeout, stop=self._stop)
@@ -131,9 +134,10 @@ class GridWire:
         self._awaited = max(self._awaited, min(len(nodes), self._num_clients))
         return nodes
 
-    def _message(self, content: RecordDict, node_id: int, message_type: str) -> Message:
-        # Flower's messages expire after 12 h by default, and a reply to an expired message is lost.
-        return Message(content, node_id, message_type, ttl=2 * self._timeout)
+
+def _message(content: RecordDict, node_id: int, message_type: str, *, wait: float) -> Message:
+    # Flower's messages expire after 12 h by default, and a reply to an expired message is lost.
+    return Message(content, node_id, message_type, ttl=2 * wait)
 
 
 def _read(message: Message, partition_id: int, bytes_down: int, *, seconds: float) -> Reply:

@@ -157,6 +157,23 @@ def test_messages_outlive_the_round():
     assert grid.sent[0][1].metadata.ttl >= 10**6, "Flower's default of 12 h would lose the reply of a longer round"
 
 
+def test_the_first_question_outlives_the_start_where_rounds_are_short(monkeypatch):
+    grid, wait = LocalGrid(echo_app(), 1), {"timeout": 1.0, "start_timeout": 10.0**6}
+    push, pushed = grid.push_messages, []
+    monkeypatch.setattr(grid, "push_messages", lambda messages: push([pushed.append(m) or m for m in messages]))
+    asked(GridWire(grid, Introductions(1), num_clients=1, stop=threading.Event(), **wait))
+    assert [message.metadata.ttl for message in pushed] == [2 * 10**6, 2]
+
+
+def test_a_silent_node_is_told_with_the_seconds_that_were_waited(caplog, monkeypatch):
+    grid, wait = LocalGrid(echo_app(), 1), {"timeout": 60.0, "start_timeout": 0.3}
+    monkeypatch.setattr(grid, "pull_messages", lambda message_ids: [])
+    wire = GridWire(grid, Introductions(1), num_clients=1, stop=threading.Event(), **wait)
+    with caplog.at_level(logging.WARNING, logger="fedvssl"):
+        assert wire.clients() == {}
+    assert caplog.messages[0].endswith("cannot take part: it does not introduce itself within 0.3 s")
+
+
 def test_a_client_is_asked_for_its_partition_once(monkeypatch):
     grid = LocalGrid(echo_app(), 3)
     wire, kinds, push = wire_over(grid), [], grid.push_messages
