@@ -40,6 +40,7 @@ def measure(run: TrainedRun) -> dict[str, Any]:
     videos, checkpoint = listed_videos(data, "test"), round_path(run.folder, run.server_round)
     return {
         "server_round": run.server_round,
+        "schedule_length": (run.config["training"].get("schedule") or {}).get("length"),
         "dataset": data.name,
         "num_test": len(videos),
         **seen_facts(data, videos, read_seen(checkpoint), checkpoint=checkpoint),

@@ -48,6 +48,11 @@ FREE = SAMPLING | {
 }
 # Settings that earlier versions lacked -> the value with which a run goes on as it did under them.
 ADDED_LATER: Settings = {"strategy.rule.mix": ["*"], "training.drop_last": False, "task.frozen": []}
+NOTES = {  # beginning of the setting that has changed -> what else there is to know
+    SAMPLED: "change strategy.fraction_fit so that as many are sampled, or ",
+    "training.schedule.length": "the learning rate falls over the rounds set at the start, so another number of rounds "
+    "needs a run of its own (after --videos: another --name): ",
+}
 
 
 def reject_other_run(run_dir: Path, now: Settings, *, allow_changes: bool = False) -> None:
@@ -65,8 +70,8 @@ def reject_other_run(run_dir: Path, now: Settings, *, allow_changes: bool = Fals
     left_out = unread | FREE  # which an earlier version may have recorded
     before = {name: value for name, value in ADDED_LATER.items() if name in now} | before
     if change := first_change(*({n: v for n, v in one.items() if n not in left_out} for one in (before, now))):
-        sample = "change strategy.fraction_fit so that as many are sampled, or " if change.startswith(SAMPLED) else ""
-        raise ValueError(f"{run_dir} is of another run, {change}: {sample}name another hydra.run.dir.")
+        note = next((words for name, words in NOTES.items() if change.startswith(name)), "")
+        raise ValueError(f"{run_dir} is of another run, {change}: {note}name another hydra.run.dir.")
 
 
 def decisive_settings(config: Config, *, lists: bool = True) -> Settings:

@@ -69,6 +69,13 @@ def test_a_run_with_other_settings_is_refused(lists, tmp_path):
     assert (tmp_path / "settings.json").read_text() == written
 
 
+def test_more_rounds_under_a_schedule_that_ends_are_told_to_need_a_run_of_their_own(lists, tmp_path):
+    claim(tmp_path, config_of(lists, "schedule=cosine", "rounds=3"))
+    words = r"schedule\.length was 3 and is 6 now: the learning rate falls over .* name another hydra\.run\.dir"
+    with pytest.raises(ValueError, match=words):
+        claim(tmp_path, config_of(lists, "schedule=cosine", "rounds=6"))
+
+
 @pytest.mark.parametrize(
     "free",
     [

@@ -17,7 +17,7 @@ from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.data.dataset import stack
 from fedvssl.data.seen import PRETRAINING, keep_seen, seen_videos
 from fedvssl.files.tensors import load_arrays_into
-from fedvssl.held_out import CLIPS, has_one_backbone, pretext
+from fedvssl.held_out import CLIPS, has_one_backbone, measure, pretext
 from fedvssl.reporting.verdict import sentence, table
 from fedvssl.trained_run import read_trained
 from tests.federation import tiny_config, train, write_clients
@@ -154,6 +154,16 @@ def test_the_verdict_follows_the_intervals(found: dict[str, Any], start: str) ->
     assert sentence(found).startswith(start)
     if start.startswith(("Nothing", "It has begun")):
         assert "rounds=40" in sentence(found)
+
+
+def test_a_run_whose_learning_rate_has_fallen_to_the_end_is_trained_anew(data: Path) -> None:
+    found = numbers(low=0.4, gain_low=0.0)
+    assert "Continue with more rounds" in sentence(found)
+    words = sentence({**found, "schedule_length": 20})
+    assert "Train anew with more rounds (its command again with rounds=40 and another --name" in words
+    run = read_trained(data / "run/round-2-weights.npz", [])
+    run.config["training"]["schedule"] = {"length": 2}
+    assert measure(run)["schedule_length"] == 2
 
 
 def test_the_table_has_each_baseline_beside_the_run() -> None:

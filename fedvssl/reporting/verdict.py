@@ -87,8 +87,16 @@ def sentence(found: Mapping[str, Any]) -> str:
         return "There is no sign to judge by without labels: use retrieval or a probe on labelled videos."
     if not missing:
         return f"It has learned: {' and '.join(seen)}."
-    longer = f"its command again with rounds={2 * found['server_round']}; fedvssl.main needs run=<name> beside them"
-    more = f"Continue with more rounds ({longer}), or hold out more videos."
+    more = f"{_longer(found)}, or hold out more videos."
     if seen:
         return f"It has begun to learn: {' and '.join(seen)}, but not yet surely that {' and '.join(missing)}. {more}"
     return f"Nothing is seen to be learned yet: not surely that {' and '.join(missing)}. {more}"
+
+
+def _longer(found: Mapping[str, Any]) -> str:
+    """Words on how to train for more rounds; a schedule with a length cannot be lengthened."""
+    rounds = f"its command again with rounds={2 * found['server_round']}"
+    if found.get("schedule_length"):
+        other = "another --name after --videos, another hydra.run.dir for fedvssl.main"
+        return f"Train anew with more rounds ({rounds} and {other}: the learning rate falls over the rounds of a run)"
+    return f"Continue with more rounds ({rounds}; fedvssl.main needs run=<name> beside them)"
