@@ -115,7 +115,11 @@ def planned(settings: Sweep, words: list[str], *, lists_dir: Path | None = None)
     """
     by_split = (read(compose("sweep", [*words, f"data.split={split}"])) for split in settings.splits)
     plans = [Plan(own, free=FREE, lists_dir=lists_dir) for own in by_split]
-    steps = [step for plan in plans for seed in settings.seeds for step in plan.steps(seed)]
+    steps: list[Step] = []
+    with Progress("composing the steps of seeds", len(plans) * len(settings.seeds)) as progress:
+        for plan, seed in product(plans, settings.seeds):
+            steps += plan.steps(seed)
+            progress.advance()
     steps.sort(key=lambda step: step.command == FINETUNE)  # last: it takes longest, the others fill the table soon
     refuse_other_settings(steps, settings)
     return plans, steps
