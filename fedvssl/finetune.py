@@ -37,7 +37,14 @@ from fedvssl.data.annotations import Annotation
 from fedvssl.data.dataset import SampleDataset
 from fedvssl.data.seen import FINETUNING, for_pth, merged, record_of_start, seen_facts, seen_videos
 from fedvssl.data.split import Split
-from fedvssl.data.splits import few_labels, labelled_videos, numbers_of_videos, refuse_shared, trained_on
+from fedvssl.data.splits import (
+    few_labels,
+    labelled_videos,
+    numbers_of_videos,
+    refuse_shared,
+    trained_on,
+    unused_classes,
+)
 from fedvssl.files.arrays import Arrays
 from fedvssl.files.atomic import atomic_path
 from fedvssl.files.backbone import load_backbone
@@ -103,7 +110,7 @@ def finetune(config: Config) -> None:
             constant = {"settings": settings, "where": where(fabric), **for_pth(seen), **trained_on(data, videos)}
             loading = {name: config[name] for name in ("num_workers", "test_batch_size", "progress")}
             run = Run(recipe, clips, data.test_part, work_dir, constant, fabric, *wrapped, seed=seed, **loading)
-            fabric.print(f"{numbers_of_videos(data, videos)}, {where(fabric)}")
+            fabric.print(f"{numbers_of_videos(data, videos)}{unused_classes(data, videos)}, {where(fabric)}")
             if last is not None:
                 run.restore(last)
             weights = "from scratch" if pretrained is None else f"from {pretrained}"

@@ -96,6 +96,14 @@ def numbers_of_videos(data: Split, videos: dict[str, list[Annotation]]) -> str:
     return f"{len(videos['train'])} training and {evaluated}"
 
 
+def unused_classes(data: Split, videos: Mapping[str, Sequence[Annotation]]) -> str:
+    """Words for a log on classes that no listed video has, such as those of UCF-101 with lists of one's own; or ""."""
+    highest = 1 + max(annotation.label for some in videos.values() for annotation in some)
+    if isinstance(data.num_classes, int) and highest < data.num_classes:
+        return f" with labels up to {highest} of data.num_classes={data.num_classes} (auto would count them)"
+    return ""
+
+
 def evaluation_lists(data: Split, *, labelled: bool) -> dict[str, list[Annotation]]:
     """Both lists of a split, "train" and "test"; unless `labelled`, their labels may be anything.
 

@@ -10,7 +10,14 @@ import pytest
 
 from fedvssl.data.annotations import Annotation, write_annotations
 from fedvssl.data.split import Split
-from fedvssl.data.splits import check_classes, count_classes, evaluation_lists, few_labels, labelled_videos
+from fedvssl.data.splits import (
+    check_classes,
+    count_classes,
+    evaluation_lists,
+    few_labels,
+    labelled_videos,
+    unused_classes,
+)
 from fedvssl.data.splits import numbers_of_videos as words
 from tests.videos import write_frames
 
@@ -27,6 +34,13 @@ def write_split(folder: Path, *, labels: list[int], missing: bool = False) -> Sp
 def test_labelled_videos_are_read_with_zero_based_labels(tmp_path: Path) -> None:
     data = write_split(tmp_path, labels=[0, 2])
     assert labelled_videos(data, "train") == [Annotation("A/clip0", 0), Annotation("A/clip1", 2)]
+
+
+def test_classes_that_no_list_has_are_told(tmp_path: Path) -> None:
+    data = write_split(tmp_path, labels=[0, 1])
+    videos = {"train": labelled_videos(data, "train"), "test": []}
+    assert unused_classes(data, videos) == " with labels up to 2 of data.num_classes=3 (auto would count them)"
+    assert unused_classes(replace(data, num_classes=2), videos) == ""
 
 
 def test_a_label_beyond_the_classes_is_refused(tmp_path: Path) -> None:
