@@ -98,7 +98,7 @@ def test_presets_do_not_give_another_strategy_the_settings_of_fedvssl(preset, ow
 def test_the_fedavg_switch_and_unknown_settings_of_another_strategy_are_refused(own_strategy):
     with pytest.raises(ValueError, match=r"fedavg=true takes the place of FedVSSL, but the strategy is .*Median"):
         strategy_of(own_strategy(MEDIAN + "trim: 0.2\n", "experiment=ucf101_fedavg"))
-    with pytest.raises(ValueError, match=r"Median cannot be built: .*'trim'"):
+    with pytest.raises(ValueError, match=r"Median cannot be built: Median needs trim"):
         strategy_of(own_strategy(MEDIAN))
     with pytest.raises(ValueError, match=r"mix_coeff=much must be a number from 0 to 1"):
         strategy_of(compose("base", ["strategy.mix_coeff=much"]))
