@@ -295,4 +295,4 @@ def as_list(words: Any) -> str:
 def test_processor_seconds_are_those_of_the_commands_that_have_ended() -> None:
     before = sweep.processor_seconds()
     run_child([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"])
-    assert 0.3 <= sweep.processor_seconds() - before < 5
+    assert 0.25 <= sweep.processor_seconds() - before < 5  # in hundredths of a second
