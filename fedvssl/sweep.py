@@ -116,7 +116,7 @@ def planned(settings: Sweep, words: list[str], *, lists_dir: Path | None = None)
     by_split = (read(compose("sweep", [*words, f"data.split={split}"])) for split in settings.splits)
     plans = [Plan(own, free=FREE, lists_dir=lists_dir) for own in by_split]
     steps: list[Step] = []
-    with Progress("composing the steps of seeds", len(plans) * len(settings.seeds)) as progress:
+    with Progress("composing the commands of seeds", len(plans) * len(settings.seeds)) as progress:
         for plan, seed in product(plans, settings.seeds):
             steps += plan.steps(seed)
             progress.advance()

@@ -22,7 +22,7 @@ def test_a_dry_run_tells_what_is_open_and_runs_nothing(
     printed = capsys.readouterr().out
     assert "| random-seed1-split1 | - | open | open | - |" in printed and commands.modules == []
     assert "7 of 7 steps are open: 2 retrieval, 2 linear_probe, 1 pretrain, 2 finetune." in printed
-    assert printed.startswith("composing the steps of seeds 1/1"), "with many rows it takes a minute"
+    assert printed.startswith("composing the commands of seeds 1/1"), "with many rows it takes a minute"
     assert "No step of these kinds is done" in printed and not (tmp_path / "sweep/results").exists()
     assert sweep.main([*words, "measures.finetune.rows=[]"]) == 0
     path = tmp_path / "sweep/results/random-seed1-split1.json"
