@@ -158,7 +158,7 @@ KINDS: dict[str, Kind] = {
     "attacker_steps": each(whole(), least=0),
     "average_momentum": either(NULL, FLAG),
     "syncs_per_round": whole(1, 10**6),
-    **dict.fromkeys(("steps_per_message", "private_queues", "keep_megabytes"), whole(0, 10**6)),
+    **dict.fromkeys(("steps_per_message", "private_queues"), whole(0, 10**6)),
     # data
     "split": either(whole(), TEXT),
     "num_classes": either(AUTO, whole(1, 10**6)),
@@ -170,6 +170,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("local_epochs", "epochs", "length", "warn_after"), whole(1)),
     **dict.fromkeys(("eval_every", "eval.every"), either(NULL, whole(1))),
     **dict.fromkeys(("batch_size", "test_batch_size", "max_videos", "num_victims"), whole(1)),
+    "keep_megabytes": whole(0, 10**6),
     "num_known": whole(2),
     **dict.fromkeys(("drop_last", "keep_optimizer", "compile", "decay_norm_and_bias", "symmetric", "reset_keys"), FLAG),
     "lr": number(0, 1000, above=True),

@@ -48,7 +48,7 @@ ALLOWED = {
     "places": set(),
     "early": {
         *("chosen_run", "config", "help", "overrides", "files/ending", "files/given"),
-        *("data/annotations", "data/client_lists", "data/split"),
+        *("data/annotations", "data/split"),
     },
     "conversion": {"building", "config", "data/seen", "files", "overrides"},
     "run_words": {"files/run_log", "files/settings", "places"},
